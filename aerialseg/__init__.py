@@ -1,0 +1,83 @@
+"""aerialseg: aerial imagery into land-cover maps that people trust.
+
+>>> import aerialseg
+>>> result = aerialseg.segment("ortho.tif", "landcover.gpkg")
+>>> result.classes
+
+Names are imported when they are first used (PEP 562): ``import aerialseg`` itself costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from aerialseg._version import __version__
+
+if TYPE_CHECKING:
+    from aerialseg.demo import draw_demo
+    from aerialseg.errors import (
+        AerialsegError,
+        InputError,
+        ModelError,
+        OutputError,
+        ResourceError,
+        UsageError,
+    )
+    from aerialseg.legend import LandClass, Legend
+    from aerialseg.model.card import ModelCard
+    from aerialseg.model.store import load_network as load_model
+    from aerialseg.job import Result, segment
+    from aerialseg.training import train
+    from aerialseg.vector.layers import polygonize
+
+_HOMES = {
+    "draw_demo": "aerialseg.demo",
+    "AerialsegError": "aerialseg.errors",
+    "InputError": "aerialseg.errors",
+    "ModelError": "aerialseg.errors",
+    "OutputError": "aerialseg.errors",
+    "ResourceError": "aerialseg.errors",
+    "UsageError": "aerialseg.errors",
+    "LandClass": "aerialseg.legend",
+    "Legend": "aerialseg.legend",
+    "ModelCard": "aerialseg.model.card",
+    "load_model": "aerialseg.model.store:load_network",
+    "Result": "aerialseg.job",
+    "segment": "aerialseg.job",
+    "train": "aerialseg.training",
+    "polygonize": "aerialseg.vector.layers",
+}
+
+__all__ = [
+    "AerialsegError",
+    "InputError",
+    "LandClass",
+    "Legend",
+    "ModelCard",
+    "ModelError",
+    "OutputError",
+    "ResourceError",
+    "Result",
+    "UsageError",
+    "__version__",
+    "draw_demo",
+    "load_model",
+    "polygonize",
+    "segment",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    try:
+        home, _, attribute = _HOMES[name].partition(":")
+    except KeyError:
+        raise AttributeError(f"module 'aerialseg' has no attribute {name!r}") from None
+    value = getattr(import_module(home), attribute or name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

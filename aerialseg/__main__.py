@@ -1,0 +1,5 @@
+"""``python -m aerialseg``"""
+
+from aerialseg.cli import main
+
+main()

@@ -1,0 +1,94 @@
+"""One block of the output: read, predict, write. The only step that is done many times, anywhere, in any order."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aerialseg.legend import NODATA
+from aerialseg.model.interface import PredictorSpec, Tile
+from aerialseg.raster.grid import Box
+from aerialseg.raster.view import View
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Labels = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+
+
+@dataclass(frozen=True, slots=True)
+class BlockTask:
+    """Paths and numbers, no open dataset and no tensor: it travels to any worker and may be done twice.
+
+    core: pixels of the working raster to answer for. window: pixels to read for it (Grid.window).
+    path: where the block's file belongs.
+    """
+
+    index: int
+    core: Box
+    window: Box
+    view: View
+    predictor: PredictorSpec
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class BlockReport:
+    """What one block took: valid pixels of the core, pixels lost to read errors, seconds per stage."""
+
+    index: int
+    core_px: int
+    valid_px: int
+    lost_px: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def run_block(task: BlockTask) -> BlockReport:
+    """Write ``task.path`` and report; a file that stands there is whole. Safe to repeat.
+
+    Raises InputError when the window cannot be read, OutputError when the file cannot be written, ResourceError when
+    the device has too little memory even for the smallest tile.
+    """
+    from aerialseg.raster.sink import write_block
+    from aerialseg.raster.source import Source
+
+    clock = _Clock()
+    with clock.stage("read"), Source(task.view) as source:
+        pixels, valid = source.read(task.window)
+        lost_px = source.lost_px
+    inside = valid[task.core.within(task.window)]
+    with clock.stage("predict"):
+        labels = _predict(task, Tile(pixels, valid, task.window, task.core), inside)
+    with clock.stage("write"):
+        write_block(task.path, *labels)
+    return BlockReport(task.index, task.core.area, int(inside.sum()), lost_px, clock.seconds)
+
+
+def _predict(task: BlockTask, tile: Tile, inside: NDArray[np.bool_]) -> Labels:
+    """Classes and confidence of the core, nodata where it is not valid; nothing is computed for no valid pixel."""
+    import numpy as np
+
+    if not inside.any():
+        empty = np.full(task.core.shape, NODATA, np.uint8)
+        return empty, empty
+    prediction = task.predictor.load().predict(tile)
+    nodata = np.uint8(NODATA)
+    return np.where(inside, prediction.classes, nodata), np.where(inside, prediction.confidence, nodata)
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start

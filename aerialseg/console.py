@@ -1,0 +1,154 @@
+"""What a run looks like: bars on a terminal, plain lines in a log file, a table at the end. All of it on stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from aerialseg.progress import Progress
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import TaskID
+
+    from aerialseg.job import Result
+
+LABELS = {
+    "blocks": "Classifying",
+    "mosaic": "Joining blocks",
+    "polygons": "Drawing polygons",
+    "rasters": "Writing rasters",
+    "prepare": "Preparing images",
+    "train": "Training",
+    "score": "Scoring",
+}
+LINE_EVERY_S = 10.0
+
+
+@contextmanager
+def progress(quiet: bool = False) -> Iterator[Progress]:
+    """A listener for what stderr is: a terminal, or a file that somebody reads tomorrow."""
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    if quiet:
+        from aerialseg.progress import Silent
+
+        yield Silent()
+    elif console.is_terminal:
+        bars = Bars(console)
+        with bars:
+            yield bars
+    else:
+        yield Lines()
+
+
+class Lines:
+    """One plain line when a stage begins and at most every ten seconds after, with the time that is left."""
+
+    def __init__(self) -> None:
+        self._name, self._total, self._done = "", 0.0, 0.0
+        self._begun = self._said = time.monotonic()
+
+    def note(self, message: str) -> None:
+        _line(message)
+
+    def stage(self, name: str, total: float) -> None:
+        self._name, self._total, self._done = LABELS.get(name, name), total, 0.0
+        self._begun = self._said = time.monotonic()
+        _line(self._name)
+
+    def advance(self, amount: float) -> None:
+        self._done += amount
+        now = time.monotonic()
+        if now - self._said < LINE_EVERY_S or self._done <= 0:
+            return
+        self._said = now
+        left = (now - self._begun) * (self._total - self._done) / self._done
+        _line(f"{self._name}: {self._done / (self._total or 1):.0%}, about {_duration(left)} left")
+
+
+class Bars:
+    """Live bars. The estimate is of this stage, from the speed of this run."""
+
+    def __init__(self, console: Console) -> None:
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import TimeRemainingColumn as Left
+
+        columns = (
+            TextColumn("{task.description:<18}"),
+            BarColumn(bar_width=32),
+            TaskProgressColumn(),
+            TimeElapsedColumn(),
+            TextColumn("[dim]left[/]"),
+            Left(),
+        )
+        self._bars = Progress(*columns, console=console, speed_estimate_period=600)
+        self._task: TaskID | None = None
+        self._total = 0.0
+
+    def __enter__(self) -> Bars:
+        self._bars.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._finish()
+        self._bars.stop()
+
+    def note(self, message: str) -> None:
+        self._bars.console.print(message, markup=False)
+
+    def stage(self, name: str, total: float) -> None:
+        self._finish()
+        self._total = total or 1.0
+        self._task = self._bars.add_task(LABELS.get(name, name), total=self._total)
+
+    def advance(self, amount: float) -> None:
+        if self._task is not None:
+            self._bars.advance(self._task, amount)
+
+    def _finish(self) -> None:
+        if self._task is not None:
+            self._bars.update(self._task, completed=self._total)
+
+
+def show_result(result: Result) -> None:
+    """Share and area per class, time per stage."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(stderr=True, highlight=False)
+    table = Table(
+        title=f"{result.polygons:,} polygons over {_area(sum(c.area_m2 for c in result.classes))}", title_justify="left"
+    )
+    table.add_column("class")
+    table.add_column("area", justify="right")
+    table.add_column("share", justify="right")
+    for line in result.classes:
+        swatch = f"[{line.color}]■[/] " if console.color_system else ""
+        table.add_row(swatch + line.name, _area(line.area_m2), f"{line.share:.1%}")
+    console.print(table)
+    stages = [f"{LABELS.get(name, name).lower()} {_duration(spent)}" for name, spent in result.seconds.items()]
+    console.print(f"Time: {', '.join(stages)}", soft_wrap=True)
+
+
+def _area(area_m2: float) -> str:
+    if area_m2 >= 1e6:
+        return f"{area_m2 / 1e6:,.2f} km²"
+    return f"{area_m2 / 1e4:,.2f} ha" if area_m2 >= 1e4 else f"{area_m2:,.1f} m²"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min {rest:02d} s"
+
+
+def _line(text: str) -> None:
+    sys.stderr.write(f"{time.strftime('%H:%M:%S')} {text}\n")
+    sys.stderr.flush()

@@ -1,0 +1,46 @@
+"""Where tasks run: anything with the interface of ``concurrent.futures``.
+
+Threads are enough on one machine: GDAL and torch release the interpreter's lock, so one thread reads or writes while
+another one computes. (A Dask cluster comes in here too, through ``Client.get_executor``, and nowhere else.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from typing import TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+LOCAL_WORKERS = 3
+"""One block being read, one computed, one written."""
+
+
+def local(workers: int = LOCAL_WORKERS) -> Executor:
+    """Threads of this process."""
+    return ThreadPoolExecutor(max_workers=workers, thread_name_prefix="aerialseg")
+
+
+def run_tasks(executor: Executor, function: Callable[[T], R], tasks: Iterable[T], in_flight: int) -> Iterator[R]:
+    """Results in the order in which they are done, with at most ``in_flight`` tasks handed out at a time.
+
+    The first error ends it: what has not begun is cancelled and the error is raised. Memory does not grow with the
+    number of tasks, which may come from a generator.
+    """
+    pending: set[Future[R]] = set()
+    waiting = iter(tasks)
+    try:
+        while True:
+            for task in waiting:
+                pending.add(executor.submit(function, task))
+                if len(pending) >= in_flight:
+                    break
+            if not pending:
+                return
+            done, pending = wait(pending, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield future.result()
+    finally:
+        for future in pending:
+            future.cancel()

@@ -1,0 +1,264 @@
+"""The main job: from an orthophoto to a finished land-cover layer."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from aerialseg._version import __version__
+from aerialseg.block import BlockReport, run_block
+from aerialseg.executor import LOCAL_WORKERS, local, run_tasks
+from aerialseg.outputs import Outputs
+from aerialseg.plan import BLOCK_PX, Generalization, Plan, Reading, check_disk, make_plan
+from aerialseg.progress import Progress, Silent
+from aerialseg.raster.view import MAX_PIXELS
+from aerialseg.run import Run, run_folder
+
+if TYPE_CHECKING:
+    from aerialseg.model.interface import PredictorSpec
+    from aerialseg.vector.layers import LayerInfo
+
+log = logging.getLogger(__name__)
+
+PathLike = str | Path
+
+
+@dataclass(frozen=True, slots=True)
+class ClassShare:
+    """One line of the result: pixels of the class raster, area and share of the valid area after generalisation."""
+
+    class_id: int
+    name: str
+    color: str
+    area_m2: float
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a run made. ``paths`` are the finished files, the layer first."""
+
+    paths: tuple[Path, ...]
+    classes: tuple[ClassShare, ...]
+    polygons: int
+    valid_px: int
+    lost_px: int
+    seconds: dict[str, float]
+    plan: Plan
+    run: Path | None
+
+
+def segment(
+    source: PathLike,
+    output: PathLike,
+    *,
+    model: PathLike | PredictorSpec | None = None,
+    raster: PathLike | None = None,
+    confidence: PathLike | None = None,
+    min_area_m2: float | None = None,
+    simplify_m: float | None = None,
+    bands: Sequence[int] | None = None,
+    gsd_m: float | Literal["native"] | None = None,
+    scale: tuple[float, float] | None = None,
+    on_read_error: Literal["fail", "nodata"] = "fail",
+    max_pixels: int = MAX_PIXELS,
+    require_crs: bool = False,
+    allow_remote: bool = False,
+    device: str = "auto",
+    overwrite: bool = False,
+    keep_run: PathLike | None = None,
+    block_px: int = BLOCK_PX,
+    progress: Progress | None = None,
+) -> Result:
+    """Map the land cover of the raster ``source`` into the GeoPackage ``output``; return what was made.
+
+    model: a directory with ``card.json`` and ``weights.safetensors``, a name, or None for the one that ships inside
+    (anything with ``card`` and ``load()``, see model.interface, works as well). raster, confidence: also write the
+    class raster and the confidence raster, as Cloud Optimized GeoTIFFs. min_area_m2: the minimum mapping unit, smaller
+    regions are merged into neighbours (default: 100 pixels of the class raster). simplify_m: tolerance of simplification in metres
+    (default: 1.5 pixels; 0: none). bands: three 1-based band numbers. gsd_m: metres per pixel to work at, or
+    "native"; for a raster without CRS, the size of its pixel. scale: source values that become 0 and 255.
+    keep_run: keep the run's directory here (and resume the run that is there).
+
+    Files appear at their names only when whole. Raises UsageError, InputError, ModelError, OutputError, ResourceError
+    or, when told to stop, KeyboardInterrupt; then the run's directory stays if it holds finished blocks, and the same
+    call goes on from there.
+    """
+    reading = Reading(
+        tuple(bands) if bands else None, gsd_m, scale, on_read_error, max_pixels, require_crs, allow_remote
+    )
+    outputs = Outputs.check(source, output, raster, confidence, overwrite=overwrite)
+    predictor = _predictor(model, device)
+    plan = make_plan(source, predictor, reading, Generalization(min_area_m2, simplify_m), block_px)
+    run = Run(keep_run if keep_run is not None else run_folder(outputs.layer))
+    job = _Job(plan, predictor, outputs, run, progress or Silent())
+    return job.carry_out(keep=keep_run is not None)
+
+
+def _predictor(model: PathLike | PredictorSpec | None, device: str) -> PredictorSpec:
+    if model is None or isinstance(model, (str, Path)):
+        from aerialseg.model.store import resolve
+
+        return resolve(model, device=device)
+    return model
+
+
+@dataclass
+class _Job:
+    """One run at work: the plan, and what has been learnt so far."""
+
+    plan: Plan
+    predictor: PredictorSpec
+    outputs: Outputs
+    run: Run
+    progress: Progress
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def carry_out(self, *, keep: bool) -> Result:
+        with self.run.lock():
+            self.run.begin(self.plan)
+            try:
+                check_disk(self.plan, self.run.folder)
+                result = self._stages()
+            except BaseException:
+                self._leave(keep=keep)
+                raise
+        if not keep:
+            self.run.remove()
+        return result
+
+    def _stages(self) -> Result:
+        self.progress.note(self.plan.summary)
+        reports = self._predict()
+        with self._stage("mosaic", 1):
+            self._mosaic()
+        info = self._polygonize()
+        self._rasters()
+        result = self._result(reports, info)
+        self.run.write_report(self._provenance(result))
+        self.outputs.publish(self.run.products)
+        return result
+
+    def _predict(self) -> list[BlockReport]:
+        tasks = list(self.plan.tasks(self.predictor, self.run.blocks))
+        todo = [task for task in tasks if not task.path.exists()]
+        if len(todo) < len(tasks):
+            self.progress.note(f"taking up a run: {len(tasks) - len(todo):,} of {len(tasks):,} blocks are done")
+        reports = []
+        with self._stage("blocks", sum(task.core.area for task in todo)), local() as executor:
+            for report in run_tasks(executor, run_block, todo, in_flight=LOCAL_WORKERS):
+                reports.append(report)
+                self.progress.advance(report.core_px)
+                for name, spent in report.seconds.items():
+                    self.seconds[name] = self.seconds.get(name, 0.0) + spent
+        lost_px = sum(report.lost_px for report in reports)
+        if lost_px:
+            self.progress.note(f"{lost_px:,} pixels could not be read and are nodata")
+        return reports
+
+    def _mosaic(self) -> None:
+        from aerialseg.raster.sink import mosaic
+
+        plan, run = self.plan, self.run
+        mosaic(plan.grid, lambda i: plan.block_path(i, run.blocks), plan.view, run.classes, run.confidence)
+
+    def _polygonize(self) -> LayerInfo:
+        from aerialseg.vector.layers import polygonize
+
+        done = 0.0
+
+        def report(fraction: float) -> None:
+            nonlocal done
+            self.progress.advance(fraction - done)
+            done = fraction
+
+        with self._stage("polygons", 1.0):
+            return polygonize(
+                self.run.classes,
+                self.run.confidence,
+                self.run.products / self.outputs.layer.name,
+                legend=self.predictor.card.legend,
+                min_pixels=self.plan.min_pixels,
+                tolerance_px=self.plan.tolerance_px,
+                metadata=self._metadata(),
+                progress=report,
+            )
+
+    def _rasters(self) -> None:
+        from aerialseg.raster.cog import write_cog
+
+        wanted = [
+            (self.outputs.raster, self.run.classes, self.predictor.card.legend),
+            (self.outputs.confidence, self.run.confidence, None),
+        ]
+        todo = [(final, source, legend) for final, source, legend in wanted if final is not None]
+        if not todo:
+            return
+        with self._stage("rasters", len(todo)):
+            for final, source, legend in todo:
+                write_cog(source, self.run.products / final.name, legend=legend, metadata=self._metadata())
+                self.progress.advance(1)
+
+    def _metadata(self) -> dict[str, str]:
+        """Provenance that travels inside every product."""
+        card = self.predictor.card
+        values = {
+            "title": f"Land cover of {Path(self.plan.source.path).name}",
+            "software": f"aerialseg {__version__}",
+            "source": self.plan.source.path,
+            "source_digest": self.plan.source.digest,
+            "source_note": self.plan.view.note,
+            "model": card.name,
+            "model_digest": self.plan.model_digest,
+            "model_licence": card.licence,
+            "plan_digest": self.plan.digest,
+        }
+        return {name: value for name, value in values.items() if value}
+
+    def _result(self, reports: list[BlockReport], info: LayerInfo) -> Result:
+        total = sum(info.area_m2.values()) or 1.0
+        legend = self.predictor.card.legend
+        shares = [
+            ClassShare(class_id, legend[class_id].name, legend[class_id].hex, area, area / total)
+            for class_id, area in info.area_m2.items()
+        ]
+        return Result(
+            paths=self.outputs.paths,
+            classes=tuple(sorted(shares, key=lambda line: -line.share)),
+            polygons=info.polygons,
+            valid_px=sum(info.pixels.values()),
+            lost_px=sum(report.lost_px for report in reports),
+            seconds=dict(self.seconds),
+            plan=self.plan,
+            run=self.run.folder,
+        )
+
+    def _provenance(self, result: Result) -> dict[str, Any]:
+        return {
+            **self._metadata(),
+            "paths": [str(path) for path in result.paths],
+            "polygons": result.polygons,
+            "valid_px": result.valid_px,
+            "lost_px": result.lost_px,
+            "seconds": {name: round(spent, 3) for name, spent in result.seconds.items()},
+            "area_m2": {line.name: line.area_m2 for line in result.classes},
+        }
+
+    @contextmanager
+    def _stage(self, name: str, total: float) -> Iterator[None]:
+        self.progress.stage(name, total)
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - start
+
+    def _leave(self, *, keep: bool) -> None:
+        """After a failure: keep what a later run can use and say where it is, remove the rest."""
+        if keep or self.run.holds_blocks():
+            self.progress.note(f"finished blocks are kept in {self.run.folder}: the same command goes on from there")
+        else:
+            self.run.remove()

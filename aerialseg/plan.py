@@ -1,0 +1,191 @@
+"""What will be done, as data: made before any work, and checking early whatever can be checked early."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from aerialseg._version import __version__
+from aerialseg.block import BlockTask
+from aerialseg.errors import ResourceError, UsageError
+from aerialseg.model.interface import PredictorSpec
+from aerialseg.raster.grid import Grid
+from aerialseg.raster.view import MAX_PIXELS, View
+
+if TYPE_CHECKING:
+    from aerialseg.raster.describe import RasterInfo
+
+BLOCK_PX = 1024
+"""Side of a block. Larger ones spend less on halos, smaller ones need less memory and lose less when killed."""
+
+MIN_PIXELS = 100
+"""Minimum mapping unit by default, in pixels of the class raster (0.25 m² at 5 cm)."""
+
+TOLERANCE_PX = 1.5
+"""Simplification by default, in pixels of the class raster."""
+
+BYTES_PER_PIXEL = 2.5
+"""Disk that a run takes at most per working pixel: blocks and mosaic of two compressed bands, layer, rasters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How the user wants the raster read.
+
+    bands: 1-based, in the model's order; None where the raster leaves no doubt.
+    gsd_m: metres per pixel to work at (for a raster without CRS: the size of its own pixel), "native", or None.
+    scale: (low, high) of the source values that become 0 and 255, for anything but 8 bit.
+    """
+
+    bands: tuple[int, ...] | None = None
+    gsd_m: float | Literal["native"] | None = None
+    scale: tuple[float, float] | None = None
+    on_read_error: Literal["fail", "nodata"] = "fail"
+    max_pixels: int = MAX_PIXELS
+    require_crs: bool = False
+    allow_remote: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Generalization:
+    """How labels become polygons, in ground units; None stands for the defaults above."""
+
+    min_area_m2: float | None = None
+    simplify_m: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("--min-area", self.min_area_m2), ("--simplify", self.simplify_m)):
+            if value is not None and not (0 <= value < math.inf):
+                raise UsageError(f"{name} is {value}: wanted 0 or more")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Source, model, grid and settings of one run. ``digest`` tells whether two runs would give the same result."""
+
+    source: RasterInfo
+    view: View
+    grid: Grid
+    model: str
+    model_digest: str
+    min_pixels: int
+    tolerance_px: float
+    version: str = __version__
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready: everything that decides the result."""
+        grid = {name: getattr(self.grid, name) for name in ("height", "width", "block", "halo", "stride")}
+        return {
+            "source": self.source.to_json(),
+            "view": self.view.to_json(),
+            "grid": grid,
+            "model": self.model,
+            "model_digest": self.model_digest,
+            "min_pixels": self.min_pixels,
+            "tolerance_px": self.tolerance_px,
+            "version": self.version,
+        }
+
+    def tasks(self, predictor: PredictorSpec, folder: Path) -> Iterator[BlockTask]:
+        """One task a block, in row-major order, with its file in ``folder``."""
+        for index in range(len(self.grid)):
+            core = self.grid.core(index)
+            yield BlockTask(index, core, self.grid.window(core), self.view, predictor, self.block_path(index, folder))
+
+    def block_path(self, index: int, folder: Path) -> Path:
+        row, col = divmod(index, self.grid.cols)
+        return folder / f"r{row:05d}_c{col:05d}.tif"
+
+    @property
+    def pixels(self) -> int:
+        return self.grid.raster.area
+
+    @property
+    def disk_bytes(self) -> int:
+        """Disk that the run takes at most, beside the input."""
+        return int(self.pixels * BYTES_PER_PIXEL) + 2**20
+
+    @property
+    def summary(self) -> str:
+        """One paragraph for a person: what is read, how, and what it takes."""
+        size = f"{self.grid.width:,} x {self.grid.height:,} px ({self.pixels / 1e6:,.1f} Mpx)"
+        disk = f"up to {self.disk_bytes / 1e9:,.2f} GB of disk"
+        return f"{self.view.note}; {size} in {len(self.grid):,} blocks; {disk}"
+
+
+def make_plan(
+    source: str | Path, predictor: PredictorSpec, reading: Reading, generalization: Generalization, block: int
+) -> Plan:
+    """The plan for one raster. Opens it once, reads no pixels.
+
+    Raises InputError (the raster cannot be used so), UsageError (settings that contradict each other).
+    """
+    from aerialseg.raster.describe import describe
+    from aerialseg.raster.view import make_view
+
+    card = predictor.card
+    info = describe(source, allow_remote=reading.allow_remote)
+    view = make_view(
+        info,
+        model_gsd_m=card.gsd_m,
+        bands_wanted=len(card.bands),
+        bands=reading.bands,
+        gsd=reading.gsd_m,
+        scale=reading.scale,
+        on_read_error=reading.on_read_error,
+        max_pixels=reading.max_pixels,
+        require_crs=reading.require_crs,
+    )
+    pixel_m = _pixel_size(view)
+    return Plan(
+        source=info,
+        view=view,
+        grid=Grid(view.height, view.width, _on_lattice(block, card.stride), card.halo, card.stride),
+        model=card.name,
+        model_digest=card.digest,
+        min_pixels=_min_pixels(generalization.min_area_m2, pixel_m),
+        tolerance_px=TOLERANCE_PX
+        if generalization.simplify_m is None
+        else generalization.simplify_m / math.sqrt(math.prod(pixel_m)),
+    )
+
+
+def check_disk(plan: Plan, folder: Path) -> None:
+    """Raise ResourceError when ``folder`` has less room than the run may take."""
+    free = shutil.disk_usage(folder).free
+    if free < plan.disk_bytes:
+        raise ResourceError(
+            f"{folder} has {free / 1e9:.2f} GB free and the run may take {plan.disk_bytes / 1e9:.2f} GB: "
+            "free some, or put the run elsewhere with --keep-run DIR"
+        )
+
+
+def _pixel_size(view: View) -> tuple[float, float]:
+    """Ground size (x, y) of a working pixel: metres, or units of the transform where the raster has no CRS."""
+    if view.gsd_m is not None:
+        return view.gsd_m
+    a, b, _, d, e, _ = view.transform
+    return math.hypot(a, d), math.hypot(b, e)
+
+
+def _min_pixels(min_area_m2: float | None, pixel_m: tuple[float, float]) -> int:
+    if min_area_m2 is None:
+        return MIN_PIXELS
+    # A hair less, so that an area of exactly n pixels is n pixels whatever the floats say.
+    return math.ceil(min_area_m2 / math.prod(pixel_m) - 1e-6)
+
+
+def _on_lattice(block: int, stride: int) -> int:
+    if block < 1:
+        raise UsageError(f"a block of {block} px: wanted 1 or more")
+    return -(-block // stride) * stride

@@ -1,0 +1,1 @@
+"""Rasters: integer geometry, reading windows, writing blocks."""

@@ -1,0 +1,117 @@
+"""Weights for the encoder: read, deepened, calibrated."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from aerialseg.errors import ModelError
+
+logger = logging.getLogger(__name__)
+DEPTHS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
+BODY = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer3": "6", "layer4": "7"}
+"""torchvision's names to places in fastai's encoder, a Sequential cut before the pooling."""
+_BLOCK = re.compile(r"layer(\d)\.(\d+)\.(.+)")
+
+
+def read_encoder_weights(path: str | Path) -> dict[str, Tensor]:
+    """Float32 tensors with torchvision's names, without the classifier. Raises ModelError.
+
+    Takes .safetensors, and torchvision's own .pth files, which are read with ``weights_only`` (tensors, no code).
+    """
+    path = Path(path)
+    try:
+        state = (
+            load_file(path)
+            if path.suffix == ".safetensors"
+            else torch.load(path, map_location="cpu", weights_only=True)
+        )
+    except (OSError, SafetensorError, RuntimeError, ValueError, EOFError) as error:
+        raise ModelError(f"cannot read the encoder weights {path}: {error}") from error
+    except Exception as error:  # pickle.UnpicklingError and what else a foreign pickle may raise
+        raise ModelError(f"{path} is not a file of plain tensors: {type(error).__name__}") from error
+    if not isinstance(state, Mapping) or "conv1.weight" not in state:
+        raise ModelError(f"{path} does not hold a ResNet with torchvision's names (no 'conv1.weight')")
+    return {
+        name: tensor.float() if tensor.is_floating_point() else tensor
+        for name, tensor in state.items()
+        if not name.startswith("fc.")
+    }
+
+
+def deepen(state: Mapping[str, Tensor], depths: tuple[int, ...]) -> dict[str, Tensor]:
+    """Weights of a ResNet of ``depths`` blocks a stage that computes the same function as the shallower ``state``.
+
+    Blocks that exist are copied. An added block is a copy of its stage's last one whose last BatchNorm has scale and
+    shift zero: its residual is nothing, and relu(x + 0) is x, because x came out of a relu.
+    """
+    deep = dict(state)
+    for stage, depth in enumerate(depths, start=1):
+        present = _blocks(state, stage)
+        if not present or depth < present:
+            raise ModelError(f"stage {stage} has {present} blocks: it cannot be deepened to {depth}")
+        last = {
+            m[3]: tensor for name, tensor in state.items() if (m := _BLOCK.match(name)) and _is(m, stage, present - 1)
+        }
+        closing = max(name for name in last if re.fullmatch(r"bn\d\.weight", name)).split(".")[0]
+        for block in range(present, depth):
+            for name, tensor in last.items():
+                if not name.startswith("downsample"):
+                    silent = name in (f"{closing}.weight", f"{closing}.bias")
+                    deep[f"layer{stage}.{block}.{name}"] = torch.zeros_like(tensor) if silent else tensor.clone()
+    return deep
+
+
+def _blocks(state: Mapping[str, Tensor], stage: int) -> int:
+    return len({m[2] for name in state if (m := _BLOCK.match(name)) and int(m[1]) == stage})
+
+
+def _is(match: re.Match[str], stage: int, block: int) -> bool:
+    return int(match[1]) == stage and int(match[2]) == block
+
+
+def load_encoder(body: nn.Module, arch: str, start: str, path: str | Path) -> None:
+    """Load the weights of ``path`` into fastai's encoder ``body``, deepened if ``start`` says so. Raises ModelError."""
+    state = read_encoder_weights(path)
+    depths = DEPTHS.get(arch)
+    if depths is None:
+        raise ModelError(f"encoder {arch!r}: wanted one of {', '.join(DEPTHS)}")
+    present = tuple(_blocks(state, stage) for stage in range(1, 5))
+    if start == "deepen":
+        state = deepen(state, depths)
+    elif present != depths:
+        raise ModelError(
+            f"{path} has {present} blocks a stage and {arch} wants {depths}: set encoder.start to 'deepen'"
+        )
+    renamed = {".".join([BODY[name.split(".")[0]], *name.split(".")[1:]]): tensor for name, tensor in state.items()}
+    missing, unexpected = body.load_state_dict(renamed, strict=False)
+    lost = [name for name in missing if not name.endswith("num_batches_tracked")]
+    if lost or unexpected:
+        raise ModelError(f"{path} does not fit {arch}: missing {lost[:3]}, unexpected {list(unexpected)[:3]}")
+
+
+def calibrate(network: nn.Module, batches: Iterable[Tensor]) -> int:
+    """Number of batches from which the statistics of every BatchNorm in ``network`` were estimated anew (plain mean)."""
+    norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    training = network.training
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+    network.train()
+    count = 0
+    with torch.inference_mode():
+        for batch in batches:
+            network(batch)
+            count += 1
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    network.train(training)
+    return count

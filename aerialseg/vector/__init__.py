@@ -1,0 +1,1 @@
+"""Vectors: from a class raster to polygons that cover the ground exactly once."""

@@ -1,0 +1,65 @@
+"""What tests share: tiny rasters that they draw themselves, and the real data where it lies beside the checkout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from hypothesis import settings
+
+settings.register_profile("aerialseg", deadline=None, max_examples=60, derandomize=True)
+settings.load_profile("aerialseg")
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    if not SHARED.is_dir():
+        pytest.skip(f"the real imagery is not beside the checkout ({SHARED})")
+    return SHARED
+
+
+WriteRaster = Callable[..., Path]
+
+
+@pytest.fixture
+def write_raster(tmp_path: Path) -> WriteRaster:
+    """A function that writes uint8 (C, h, w) as a GeoTIFF at 10 cm in UTM 33N and returns its path."""
+
+    def write(
+        pixels: np.ndarray, name: str = "ortho.tif", *, mask: np.ndarray | None = None, **profile: object
+    ) -> Path:
+        count, height, width = pixels.shape
+        profile = {
+            "driver": "GTiff",
+            "crs": "EPSG:32633",
+            "transform": Affine(0.1, 0, 500_000, 0, -0.1, 5_000_000),
+            **profile,
+            "count": count,
+            "height": height,
+            "width": width,
+            "dtype": pixels.dtype,
+        }
+        path = tmp_path / name
+        with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "w", **profile) as file:
+            file.write(pixels)
+            if mask is not None:
+                file.write_mask(mask)
+        return path
+
+    return write
+
+
+def land_cover(height: int, width: int, *, classes: int = 6, cell: int = 12, seed: int = 0) -> np.ndarray:
+    """uint8 (3, h, w): patches of classes in the first band, a confidence in the second one, noise in the third."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, classes, (-(-height // cell), -(-width // cell)), dtype=np.uint8)
+    patches = np.kron(coarse, np.ones((cell, cell), np.uint8))[:height, :width]
+    return np.stack(
+        [patches, rng.integers(0, 101, patches.shape, np.uint8), rng.integers(0, 256, patches.shape, np.uint8)]
+    )

@@ -1,0 +1,51 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from aerialseg.errors import ModelError
+from aerialseg.model.card import ModelCard
+from tests.fakes import CARD
+
+
+def test_a_written_card_reads_back_the_same(tmp_path: Path) -> None:
+    card = replace(CARD, void=(0,), scores={"accuracy": 0.5}, lineage=("one", "two"))
+    card.write(tmp_path / "card.json")
+    assert ModelCard.read(tmp_path / "card.json") == card
+
+
+def test_the_digest_changes_with_what_decides_the_labels_and_with_nothing_else() -> None:
+    assert replace(CARD, description="other words", scores={"accuracy": 1}).digest == CARD.digest
+    for change in (
+        {"mean": (0.5, 0.5, 0.5)},
+        {"halo": 96},
+        {"void": (1,)},
+        {"weights_sha256": "1" * 64},
+        {"gsd_m": 0.2},
+    ):
+        assert replace(CARD, **change).digest != CARD.digest
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"gsd_m": 0.0}, "ground sampling distance"),
+        ({"gsd_m": float("nan")}, "ground sampling distance"),
+        ({"mean": (0.5,)}, "mean and std need 3"),
+        ({"std": (1.0, 0.0, 1.0)}, "positive"),
+        ({"halo": 33}, "halo 33"),
+        ({"void": (99,)}, r"\[99\]"),
+        ({"void": tuple(range(6))}, "every class is void"),
+    ],
+)
+def test_a_card_that_makes_no_sense_is_refused(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        replace(CARD, **change)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 99}', '{"format": 1, "name": "x"}', "\x80"])
+def test_a_file_that_is_no_card_is_a_model_error(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "card.json"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(ModelError, match="model card"):
+        ModelCard.read(path)

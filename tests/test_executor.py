@@ -1,0 +1,46 @@
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from aerialseg.executor import local, run_tasks
+
+
+def test_every_task_is_done_once_whatever_the_limit() -> None:
+    for workers, in_flight in ((1, 1), (3, 2), (4, 16)):
+        with local(workers) as executor:
+            assert sorted(run_tasks(executor, lambda n: n * n, range(50), in_flight)) == [n * n for n in range(50)]
+
+
+def test_no_more_tasks_are_taken_than_may_be_in_flight() -> None:
+    taken = done = 0
+    most = 0
+    guard = threading.Lock()
+
+    def tasks() -> Iterator[int]:
+        nonlocal taken, most
+        for number in range(40):
+            with guard:
+                taken += 1
+                most = max(most, taken - done)
+            yield number
+
+    with local(2) as executor:
+        for _ in run_tasks(executor, lambda n: time.sleep(0.001), tasks(), in_flight=4):
+            with guard:
+                done += 1
+    assert most <= 4 + 4  # those handed out, and finished ones that were not looked at yet
+
+
+def test_the_first_error_ends_it_and_the_rest_is_not_begun() -> None:
+    begun = []
+
+    def work(number: int) -> None:
+        begun.append(number)
+        if number == 3:
+            raise RuntimeError("the third")
+
+    with local(1) as executor, pytest.raises(RuntimeError, match="the third"):
+        list(run_tasks(executor, work, range(1000), in_flight=2))
+    assert len(begun) < 10

@@ -1,0 +1,53 @@
+from pathlib import Path
+
+import pytest
+
+from aerialseg.errors import InputError
+from aerialseg.legend import LandClass, Legend
+from tests.fakes import LEGEND
+
+
+def test_csv_gives_the_same_legend_back(tmp_path: Path) -> None:
+    LEGEND.to_csv(tmp_path / "legend.csv")
+    assert Legend.from_csv(tmp_path / "legend.csv") == LEGEND
+
+
+def test_json_gives_the_same_legend_back() -> None:
+    assert Legend.from_json(LEGEND.to_json()) == LEGEND
+
+
+def test_without_ids_the_line_is_the_id(tmp_path: Path) -> None:
+    path = tmp_path / "class_dict_seg.csv"
+    path.write_text("name, r, g, b\nunlabeled, 0, 0, 0\npaved-area, 128, 64, 128\n")
+    legend = Legend.from_csv(path)
+    assert legend[1] == LandClass(1, "paved-area", (128, 64, 128))
+    assert legend[1].hex == "#804080"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name,r,g\na,1,2\n", "lacks the column 'b'"),
+        ("name,r,g,b\na,1,2,300\n", r"\(1, 2, 300\)"),
+        ("name,r,g,b\na,1,2,red\n", "line 2"),
+        ("id,name,r,g,b\n255,a,1,2,3\n", "255"),
+        ("name,r,g,b\na,1,2,3\na,4,5,6\n", "'a' twice"),
+        ("id,name,r,g,b\n1,a,1,2,3\n1,b,4,5,6\n", "id 1 twice"),
+        ("", "lacks the column"),
+    ],
+)
+def test_a_bad_legend_is_an_error_that_names_the_value(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "legend.csv"
+    path.write_text(text)
+    with pytest.raises(InputError, match=message):
+        Legend.from_csv(path)
+
+
+def test_a_missing_legend_is_an_input_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"nowhere\.csv"):
+        Legend.from_csv(tmp_path / "nowhere.csv")
+
+
+def test_an_unknown_class_is_a_key_error() -> None:
+    with pytest.raises(KeyError, match="no class 77"):
+        LEGEND[77]
