@@ -1,0 +1,97 @@
+"""Cloud Optimized GeoTIFFs: classes with colours and names, confidence as per cent."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from xml.etree import ElementTree as Xml
+
+import rasterio
+import rasterio.shutil
+
+from aerialseg.legend import NODATA, Legend
+from aerialseg.raster.opening import environment, quiet
+from aerialseg.raster.pam import aux_xml, color_table
+from aerialseg.raster.sink import TILE, cannot_write, check_whole, part_of, writing
+
+_OPTIONS = {
+    "COMPRESS": "DEFLATE",
+    "BLOCKSIZE": TILE,
+    "BIGTIFF": "IF_SAFER",
+    "NUM_THREADS": "ALL_CPUS",
+    "OVERVIEWS": "IGNORE_EXISTING",
+    "STATISTICS": "NO",
+}
+
+
+def aux_path(path: Path) -> Path:
+    """The file beside a raster that names its classes."""
+    return path.with_name(path.name + ".aux.xml")
+
+
+def write_cog(source_path: Path, target_path: Path, *, legend: Legend | None, metadata: Mapping[str, str]) -> None:
+    """Write the one-band uint8 raster at ``source_path`` as a Cloud Optimized GeoTIFF, nodata 255.
+
+    With a legend it is a class raster: colour table, overviews by mode, and beside it ``.aux.xml`` with the names of
+    the classes and a raster attribute table. Without, it is confidence in per cent, overviews by average. ``metadata``
+    becomes TIFF tags. Both files appear only when they are whole. Raises OutputError.
+    """
+    with writing(target_path) as part, _recipe(source_path, part, legend, metadata) as recipe:
+        resampling = "MODE" if legend else "AVERAGE"
+        with environment(), quiet(), contextlib.closing(rasterio.open(recipe, driver="VRT")) as source:
+            rasterio.shutil.copy(source, part, driver="COG", OVERVIEW_RESAMPLING=resampling, **_OPTIONS)
+        aux_path(part).unlink(missing_ok=True)  # GDAL's own; ours says more
+        check_whole(part)
+        if legend:
+            with writing(aux_path(target_path)) as names:
+                names.write_bytes(aux_xml(legend))
+        else:
+            _remove(aux_path(target_path))
+
+
+def _remove(path: Path) -> None:
+    """Remove the names that belong to an older raster of that name."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+@contextlib.contextmanager
+def _recipe(source: Path, part: Path, legend: Legend | None, metadata: Mapping[str, str]) -> Iterator[Path]:
+    """A VRT beside ``part`` that adds colours, description and tags to the source, which stays as it is."""
+    with environment(), quiet(), rasterio.open(source, driver="GTiff") as dataset:
+        (height, width), crs, transform = dataset.shape, dataset.crs, dataset.transform
+        block = dataset.block_shapes[0]
+    root = Xml.Element("VRTDataset", rasterXSize=str(width), rasterYSize=str(height))
+    if crs:
+        Xml.SubElement(root, "SRS", dataAxisToSRSAxisMapping="1,2").text = crs.to_wkt()
+    if not transform.is_identity:
+        Xml.SubElement(root, "GeoTransform").text = ", ".join(repr(float(value)) for value in transform.to_gdal())
+    tags = Xml.SubElement(root, "Metadata")
+    for key, value in metadata.items():
+        Xml.SubElement(tags, "MDI", key=key).text = value
+    root.append(_band(source, (height, width), block, legend))
+    path = part_of(part).with_suffix(".vrt")
+    path.write_bytes(Xml.tostring(root, encoding="utf-8"))
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _band(source: Path, shape: tuple[int, int], block: tuple[int, int], legend: Legend | None) -> Xml.Element:
+    band = Xml.Element("VRTRasterBand", dataType="Byte", band="1", blockXSize=str(block[1]), blockYSize=str(block[0]))
+    Xml.SubElement(band, "Description").text = "land cover" if legend else "confidence, per cent"
+    Xml.SubElement(band, "NoDataValue").text = str(NODATA)
+    Xml.SubElement(band, "ColorInterp").text = "Palette" if legend else "Gray"
+    if legend:
+        band.append(color_table(legend, NODATA))
+    simple = Xml.SubElement(band, "SimpleSource")
+    Xml.SubElement(simple, "SourceFilename", relativeToVRT="0").text = str(source.absolute())
+    Xml.SubElement(simple, "SourceBand").text = "1"
+    rectangle = {"xOff": "0", "yOff": "0", "xSize": str(shape[1]), "ySize": str(shape[0])}
+    Xml.SubElement(simple, "SrcRect", rectangle)
+    Xml.SubElement(simple, "DstRect", rectangle)
+    return band

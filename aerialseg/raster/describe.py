@@ -1,0 +1,172 @@
+"""What a raster is, found without reading its pixels."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rasterio.enums import ColorInterp, MaskFlags
+
+from aerialseg.errors import InputError
+from aerialseg.raster.ground import Transform, pixel_size_m
+from aerialseg.raster.opening import GDAL_ERRORS, environment, is_remote, local_path, one_line, open_raster, shown
+
+MAX_BANDS = 4096
+MAX_BLOCK_BYTES = 1 << 30
+"""A tile or strip decodes as a whole: larger ones would cost more memory than a block of the output."""
+
+_EDGE_BYTES = 64 << 10
+_IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+
+
+@dataclass(frozen=True)
+class RasterInfo:
+    """What `describe` found: plain values, nothing opened.
+
+    ``gsd_m`` is the ground size of a pixel along x (columns) and y (rows) at the raster's centre, None without a known
+    coordinate system. ``mask`` says what marks pixels as invalid: "none", or "alpha", "internal", "nodata" joined by
+    "+" (a pixel is valid when none of them objects). NaN is always nodata, so ``nodata`` is never NaN. ``digest`` is a
+    cheap identity: size, time of change, header, first and last 64 KiB.
+    """
+
+    path: str
+    height: int
+    width: int
+    count: int
+    dtypes: tuple[str, ...]
+    transform: Transform
+    crs: str | None
+    georeferenced: bool
+    nodata: float | None
+    mask: str
+    color: tuple[str, ...]
+    block_shape: tuple[int, int]
+    compression: str
+    interleave: str
+    gsd_m: tuple[float, float] | None
+    size_bytes: int
+    mtime_ns: int
+    digest: str
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> RasterInfo:
+        lists = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
+        return cls(**{**values, **lists})
+
+
+def describe(path: str | os.PathLike[str], *, allow_remote: bool = False) -> RasterInfo:
+    """What the GeoTIFF at ``path`` is. Opens that file only, and nothing over the network unless ``allow_remote``.
+
+    Raises InputError when there is no such file, when it is no GeoTIFF, when a tile or strip of it would take more than
+    1 GiB, when it is a palette image, or when only control points or RPCs place it.
+    """
+    remote = allow_remote and is_remote(path)
+    name = os.fspath(path) if remote else str(local_path(path))
+    dataset = open_raster(name)
+    try:
+        with environment():
+            _check(name, dataset)
+            facts = _facts(dataset)
+    except GDAL_ERRORS as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"the header of {shown(name)} cannot be read: {one_line(error)}; fetch the file again"
+        ) from error
+    finally:
+        dataset.close()
+    return RasterInfo(path=name, **facts, **_identity(name, facts, remote))
+
+
+def _check(name: str, dataset: Any) -> None:
+    if dataset.count > MAX_BANDS:
+        raise InputError(
+            f"{shown(name)} has {dataset.count:,} bands, more than {MAX_BANDS:,}: not an image; "
+            "take the bands you need with gdal_translate -b 1 -b 2 -b 3"
+        )
+    size = block_bytes(dataset)
+    if size >= MAX_BLOCK_BYTES:
+        rows, cols = dataset.block_shapes[0]
+        raise InputError(
+            f"one block (tile or strip) of {shown(name)} has {rows} x {cols} px and decodes to {size / 2**30:.1f} GiB "
+            "(less than 1 is wanted); rewrite it in smaller tiles: gdal_translate -co TILED=YES -co COMPRESS=DEFLATE"
+        )
+    if ColorInterp.palette in dataset.colorinterp:
+        raise InputError(
+            f"{shown(name)} is a palette image, its values are not colours; use gdal_translate -expand rgb"
+        )
+    if _transform(dataset) == _IDENTITY and (dataset.gcps[0] or dataset.rpcs):
+        what = "ground control points" if dataset.gcps[0] else "RPCs"
+        raise InputError(
+            f"{shown(name)} is placed by {what} only, not by a transform; warp it first: "
+            f"gdalwarp {'-tps' if dataset.gcps[0] else '-rpc'} -r bilinear -dstalpha IN.tif OUT.tif"
+        )
+
+
+def block_bytes(dataset: Any) -> int:
+    """Bytes that the largest block of an open dataset decodes to."""
+    rows, cols = dataset.block_shapes[0]
+    together = 1 if dataset.interleaving is not None and dataset.interleaving.name == "band" else dataset.count
+    return int(rows * cols * together * _itemsize(dataset.dtypes[0]))
+
+
+def _itemsize(dtype: str) -> int:
+    sizes = {"int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "complex64": 8, "complex_int16": 4, "complex128": 16}
+    return sizes.get(dtype, 8 if dtype.endswith("64") else 4)
+
+
+def _facts(dataset: Any) -> dict[str, Any]:
+    transform = _transform(dataset)
+    crs = dataset.crs.to_wkt() if dataset.crs else None
+    placed = transform != _IDENTITY
+    height, width = dataset.shape
+    nodata = dataset.nodata
+    return {
+        "height": height,
+        "width": width,
+        "count": dataset.count,
+        "dtypes": tuple(dataset.dtypes),
+        "transform": transform,
+        "crs": crs,
+        "georeferenced": placed,
+        "nodata": None if nodata is None or math.isnan(nodata) else float(nodata),
+        "mask": _mask(dataset),
+        "color": tuple(color.name for color in dataset.colorinterp),
+        "block_shape": tuple(int(size) for size in dataset.block_shapes[0]),
+        "compression": dataset.compression.name if dataset.compression else "none",
+        "interleave": dataset.interleaving.name if dataset.interleaving else "pixel",
+        "gsd_m": pixel_size_m(crs, transform, height, width) if crs and placed else None,
+    }
+
+
+def _transform(dataset: Any) -> Transform:
+    a, b, c, d, e, f = (float(value) for value in dataset.transform[:6])
+    return a, b, c, d, e, f
+
+
+def _mask(dataset: Any) -> str:
+    alpha = ColorInterp.alpha in dataset.colorinterp
+    internal = MaskFlags.per_dataset in dataset.mask_flag_enums[0] and not alpha
+    kinds = (("alpha", alpha), ("internal", internal), ("nodata", dataset.nodata is not None))
+    return "+".join(name for name, there in kinds if there) or "none"
+
+
+def _identity(name: str, facts: dict[str, Any], remote: bool) -> dict[str, Any]:
+    header = json.dumps(facts, sort_keys=True).encode()
+    if remote:
+        return {"size_bytes": 0, "mtime_ns": 0, "digest": hashlib.sha256(name.encode() + header).hexdigest()}
+    with open(name, "rb") as file:
+        status = os.fstat(file.fileno())
+        digest = hashlib.sha256(f"{status.st_size} {status.st_mtime_ns} ".encode() + header)
+        digest.update(file.read(_EDGE_BYTES))
+        file.seek(max(0, status.st_size - _EDGE_BYTES))
+        digest.update(file.read(_EDGE_BYTES))
+    return {"size_bytes": status.st_size, "mtime_ns": status.st_mtime_ns, "digest": digest.hexdigest()}

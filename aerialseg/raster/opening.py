@@ -1,0 +1,135 @@
+"""Opening GeoTIFFs: the driver is named, nothing else is followed, warnings do not leak.
+
+GDAL picks the driver by content, so a VRT renamed to ``.tif`` reads any file that it names, and a path may be an
+address. Therefore a path is looked at before GDAL sees it, and only the GTiff driver may open it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import stat
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import rasterio
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+from aerialseg.errors import InputError
+
+CACHE_BYTES = 64 << 20
+"""GDAL's block cache, for the whole process: windows are read once, a larger cache would only cost memory."""
+
+GDAL_ERRORS = (RasterioError, rasterio._err.CPLE_BaseError, ValueError, OSError, SystemError)
+"""What rasterio raises when GDAL fails."""
+
+TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_ADDRESS = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+:/|/vsi)")
+_PREFIX = re.compile(r"^[A-Z][A-Z0-9_]+:")
+_warnings_lock = threading.Lock()
+
+# Without a handler Python prints warnings of libraries to stderr; whoever sets up logging still gets them.
+logging.getLogger("rasterio").addHandler(logging.NullHandler())
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """A block in which rasterio does not warn about a missing georeference: that is a fact, reported as one."""
+    with _warnings_lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield
+
+
+@contextmanager
+def environment() -> Iterator[None]:
+    """A block in which GDAL's cache is small and nobody is asked for credentials."""
+    with rasterio.Env(session=None, GDAL_CACHEMAX=CACHE_BYTES, GDAL_PAM_ENABLED="YES"):
+        yield
+
+
+def shown(path: str | os.PathLike[str]) -> str:
+    """The path as it stands in a message: on one line, whatever its name holds."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in os.fspath(path))
+
+
+def is_remote(path: str | os.PathLike[str]) -> bool:
+    """Whether GDAL would take the path for an address, an archive or a part of a file instead of a file."""
+    text = os.fspath(path)
+    if _ADDRESS.match(text):
+        return True
+    return bool(_PREFIX.match(text)) and not os.path.exists(text)
+
+
+def local_path(path: str | os.PathLike[str]) -> Path:
+    """The absolute path of a regular file that starts like a TIFF. Raises InputError (faults 1, 2, 6, 7)."""
+    if is_remote(path):
+        raise InputError(
+            f"{shown(path)} is not a local file: addresses and GDAL's virtual paths are not opened; "
+            "download the raster first, or give --allow-remote"
+        )
+    absolute = Path(os.path.abspath(path))
+    try:
+        _check_regular(absolute)
+        with open(absolute, "rb") as file:
+            head = file.read(256)
+    except (OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"cannot read {shown(absolute)}: {reason}; give the path of a GeoTIFF") from error
+    if not head.startswith(TIFF_MAGIC):
+        raise InputError(
+            f"{shown(absolute)} is not a GeoTIFF: {_what(head)}; convert the image with gdal_translate -of GTiff"
+        )
+    return absolute
+
+
+def _check_regular(path: Path) -> None:
+    status = os.stat(path)
+    if stat.S_ISDIR(status.st_mode):
+        raise InputError(f"{shown(path)} is a folder; give the path of a GeoTIFF")
+    if not stat.S_ISREG(status.st_mode):
+        raise InputError(f"{shown(path)} is not a regular file; give the path of a GeoTIFF")
+
+
+def _what(head: bytes) -> str:
+    text = head.lstrip().lower()
+    if not head:
+        return "it is empty"
+    if text.startswith((b"<!doctype html", b"<html")):
+        return "it is an HTML page (a failed download?)"
+    if text.startswith((b"<vrtdataset", b"<mrf_meta")):
+        return "it is a text file that points at other rasters, and those are not followed"
+    known = {b"\xff\xd8\xff": "a JPEG image", b"\x89PNG": "a PNG image", b"PK\x03\x04": "a ZIP archive"}
+    known |= {b"\0\0\0\x0cjP": "a JPEG 2000 image", b"\xffO\xffQ": "a JPEG 2000 image"}
+    for magic, name in known.items():
+        if head.startswith(magic):
+            return f"it is {name}"
+    return f"it starts with {head[:4]!r}"
+
+
+def open_raster(path: str, **options: Any) -> Any:
+    """An open rasterio dataset of the GeoTIFF at ``path`` (from `local_path`, or a remote address).
+
+    Raises InputError when GDAL cannot make sense of it.
+    """
+    target: Any = path if is_remote(path) else Path(path)
+    try:
+        with environment(), quiet():
+            return rasterio.open(target, driver="GTiff", sharing=False, **options)
+    except GDAL_ERRORS as error:
+        raise InputError(
+            f"{shown(path)} is no readable GeoTIFF (damaged, cut short?): {one_line(error)}; fetch it again, or see gdalinfo"
+        ) from error
+
+
+def one_line(error: BaseException) -> str:
+    """The most telling message of an error of rasterio, on one line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,247 @@
+"""How a raster is read for a model: which bands, at which ground sampling distance. Decided once, as data."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from aerialseg.errors import InputError, UsageError
+from aerialseg.raster.describe import RasterInfo
+from aerialseg.raster.ground import Transform
+from aerialseg.raster.opening import shown
+
+MAX_PIXELS = 10_000_000_000
+MAX_SHRINK = 1000
+"""Source pixels along each axis that may make one working pixel."""
+WIDE = 8192
+"""Compressed strips wider than this are decoded again for each of many blocks."""
+GSD_TOLERANCE = 0.10
+"""Imagery whose pixels are this much larger or smaller than the model's is read as it is."""
+MAX_COARSER = 4.0
+"""Imagery this many times coarser than the model's shows nothing that the model knows."""
+
+OnReadError = Literal["fail", "nodata"]
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class View:
+    """How a raster is read. ``height``, ``width``, ``transform`` and ``gsd_m`` are those of the working grid.
+
+    ``ratio`` is (rows, columns) of source pixels per working pixel. ``bands`` and ``alpha`` count from 1; ``alpha`` is
+    0 where there is none. ``nodata``, ``alpha`` and ``internal_mask`` say what makes a pixel invalid: a pixel is valid
+    unless *all* used bands equal nodata (as in GDAL's dataset mask), its alpha or mask is below half, or any used band
+    is NaN. ``note`` is one sentence for the user.
+    """
+
+    path: str
+    height: int
+    width: int
+    transform: Transform
+    crs: str | None
+    source_shape: tuple[int, int]
+    bands: tuple[int, ...]
+    scale: tuple[float, float] | None
+    resampled: bool
+    ratio: tuple[float, float]
+    on_read_error: OnReadError
+    gsd_m: tuple[float, float] | None
+    note: str
+    nodata: float | None = None
+    alpha: int = 0
+    internal_mask: bool = False
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.height, self.width
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> View:
+        lists = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
+        return cls(**{**values, **lists})
+
+
+def make_view(
+    info: RasterInfo,
+    *,
+    model_gsd_m: float | None,
+    bands_wanted: int = 3,
+    bands: Sequence[int] | None = None,
+    gsd: float | Literal["native"] | None = None,
+    scale: tuple[float, float] | None = None,
+    on_read_error: OnReadError = "fail",
+    max_pixels: int = MAX_PIXELS,
+    require_crs: bool = False,
+) -> View:
+    """How ``info``'s raster is read for a model of ``model_gsd_m`` metres a pixel that wants ``bands_wanted`` bands.
+
+    ``gsd`` is None (resample to the model's where they differ by more than 10 %), "native" (never resample), or
+    metres: the working resolution where the raster has a coordinate system, the size of its own pixel where it has
+    none. Raises InputError when bands, type, ground sampling distance, georeference or size do not fit, UsageError
+    when ``gsd`` or ``scale`` make no sense for any raster.
+    """
+    placed = info.crs is not None and info.georeferenced
+    if require_crs and not placed:
+        what = "coordinate system (CRS)" if info.georeferenced else "transform from pixels to the ground"
+        raise InputError(
+            f"{shown(info.path)} has no {what}; add it: gdal_edit.py -a_srs EPSG:CODE -a_ullr ULX ULY LRX LRY"
+        )
+    alpha = info.color.index("alpha") + 1 if "alpha" in info.color else 0
+    used = _pick_bands(info, bands, bands_wanted, alpha)
+    _check_type(info, used, scale)
+    shape, gsd_m, note = _working_grid(info, model_gsd_m, _parse_gsd(gsd))
+    _check_size(info, shape, max_pixels)
+    if not placed:
+        note = f"no {'coordinate system' if info.georeferenced else 'georeference'}; {note}"
+    _warn(info, note if gsd_m is None or not placed else "")
+    return View(
+        path=info.path,
+        height=shape[0],
+        width=shape[1],
+        transform=_scaled(info, shape),
+        crs=info.crs if placed else None,
+        source_shape=(info.height, info.width),
+        bands=used,
+        scale=None if scale is None else (float(scale[0]), float(scale[1])),
+        resampled=shape != (info.height, info.width),
+        ratio=(info.height / shape[0], info.width / shape[1]),
+        on_read_error=on_read_error,
+        gsd_m=gsd_m,
+        note=note,
+        nodata=info.nodata,
+        alpha=alpha,
+        internal_mask="internal" in info.mask,
+    )
+
+
+def _warn(info: RasterInfo, note: str) -> None:
+    if note:
+        logger.warning("%s: %s", shown(info.path), note)
+    if info.block_shape[1] >= info.width > WIDE and info.compression != "none":
+        logger.warning(
+            "%s is stored in strips: gdal_translate -co TILED=YES would make reading it faster", shown(info.path)
+        )
+
+
+def _pick_bands(info: RasterInfo, bands: Sequence[int] | None, wanted: int, alpha: int) -> tuple[int, ...]:
+    if bands is None:
+        colours = tuple(band for band in range(1, info.count + 1) if band != alpha)
+        if len(colours) == wanted:
+            return colours
+        example = (colours + colours[-1:] * wanted)[:wanted]
+        raise InputError(
+            f"{shown(info.path)} has {info.count} band(s) ({', '.join(info.color[:8])}), the model wants {wanted}; "
+            f"say which, counting from 1: --bands {','.join(map(str, example or range(1, wanted + 1)))}"
+        )
+    used = tuple(int(band) for band in bands)
+    wrong = [band for band in used if not 1 <= band <= info.count or band == alpha]
+    if len(used) != wanted or wrong:
+        which = f"band {wrong[0]} is not one of its image bands" if wrong else f"the model wants {wanted}"
+        raise InputError(f"--bands {','.join(map(str, used))} of {shown(info.path)} with {info.count} band(s): {which}")
+    return used
+
+
+def _check_type(info: RasterInfo, bands: tuple[int, ...], scale: tuple[float, float] | None) -> None:
+    types = {info.dtypes[band - 1] for band in bands}
+    if any(dtype.startswith("complex") for dtype in types):
+        raise InputError(f"{shown(info.path)} holds complex numbers, the model wants 8-bit colours; convert it first")
+    if scale is not None:
+        low, high = scale
+        if not (math.isfinite(low) and math.isfinite(high) and low != high):
+            raise UsageError(f"--scale {low:g} {high:g}: wanted two different finite values, such as 0 4095")
+    elif types != {"uint8"}:
+        low, high = (0, np.iinfo(min(types)).max) if min(types).startswith("uint") else (0, 1)
+        raise InputError(
+            f"{shown(info.path)} holds {', '.join(sorted(types))}, the model wants 8-bit colours; "
+            f"say which values are black and white with --scale LOW HIGH (such as --scale {low} {high})"
+        )
+
+
+def _parse_gsd(gsd: float | str | None) -> float | Literal["native"] | None:
+    if gsd is None or gsd == "native":
+        return gsd  # type: ignore[return-value]
+    try:
+        value = float(gsd)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value > 0):
+        raise UsageError(f"--gsd {gsd}: wanted metres per pixel above 0 (such as 0.05), or 'native'")
+    return value
+
+
+Shape = tuple[int, int]
+Gsd = tuple[float, float]
+
+
+def _working_grid(
+    info: RasterInfo, model: float | None, gsd: float | Literal["native"] | None
+) -> tuple[Shape, Gsd | None, str]:
+    """(shape, ground size of a pixel, note) of the grid that the raster is read on."""
+    own = info.gsd_m
+    stated = own is None and isinstance(gsd, float)
+    if stated:
+        assert isinstance(gsd, float)
+        own = (gsd, gsd)
+    native: Shape = (info.height, info.width)
+    if own is None:
+        return native, None, "pixels have no known size on the ground, read as they are; --gsd METRES tells their size"
+    if gsd == "native" or (model is None and (gsd is None or stated)):
+        return native, own, f"{_metres(own)}, read as it is"
+    target = gsd if isinstance(gsd, float) and not stated else model
+    assert target is not None
+    if gsd is None or stated:
+        _check_coarser(info, own, target)
+        if max(abs(size / target - 1) for size in own) <= GSD_TOLERANCE:
+            return native, own, f"{_metres(own)}, read as it is (the model's: {target:.3f} m/px)"
+    shape = _resized(info, own, target)
+    if shape == native:
+        return native, own, f"{_metres(own)}, read as it is"
+    whose = "the model's " if target == model else ""
+    actual = own[0] * info.width / shape[1], own[1] * info.height / shape[0]
+    return shape, actual, f"{_metres(own)}, resampled to {whose}{target:.3f} m/px"
+
+
+def _check_coarser(info: RasterInfo, own: Gsd, model: float) -> None:
+    times = max(own) / model
+    if times > MAX_COARSER * 1.01:
+        raise InputError(
+            f"{shown(info.path)} has {_metres(own)}, {times:.3g} times coarser than the model's {model:.3f} m/px (at most "
+            f"{MAX_COARSER:.0f} times); use finer imagery or a model for it, or say --gsd native to run it anyway"
+        )
+
+
+def _resized(info: RasterInfo, own: Gsd, target: float) -> Shape:
+    if target / min(own) > MAX_SHRINK:
+        raise InputError(
+            f"{shown(info.path)} has {_metres(own)}: {target / min(own):.0f} of its pixels would make one of {target:.3f} m "
+            f"(at most {MAX_SHRINK}); check its coordinate system, or shrink it first with gdalwarp -tr -r average"
+        )
+    return max(1, round(info.height * own[1] / target)), max(1, round(info.width * own[0] / target))
+
+
+def _check_size(info: RasterInfo, shape: Shape, max_pixels: int) -> None:
+    pixels = shape[0] * shape[1]
+    if pixels > max_pixels:
+        raise InputError(
+            f"{shown(info.path)} has {pixels:,} px to map ({shape[0]:,} x {shape[1]:,}), more than --max-pixels "
+            f"{max_pixels:,}; raise --max-pixels, or cut it with gdal_translate -srcwin"
+        )
+
+
+def _scaled(info: RasterInfo, shape: Shape) -> Transform:
+    a, b, c, d, e, f = info.transform
+    rows, cols = info.height / shape[0], info.width / shape[1]
+    return a * cols, b * rows, c, d * cols, e * rows, f
+
+
+def _metres(gsd: Gsd) -> str:
+    x, y = gsd
+    return f"{x:.3f} m/px" if abs(x / y - 1) < 0.02 else f"{x:.3f} x {y:.3f} m/px"

@@ -1,0 +1,98 @@
+"""What describe finds, and how large a pixel is on the ground."""
+
+from __future__ import annotations
+
+import json
+import math
+import pickle
+
+import numpy as np
+import pytest
+from affine import Affine
+
+from aerialseg.raster.describe import RasterInfo, describe
+from aerialseg.raster.ground import pixel_size_m
+from aerialseg.raster.view import View
+from tests.raster.drawing import TILED, UTM, picture, view_of, write
+
+
+def test_facts_of_a_raster(tmp_path):
+    path = write(tmp_path / "a.tif", picture(100, 200), compress="deflate", nodata=0, **TILED)
+    info = describe(path)
+    assert (info.path, info.height, info.width, info.count) == (str(path), 100, 200, 3)
+    assert (info.dtypes, info.nodata, info.mask) == (("uint8",) * 3, 0.0, "nodata")
+    assert (info.block_shape, info.compression, info.interleave) == ((64, 64), "deflate", "pixel")
+    assert (info.transform, info.georeferenced) == ((0.1, 0, 500_000, 0, -0.1, 5_000_000), True)
+    assert info.crs is not None
+    assert info.gsd_m == pytest.approx((0.1 / 0.9996, 0.1 / 0.9996), rel=1e-5)
+
+
+def test_info_and_view_travel_as_json_and_pickle(tmp_path):
+    path = write(tmp_path / "a.tif", np.ones((3, 30, 20), np.float32), nodata=math.nan)
+    info, view = describe(path), view_of(path, scale=(0, 1), model_gsd_m=0.07)
+    for kind, value in ((RasterInfo, info), (View, view)):
+        text = json.dumps(value.to_json(), allow_nan=False)
+        assert kind.from_json(json.loads(text)) == value
+        assert pickle.loads(pickle.dumps(value)) == value
+
+
+def test_the_digest_changes_with_the_file(tmp_path):
+    path = write(tmp_path / "a.tif", picture(20, 20))
+    first = describe(path).digest
+    assert describe(path).digest == first
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    assert describe(path).digest != first
+
+
+@pytest.mark.parametrize(
+    ("profile", "mask", "expected"),
+    [
+        ({}, None, "none"),
+        ({"nodata": 7}, None, "nodata"),
+        ({}, np.ones((20, 20), bool), "internal"),
+    ],
+)
+def test_what_marks_invalid_pixels(tmp_path, profile, mask, expected):
+    assert describe(write(tmp_path / "a.tif", picture(20, 20), mask=mask, **profile)).mask == expected
+
+
+def test_alpha_and_nodata_together_both_count(tmp_path):
+    rgba = np.array([[0, 0, 9, 9], [0, 0, 9, 9], [0, 0, 9, 9], [0, 255, 0, 255]], np.uint8).reshape(4, 1, 4)
+    path = write(tmp_path / "a.tif", rgba, photometric="RGB", alpha="YES", nodata=0)
+    assert describe(path).mask == "alpha+nodata"
+
+
+@pytest.mark.parametrize(
+    ("crs", "transform", "expected"),
+    [
+        ("EPSG:32633", (0.05, 0, 500000, 0, -0.05, 5e6), (0.05002, 0.05002)),
+        ("EPSG:4326", (1e-6, 0, 10, 0, -1e-6, 60), (0.0558, 0.1114)),
+        ("EPSG:3857", (0.1, 0, 1113194.9, 0, -0.1, 8399737.9), (0.05, 0.05)),  # 60 degrees north: half
+        ("EPSG:2263", (1, 0, 983000, 0, -1, 200000), (0.3048, 0.3048)),  # US survey feet
+        (UTM, (0, 0.2, 500000, 0.1, 0, 5e6), (0.1, 0.2)),  # columns run north, rows east
+    ],
+)
+def test_pixel_size_is_measured_on_the_ground(crs, transform, expected):
+    import pyproj
+
+    size = pixel_size_m(pyproj.CRS(crs).to_wkt(), tuple(map(float, transform)), 10, 10)
+    assert size == pytest.approx(expected, rel=3e-3)
+
+
+def test_a_local_system_counts_in_its_unit():
+    wkt = 'LOCAL_CS["site",UNIT["foot",0.3048]]'
+    assert pixel_size_m(wkt, (0.5, 0, 0, 0, -0.5, 0), 10, 10) == pytest.approx((0.1524, 0.1524))
+
+
+def test_nonsense_has_no_size():
+    assert pixel_size_m("no wkt", (1, 0, 0, 0, -1, 0), 10, 10) is None
+
+
+def test_degrees_make_square_working_pixels(tmp_path):
+    path = write(tmp_path / "a.tif", picture(100, 200), crs="EPSG:4326", transform=Affine(1e-6, 0, 10, 0, -1e-6, 60))
+    view = view_of(path, model_gsd_m=0.05)
+    assert view.shape == (223, 223)
+    assert view.gsd_m == pytest.approx((0.05, 0.05), rel=0.005)
+    assert view.note == "0.056 x 0.111 m/px, resampled to the model's 0.050 m/px"

@@ -1,0 +1,307 @@
+"""Faults 1-16 and 28: the right error, one line of it, at once, and nothing else opened."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from rasterio.control import GroundControlPoint
+
+from aerialseg.errors import InputError, UsageError
+from aerialseg.raster.describe import describe
+from tests.raster.drawing import TILED, picture, read_all, tiff, view_of, write
+
+
+def refused(path: object, match: str, **options: object) -> str:
+    """The message of the InputError; it is one line, names the raster and says what to do."""
+    with pytest.raises(InputError, match=match) as caught:
+        view_of(path, **options)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert Path(str(path)).name in message
+    assert caught.value.exit_code == 3
+    return message
+
+
+def test_1_missing_folder_or_unreadable(tmp_path):
+    refused(tmp_path / "no.tif", "No such file.*give the path")
+    refused(tmp_path, "is a folder")
+    (tmp_path / "file").write_bytes(b"x")
+    refused(tmp_path / "file" / "a.tif", "Not a directory")
+    with pytest.raises(InputError, match="null"):
+        describe(str(tmp_path / "a\0b.tif"))
+    os.mkfifo(tmp_path / "pipe.tif")
+    refused(tmp_path / "pipe.tif", "not a regular file")
+
+
+def test_1_a_file_that_may_not_be_read(tmp_path, monkeypatch):
+    path = write(tmp_path / "a.tif", picture(8, 8))
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("aerialseg.raster.opening.open", refuse, raising=False)
+    refused(path, "Permission denied")
+
+
+NOT_TIFF = {
+    "empty": (b"", "it is empty"),
+    "random": (np.random.default_rng(0).bytes(5000), "not a GeoTIFF"),
+    "html": (b"\n<!DOCTYPE html><html>404", "HTML page"),
+    "png": (b"\x89PNG\r\n\x1a\n", "a PNG image"),
+    "jpeg 2000": (b"\0\0\0\x0cjP  \r\n", "JPEG 2000.*gdal_translate"),
+}
+
+
+@pytest.mark.parametrize(("content", "match"), NOT_TIFF.values(), ids=NOT_TIFF)
+def test_2_what_is_no_geotiff(tmp_path, content, match):
+    (tmp_path / "a.tif").write_bytes(content)
+    refused(tmp_path / "a.tif", match)
+
+
+@pytest.mark.parametrize("keep", [4, 8, 50, 200])
+def test_3_a_file_cut_in_its_header(tmp_path, keep):
+    path = write(tmp_path / "a.tif", picture(64, 64), **TILED)
+    path.write_bytes(path.read_bytes()[:keep])
+    refused(path, "no readable GeoTIFF|cannot be read")
+
+
+POINTERS = {
+    "vrt": '<VRTDataset rasterXSize="8" rasterYSize="8"><VRTRasterBand dataType="Byte" band="1"><SimpleSource>'
+    "<SourceFilename>{secret}</SourceFilename></SimpleSource></VRTRasterBand></VRTDataset>",
+    "raw vrt": '<VRTDataset rasterXSize="8" rasterYSize="8"><VRTRasterBand dataType="Byte" band="1" '
+    'subClass="VRTRawRasterBand"><SourceFilename>{secret}</SourceFilename></VRTRasterBand></VRTDataset>',
+    "mrf": "<MRF_META><Raster><Size x='8' y='8' c='1'/><DataFile>{secret}</DataFile></Raster></MRF_META>",
+}
+
+
+@pytest.mark.parametrize("text", POINTERS.values(), ids=POINTERS)
+def test_6_a_pointer_renamed_to_tif_is_not_followed(tmp_path, monkeypatch, text):
+    monkeypatch.setattr(rasterio, "open", lambda *_, **__: pytest.fail("GDAL must not see it"))
+    (tmp_path / "a.tif").write_text(text.format(secret="/etc/passwd"))
+    refused(tmp_path / "a.tif", "not followed")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/vsicurl/http://127.0.0.1:{port}/a.tif",
+        "http://127.0.0.1:{port}/a.tif",
+        "HTTPS://127.0.0.1:{port}/a.tif",
+        "/vsizip/vsicurl/http://127.0.0.1:{port}/a.zip/a.tif",
+        "zip+http://127.0.0.1:{port}/a.zip!a.tif",
+        "/vsizip//tmp/a.zip/a.tif",
+        "GTIFF_DIR:1:/tmp/a.tif",
+        "GTIFF_RAW:/tmp/a.tif",
+        "s3://bucket/a.tif",
+        "/vsis3/bucket/a.tif",
+        "/vsimem/a.tif",
+        "/vsistdin/a.tif",
+        "file:///tmp/a.tif",
+        "VRT:///tmp/a.tif",
+    ],
+)
+@pytest.mark.parametrize("kind", [str, Path])
+def test_7_addresses_are_refused_before_anything_is_opened(monkeypatch, address, kind):
+    monkeypatch.setattr(rasterio, "open", lambda *_, **__: pytest.fail("GDAL must not see it"))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.01)
+        with pytest.raises(InputError, match=r"not a local file.*--allow-remote"):
+            describe(kind(address.format(port=server.getsockname()[1])))
+        with pytest.raises(TimeoutError):
+            server.accept()
+
+
+def test_7_allowed_addresses_reach_gdal_and_only_as_geotiff(tmp_path):
+    path = write(tmp_path / "a.tif", picture(8, 8))
+    assert describe(f"GTIFF_DIR:1:{path}", allow_remote=True).width == 8
+    (tmp_path / "b.tif").write_text(POINTERS["vrt"].format(secret=path))
+    with pytest.raises(InputError, match="no readable GeoTIFF"):
+        describe(f"/vsisubfile/0,{tmp_path / 'b.tif'}", allow_remote=True)
+
+
+HOSTILE = """
+    import resource, sys, time
+    from aerialseg.errors import InputError, UsageError
+    from aerialseg.raster.describe import describe
+    from aerialseg.raster.view import make_view
+    for path in sys.argv[1:]:
+        start = time.perf_counter()
+        try:
+            make_view(describe(path), model_gsd_m=0.1)
+        except InputError as error:
+            print(error)
+        assert time.perf_counter() - start < 5, path
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 500_000
+"""
+
+
+def test_8_and_9_bombs_are_refused_at_once_in_little_memory(tmp_path):
+    width, height, bits, compression, photometric, samples = 256, 257, 258, 259, 262, 277
+    common = [(compression, 3, 1), (photometric, 3, 1), (bits, 3, 8)]
+    (tmp_path / "bands.tif").write_bytes(
+        tiff(*common, (width, 3, 16), (height, 3, 16), (samples, 3, 65529), (273, 4, 0), (278, 3, 16), (279, 4, 0))
+    )
+    tile = [(322, 4, 32768), (323, 4, 32768), (324, 4, 0), (325, 4, 0)]
+    (tmp_path / "tile.tif").write_bytes(tiff(*common, (width, 3, 1), (height, 3, 1), (samples, 3, 1), *tile))
+    with rasterio.open(
+        tmp_path / "sparse.tif",
+        "w",
+        driver="GTiff",
+        width=200_000,
+        height=200_000,
+        count=3,
+        dtype="uint8",
+        crs="EPSG:32633",
+        transform=Affine(0.1, 0, 5e5, 0, -0.1, 5e6),
+        **{**TILED, "blockxsize": 512, "blockysize": 512},
+        sparse_ok=True,
+        bigtiff="YES",
+    ):
+        pass
+    paths = [tmp_path / f"{name}.tif" for name in ("bands", "tile", "sparse")]
+    assert paths[2].stat().st_size < 4e6
+    command = [sys.executable, "-c", textwrap.dedent(HOSTILE), *map(str, paths)]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.splitlines()
+    assert "65,529 bands" in lines[0]
+    assert "32768 x 32768" in lines[1]
+    assert "TILED=YES" in lines[1]
+    assert "40,000,000,000 px to map" in lines[2]
+    assert "--max-pixels 10,000,000,000" in lines[2]
+    assert len(lines) == 3
+
+
+def test_10_without_crs_or_transform_it_runs_with_a_note_or_not_at_all(tmp_path, caplog):
+    path = write(tmp_path / "plain.tif", picture(8, 8), crs=None, transform=TEN_CM_LOCAL)
+    view = view_of(path)
+    assert (view.crs, view.gsd_m, view.resampled) == (None, None, False)
+    assert view.transform == tuple(TEN_CM_LOCAL)[:6]
+    assert "no coordinate system" in view.note
+    assert "no coordinate system" in caplog.text
+    refused(path, r"no coordinate system \(CRS\).*gdal_edit", require_crs=True)
+
+
+TEN_CM_LOCAL = Affine(0.1, 0, 7, 0, -0.1, 9)
+
+
+def test_10_a_picture_without_any_place(tmp_path, recwarn):
+    with rasterio.Env(), pytest.warns(rasterio.errors.NotGeoreferencedWarning):
+        path = write(tmp_path / "plain.tif", picture(8, 8), crs=None, transform=Affine.identity())
+    info = describe(path)
+    assert not info.georeferenced
+    assert view_of(path).note.startswith("no georeference; ")
+    assert read_all(path)[1].all()
+    refused(path, "no transform", require_crs=True)
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [Affine(0.08, 0.06, 5e5, 0.06, -0.08, 5e6), Affine(0.1, 0.03, 5e5, 0, -0.1, 5e6), Affine(0.1, 0, 5e5, 0, 0.1, 5e6)],
+    ids=["rotated", "sheared", "south-up"],
+)
+def test_11_any_affine_transform_is_carried(tmp_path, transform):
+    view = view_of(write(tmp_path / "a.tif", picture(40, 60), transform=transform), model_gsd_m=0.05)
+    grid, own = Affine(*view.transform), transform
+    assert grid @ (view.width, view.height) == pytest.approx(own @ (60, 40), abs=1e-9)
+    assert grid @ (0, 0) == own @ (0, 0)
+
+
+def test_11_control_points_or_rpcs_only(tmp_path):
+    points = [GroundControlPoint(row, col, 10 + col / 1e5, 50 - row / 1e5) for row in (0, 8) for col in (0, 8)]
+    path = tmp_path / "gcp.tif"
+    with pytest.warns(rasterio.errors.NotGeoreferencedWarning):
+        write(path, picture(8, 8), crs=None, transform=Affine.identity())
+    with rasterio.open(path, "r+") as dataset:
+        dataset.gcps = points, rasterio.CRS.from_epsg(4326)
+    refused(path, "ground control points.*gdalwarp -tps")
+
+
+@pytest.mark.parametrize("bands", [1, 2, 4, 5])
+def test_12_a_number_of_bands_that_says_nothing(tmp_path, bands):
+    path = write(tmp_path / "a.tif", picture(8, 8, bands), photometric="MINISBLACK")
+    message = refused(path, f"has {bands} band.*the model wants 3.*--bands")
+    chosen = [int(band) for band in message.rsplit("--bands ", 1)[1].split(",")]
+    assert view_of(path, bands=chosen).bands == tuple(chosen)  # what the message proposes works
+
+
+def test_12_alpha_is_a_mask_and_no_band(tmp_path):
+    path = write(tmp_path / "a.tif", picture(8, 8, 4), photometric="RGB", alpha="YES")
+    assert (view_of(path).bands, view_of(path).alpha) == ((1, 2, 3), 4)
+    refused(path, "band 4 is not one of its image bands", bands=(1, 2, 4))
+    refused(path, "band 5 is not", bands=(1, 2, 5))
+    refused(path, "band 0 is not", bands=(0, 1, 2))
+    refused(path, "the model wants 3", bands=(1, 2))
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "int16", "float32", "float64", "int8", "uint32"])
+def test_13_other_types_need_a_scale(tmp_path, dtype):
+    path = write(tmp_path / "a.tif", np.ones((3, 8, 8), dtype))
+    refused(path, f"holds {dtype}.*--scale LOW HIGH")
+    assert read_all(path, scale=(0, 1))[0].min() == 255
+
+
+@pytest.mark.parametrize(
+    "options", [{"scale": (3, 3)}, {"scale": (0, np.nan)}, {"gsd": 0}, {"gsd": np.nan}, {"gsd": "x"}]
+)
+def test_13_and_28_options_that_make_no_sense(tmp_path, options):
+    path = write(tmp_path / "a.tif", picture(8, 8))
+    with pytest.raises(UsageError, match=f"--{next(iter(options))} .*wanted"):
+        view_of(path, **options)
+
+
+def test_13_complex_numbers_have_no_scale(tmp_path):
+    path = write(tmp_path / "a.tif", np.ones((3, 8, 8), np.complex64))
+    refused(path, "complex", scale=(0, 1))
+
+
+def test_14_all_nodata_is_no_error(tmp_path):
+    pixels, valid = read_all(write(tmp_path / "a.tif", np.zeros((3, 40, 40), np.uint8), nodata=0), model_gsd_m=0.07)
+    assert not valid.any()
+    assert not pixels.any()
+
+
+def test_16_a_palette_names_the_way_out(tmp_path):
+    path = write(tmp_path / "a.tif", picture(8, 8, 1), photometric="palette")
+    with rasterio.open(path, "r+") as dataset:
+        dataset.write_colormap(1, {1: (1, 2, 3, 255)})
+    refused(path, "gdal_translate -expand rgb")
+    refused(path, "gdal_translate -expand rgb", bands=(1, 1, 1))
+
+
+def test_28_ground_sampling_distance(tmp_path):
+    path = write(tmp_path / "a.tif", picture(100, 200), transform=Affine(1, 0, 5e5, 0, -1, 5e6))
+    refused(path, "20 times coarser.*0.050 m/px.*--gsd native", model_gsd_m=0.05)
+    assert view_of(path, model_gsd_m=0.25).resampled
+    assert view_of(path, model_gsd_m=0.05, gsd="native").shape == (100, 200)
+    assert view_of(path, model_gsd_m=0.05, gsd=0.5).shape == (200, 400)
+    refused(path, "px to map.*--max-pixels 1,000,000", model_gsd_m=0.05, gsd=0.05, max_pixels=1_000_000)
+
+
+NAMES = [
+    "with space.tif",
+    "ümläut 地.tif",
+    "new\nline.tif",
+    "-dash.tif",
+    "a#b?c=1&d!e.tif",
+    "x" * 251 + ".tif",
+    "a:b.tif",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_25_any_file_name_works(tmp_path, monkeypatch, name):
+    write(tmp_path / "a.tif", picture(8, 8)).rename(tmp_path / name)
+    assert read_all(tmp_path / name)[1].all()
+    monkeypatch.chdir(tmp_path)
+    assert describe(name).path == str(tmp_path / name)
+    with pytest.raises(InputError) as caught:
+        view_of(name, bands=(9, 9, 9))
+    assert "\n" not in str(caught.value)

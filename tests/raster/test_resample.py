@@ -1,0 +1,82 @@
+"""The kernel against exact fractions on small images."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aerialseg.raster.grid import Box
+from aerialseg.raster.resample import ONE, apply, area_taps, plan, value_taps
+
+
+def exact_mean(values: np.ndarray, target: int) -> list[Fraction]:
+    """What the working pixels of one axis are when shrinking: the mean of what lies under each."""
+    source = len(values)
+    out = []
+    for index in range(target):
+        low, high = Fraction(index * source, target), Fraction((index + 1) * source, target)
+        shares = [max(Fraction(0), min(high, k + 1) - max(low, k)) for k in range(source)]
+        out.append(sum(s * int(v) for s, v in zip(shares, values, strict=True)) / (high - low))
+    return out
+
+
+def resize(pixels: np.ndarray, valid: np.ndarray, target: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    weights = plan(Box(0, 0, *target), valid.shape, target)
+    assert weights.window in Box(0, 0, *valid.shape)
+    window = weights.window.slices
+    return apply(weights, np.ascontiguousarray(pixels[(slice(None), *window)]), valid[window])
+
+
+@given(st.integers(1, 400), st.integers(1, 400), st.data())
+def test_weights_of_every_working_pixel_add_up_to_one_and_stay_inside(source: int, target: int, data: st.DataObject):
+    low = data.draw(st.integers(0, target - 1))
+    high = data.draw(st.integers(low + 1, target))
+    for taps in (area_taps(low, high, source, target), value_taps(low, high, source, target)):
+        assert (taps.weights.sum(axis=1) == ONE).all()
+        used = taps.first[:, None] + np.arange(taps.weights.shape[1])
+        assert (used[taps.weights > 0] < source).all()
+        assert taps.span[0] >= 0
+        assert taps.span[1] <= source
+
+
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(0, 99))
+def test_shrinking_gives_the_mean_of_what_lies_under(source: int, target: int, seed: int):
+    source, target = max(source, target), min(source, target)
+    values = np.random.default_rng(seed).integers(0, 256, source, dtype=np.uint8)
+    out, valid = resize(values[None, :, None], np.ones((source, 1), bool), (target, 1))
+    assert valid.all()
+    assert max(abs(int(a) - b) for a, b in zip(out[0, :, 0], exact_mean(values, target), strict=True)) <= 0.57
+
+
+@pytest.mark.parametrize("target", [(5, 7), (40, 60), (13, 50)])
+def test_one_value_stays_that_value_whatever_the_mask(target):
+    rng = np.random.default_rng(0)
+    valid = rng.random((20, 30)) < 0.6
+    pixels = np.where(valid, np.uint8(173), np.uint8(0))[None]
+    out, good = resize(pixels, valid, target)
+    assert good.any()
+    assert not good.all()
+    assert (out[0][good] == 173).all()
+    assert (out[0][~good] == 0).all()
+
+
+def test_a_working_pixel_is_valid_where_at_least_half_of_it_is():
+    valid = np.array([[1, 1, 0, 1, 0, 0, 1, 0]], bool)
+    assert resize(np.ones((1, 1, 8), np.uint8), valid, (1, 4))[1].tolist() == [[True, True, False, True]]
+
+
+def test_enlarging_leaves_the_edge_of_nodata_where_it_is():
+    valid = np.ones((6, 6), bool)
+    valid[2, 3] = False
+    _, good = resize(np.ones((1, 6, 6), np.uint8), valid, (24, 24))
+    assert (~good).sum() == 16
+    assert not good[8:12, 12:16].any()
+
+
+def test_enlarging_blends_linearly_between_centres():
+    out, _ = resize(np.array([[[0, 100]]], np.uint8), np.ones((1, 2), bool), (1, 8))
+    assert out[0, 0].tolist() == [0, 0, 13, 38, 63, 88, 100, 100]

@@ -1,0 +1,313 @@
+"""Any box equals that part of the whole; nodata stays nodata; profiles do not matter."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from affine import Affine
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aerialseg.errors import InputError
+from aerialseg.raster.grid import Box
+from aerialseg.raster.source import Source
+from tests.raster.drawing import TILED, picture, read_all, spoil, tile_bytes, view_of, write
+
+HEIGHT, WIDTH = 233, 311
+MODELS = (0.1, 0.237, 0.131, 0.0631, 0.03)  # as it is; shrinking; enlarging
+KINDS = ("plain", "alpha", "internal", "nodata", "rotated", "strips")
+
+
+def blobs(seed: int = 3) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return np.kron(rng.random((-(-HEIGHT // 9), -(-WIDTH // 9))) < 0.7, np.ones((9, 9), bool))[:HEIGHT, :WIDTH]
+
+
+def draw(folder: Path, kind: str) -> Path:
+    pixels, valid, path = picture(HEIGHT, WIDTH), blobs(), folder / f"{kind}.tif"
+    if kind == "alpha":
+        rgba = np.concatenate([pixels, valid[None] * np.uint8(255)])
+        return write(path, rgba, photometric="RGB", alpha="YES", compress="deflate", **TILED)
+    if kind == "internal":
+        return write(path, pixels, mask=valid, **TILED)
+    if kind == "nodata":
+        return write(path, pixels * valid, nodata=0, compress="zstd", **TILED)
+    if kind == "rotated":
+        transform = Affine(0.0857, 0.0515, 5e5, 0.0515, -0.0857, 5e6)
+        return write(path, pixels, transform=transform, **TILED)
+    return write(path, pixels, **({"compress": "lzw"} if kind == "strips" else TILED))
+
+
+@pytest.fixture(scope="module")
+def wholes(tmp_path_factory):
+    """(kind, model's size) -> view, pixels and validity of everything at once."""
+    folder, found = tmp_path_factory.mktemp("wholes"), {}
+    for kind in KINDS:
+        path = draw(folder, kind)
+        for model in MODELS:
+            view = view_of(path, model_gsd_m=model)
+            with Source(view) as source:
+                found[kind, model] = (view, *source.read(Box(0, 0, *view.shape)))
+    return found
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_any_box_is_that_part_of_the_whole(wholes, kind, model):
+    view, pixels, valid = wholes[kind, model]
+    margin = 17
+    padded = np.pad(pixels, ((0, 0), (margin, margin), (margin, margin)))
+    padded_valid = np.pad(valid, margin)
+    rows, cols = (st.tuples(*2 * [st.integers(-margin, size + margin)]).map(sorted) for size in view.shape)
+
+    with Source(view) as source:
+
+        @given(rows, cols)
+        def check(rows: list[int], cols: list[int]) -> None:
+            box = Box(rows[0], cols[0], rows[1], cols[1])
+            part, good = source.read(box)
+            where = box.grow(0).relative_to(Box(-margin, -margin, 0, 0)).slices
+            assert part.shape == (3, *box.shape)
+            assert (part == padded[(slice(None), *where)]).all()
+            assert (good == padded_valid[where]).all()
+
+        check()
+
+
+@pytest.mark.parametrize("model", MODELS[1:])
+def test_cutting_a_read_into_steps_changes_nothing(wholes, model, monkeypatch):
+    monkeypatch.setattr("aerialseg.raster.source.MAX_SOURCE_PX", 997)
+    view, pixels, valid = wholes["internal", model]
+    with Source(view) as source:
+        part, good = source.read(Box(0, 0, *view.shape))
+    assert (part == pixels).all()
+    assert (good == valid).all()
+
+
+@pytest.mark.parametrize("kind", ["alpha", "internal", "nodata"])
+def test_what_lies_under_nodata_never_shows(wholes, kind, tmp_path):
+    """Other values under the mask: not one byte of the result changes. Values of valid pixels come from valid ones."""
+    for model in MODELS:
+        view, pixels, valid = wholes[kind, model]
+        assert 0.5 < valid.mean() < 0.9
+        assert (pixels[:, ~valid] == 0).all()
+        assert (pixels[:, valid] > 0).all()  # the picture has no 0: a 0 would have bled in
+    if kind == "internal":
+        other = picture(HEIGHT, WIDTH)
+        other[:, ~blobs()] = 77
+        path = write(tmp_path / "other.tif", other, mask=blobs(), **TILED)
+        for model in MODELS:
+            again, good = read_all(path, model_gsd_m=model)
+            assert (again == wholes[kind, model][1]).all()
+            assert (good == wholes[kind, model][2]).all()
+
+
+def test_three_ways_of_saying_nodata_agree(wholes):
+    for model in MODELS:
+        (_, first, good), *others = (wholes[kind, model] for kind in ("alpha", "internal", "nodata"))
+        for _, pixels, valid in others:
+            assert (pixels == first).all()
+            assert (valid == good).all()
+
+
+def test_at_its_own_size_a_raster_reads_back_as_it_is(wholes):
+    view, pixels, valid = wholes["plain", 0.1]
+    assert not view.resampled
+    assert valid.all()
+    assert (pixels == picture(HEIGHT, WIDTH)).all()
+
+
+PROFILES = {
+    "strips": {"compress": "lzw", "predictor": 2},
+    "one-row strips": {"blockysize": 1, "compress": "deflate"},
+    "planar": {"interleave": "band", "compress": "deflate", **TILED},
+    "planar strips": {"interleave": "band"},
+    "zstd": {"compress": "zstd", **TILED},
+    "big": {"bigtiff": "YES", **TILED},
+    "not marked as RGB": {"photometric": "MINISBLACK", **TILED},
+}
+
+
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=PROFILES)
+def test_the_profile_does_not_matter(tmp_path, profile):
+    pixels, valid = read_all(write(tmp_path / "a.tif", picture(150, 170), **profile))
+    assert valid.all()
+    assert (pixels == picture(150, 170)).all()
+
+
+@pytest.mark.parametrize("layout", [TILED, {}], ids=["tiles", "strips"])
+def test_ycbcr_jpeg_reads_as_its_rgb_copy(tmp_path, layout):
+    smooth = np.linspace(0, 255, 150 * 170).reshape(1, 150, 170).repeat(3, 0).astype(np.uint8)
+    jpeg = write(tmp_path / "jpeg.tif", smooth, compress="jpeg", photometric="YCbCr", **layout)
+    pixels, _ = read_all(jpeg)
+    assert np.abs(pixels.astype(int) - smooth).max() < 8
+    copy, _ = read_all(write(tmp_path / "copy.tif", pixels, photometric="RGB", **TILED))
+    assert (copy == pixels).all()
+
+
+def test_alpha_and_mask_count_from_half(tmp_path):
+    rgba = np.concatenate([picture(1, 256), np.arange(256, dtype=np.uint8).reshape(1, 1, 256)])
+    _, valid = read_all(write(tmp_path / "a.tif", rgba, photometric="RGB", alpha="YES"))
+    assert (valid[0] == (np.arange(256) >= 128)).all()
+
+
+def test_a_pixel_is_nodata_when_all_bands_are(tmp_path):
+    pixels = np.array([[0, 0, 0, 9], [0, 0, 9, 9], [0, 9, 9, 9]], np.uint8).reshape(3, 1, 4)
+    _, valid = read_all(write(tmp_path / "a.tif", pixels, nodata=0))
+    assert valid.tolist() == [[False, True, True, True]]
+
+
+def test_nodata_outside_of_the_type_marks_nothing(tmp_path):
+    _, valid = read_all(write(tmp_path / "a.tif", np.zeros((3, 4, 4), np.int16), nodata=-9999), scale=(0, 10))
+    assert valid.all()
+
+
+def test_nan_is_nodata_and_scale_clips(tmp_path):
+    row = [0, 0.5, 1, 2, -1, np.inf, -np.inf, np.nan]
+    pixels = np.stack([np.array([row], np.float32)] * 3)
+    pixels[1, 0, 1] = np.nan
+    values, valid = read_all(write(tmp_path / "a.tif", pixels), scale=(0, 1))
+    assert valid.tolist() == [[True, False, True, True, True, True, True, False]]
+    assert values[0].tolist() == [[0, 0, 255, 255, 0, 255, 0, 0]]
+
+
+def test_sixteen_bits_with_a_scale(tmp_path):
+    pixels = np.stack([np.array([[0, 100, 1100, 2100, 65535]], np.uint16)] * 3)
+    values, _ = read_all(write(tmp_path / "a.tif", pixels), scale=(100, 2100))
+    assert values[2].tolist() == [[0, 0, 128, 255, 255]]
+
+
+def test_bands_are_taken_in_the_order_asked_for(tmp_path):
+    path = write(tmp_path / "a.tif", picture(20, 30, 5), photometric="MINISBLACK")
+    values, _ = read_all(path, bands=(5, 1, 1))
+    assert (values == picture(20, 30, 5)[[4, 0, 0]]).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 65), (65, 1), (31, 33), (129, 128)])
+@pytest.mark.parametrize("model", [0.1, 0.03, 0.31, 5.0])
+def test_tiny_and_odd_rasters(tmp_path, shape, model):
+    pixels, valid = read_all(write(tmp_path / "a.tif", picture(*shape)), model_gsd_m=model)
+    assert valid.all()
+    assert pixels.shape[1:] == tuple(max(1, round(side * 0.1 / model * 1.0004)) for side in shape)
+
+
+def test_sources_in_several_threads_agree(wholes):
+    view, pixels, _ = wholes["alpha", 0.131]
+
+    def read(seed: int) -> bool:
+        rng = np.random.default_rng(seed)
+        with Source(view) as source:
+            for _ in range(10):
+                top, left = (int(rng.integers(0, side - 50)) for side in view.shape)
+                box = Box(top, left, top + 50, left + 50)
+                if not (source.read(box)[0] == pixels[(slice(None), *box.slices)]).all():
+                    return False
+        return True
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(read, range(8)))
+
+
+def test_no_handle_stays_open(tmp_path):
+    path = write(tmp_path / "a.tif", picture(70, 70), **TILED)
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(20):
+        read_all(path)
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_view_travels(wholes):
+    view = wholes["nodata", 0.131][0]
+    assert pickle.loads(pickle.dumps(view)) == view
+
+
+# Damage ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def damaged(tmp_path):
+    path = write(tmp_path / "a.tif", picture(200, 200), compress="deflate", **TILED)
+    spoil(path, 1, 2)
+    return path
+
+
+def test_a_damaged_tile_is_an_error_that_names_the_window(damaged):
+    with pytest.raises(InputError, match=r"rows 60\.\.99, columns 120\.\.159 of .*a\.tif.*--on-read-error nodata"):
+        with Source(view_of(damaged)) as source:
+            source.read(Box(60, 120, 100, 160))
+
+
+def test_the_rest_of_a_damaged_raster_reads(damaged):
+    with Source(view_of(damaged)) as source:
+        pixels, _ = source.read(Box(0, 0, 64, 200))
+        assert (pixels == picture(200, 200)[:, :64]).all()
+        assert source.lost_px == 0
+
+
+def test_only_the_damaged_tile_becomes_nodata_and_counts_once(damaged, caplog):
+    bad = np.zeros((200, 200), bool)
+    bad[64:128, 128:192] = True
+    with Source(view_of(damaged, on_read_error="nodata")) as source, caplog.at_level(logging.WARNING):
+        for box in (Box(90, 90, 150, 150), Box(0, 0, 200, 200), Box(70, 130, 80, 140)):
+            pixels, valid = source.read(box)
+            assert (valid == ~bad[box.slices]).all()
+            assert (pixels == picture(200, 200)[(slice(None), *box.slices)] * valid).all()
+        assert source.lost_px == 64 * 64
+        assert source.lost_blocks == {Box(64, 128, 128, 192)}
+    assert len([record for record in caplog.records if "filled with nodata" in record.message]) == 1
+
+
+def test_a_truncated_file_loses_what_is_missing_and_no_more(tmp_path):
+    path = write(tmp_path / "a.tif", picture(200, 200), **TILED)
+    offset, _ = tile_bytes(path, 3, 2)
+    path.write_bytes(path.read_bytes()[: offset + 10])
+    with pytest.raises(InputError, match="cannot read rows"):
+        read_all(path)
+    _, valid = read_all(path, on_read_error="nodata")
+    assert not valid[192:, 128:].any()
+    assert valid[:192].all()
+    assert valid[192:, :128].all()
+
+
+def test_damage_inside_a_jpeg_tile_is_noticed_though_gdal_goes_on(tmp_path):
+    smooth = np.linspace(0, 255, 200 * 200).reshape(1, 200, 200).repeat(3, 0).astype(np.uint8)
+    path = write(tmp_path / "a.tif", smooth, compress="jpeg", photometric="YCbCr", **TILED)
+    spoil(path, 0, 1, skip=tile_bytes(path, 0, 1)[1] // 3)
+    with pytest.raises(InputError, match="JPEG"):
+        read_all(path)
+    with Source(view_of(path, on_read_error="nodata")) as source:
+        for _ in range(2):  # the second time GDAL has the made-up pixels in its cache
+            _, valid = source.read(Box(0, 0, 200, 200))
+            assert not valid[:64, 64:128].any()
+            assert valid.sum() == 200 * 200 - 64 * 64
+
+
+def test_damage_in_one_plane_loses_the_pixel(tmp_path):
+    path = write(tmp_path / "a.tif", picture(128, 128), interleave="band", compress="deflate", **TILED)
+    spoil(path, 0, 0)
+    _, valid = read_all(path, on_read_error="nodata")
+    assert not valid[:64, :64].any()
+    assert valid.sum() == 128 * 128 - 64 * 64
+
+
+def test_damage_shows_in_resampled_reading_too(damaged):
+    with pytest.raises(InputError, match="cannot read rows"):
+        read_all(damaged, model_gsd_m=0.2)
+    _, valid = read_all(damaged, model_gsd_m=0.2, on_read_error="nodata")
+    assert not valid[32:64, 64:96].any()
+    assert valid.sum() == 100 * 100 - 32 * 32
+
+
+def test_a_raster_that_changed_its_size_is_refused(tmp_path):
+    view = view_of(write(tmp_path / "a.tif", picture(20, 30)))
+    write(tmp_path / "a.tif", picture(20, 31))
+    with pytest.raises(InputError, match="not the raster it was"):
+        Source(view)

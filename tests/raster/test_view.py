@@ -1,0 +1,85 @@
+"""At which ground sampling distance a raster is read."""
+
+from __future__ import annotations
+
+import pytest
+from affine import Affine
+
+from aerialseg.errors import InputError
+from aerialseg.raster.view import make_view
+from tests.raster.drawing import describe, picture, view_of, write
+
+
+@pytest.fixture
+def plain(tmp_path):
+    return write(tmp_path / "plain.tif", picture(100, 200), crs=None, transform=Affine(3, 0, 0, 0, -3, 0))
+
+
+@pytest.fixture
+def ortho(tmp_path):
+    return write(tmp_path / "ortho.tif", picture(100, 200))
+
+
+@pytest.mark.parametrize(
+    ("model", "resampled"), [(0.1, False), (0.108, False), (0.092, False), (0.12, True), (0.08, True)]
+)
+def test_up_to_ten_per_cent_off_is_read_as_it_is(ortho, model, resampled):
+    view = view_of(ortho, model_gsd_m=model)
+    assert view.resampled == resampled
+    assert ("resampled to the model's" in view.note) == resampled
+
+
+def test_one_axis_is_enough_to_resample(tmp_path):
+    path = write(tmp_path / "a.tif", picture(100, 200), transform=Affine(0.1, 0, 5e5, 0, -0.2, 5e6))
+    assert view_of(path, model_gsd_m=0.1).shape == (200, 200)
+
+
+def test_extent_stays_and_sizes_follow(ortho):
+    view = view_of(ortho, model_gsd_m=0.03)
+    assert view.shape == (333, 667)
+    assert Affine(*view.transform) @ (667, 333) == pytest.approx((500_020, 4_999_990), abs=1e-6)
+    assert view.ratio == (100 / 333, 200 / 667)
+    assert view.gsd_m == pytest.approx((0.03, 0.03), rel=2e-3)
+
+
+def test_a_number_is_the_working_resolution(ortho):
+    view = view_of(ortho, model_gsd_m=0.05, gsd=0.2)
+    assert (view.shape, view.note) == ((50, 100), "0.100 m/px, resampled to 0.200 m/px")
+
+
+def test_without_crs_a_number_is_the_size_of_a_pixel(plain):
+    view = view_of(plain, model_gsd_m=0.05, gsd=0.02)
+    assert (view.shape, view.crs) == ((40, 80), None)
+    assert view.gsd_m == (0.05, 0.05)
+    assert Affine(*view.transform) @ (80, 40) == (600, -300)
+    with pytest.raises(InputError, match="60 times coarser"):
+        view_of(plain, model_gsd_m=0.05, gsd=3)
+
+
+def test_without_crs_and_number_it_is_read_as_it_is(plain):
+    view = view_of(plain, model_gsd_m=0.05)
+    assert (view.shape, view.gsd_m) == ((100, 200), None)
+    assert "--gsd METRES" in view.note
+
+
+def test_native_is_never_resampled(ortho, plain):
+    assert view_of(ortho, model_gsd_m=5, gsd="native").shape == (100, 200)
+    assert view_of(plain, model_gsd_m=5, gsd="native").shape == (100, 200)
+
+
+def test_a_model_without_a_size_takes_everything_as_it_is(ortho):
+    assert view_of(ortho, model_gsd_m=None).shape == (100, 200)
+
+
+def test_a_thousand_pixels_do_not_become_one(ortho):
+    with pytest.raises(InputError, match="at most 1000"):
+        view_of(ortho, model_gsd_m=500)
+
+
+def test_max_pixels_counts_working_pixels(ortho):
+    info = describe(ortho)
+    make_view(info, model_gsd_m=0.1, max_pixels=20_000)
+    with pytest.raises(InputError, match=r"20,000 px to map \(100 x 200\), more than --max-pixels 19,999"):
+        make_view(info, model_gsd_m=0.1, max_pixels=19_999)
+    with pytest.raises(InputError, match="80,0"):
+        make_view(info, model_gsd_m=0.05, max_pixels=70_000)
