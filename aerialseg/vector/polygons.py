@@ -1,0 +1,141 @@
+"""Polygons: rings with coordinates, checked so that together they cover the valid area exactly once.
+
+Why the check is enough. Each arc between two regions is used once in each direction, so in the sum of the winding
+numbers of all rings of all polygons it cancels out. What remains are the arcs beside nodata or the outside, and those
+are never simplified: the sum is the winding number of the outline of the valid area, 1 inside and 0 outside. If every
+polygon is valid (OGC, holes included) and its shell runs counter-clockwise and its holes clockwise, the sum of its
+rings' winding numbers is 1 in it and 0 elsewhere. So then each point of the valid area is in exactly one polygon: no
+gaps, no overlaps. A polygon that fails gets its arcs refined, which changes its neighbours too: those are looked at
+again. At worst all vertices are back, and lattice polygons are valid. This happens in rounds, so it depends on no order.
+
+The affine transform comes last, by the same operations for each vertex, so shared vertices are the same floats.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from aerialseg.vector.arcs import Arcs
+from aerialseg.vector.kernel import kernel
+from aerialseg.vector.regions import Int32s, Int64s
+from aerialseg.vector.rings import Rings
+from aerialseg.vector.simplify import Keep, refine
+
+logger = logging.getLogger(__name__)
+
+BATCH_VERTICES = 500_000
+"""Polygons are made in batches of about so many vertices."""
+
+Transform = tuple[float, ...]
+Polygons = NDArray[np.object_]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Polygons of some ``regions`` (in ascending order)."""
+
+    regions: Int64s
+    polygons: Polygons
+
+
+def make_polygons(
+    arcs: Arcs, rings: Rings, transform: Transform, regions: Int64s | None = None, *, batch: int = BATCH_VERTICES
+) -> Iterator[Batch]:
+    """Polygons of the regions (of all, unless given), shells counter-clockwise in the transform's coordinates."""
+    chosen = np.arange(len(rings.first) - 1) if regions is None else regions
+    before = np.concatenate([[0], np.cumsum(rings.vertex_counts(arcs))])
+    size = before[rings.first[chosen + 1]] - before[rings.first[chosen]]
+    number = (np.cumsum(size) - size) // batch
+    for part in np.split(chosen, np.flatnonzero(np.diff(number)) + 1):
+        if len(part):
+            yield Batch(part, _polygons(arcs, rings, part, transform))
+
+
+def settle_polygons(arcs: Arcs, keep: Keep, rings: Rings, transform: Transform) -> Arcs:
+    """The arcs with the vertices to keep; more are kept (in ``keep`` too) until all polygons are valid."""
+    simple = arcs.only(keep)
+    wrong = _wrong(simple, rings, transform, None)
+    while len(wrong):
+        bad = np.isin(arcs.left, wrong) | np.isin(arcs.right, wrong)
+        had = np.diff(simple.offsets)
+        refine(arcs, keep, np.flatnonzero(bad))
+        simple = arcs.only(keep)
+        changed = np.diff(simple.offsets) != had
+        logger.info("%d polygons were not valid: %d arcs refined", len(wrong), int(changed.sum()))
+        if not changed.any():
+            raise AssertionError(f"polygon {wrong[0]} is not valid: this is a bug in aerialseg, please report it")
+        touched = np.unique(np.concatenate([arcs.left[changed], arcs.right[changed]]))
+        wrong = _wrong(simple, rings, transform, touched[touched >= 0])
+    return simple
+
+
+def _wrong(simple: Arcs, rings: Rings, transform: Transform, regions: Int64s | None) -> Int64s:
+    """Those of the regions whose polygon is not valid or has a ring that is turned over."""
+    areas = rings.signed_double_areas(simple)
+    shell = np.zeros(len(areas), bool)
+    shell[rings.first[:-1]] = True
+    turned = np.flatnonzero(np.where(shell, areas <= 0, areas >= 0))
+    wrong = [np.searchsorted(rings.first, turned, side="right") - 1]
+    for batch in make_polygons(simple, rings, transform, regions):
+        wrong.append(batch.regions[~shapely.is_valid(batch.polygons)])
+    return np.unique(np.concatenate(wrong))
+
+
+def _polygons(arcs: Arcs, rings: Rings, regions: Int64s, transform: Transform) -> Polygons:
+    per_region = rings.first[regions + 1] - rings.first[regions]
+    first_ring = np.concatenate([[0], np.cumsum(per_region)]).astype(np.int64)
+    which = np.arange(first_ring[-1]) + np.repeat(rings.first[regions] - first_ring[:-1], per_region)
+    ends = np.zeros(len(which) + 1, np.int64)
+    lengths = np.diff(arcs.offsets)
+    measure(lengths, rings.halves, rings.offsets, which, ends)
+    coordinates = np.empty((ends[-1], 2))
+    a, b, _, d, e, _ = transform
+    backwards = a * e - b * d > 0
+    fill(arcs.vertices, arcs.offsets, rings.halves, rings.offsets, which, ends, backwards, transform, coordinates)
+    return shapely.from_ragged_array(shapely.GeometryType.POLYGON, coordinates, (ends, first_ring))
+
+
+@kernel
+def measure(lengths: Int64s, halves: Int32s, ring_offsets: Int64s, which: Int64s, ends: Int64s) -> None:
+    """Where each ring's vertices start among those of all the rings."""
+    for n in range(len(which)):
+        total = 1
+        for k in range(ring_offsets[which[n]], ring_offsets[which[n] + 1]):
+            total += lengths[halves[k] >> 1] - 1
+        ends[n + 1] = ends[n] + total
+
+
+@kernel
+def fill(
+    vertices: Int32s,
+    offsets: Int64s,
+    halves: Int32s,
+    ring_offsets: Int64s,
+    which: Int64s,
+    ends: Int64s,
+    backwards: bool,
+    transform: Transform,
+    coordinates: NDArray[np.float64],
+) -> None:
+    """Coordinates of the rings, each closed; in the other direction when ``backwards``."""
+    a, b, c, d, e, f = transform
+    for n in range(len(which)):
+        m = ends[n + 1] - 1 if backwards else ends[n]
+        step = -1 if backwards else 1
+        for k in range(ring_offsets[which[n]], ring_offsets[which[n] + 1]):
+            arc, reverse = halves[k] >> 1, halves[k] & 1
+            for v in range(offsets[arc + 1] - offsets[arc] - 1):
+                source = offsets[arc + 1] - 1 - v if reverse else offsets[arc] + v
+                row, col = vertices[source, 0], vertices[source, 1]
+                coordinates[m, 0] = a * col + b * row + c
+                coordinates[m, 1] = d * col + e * row + f
+                m += step
+        start = ends[n + 1] - 1 if backwards else ends[n]
+        coordinates[m, 0] = coordinates[start, 0]
+        coordinates[m, 1] = coordinates[start, 1]
