@@ -50,7 +50,7 @@ class EncoderConfig:
 
 @dataclass(frozen=True, slots=True)
 class Augment:
-    """zoom: range of the scale; turn: flips and quarter turns; lighting: strength of brightness, contrast, saturation."""
+    """zoom: range of the scale; turn: flips and quarter turns; lighting: of brightness, contrast, saturation."""
 
     zoom: tuple[float, float] = (0.8, 1.5)
     turn: bool = True

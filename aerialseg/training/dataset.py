@@ -163,7 +163,7 @@ def _save(image: Image.Image, path: Path) -> None:
     part.replace(path)
 
 
-class ScaledCrop(RandTransform):  # type: ignore[misc]
+class ScaledCrop(RandTransform):
     """A crop at a random place, scale and orientation for training; the whole frame at ``size`` for validation.
 
     Crop and scaling happen in one resampling, inside the frame: nothing is padded, so no label is made up.

@@ -98,7 +98,7 @@ def load_encoder(body: nn.Module, arch: str, start: str, path: str | Path) -> No
 
 
 def calibrate(network: nn.Module, batches: Iterable[Tensor]) -> int:
-    """Number of batches from which the statistics of every BatchNorm in ``network`` were estimated anew (plain mean)."""
+    """Number of batches from which each BatchNorm in ``network`` was estimated anew (their plain mean)."""
     norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     training = network.training

@@ -57,8 +57,8 @@ def start_encoder(learner: Learner, config: TrainingConfig, weights: str | Path 
         return
     if weights is None:
         raise UsageError(
-            f"encoder.start is {config.encoder.start!r}: give --encoder-weights FILE (data/README.md of the project names "
-            "some; torchvision's resnet34 file is another), or set it to 'scratch'"
+            f"encoder.start is {config.encoder.start!r}: give --encoder-weights FILE (torchvision's "
+            "resnet34 file, or a shallower one for 'deepen'), or set it to 'scratch'"
         )
     body = learner.model.layers[0]
     load_encoder(body, config.encoder.arch, config.encoder.start, weights)
@@ -75,14 +75,14 @@ def _some_batches(loaders: DataLoaders, frames: int) -> Any:
             return
 
 
-class Autocast(Callback):  # type: ignore[misc]
+class Autocast(Callback):
     """bf16 where the forward pass and the loss allow it; it needs no scaling of the loss."""
 
     order = 10
 
     def before_batch(self) -> None:
         self.learn.xb = tuple(x.contiguous(memory_format=torch.channels_last) for x in self.xb)
-        self._context = torch.autocast(self.x.device.type, dtype=torch.bfloat16)
+        self._context: Any = torch.autocast(self.x.device.type, dtype=torch.bfloat16)
         self._context.__enter__()
 
     def after_pred(self) -> None:
@@ -100,7 +100,7 @@ class Autocast(Callback):  # type: ignore[misc]
             context.__exit__(None, None, None)
 
 
-class Checkpoint(Callback):  # type: ignore[misc]
+class Checkpoint(Callback):
     """Weights and history after each epoch, whole or not at all: written beside, then renamed."""
 
     order = 60

@@ -65,7 +65,7 @@ def _run_steps(
         done = sum(record["step"] == number for record in history)
         if done >= step.epochs:
             continue
-        loaders = make_loaders(*sides, legend, step, config.augment)
+        loaders = make_loaders(sides[0], sides[1], legend, step, config.augment)
         if learner is None:
             learner = make_learner(loaders, config, len(legend))
             if found:

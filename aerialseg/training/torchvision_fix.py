@@ -21,7 +21,7 @@ def mend_torchvision() -> bool:
     if _LIBRARY or torch.version.cuda or _operators_load():
         return False
     schema = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-    library = torch.library.Library("torchvision", "DEF")
+    library: Any = torch.library.Library("torchvision", "DEF")
     library.define("nms" + schema)
     library.define("qnms" + schema)
     _LIBRARY.append(library)  # the schemas go when the library object does
@@ -36,7 +36,8 @@ def _operators_load() -> bool:
     if not compiled:
         return True
     try:
-        torch.ops.load_library(str(compiled[0]))
+        operators: Any = torch.ops
+        operators.load_library(str(compiled[0]))
     except OSError:
         return False
     return True

@@ -1,0 +1,84 @@
+"""How far the network looks, derived from its own kernels, strides and paddings.
+
+A margin is a number of cells, at some stride, around a core whose edges are multiples of the network's stride. Going
+backwards through a layer, ``m`` cells of its output need ``stride * m + rim`` cells of its input, where ``rim`` is what
+the kernel reaches over on its wider side. (Araujo et al. 2019, "Computing receptive fields of convolutional neural
+networks", 10.23915/distill.00021; Majurski & Bajcsy 2021, 10.6028/jres.126.009.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from torch import nn
+
+
+@runtime_checkable
+class Branching(Protocol):
+    """A module whose output is a cell-wise function of several branches that start from the same input."""
+
+    def branches(self) -> Iterable[nn.Module]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Cells needed around the core, at the stride of what they are needed of.
+
+    final: of the full-resolution features and of the image beside them. joins: of the joined features of each decoder
+    block, coarse to fine. middle: of the encoder's output. layers: of the input of each encoder stage, fine to coarse.
+    pool: of the input of the pooling. image: of the image; ``halo`` is that, rounded up to the stride.
+    """
+
+    final: int
+    joins: tuple[int, ...]
+    middle: int
+    layers: tuple[int, ...]
+    pool: int
+    image: int
+    stride: int = 32
+
+    @property
+    def halo(self) -> int:
+        """Pixels around the core that make a tile equal the whole image."""
+        return round_up(self.image, self.stride)
+
+
+def margin_before(module: nn.Module, margin: int) -> int:
+    """Cells of the input of ``module`` for ``margin`` cells of its output. Raises TypeError for an unknown module."""
+    if isinstance(module, nn.Sequential):
+        for layer in reversed(module):
+            margin = margin_before(layer, margin)
+        return margin
+    if isinstance(module, Branching):
+        return max(margin_before(branch, margin) for branch in module.branches())
+    if isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
+        return _before_kernel(module, margin)
+    if isinstance(module, nn.PixelShuffle):
+        return -(-margin // module.upscale_factor)
+    if isinstance(module, nn.ReplicationPad2d):
+        return margin + max(module.padding)  # its cells are made up, but at the border of the canvas
+    if isinstance(module, nn.BatchNorm2d | nn.ReLU | nn.Identity):
+        return margin
+    raise TypeError(f"the reach of {type(module).__name__} is not known: the model cannot be exact")
+
+
+def _before_kernel(module: nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d, margin: int) -> int:
+    kernel, stride, padding, dilation = (
+        _first(value) for value in (module.kernel_size, module.stride, module.padding, getattr(module, "dilation", 1))
+    )
+    span = dilation * (kernel - 1)
+    return stride * margin + max(padding, span - padding - (stride - 1))
+
+
+def _first(value: object) -> int:
+    number = value[0] if isinstance(value, tuple) else value
+    if not isinstance(number, int):
+        raise TypeError(f"{value!r} is not a number of cells: the reach is not known")
+    return number
+
+
+def round_up(value: int, step: int) -> int:
+    """The smallest multiple of ``step`` that is not less."""
+    return -(-value // step) * step

@@ -1,0 +1,240 @@
+"""Models on disk: a folder with card.json and weights.safetensors. Pickles are never opened."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aerialseg.errors import ModelError, OutputError
+from aerialseg.model.card import ModelCard
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from aerialseg.model.predictor import TorchSpec
+    from aerialseg.model.unet import UNet
+
+logger = logging.getLogger(__name__)
+CARD = "card.json"
+WEIGHTS = "weights.safetensors"
+PICKLES = (".pkl", ".pth", ".pt", ".pickle", ".bin", ".ckpt", ".joblib")
+_PICKLE_STARTS = (b"PK\x03\x04", b"\x80")
+_FP16_MAX = 65504.0
+
+
+def embedded() -> dict[str, Path]:
+    """The models that come with the package: name to folder. The first is the default."""
+    folder = Path(__file__).parent.parent / "embedded"
+    return {"drone-landcover": folder} if (folder / CARD).exists() else {}
+
+
+def model_dir(ref: str | Path | None = None) -> Path:
+    """The folder of a model: None or "embedded" for the default one, the name of one that comes along, or a path.
+
+    Raises ModelError that lists what exists.
+    """
+    names = embedded()
+    if ref is None or str(ref) == "embedded":
+        if not names:
+            raise ModelError(
+                "this installation has no embedded model: give --model DIR, a folder made by 'aerialseg train'"
+            )
+        return next(iter(names.values()))
+    if str(ref) in names:
+        return names[str(ref)]
+    path = Path(ref).expanduser()
+    if path.is_file():
+        return _folder_of_file(path)
+    if path.is_dir() and (path / CARD).is_file():
+        return path
+    what = f"{path} has no {CARD}{_pickles_in(path)}" if path.is_dir() else f"there is no model {str(ref)!r}"
+    raise ModelError(
+        f"{what}: give a folder with {CARD} and {WEIGHTS}, or one of: {', '.join(names) or '(none embedded)'}"
+    )
+
+
+def _folder_of_file(path: Path) -> Path:
+    if path.name in (CARD, WEIGHTS):
+        return model_dir(path.parent)
+    if path.suffix.lower() in PICKLES:
+        raise ModelError(_refusal(path))
+    raise ModelError(f"{path} is not a model: give the folder with {CARD} and {WEIGHTS}")
+
+
+def _pickles_in(folder: Path) -> str:
+    found = sorted(entry.name for entry in folder.iterdir() if entry.suffix.lower() in PICKLES)
+    return f" but {found[0]}, a pickle, which is never opened because it can run any code" if found else ""
+
+
+def _refusal(path: Path) -> str:
+    return (
+        f"{path} is a pickle, which can run any code when it is opened: it was not opened. "
+        f"Wanted a folder with {CARD} and {WEIGHTS} (safetensors holds numbers only)"
+    )
+
+
+def load_card(ref: str | Path | None = None) -> ModelCard:
+    """The card of a model, checked by itself; its weights are not looked at. Raises ModelError."""
+    return ModelCard.read(model_dir(ref) / CARD)
+
+
+def verify(folder: Path, card: ModelCard) -> Path:
+    """The path of the weights: the file is no pickle and is the one that the card means. Raises ModelError."""
+    path = folder / WEIGHTS
+    try:
+        with open(path, "rb") as file:
+            start = file.read(8)
+            file.seek(0)
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        hint = _pickles_in(folder) if folder.is_dir() else ""
+        raise ModelError(f"cannot read the weights {path}: {error.strerror}{hint}") from error
+    if start.startswith(_PICKLE_STARTS) and not _header_fits(start, path):
+        raise ModelError(_refusal(path))
+    if digest != card.weights_sha256:
+        raise ModelError(
+            f"{path} has the SHA-256 {digest[:16]}..., the card wants {card.weights_sha256[:16] or '(none)'}...: "
+            "the file is damaged or belongs to another model; fetch it again"
+        )
+    return path
+
+
+def _header_fits(start: bytes, path: Path) -> bool:
+    """Whether the first eight bytes could be the length of a safetensors header, as they must."""
+    return len(start) == 8 and int.from_bytes(start, "little") <= path.stat().st_size - 8
+
+
+def resolve(
+    ref: str | Path | None = None,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    tile: int | None = None,
+    batch: int | None = None,
+) -> TorchSpec:
+    """A model as data, after the checks that cost little: card, weights' hash, device.
+
+    Raises ModelError, ResourceError.
+    """
+    from aerialseg.model.predictor import TorchSpec, check_device, check_precision
+
+    folder = model_dir(ref)
+    card = ModelCard.read(folder / CARD)
+    verify(folder, card)
+    check_device(device)
+    check_precision(precision)
+    return TorchSpec(path=str(folder.resolve()), card=card, device=device, precision=precision, tile=tile, batch=batch)
+
+
+def save(
+    folder: str | Path, card: ModelCard, state: Mapping[str, Tensor], dtype: torch.dtype | None = None
+) -> ModelCard:
+    """The card as written, with the hash of the weights, which lie beside it in ``folder``.
+
+    Kernels are stored as ``dtype`` (float16 unless told); BatchNorm and biases, which are small, in float32. Raises
+    ModelError where a weight is not finite or too large, OutputError where the folder cannot be written.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    folder, dtype = Path(folder), dtype or torch.float16
+    tensors = {name: _stored(name, tensor, dtype) for name, tensor in state.items()}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        part = folder / f".{WEIGHTS}.part"
+        save_file(tensors, part, metadata={"format": "pt", "model": card.name})
+        with open(part, "rb") as file:
+            os.fsync(file.fileno())
+            card = replace(card, weights_sha256=hashlib.file_digest(file, "sha256").hexdigest())
+        card.write(folder / f".{CARD}.part")
+        part.chmod(0o644)  # safetensors makes files that only their owner can read
+        part.replace(folder / WEIGHTS)
+        (folder / f".{CARD}.part").replace(folder / CARD)
+    except OSError as error:
+        raise OutputError(f"cannot write the model to {folder}: {error}") from error
+    return card
+
+
+def _stored(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    import torch
+
+    plain = tensor.detach().as_subclass(torch.Tensor).cpu()
+    if not plain.is_floating_point():
+        return plain.clone()
+    if not bool(torch.isfinite(plain).all()):
+        raise ModelError(f"{name} holds values that are not finite: the training has diverged")
+    small = plain.ndim < 2
+    if not small and dtype == torch.float16 and float(plain.abs().max()) > _FP16_MAX:
+        raise ModelError(f"{name} holds {float(plain.abs().max()):.3g}, too large for float16")
+    return plain.to(torch.float32 if small else dtype).contiguous().clone()
+
+
+def load_network(ref: str | Path | None = None) -> tuple[ModelCard, UNet]:
+    """(card, network in float32 and eval mode, on the CPU). Raises ModelError that names what does not fit."""
+    folder = model_dir(ref)
+    card = ModelCard.read(folder / CARD)
+    state = _read_tensors(verify(folder, card))
+    if card.architecture.decoder != "fastai-dynamic-unet":
+        raise ModelError(f"decoder {card.architecture.decoder!r} is not known: wanted 'fastai-dynamic-unet'")
+    _check_classes(card, state, folder)
+    network = _empty(card)
+    _check_fit(network, state, folder)
+    network.load_state_dict(state, assign=True)
+    if card.exact and card.halo < network.reach.halo:
+        raise ModelError(
+            f"{folder}: the card says exact with a halo of {card.halo} px; this network needs {network.reach.halo}"
+        )
+    return card, network.eval().requires_grad_(False)
+
+
+def _empty(card: ModelCard) -> UNet:
+    import torch
+
+    from aerialseg.model.unet import build
+
+    with torch.device("meta"):
+        return build(card.architecture.encoder, len(card.legend), bands=len(card.bands), blur=card.architecture.blur)
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        state = load_file(path)
+    except (OSError, SafetensorError, ValueError) as error:
+        raise ModelError(f"{path} is not a whole safetensors file ({error}): it is damaged or cut off") from error
+    for name, tensor in state.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise ModelError(f"{path}: {name} holds values that are not finite (NaN or infinity)")
+    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+
+
+def _check_classes(card: ModelCard, state: Mapping[str, Tensor], folder: Path) -> None:
+    last = state.get("layers.12.0.weight")
+    if last is not None and last.shape[0] != len(card.legend):
+        raise ModelError(
+            f"{folder}: the network has {last.shape[0]} classes, the legend of its card {len(card.legend)}"
+        )
+
+
+def _check_fit(network: UNet, state: Mapping[str, Tensor], folder: Path) -> None:
+    wanted = network.state_dict()
+    missing, unexpected = sorted(set(wanted) - set(state)), sorted(set(state) - set(wanted))
+    if missing or unexpected:
+        raise ModelError(
+            f"{folder}: the weights do not fit the architecture of the card: {len(missing)} tensors missing "
+            f"(first {missing[:1]}), {len(unexpected)} not expected (first {unexpected[:1]})"
+        )
+    for name, tensor in state.items():
+        if tensor.shape != wanted[name].shape:
+            raise ModelError(
+                f"{folder}: {name} has the shape {tuple(tensor.shape)}, wanted {tuple(wanted[name].shape)}"
+            )

@@ -1,0 +1,82 @@
+"""From a checkpoint to a model folder: card, weights, scores."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import aerialseg
+from aerialseg.errors import ModelError
+from aerialseg.legend import Legend
+from aerialseg.model.card import Architecture, ModelCard
+from aerialseg.model.store import CARD, load_network, save
+from aerialseg.model.unet import build
+from aerialseg.training.config import TrainingConfig
+from aerialseg.training.dataset import Progress
+from aerialseg.training.evaluate import evaluate
+from aerialseg.training.learner import read_checkpoint
+
+logger = logging.getLogger(__name__)
+
+
+def export(
+    config_path: str | Path,
+    data_dir: str | Path | None,
+    out_dir: str | Path,
+    *,
+    work: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """The model folder ``out_dir``, made from the last checkpoint of ``work`` (``out_dir``/training unless told).
+
+    A run that was killed is exported by this too. With ``data_dir`` the held-out frames are scored and the scores go
+    into the card; None leaves them out. Raises ModelError where there is no checkpoint.
+    """
+    progress = progress or logger.info
+    config, out_dir = TrainingConfig.read(config_path), Path(out_dir)
+    work = Path(work) if work else out_dir / "training"
+    found = read_checkpoint(work)
+    if found is None:
+        raise ModelError(f"{work} holds no checkpoint.safetensors: train for at least one epoch")
+    state, history = found
+    card = save(out_dir, make_card(config, history), state)
+    load_network(out_dir)  # what was written is what loads
+    if data_dir is not None:
+        legend, confusion = evaluate(config_path, data_dir, out_dir)
+        card = replace(card, scores={"held_out": confusion.to_json(legend)})
+        card.write(out_dir / CARD)
+        progress(f"held out: accuracy {confusion.pixel_accuracy:.4f}, mean IoU {confusion.mean_iou:.4f}")
+    progress(f"model in {out_dir}")
+    return out_dir
+
+
+def make_card(config: TrainingConfig, history: list[dict[str, Any]]) -> ModelCard:
+    """The card of a trained model but for its hash and scores; the halo is the network's own reach."""
+    legend = Legend.from_csv(config.data.legend)
+    with torch.device("meta"):
+        halo = build(config.encoder.arch, len(legend)).reach.halo
+    return ModelCard(
+        name=config.name,
+        legend=legend,
+        gsd_m=config.data.gsd_m,
+        architecture=Architecture(encoder=config.encoder.arch),
+        halo=halo,
+        void=config.data.void,
+        description=config.description,
+        licence=config.licence,
+        lineage=config.lineage,
+        training={
+            "steps": [asdict(step) for step in config.steps],
+            "augment": asdict(config.augment),
+            "seed": config.seed,
+            "split": config.data.split.name,
+            "history": history,
+        },
+        created=datetime.datetime.now(datetime.UTC).date().isoformat(),
+        code_version=getattr(aerialseg, "__version__", ""),
+    )

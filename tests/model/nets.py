@@ -1,0 +1,61 @@
+"""Random networks whose activations neither fade nor explode, so that every part of them matters to the answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from aerialseg.legend import LandClass, Legend
+from aerialseg.model.card import Architecture, ModelCard
+from aerialseg.model.unet import UNet, build
+
+NARROW = "resnet10-narrow"
+
+
+def lively_network(encoder: str = NARROW, classes: int = 5, *, blur: bool = False, seed: int = 0) -> UNet:
+    """A network in eval mode whose convolutions give values of unit size (layer-wise, on noise)."""
+    torch.manual_seed(seed)
+    network = build(encoder, classes, blur=blur)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None  # a plain mean over the batches seen
+    hooks = [m.register_forward_hook(_to_unit_size) for m in network.modules() if isinstance(m, nn.Conv2d)]
+    with torch.no_grad():
+        network.train()(smooth_noise(2, 3, 128, 128))
+    for hook in hooks:
+        hook.remove()
+    return network.eval().requires_grad_(False)
+
+
+def _to_unit_size(module: nn.Module, _: Any, out: Tensor) -> Tensor:
+    size = out.std()
+    for parameter in module.parameters():
+        parameter.data /= size
+    return out / size
+
+
+def smooth_noise(*shape: int, seed: int = 1) -> Tensor:
+    """Values around 0 of about unit size, with structure at several scales."""
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(shape, generator=generator)
+    coarse = torch.randn((*shape[:2], -(-shape[2] // 16), -(-shape[3] // 16)), generator=generator)
+    return noise * 0.5 + nn.functional.interpolate(coarse, size=shape[2:], mode="bilinear")
+
+
+def legend(classes: int = 5) -> Legend:
+    return Legend(
+        tuple(LandClass(i, f"class-{i}", (i * 40 % 256, 255 - i * 30 % 256, i * 70 % 256)) for i in range(classes))
+    )
+
+
+def card(network: UNet, *, encoder: str = NARROW, blur: bool = False, **changes: Any) -> ModelCard:
+    values: dict[str, Any] = {
+        "name": "test",
+        "legend": legend(network.classes),
+        "gsd_m": 0.05,
+        "halo": network.reach.halo,
+        "architecture": Architecture(encoder=encoder, blur=blur),
+    }
+    return ModelCard(**(values | changes))

@@ -1,0 +1,174 @@
+"""Models on disk: what does not fit is refused by name, and no pickle is ever opened."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from aerialseg.errors import ModelError, ResourceError
+from aerialseg.model.card import ModelCard
+from aerialseg.model.store import CARD, WEIGHTS, load_card, load_network, model_dir, resolve, save
+from aerialseg.model.unet import UNet
+from tests.model.nets import card, legend, lively_network
+
+
+@pytest.fixture(scope="module")
+def network() -> UNet:
+    return lively_network()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, network: UNet) -> Path:
+    save(tmp_path / "model", card(network), network.state_dict())
+    return tmp_path / "model"
+
+
+def rehash(folder: Path, **changes: object) -> None:
+    """Make the card fit the weights as they are now, so that only the fault under test is left."""
+    import hashlib
+
+    digest = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
+    replace(ModelCard.read(folder / CARD), weights_sha256=digest, **changes).write(folder / CARD)  # type: ignore[arg-type]
+
+
+def rewrite(folder: Path, **changes: torch.Tensor | None) -> None:
+    state = {**load_file(folder / WEIGHTS), **{k.replace("__", "."): v for k, v in changes.items()}}
+    save_file({name: tensor for name, tensor in state.items() if tensor is not None}, folder / WEIGHTS)
+    rehash(folder)
+
+
+def test_what_was_saved_loads_and_answers_the_same_but_for_float16(folder: Path, network: UNet) -> None:
+    loaded_card, loaded = load_network(folder)
+    assert loaded_card == load_card(folder)
+    assert not loaded.training
+    x = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(loaded(x), network(x), atol=0.05, rtol=0.05)
+
+
+def test_a_float32_model_is_kept_to_the_bit(tmp_path: Path, network: UNet) -> None:
+    save(tmp_path, card(network), network.state_dict(), dtype=torch.float32)
+    _, loaded = load_network(tmp_path)
+    assert all(
+        torch.equal(a, b) for a, b in zip(loaded.state_dict().values(), network.state_dict().values(), strict=True)
+    )
+
+
+def test_saving_leaves_nothing_else_behind(folder: Path) -> None:
+    assert sorted(path.name for path in folder.iterdir()) == [CARD, WEIGHTS]
+
+
+class Bomb:
+    """A pickle of this writes a file when it is opened."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str, str]]:
+        return open, (str(self.path), "w")
+
+
+@pytest.mark.parametrize("name", ["export.pkl", "model.pth", "weights.pt"])
+def test_a_pickle_is_refused_and_not_opened(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(pickle.dumps(Bomb(tmp_path / "boom")))
+    for ref in (tmp_path / name, tmp_path):
+        with pytest.raises(ModelError, match="pickle"):
+            model_dir(ref)
+    assert not (tmp_path / "boom").exists()
+
+
+@pytest.mark.parametrize("kind", ["pickle", "zip"])
+def test_a_pickle_under_the_name_of_the_weights_is_refused_and_not_opened(
+    folder: Path, tmp_path: Path, kind: str
+) -> None:
+    if kind == "zip":
+        torch.save({"bomb": torch.zeros(3)}, folder / WEIGHTS)
+    else:
+        (folder / WEIGHTS).write_bytes(pickle.dumps(Bomb(tmp_path / "boom")))
+    rehash(folder)
+    with pytest.raises(ModelError, match="pickle"):
+        load_network(folder)
+    assert not (tmp_path / "boom").exists()
+
+
+def test_weights_cut_off_are_refused(folder: Path) -> None:
+    whole = (folder / WEIGHTS).read_bytes()
+    (folder / WEIGHTS).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ModelError, match="SHA-256"):
+        resolve(folder, device="cpu")
+    rehash(folder)
+    with pytest.raises(ModelError, match="damaged or cut off"):
+        load_network(folder)
+
+
+def test_weights_changed_by_one_byte_are_refused_before_any_work(folder: Path) -> None:
+    content = bytearray((folder / WEIGHTS).read_bytes())
+    content[-1] ^= 1
+    (folder / WEIGHTS).write_bytes(bytes(content))
+    with pytest.raises(ModelError, match="damaged or belongs to another model"):
+        resolve(folder, device="cpu")
+
+
+def test_missing_and_unexpected_tensors_are_named(folder: Path) -> None:
+    rewrite(folder, layers__1__bias=None, layers__99__weight=torch.zeros(2))
+    with pytest.raises(ModelError, match=r"layers\.1\.bias.*layers\.99\.weight"):
+        load_network(folder)
+
+
+def test_a_tensor_of_another_shape_is_named(folder: Path) -> None:
+    rewrite(folder, layers__1__bias=torch.zeros(7))
+    with pytest.raises(ModelError, match=r"layers\.1\.bias has the shape \(7,\)"):
+        load_network(folder)
+
+
+def test_a_legend_of_another_length_is_refused(folder: Path) -> None:
+    rehash(folder, legend=legend(4))
+    with pytest.raises(ModelError, match="network has 5 classes, the legend of its card 4"):
+        load_network(folder)
+
+
+def test_weights_that_are_not_finite_are_refused(folder: Path, tmp_path: Path, network: UNet) -> None:
+    rewrite(folder, layers__1__bias=torch.full((32,), torch.nan))
+    with pytest.raises(ModelError, match=r"layers\.1\.bias holds values that are not finite"):
+        load_network(folder)
+    state = network.state_dict() | {"layers.1.bias": torch.full((32,), torch.inf)}
+    with pytest.raises(ModelError, match="not finite"):
+        save(tmp_path / "other", card(network), state)
+
+
+def test_an_unknown_encoder_is_refused(folder: Path) -> None:
+    rehash(folder, architecture=replace(ModelCard.read(folder / CARD).architecture, encoder="vgg11"))
+    with pytest.raises(ModelError, match="'vgg11' is not known"):
+        load_network(folder)
+
+
+def test_a_card_that_promises_exactness_with_too_small_a_halo_is_refused(folder: Path) -> None:
+    rehash(folder, halo=64)
+    with pytest.raises(ModelError, match="exact with a halo of 64 px; this network needs 256"):
+        load_network(folder)
+    rehash(folder, halo=64, exact=False)
+    assert load_network(folder)[0].halo == 64
+
+
+def test_a_model_that_is_not_there_lists_what_is(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="there is no model 'no-such-model'"):
+        model_dir("no-such-model")
+    with pytest.raises(ModelError, match=r"has no card\.json"):
+        model_dir(tmp_path)
+
+
+def test_weights_that_are_not_there_are_named(folder: Path) -> None:
+    (folder / WEIGHTS).unlink()
+    with pytest.raises(ModelError, match=r"weights\.safetensors"):
+        resolve(folder)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_cuda_asked_for_but_not_there_is_found_before_the_weights_are_loaded(folder: Path) -> None:
+    with pytest.raises(ResourceError, match="--device cpu"):
+        resolve(folder, device="cuda")

@@ -1,0 +1,130 @@
+"""A tile computed alone equals the same pixels of the whole image."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from aerialseg.model.reach import margin_before
+from aerialseg.model.unet import UNet, build
+from aerialseg.raster.grid import Box, Grid
+from tests.model.nets import NARROW, lively_network, smooth_noise
+
+# What ALGORITHMS.md measured and prototyped for ResNet-34: cells around the core that may be fed to each stage.
+PROTOTYPED = {"layers": (148, 140, 64, 20), "halo": 608}
+
+
+@pytest.fixture(scope="module")
+def network() -> UNet:
+    return lively_network()
+
+
+@pytest.fixture(scope="module")
+def grid(network: UNet) -> Grid:
+    halo = network.reach.halo
+    return Grid(2 * halo + 165, 2 * halo + 300, block=96, halo=halo)
+
+
+@pytest.fixture(scope="module")
+def image(grid: Grid) -> torch.Tensor:
+    return smooth_noise(1, 3, *grid.canvas.shape)
+
+
+@pytest.fixture(scope="module")
+def whole(network: UNet, image: torch.Tensor) -> torch.Tensor:
+    with torch.inference_mode():
+        return network(image)
+
+
+def largest_difference(network: UNet, image: torch.Tensor, whole: torch.Tensor, window: Box, core: Box) -> float:
+    with torch.inference_mode():
+        part = network.forward_tile(image[..., *window.slices], window, core)
+    assert part.shape[-2:] == core.shape
+    return float((part - whole[..., *core.slices]).abs().max())
+
+
+def some_blocks(grid: Grid) -> list[int]:
+    """Corners, the middle of each edge, the centre."""
+    rows, cols = (0, grid.rows // 2, grid.rows - 1), (0, grid.cols // 2, grid.cols - 1)
+    return [row * grid.cols + col for row in rows for col in cols]
+
+
+def test_every_kind_of_tile_equals_the_whole_image(
+    network: UNet, grid: Grid, image: torch.Tensor, whole: torch.Tensor
+) -> None:
+    for index in some_blocks(grid):
+        core = grid.core(index)
+        assert largest_difference(network, image, whole, grid.window(core), core) < 1e-4, core
+
+
+def test_a_core_may_have_edges_anywhere(network: UNet, grid: Grid, image: torch.Tensor, whole: torch.Tensor) -> None:
+    core = Box(261, 307, 290, 308)
+    assert largest_difference(network, image, whole, grid.window(core), core) < 1e-4
+
+
+def test_a_window_larger_than_needed_changes_nothing(
+    network: UNet, grid: Grid, image: torch.Tensor, whole: torch.Tensor
+) -> None:
+    assert largest_difference(network, image, whole, grid.canvas, grid.core(len(grid) // 2)) < 1e-4
+
+
+def test_too_small_a_halo_shows(network: UNet, grid: Grid, image: torch.Tensor, whole: torch.Tensor) -> None:
+    core = grid.core(some_blocks(grid)[4])
+    window = core.align(32).grow(32) & grid.canvas
+    assert largest_difference(network, image, whole, window, core) > 1e-2
+
+
+def test_a_window_off_the_lattice_shows(network: UNet, grid: Grid, image: torch.Tensor, whole: torch.Tensor) -> None:
+    core = grid.core(some_blocks(grid)[4])
+    window = grid.window(core)
+    shifted = image[..., window.top - 1 : window.bottom - 1, window.left - 1 : window.right - 1]
+    with torch.inference_mode():
+        part = network.forward_tile(shifted, window, core)
+    same_ground = whole[..., core.top - 1 : core.bottom - 1, core.left - 1 : core.right - 1]
+    assert float((part - same_ground).abs().max()) > 1e-2
+
+
+@pytest.mark.parametrize(("encoder", "blur"), [(NARROW, False), (NARROW, True)])
+def test_nothing_beyond_the_reach_touches_the_answer_and_the_reach_is_tight(encoder: str, blur: bool) -> None:
+    """The NaN probe: poison at a distance spreads no further than the reach that was derived."""
+    network = lively_network(encoder, blur=blur)
+    reach, side = network.reach.image, 2 * network.reach.halo + 64
+    poisoned = smooth_noise(1, 3, side, side)
+    poisoned[..., : network.reach.halo - reach, :] = torch.nan
+    core = Box(network.reach.halo, network.reach.halo, network.reach.halo + 32, network.reach.halo + 32)
+    with torch.inference_mode():
+        assert torch.isfinite(network(poisoned)[..., *core.slices]).all()
+        poisoned[..., : network.reach.halo - reach // 2, :] = torch.nan
+        assert torch.isnan(network(poisoned)[..., *core.slices]).any()
+
+
+def test_resnet34_needs_what_was_measured() -> None:
+    with torch.device("meta"):
+        reach = build("resnet34", 24).reach
+    assert reach.halo == PROTOTYPED["halo"]
+    derived = tuple(-(-margin // 4) * 4 for margin in reach.layers)
+    assert all(ours <= theirs for ours, theirs in zip(derived, PROTOTYPED["layers"], strict=True))
+    assert reach.joins == (4, 4, 4, 3)
+    assert reach.middle == 4
+
+
+@pytest.mark.slow
+def test_resnet34_tiles_equal_the_whole_image() -> None:
+    network = lively_network("resnet34", 7)
+    grid = Grid(2 * 608 + 70, 2 * 608 + 130, block=64, halo=608)
+    image = smooth_noise(1, 3, *grid.canvas.shape)
+    with torch.inference_mode():
+        whole = network(image)
+    for index in (0, len(grid) - 1, some_blocks(grid)[4]):
+        core = grid.core(index)
+        assert largest_difference(network, image, whole, grid.window(core), core) < 1e-4, core
+
+
+def test_a_layer_of_unknown_reach_is_refused() -> None:
+    with pytest.raises(TypeError, match="GroupNorm"):
+        margin_before(torch.nn.GroupNorm(1, 4), 1)
+
+
+def test_a_core_outside_its_window_is_refused(network: UNet) -> None:
+    with pytest.raises(ValueError, match="core inside the window"):
+        network.forward_tile(torch.zeros(1, 3, 64, 64), Box(0, 0, 64, 64), Box(0, 0, 65, 10))
