@@ -24,10 +24,10 @@ if TYPE_CHECKING:
         ResourceError,
         UsageError,
     )
+    from aerialseg.job import Result, segment
     from aerialseg.legend import LandClass, Legend
     from aerialseg.model.card import ModelCard
     from aerialseg.model.store import load_network as load_model
-    from aerialseg.job import Result, segment
     from aerialseg.training import train
     from aerialseg.vector.layers import polygonize
 

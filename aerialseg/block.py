@@ -26,7 +26,7 @@ class BlockTask:
     """Paths and numbers, no open dataset and no tensor: it travels to any worker and may be done twice.
 
     core: pixels of the working raster to answer for. window: pixels to read for it (Grid.window).
-    path: where the block's file belongs.
+    path: where the block's file belongs. allow_remote: whether the view's path may be an address.
     """
 
     index: int
@@ -35,16 +35,20 @@ class BlockTask:
     view: View
     predictor: PredictorSpec
     path: Path
+    allow_remote: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class BlockReport:
-    """What one block took: valid pixels of the core, pixels lost to read errors, seconds per stage."""
+    """What one block took: pixels of the core, how many of them are valid, and seconds per stage.
+
+    lost: tiles or strips of the source (in its pixels) that could not be read; neighbours may report the same ones.
+    """
 
     index: int
     core_px: int
     valid_px: int
-    lost_px: int = 0
+    lost: frozenset[Box] = frozenset()
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -58,15 +62,15 @@ def run_block(task: BlockTask) -> BlockReport:
     from aerialseg.raster.source import Source
 
     clock = _Clock()
-    with clock.stage("read"), Source(task.view) as source:
+    with clock.stage("read"), Source(task.view, allow_remote=task.allow_remote) as source:
         pixels, valid = source.read(task.window)
-        lost_px = source.lost_px
+        lost = source.lost_blocks
     inside = valid[task.core.within(task.window)]
     with clock.stage("predict"):
         labels = _predict(task, Tile(pixels, valid, task.window, task.core), inside)
     with clock.stage("write"):
         write_block(task.path, *labels)
-    return BlockReport(task.index, task.core.area, int(inside.sum()), lost_px, clock.seconds)
+    return BlockReport(task.index, task.core.area, int(inside.sum()), lost, clock.seconds)
 
 
 def _predict(task: BlockTask, tile: Tile, inside: NDArray[np.bool_]) -> Labels:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from aerialseg.progress import Progress
+from aerialseg.progress import Progress, spoken_duration
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -68,7 +68,7 @@ class Lines:
             return
         self._said = now
         left = (now - self._begun) * (self._total - self._done) / self._done
-        _line(f"{self._name}: {self._done / (self._total or 1):.0%}, about {_duration(left)} left")
+        _line(f"{self._name}: {self._done / (self._total or 1):.0%}, about {spoken_duration(left)} left")
 
 
 class Bars:
@@ -132,7 +132,7 @@ def show_result(result: Result) -> None:
         swatch = f"[{line.color}]■[/] " if console.color_system else ""
         table.add_row(swatch + line.name, _area(line.area_m2), f"{line.share:.1%}")
     console.print(table)
-    stages = [f"{LABELS.get(name, name).lower()} {_duration(spent)}" for name, spent in result.seconds.items()]
+    stages = [f"{LABELS.get(name, name).lower()} {spoken_duration(spent)}" for name, spent in result.seconds.items()]
     console.print(f"Time: {', '.join(stages)}", soft_wrap=True)
 
 
@@ -140,13 +140,6 @@ def _area(area_m2: float) -> str:
     if area_m2 >= 1e6:
         return f"{area_m2 / 1e6:,.2f} km²"
     return f"{area_m2 / 1e4:,.2f} ha" if area_m2 >= 1e4 else f"{area_m2:,.1f} m²"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min {rest:02d} s"
 
 
 def _line(text: str) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     Mask = NDArray[np.bool_]
     Field = NDArray[np.float32]
 
+GSD_M = 0.025
 WIDTH_M, HEIGHT_M = 60.0, 45.0
 EPSG = 32633
 UPPER_LEFT = (388_000.0, 5_820_000.0)
@@ -54,8 +55,8 @@ def draw_demo(
 ) -> tuple[Path, Path]:
     """Write ``ortho.tif`` (RGB with an internal mask) and ``truth.tif`` (class ids) into ``folder``; return both paths.
 
-    The scene is 60 m x 45 m in UTM zone 33N, so that 1200 x 900 px are 5 cm each; its left and right edges were not
-    flown over and are masked.
+    The scene lies in UTM zone 33N at 2.5 cm per pixel; 2400 x 1800 px show all of it. Its left and right edges were
+    not flown over and are masked.
     Raises UsageError (too small, or there already) and OutputError.
     """
     from aerialseg.model.store import load_card
@@ -72,7 +73,7 @@ def draw_demo(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"cannot make the folder {folder}: {error.strerror or error}") from error
-    transform = (WIDTH_M / width, 0.0, UPPER_LEFT[0], 0.0, -HEIGHT_M / height, UPPER_LEFT[1])
+    transform = (GSD_M, 0.0, UPPER_LEFT[0], 0.0, -GSD_M, UPPER_LEFT[1])
     write_rgb(ortho, scene.pixels, scene.valid, transform=transform, crs=f"EPSG:{EPSG}")
     write_classes(truth, scene.truth, transform=transform, crs=f"EPSG:{EPSG}", legend=legend)
     return ortho, truth
@@ -94,7 +95,7 @@ def draw_scene(width: int, height: int, ids: dict[str, int], seed: int = 7) -> S
 
 
 class _Canvas:
-    """Layers of paint over a ground, in metres from the upper left corner (x right, y down)."""
+    """Layers of paint over a ground, in metres from the upper left corner of the whole scene (x right, y down)."""
 
     def __init__(self, width: int, height: int, ids: dict[str, int], rng: np.random.Generator) -> None:
         import numpy as np
@@ -102,10 +103,13 @@ class _Canvas:
         self.np, self.rng, self.ids = np, rng, ids
         self.shape = (height, width)
         rows, cols = np.mgrid[0:height, 0:width].astype(np.float32)
-        self.x, self.y = (cols + 0.5) / width * WIDTH_M, (rows + 0.5) / height * HEIGHT_M
+        # A small picture looks at the middle of the first two gardens.
+        self.left, top = max(0.0, WIDTH_M - width * GSD_M) * 0.3, max(0.0, HEIGHT_M - height * GSD_M) * 0.4
+        self.x, self.y = self.left + (cols + 0.5) * GSD_M, top + (rows + 0.5) * GSD_M
+        self.right = self.left + width * GSD_M
         self.color = np.zeros((3, height, width), np.float32)
         self.truth = np.zeros((height, width), np.uint8)
-        self.grain = self.noise(0.09)
+        self.grain = 0.7 * self.noise(0.045) + 0.5 * self.noise(0.13)
         self.patch = self.noise(1.6)
         self.broad = self.noise(7.0)
 
@@ -149,8 +153,8 @@ class _Canvas:
         pixels = np.clip(self.color * (1 + 0.05 * self.broad), 1, 255)
         for axis in (1, 2):  # a lens never draws an edge one pixel wide
             pixels = (np.roll(pixels, 1, axis) + 2 * pixels + np.roll(pixels, -1, axis)) / 4
-        edge = 1.2 + 0.9 * self.broad[:, :1] + self.y[:, :1] * 0.04
-        valid = (self.x > edge) & (self.x < WIDTH_M - edge)
+        edge = 0.6 + 0.45 * self.broad[:, :1] + self.y[:, :1] * 0.02
+        valid = (self.x > self.left + edge) & (self.x < self.right - edge)
         pixels = np.where(valid, pixels.round(), 0).astype(np.uint8)
         return Scene(pixels, np.where(valid, self.truth, NODATA).astype(np.uint8), valid)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,10 +13,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from aerialseg._version import __version__
 from aerialseg.block import BlockReport, run_block
+from aerialseg.errors import OutputError
 from aerialseg.executor import LOCAL_WORKERS, local, run_tasks
+from aerialseg.model.interface import Tile
 from aerialseg.outputs import Outputs
 from aerialseg.plan import BLOCK_PX, Generalization, Plan, Reading, check_disk, make_plan
-from aerialseg.progress import Progress, Silent
+from aerialseg.progress import Progress, Silent, spoken_duration
+from aerialseg.raster.grid import Box
 from aerialseg.raster.view import MAX_PIXELS
 from aerialseg.run import Run, run_folder
 
@@ -26,6 +30,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PathLike = str | Path
+
+WORTH_TIMING_PX = 20_000_000
+"""From here on a run takes long enough that its time is told beforehand."""
+
+HALO_WORK = 1.5
+"""Work per output pixel with the whole halo, against none (ALGORITHMS 1, core of 1024 px)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +89,12 @@ def segment(
 
     model: a directory with ``card.json`` and ``weights.safetensors``, a name, or None for the one that ships inside
     (anything with ``card`` and ``load()``, see model.interface, works as well). raster, confidence: also write the
-    class raster and the confidence raster, as Cloud Optimized GeoTIFFs. min_area_m2: the minimum mapping unit, smaller
-    regions are merged into neighbours (default: 100 pixels of the class raster). simplify_m: tolerance of simplification in metres
-    (default: 1.5 pixels; 0: none). bands: three 1-based band numbers. gsd_m: metres per pixel to work at, or
-    "native"; for a raster without CRS, the size of its pixel. scale: source values that become 0 and 255.
-    keep_run: keep the run's directory here (and resume the run that is there).
+    class raster (labels as the network gave them, before generalisation) and the confidence raster, as Cloud
+    Optimized GeoTIFFs. min_area_m2: the minimum mapping unit, smaller regions are merged into neighbours (default:
+    100 pixels of the class raster). simplify_m: tolerance of simplification in metres (default: 1.5 pixels; 0: none).
+    bands: three 1-based band numbers. gsd_m: metres per pixel to work at, or "native"; for a raster without CRS, the
+    size of its pixel. scale: source values that become 0 and 255. keep_run: keep the run's directory here (and resume
+    the run that is there).
 
     Files appear at their names only when whole. Raises UsageError, InputError, ModelError, OutputError, ResourceError
     or, when told to stop, KeyboardInterrupt; then the run's directory stays if it holds finished blocks, and the same
@@ -96,7 +107,7 @@ def segment(
     predictor = _predictor(model, device)
     plan = make_plan(source, predictor, reading, Generalization(min_area_m2, simplify_m), block_px)
     run = Run(keep_run if keep_run is not None else run_folder(outputs.layer))
-    job = _Job(plan, predictor, outputs, run, progress or Silent())
+    job = _Job(plan, predictor, outputs, run, progress or Silent(), allow_remote)
     return job.carry_out(keep=keep_run is not None)
 
 
@@ -117,6 +128,7 @@ class _Job:
     outputs: Outputs
     run: Run
     progress: Progress
+    allow_remote: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
 
     def carry_out(self, *, keep: bool) -> Result:
@@ -134,7 +146,10 @@ class _Job:
 
     def _stages(self) -> Result:
         self.progress.note(self.plan.summary)
+        if self.plan.pixels >= WORTH_TIMING_PX:
+            self.progress.note(f"roughly {spoken_duration(self._network_seconds())} for the network on this machine")
         reports = self._predict()
+        self._check_source()
         with self._stage("mosaic", 1):
             self._mosaic()
         info = self._polygonize()
@@ -144,8 +159,21 @@ class _Job:
         self.outputs.publish(self.run.products)
         return result
 
+    def _network_seconds(self) -> float:
+        """What the network will take at most, from the time of one small tile (the second one: the first warms up)."""
+        import numpy as np
+
+        side = 8 * self.plan.grid.stride
+        box, bands = Box(0, 0, side, side), len(self.predictor.card.bands)
+        tile = Tile(np.full((bands, side, side), 128, np.uint8), np.ones((side, side), bool), box, box)
+        predictor = self.predictor.load()
+        predictor.predict(tile)
+        start = time.perf_counter()
+        predictor.predict(tile)
+        return (time.perf_counter() - start) / box.area * self.plan.pixels * HALO_WORK
+
     def _predict(self) -> list[BlockReport]:
-        tasks = list(self.plan.tasks(self.predictor, self.run.blocks))
+        tasks = list(self.plan.tasks(self.predictor, self.run.blocks, allow_remote=self.allow_remote))
         todo = [task for task in tasks if not task.path.exists()]
         if len(todo) < len(tasks):
             self.progress.note(f"taking up a run: {len(tasks) - len(todo):,} of {len(tasks):,} blocks are done")
@@ -156,10 +184,18 @@ class _Job:
                 self.progress.advance(report.core_px)
                 for name, spent in report.seconds.items():
                     self.seconds[name] = self.seconds.get(name, 0.0) + spent
-        lost_px = sum(report.lost_px for report in reports)
+        lost_px = _lost_px(reports)
         if lost_px:
-            self.progress.note(f"{lost_px:,} pixels could not be read and are nodata")
+            self.progress.note(f"warning: {lost_px:,} pixels of the input could not be read and are nodata")
         return reports
+
+    def _check_source(self) -> None:
+        from aerialseg.raster.describe import describe
+
+        planned = self.plan.source
+        if describe(planned.path, allow_remote=self.allow_remote).digest != planned.digest:
+            shutil.rmtree(self.run.blocks, ignore_errors=True)  # nobody knows which of them are of which input
+            raise OutputError(f"{planned.path} changed during the run, so there is no result: run again")
 
     def _mosaic(self) -> None:
         from aerialseg.raster.sink import mosaic
@@ -232,7 +268,7 @@ class _Job:
             classes=tuple(sorted(shares, key=lambda line: -line.share)),
             polygons=info.polygons,
             valid_px=sum(info.pixels.values()),
-            lost_px=sum(report.lost_px for report in reports),
+            lost_px=_lost_px(reports),
             seconds=dict(self.seconds),
             plan=self.plan,
             run=self.run.folder,
@@ -262,3 +298,8 @@ class _Job:
             self.progress.note(f"finished blocks are kept in {self.run.folder}: the same command goes on from there")
         else:
             self.run.remove()
+
+
+def _lost_px(reports: list[BlockReport]) -> int:
+    """Source pixels that could not be read; windows overlap, so each damaged tile counts once."""
+    return sum(box.area for box in frozenset[Box]().union(*(report.lost for report in reports)))

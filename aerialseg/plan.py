@@ -96,11 +96,12 @@ class Plan:
             "version": self.version,
         }
 
-    def tasks(self, predictor: PredictorSpec, folder: Path) -> Iterator[BlockTask]:
+    def tasks(self, predictor: PredictorSpec, folder: Path, *, allow_remote: bool = False) -> Iterator[BlockTask]:
         """One task a block, in row-major order, with its file in ``folder``."""
         for index in range(len(self.grid)):
             core = self.grid.core(index)
-            yield BlockTask(index, core, self.grid.window(core), self.view, predictor, self.block_path(index, folder))
+            path = self.block_path(index, folder)
+            yield BlockTask(index, core, self.grid.window(core), self.view, predictor, path, allow_remote)
 
     def block_path(self, index: int, folder: Path) -> Path:
         row, col = divmod(index, self.grid.cols)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,21 @@ from hypothesis import settings
 settings.register_profile("aerialseg", deadline=None, max_examples=60, derandomize=True)
 settings.load_profile("aerialseg")
 
+REQUIRED = set(os.environ.get("AERIALSEG_REQUIRE", "").split())
+"""Markers whose tests must not skip: on CI a missing QGIS is a failure, not a reason."""
+
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.skipped and REQUIRED & {marker.name for marker in item.iter_markers()}:
+        report.outcome = "failed"
+        report.longrepr = f"skipped, but AERIALSEG_REQUIRE says that it must run: {report.longrepr}"
+    return report
 
 
 @pytest.fixture(scope="session")

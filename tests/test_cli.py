@@ -1,0 +1,179 @@
+"""The commands as a shell sees them: stdout, stderr, exit codes. The embedded model does the work."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pytest
+
+from aerialseg.model.store import model_dir
+from tests.conftest import WriteRaster, land_cover
+
+Done = subprocess.CompletedProcess[str]
+SCRIPTS = Path(sys.executable).parent
+
+
+def run(
+    *arguments: object, program: str = "segment-raster", cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    command = [str(SCRIPTS / program), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=250)
+
+
+@pytest.fixture
+def small(write_raster: WriteRaster) -> Path:
+    return write_raster(land_cover(64, 64) * 20)
+
+
+def test_stdout_holds_the_paths_made_and_nothing_else(tmp_path: Path, small: Path) -> None:
+    done = run(small, "map.gpkg", "--raster", "classes.tif", "--gsd", "native", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [str(tmp_path / "map.gpkg"), str(tmp_path / "classes.tif")]
+    assert "Classifying" in done.stderr
+    assert "\x1b" not in done.stderr, "colour codes in what is not a terminal"
+    assert "%" in done.stderr
+    assert len(geopandas.read_file(tmp_path / "map.gpkg", layer="landcover")) > 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "classes.tif",
+        "classes.tif.aux.xml",
+        "map.gpkg",
+        "ortho.tif",
+    ]
+
+
+def test_quiet_says_nothing_but_the_paths(tmp_path: Path, small: Path) -> None:
+    done = run(small, tmp_path / "map.gpkg", "--gsd", "native", "-q")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("program", ["segment-raster", "aerialseg"])
+def test_help_answers_at_once(program: str) -> None:
+    best = min(_seconds(lambda: run("--help", program=program)) for _ in range(3))
+    assert best < 0.5
+
+
+def _seconds(action: object) -> float:
+    start = time.perf_counter()
+    action()  # type: ignore[operator]
+    return time.perf_counter() - start
+
+
+def test_the_same_command_stands_under_aerialseg() -> None:
+    one, other = run("--help").stdout, run("segment", "--help", program="aerialseg").stdout
+    assert one.split("\n", 1)[1] == other.split("\n", 1)[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ([], 2, "Missing argument"),
+        (["{ortho}"], 2, "Missing argument"),
+        (["{ortho}", "map.gpkg", "--bands", "red"], 2, "wanted 1,2,3"),
+        (["{ortho}", "map.gpkg", "--gsd", "fine"], 2, "metres per pixel"),
+        (["{ortho}", "map.gpkg", "--gsd", "-1"], 2, "metres per pixel"),
+        (["{ortho}", "map.gpkg", "--min-area", "-1"], 2, "wanted 0 or more"),
+        (["{ortho}", "map.shp"], 2, "must end in .gpkg"),
+        (["{ortho}", "{ortho}", "--overwrite"], 2, "must end in .gpkg"),
+        (["{ortho}", "map.gpkg", "--raster", "{ortho}", "--overwrite"], 2, "is the input itself"),
+        (["nowhere.tif", "map.gpkg"], 3, "nowhere.tif"),
+        ([".", "map.gpkg"], 3, "directory"),
+        (["{ortho}", "map.gpkg", "--bands", "1,2,9"], 3, "band 9"),
+        (["{ortho}", "map.gpkg", "--max-pixels", "100"], 3, "--max-pixels"),
+        (["{ortho}", "map.gpkg", "--model", "no-such-model"], 4, "no-such-model"),
+        (["{ortho}", "nowhere/map.gpkg"], 5, "does not exist"),
+        pytest.param(
+            ["{ortho}", "map.gpkg", "--device", "cuda"], 6, "CUDA",
+            marks=pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="a GPU is here"),
+        ),
+    ],
+)  # fmt: skip
+def test_what_goes_wrong_is_one_line_and_the_right_exit_code(
+    tmp_path: Path, small: Path, arguments: list[str], code: int, message: str
+) -> None:
+    done = run(*(argument.format(ortho=small) for argument in arguments), cwd=tmp_path)
+    assert done.returncode == code, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    if code != 2:
+        assert len([line for line in done.stderr.splitlines() if line.startswith("error:")]) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["ortho.tif"]
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    done = run("nowhere.tif", tmp_path / "map.gpkg", "--debug")
+    assert "Traceback" in done.stderr
+    assert done.returncode != 0
+
+
+def test_an_existing_output_stays_without_overwrite_and_goes_with_it(tmp_path: Path, small: Path) -> None:
+    output = tmp_path / "map.gpkg"
+    output.write_bytes(b"old")
+    assert run(small, output).returncode == 2
+    assert output.read_bytes() == b"old"
+    assert run(small, output, "--gsd", "native", "--overwrite", "-q").returncode == 0
+    assert output.read_bytes() != b"old"
+
+
+def test_names_with_blanks_and_umlauts_work(tmp_path: Path, write_raster: WriteRaster) -> None:
+    source = write_raster(land_cover(40, 40) * 20, name="Über sicht\n2026.tif")
+    done = run(source.name, "Land bedeckung ß.gpkg", "--gsd", "native", "-q", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    done = run("--gsd", "native", "-q", "--", source.name, "-dash.gpkg", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_told_to_stop_it_stops_within_five_seconds_and_says_130(
+    tmp_path: Path, write_raster: WriteRaster, kind: signal.Signals
+) -> None:
+    source = write_raster(np.tile(land_cover(512, 512) * 20, (1, 4, 4)))
+    command = [str(SCRIPTS / "segment-raster"), str(source), str(tmp_path / "map.gpkg"), "--gsd", "native"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+    assert process.stderr is not None
+    while "Classifying" not in process.stderr.readline():
+        assert process.poll() is None
+    time.sleep(1.0)
+    process.send_signal(kind)
+    start = time.monotonic()
+    _, rest = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert time.monotonic() - start < 5
+    assert "interrupted" in rest
+    assert not (tmp_path / "map.gpkg").exists()
+
+
+def broken_model(tmp_path: Path, how: str) -> Path:
+    folder = tmp_path / "model"
+    shutil.copytree(model_dir(None), folder, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    weights = folder / "weights.safetensors"
+    if how == "truncated":
+        with open(weights, "r+b") as file:
+            file.truncate(weights.stat().st_size // 2)
+    elif how == "other bytes":
+        with open(weights, "r+b") as file:
+            file.seek(weights.stat().st_size // 2)
+            file.write(b"\xff" * 64)
+    elif how == "no card":
+        (folder / "card.json").unlink()
+    elif how == "no weights":
+        weights.unlink()
+    return folder
+
+
+@pytest.mark.parametrize("how", ["truncated", "other bytes", "no card", "no weights"])
+def test_a_broken_model_is_found_before_the_output_is_touched(tmp_path: Path, small: Path, how: str) -> None:
+    output = tmp_path / "map.gpkg"
+    output.write_bytes(b"old")
+    done = run(small, output, "--overwrite", "--model", broken_model(tmp_path, how))
+    assert done.returncode == 4, done.stderr
+    assert output.read_bytes() == b"old"
+    assert not (tmp_path / "map.gpkg.run").exists()

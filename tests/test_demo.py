@@ -1,0 +1,43 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+
+from aerialseg.demo import CLASSES, draw_demo, draw_scene
+from aerialseg.errors import UsageError
+
+IDS = {name: number for number, name in enumerate(CLASSES)}
+
+
+def test_the_same_seed_draws_the_same_scene_and_another_seed_another() -> None:
+    one, same, other = (draw_scene(300, 200, IDS, seed) for seed in (7, 7, 8))
+    assert np.array_equal(one.pixels, same.pixels)
+    assert not np.array_equal(one.pixels, other.pixels)
+
+
+def test_the_whole_scene_shows_every_class() -> None:
+    scene = draw_scene(2400, 1800, IDS)
+    assert set(np.unique(scene.truth)) == {*IDS.values(), 255}
+
+
+def test_truth_is_nodata_exactly_where_nothing_was_flown_over() -> None:
+    scene = draw_scene(400, 300, IDS)
+    assert np.array_equal(scene.truth == 255, ~scene.valid)
+    assert not scene.pixels[:, ~scene.valid].any()
+
+
+def test_the_files_are_georeferenced_masked_and_alike(tmp_path: Path) -> None:
+    ortho, truth = draw_demo(tmp_path / "new" / "demo", width=256, height=200)
+    with rasterio.open(ortho) as image, rasterio.open(truth) as classes:
+        assert image.crs == classes.crs == rasterio.CRS.from_epsg(32633)
+        assert image.transform == classes.transform
+        assert image.res == (0.025, 0.025)
+        assert np.array_equal(image.dataset_mask() > 0, classes.read(1) != 255)
+    with pytest.raises(UsageError, match="exists"):
+        draw_demo(tmp_path / "new" / "demo", width=256, height=200)
+
+
+def test_a_scene_too_small_to_draw_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="10 x 200"):
+        draw_scene(10, 200, IDS)

@@ -1,0 +1,64 @@
+"""What the user sees: products of one run, opened in the real QGIS."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from aerialseg.job import segment
+from tests.conftest import WriteRaster, land_cover
+from tests.fakes import LEGEND, Oracle
+from tests.qgis_runner import run_qgis
+
+pytestmark = pytest.mark.qgis
+
+SCRIPT = """
+layer = QgsVectorLayer(args[0] + "|layername=landcover", "landcover", "ogr")
+raster = QgsRasterLayer(args[1], "classes")
+confidence = QgsRasterLayer(args[2], "confidence")
+renderer, colors = layer.renderer(), raster.renderer()
+answer.update(
+    valid=[layer.isValid(), raster.isValid(), confidence.isValid()],
+    crs=[layer.crs().authid(), raster.crs().authid()],
+    renderer=[renderer.type(), colors.type()],
+    attribute=renderer.classAttribute(),
+    layer={c.label(): c.symbol().color().name() for c in renderer.categories() if c.value() not in (None, "")},
+    raster={c.label: c.color.name() for c in colors.classes()},
+    features=layer.featureCount(),
+    invalid=sum(not f.geometry().isGeosValid() for f in layer.getFeatures()),
+    fields=[field.name() for field in layer.fields()],
+    area=sum(f["area_m2"] for f in layer.getFeatures()),
+    indexed=layer.hasSpatialIndex() == QgsFeatureSource.SpatialIndexPresent,
+)
+"""
+
+
+def test_layer_and_raster_open_named_and_coloured_alike(tmp_path: Path, write_raster: WriteRaster) -> None:
+    source = write_raster(land_cover(120, 140))
+    layer, raster, confidence = segment(
+        source, tmp_path / "map.gpkg", model=Oracle(), raster=tmp_path / "c.tif", confidence=tmp_path / "conf.tif"
+    ).paths
+    seen = run_qgis(SCRIPT, str(layer), str(raster), str(confidence))
+    wanted = {entry.name: entry.hex for entry in LEGEND}
+    assert seen["valid"] == [True, True, True]
+    assert seen["crs"] == ["EPSG:32633", "EPSG:32633"]
+    assert seen["renderer"] == ["categorizedSymbol", "paletted"]
+    assert "class" in seen["attribute"]
+    assert seen["layer"] == wanted
+    assert seen["raster"] == wanted
+    assert seen["features"] > 0
+    assert seen["invalid"] == 0
+    assert {"class_id", "class_name", "area_m2", "confidence"} <= set(seen["fields"])
+    assert seen["area"] == pytest.approx(120 * 140 * 0.01)
+    assert seen["indexed"]
+
+
+def test_an_empty_layer_opens_as_well(tmp_path: Path, write_raster: WriteRaster) -> None:
+    source = write_raster(land_cover(40, 40), mask=land_cover(40, 40)[0] > 99)
+    layer = segment(source, tmp_path / "map.gpkg", model=Oracle()).paths[0]
+    script = """
+layer = QgsVectorLayer(args[0] + "|layername=landcover", "landcover", "ogr")
+answer.update(valid=layer.isValid(), features=layer.featureCount(), renderer=layer.renderer().type())
+"""
+    assert run_qgis(script, str(layer)) == {"valid": True, "features": 0, "renderer": "categorizedSymbol"}
