@@ -40,7 +40,7 @@ class BlockTask:
 
 @dataclass(frozen=True, slots=True)
 class BlockReport:
-    """What one block took: pixels of the core, how many of them are valid, and seconds per stage.
+    """What one block took: pixels of the core, how many of them are valid, and seconds to read and to write.
 
     lost: tiles or strips of the source (in its pixels) that could not be read; neighbours may report the same ones.
     """
@@ -66,8 +66,7 @@ def run_block(task: BlockTask) -> BlockReport:
         pixels, valid = source.read(task.window)
         lost = source.lost_blocks
     inside = valid[task.core.within(task.window)]
-    with clock.stage("predict"):
-        labels = _predict(task, Tile(pixels, valid, task.window, task.core), inside)
+    labels = _predict(task, Tile(pixels, valid, task.window, task.core), inside)
     with clock.stage("write"):
         write_block(task.path, *labels)
     return BlockReport(task.index, task.core.area, int(inside.sum()), lost, clock.seconds)

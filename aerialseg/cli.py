@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
@@ -24,7 +24,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
-class Numbers(click.ParamType):
+if TYPE_CHECKING:
+    _ParamType = click.ParamType[Any]
+else:  # generic only from click 8.3 on
+    _ParamType = click.ParamType
+
+
+class Numbers(_ParamType):
     """Comma-separated numbers."""
 
     def __init__(self, of: type, metavar: str, count: int | None = None) -> None:
@@ -42,7 +48,7 @@ class Numbers(click.ParamType):
         return numbers
 
 
-class Gsd(click.ParamType):
+class Gsd(_ParamType):
     """Metres, or the word native."""
 
     name = "M|native"
@@ -211,7 +217,7 @@ def train_command(config: Path, data: Path, out: Path, encoder_weights: Path | N
         from aerialseg.training import train
 
         with console.progress() as progress:
-            path = train(config, data, out, encoder_weights=encoder_weights, progress=progress)
+            path = train(config, data, out, encoder_weights=encoder_weights, progress=progress.note)
         click.echo(str(path))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -118,13 +118,12 @@ class Bars:
 
 def show_result(result: Result) -> None:
     """Share and area per class, time per stage."""
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
     console = Console(stderr=True, highlight=False)
-    table = Table(
-        title=f"{result.polygons:,} polygons over {_area(sum(c.area_m2 for c in result.classes))}", title_justify="left"
-    )
+    table = Table(box=box.SIMPLE_HEAD)
     table.add_column("class")
     table.add_column("area", justify="right")
     table.add_column("share", justify="right")
@@ -132,8 +131,15 @@ def show_result(result: Result) -> None:
         swatch = f"[{line.color}]■[/] " if console.color_system else ""
         table.add_row(swatch + line.name, _area(line.area_m2), f"{line.share:.1%}")
     console.print(table)
-    stages = [f"{LABELS.get(name, name).lower()} {spoken_duration(spent)}" for name, spent in result.seconds.items()]
-    console.print(f"Time: {', '.join(stages)}", soft_wrap=True)
+    total = _area(sum(line.area_m2 for line in result.classes))
+    console.print(f"{result.polygons:,} polygons over {total} in {_times(result.seconds)}", soft_wrap=True)
+
+
+def _times(seconds: Mapping[str, float]) -> str:
+    """The stages in order; reading and writing overlap with the network and lie within its stage."""
+    stages = {name: spent for name, spent in seconds.items() if name in LABELS}
+    parts = [f"{LABELS[name].lower()} {spoken_duration(spent)}" for name, spent in stages.items()]
+    return f"{spoken_duration(sum(stages.values()))} ({', '.join(parts)})"
 
 
 def _area(area_m2: float) -> str:

@@ -9,17 +9,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from aerialseg.errors import OutputError, UsageError
 from aerialseg.legend import NODATA
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Mask = NDArray[np.bool_]
-    Field = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+Field = NDArray[np.float32]
 
 GSD_M = 0.025
 WIDTH_M, HEIGHT_M = 60.0, 45.0
@@ -81,8 +79,6 @@ def draw_demo(
 
 def draw_scene(width: int, height: int, ids: dict[str, int], seed: int = 7) -> Scene:
     """The scene as arrays, for a legend that gives each of ``CLASSES`` an id."""
-    import numpy as np
-
     if width < 64 or height < 64:
         raise UsageError(f"a scene of {width} x {height} px: wanted 64 x 64 or more")
     canvas = _Canvas(width, height, ids, np.random.default_rng(seed))
@@ -98,9 +94,7 @@ class _Canvas:
     """Layers of paint over a ground, in metres from the upper left corner of the whole scene (x right, y down)."""
 
     def __init__(self, width: int, height: int, ids: dict[str, int], rng: np.random.Generator) -> None:
-        import numpy as np
-
-        self.np, self.rng, self.ids = np, rng, ids
+        self.rng, self.ids = rng, ids
         self.shape = (height, width)
         rows, cols = np.mgrid[0:height, 0:width].astype(np.float32)
         # A small picture looks at the middle of the first two gardens.
@@ -115,7 +109,6 @@ class _Canvas:
 
     def noise(self, cell_m: float) -> Field:
         """Value noise in -1..1 whose features are about ``cell_m`` metres wide."""
-        np = self.np
         rows, cols = (max(2, math.ceil(extent / cell_m) + 2) for extent in (HEIGHT_M, WIDTH_M))
         lattice = self.rng.uniform(-1, 1, (rows, cols)).astype(np.float32)
         fy, fx = self.y[:, :1] / cell_m % (rows - 1), self.x[:1] / cell_m % (cols - 1)
@@ -145,11 +138,10 @@ class _Canvas:
 
     def blob(self, x: float, y: float, radius: float, rough: float = 0.25) -> Mask:
         """A disc with an uneven edge."""
-        distance = self.np.hypot(self.x - x, self.y - y)
-        return self.np.asarray(distance <= radius * (1 + rough * self.patch + 0.5 * rough * self.grain))
+        distance = np.hypot(self.x - x, self.y - y)
+        return np.asarray(distance <= radius * (1 + rough * self.patch + 0.5 * rough * self.grain))
 
     def finish(self) -> Scene:
-        np = self.np
         pixels = np.clip(self.color * (1 + 0.05 * self.broad), 1, 255)
         for axis in (1, 2):  # a lens never draws an edge one pixel wide
             pixels = (np.roll(pixels, 1, axis) + 2 * pixels + np.roll(pixels, -1, axis)) / 4
@@ -160,17 +152,18 @@ class _Canvas:
 
 
 def _smooth(t: Field) -> Field:
-    return t * t * (3 - 2 * t)
+    eased: Field = t * t * (3 - 2 * t)
+    return eased
 
 
 def _ground(c: _Canvas) -> None:
-    everywhere = c.np.ones(c.shape, bool)
+    everywhere = np.ones(c.shape, bool)
     c.paint(everywhere, "grass", (104, 122, 66), 20, 16)
     c.shade(c.patch > 0.55, 1.10)
 
 
 def _street(c: _Canvas) -> None:
-    middle = 33.0 + 0.9 * c.np.sin(c.x / 13.0)
+    middle = 33.0 + 0.9 * np.sin(c.x / 13.0)
     offset = c.y - middle
     c.paint(abs(offset) < 4.9, "paved-area", (168, 163, 154), 9, 5)
     for side in (-4.0, 4.0):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,10 +46,10 @@ class Legend:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(sorted(self.classes, key=lambda entry: entry.id)))
-        for what, values in (("id", [c.id for c in self]), ("name", [c.name for c in self])):
-            doubles = {value for value in values if values.count(value) > 1}
+        for what, counts in (("id", Counter(c.id for c in self)), ("name", Counter(c.name for c in self))):
+            doubles = [value for value, count in counts.items() if count > 1]
             if doubles:
-                raise InputError(f"legend has {what} {sorted(doubles)[0]!r} twice: each class needs its own")
+                raise InputError(f"legend has {what} {doubles[0]!r} twice: each class needs its own")
 
     def __iter__(self) -> Iterator[LandClass]:
         return iter(self.classes)

@@ -15,6 +15,7 @@ from aerialseg._version import __version__
 from aerialseg.block import BlockTask
 from aerialseg.errors import ResourceError, UsageError
 from aerialseg.model.interface import PredictorSpec
+from aerialseg.progress import spoken_bytes
 from aerialseg.raster.grid import Grid
 from aerialseg.raster.view import MAX_PIXELS, View
 
@@ -120,7 +121,7 @@ class Plan:
     def summary(self) -> str:
         """One paragraph for a person: what is read, how, and what it takes."""
         size = f"{self.grid.width:,} x {self.grid.height:,} px ({self.pixels / 1e6:,.1f} Mpx)"
-        disk = f"up to {self.disk_bytes / 1e9:,.2f} GB of disk"
+        disk = f"up to {spoken_bytes(self.disk_bytes)} of disk"
         return f"{self.view.note}; {size} in {len(self.grid):,} blocks; {disk}"
 
 
@@ -166,7 +167,7 @@ def check_disk(plan: Plan, folder: Path) -> None:
     free = shutil.disk_usage(folder).free
     if free < plan.disk_bytes:
         raise ResourceError(
-            f"{folder} has {free / 1e9:.2f} GB free and the run may take {plan.disk_bytes / 1e9:.2f} GB: "
+            f"{folder} has {spoken_bytes(free)} free and the run may take {spoken_bytes(plan.disk_bytes)}: "
             "free some, or put the run elsewhere with --keep-run DIR"
         )
 

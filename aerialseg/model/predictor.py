@@ -147,7 +147,7 @@ class TorchPredictor:
         return Prediction(classes=out[0], confidence=out[1])
 
     def _batches(self, tile: Tile) -> Iterator[tuple[list[tuple[Box, Box]], Box, Box]]:
-        """((core, window) of each, window, core): parts of equal shape; the latter two counted from the window's corner."""
+        """((core, window) of each, window, core): parts of equal shape; the last two count from the window's corner."""
         groups: dict[tuple[Box, Box], list[tuple[Box, Box]]] = {}
         for core in split(tile.core, self.tile, self.card.stride):
             window = core.align(self.card.stride).grow(self.card.halo) & tile.window
@@ -234,7 +234,7 @@ def _placed(network: Any, device: torch.device) -> Network:
     """The network on the device, in eval mode and channels_last; what is not a module stays as it is (tests)."""
     if isinstance(network, torch.nn.Module):
         network = network.eval().requires_grad_(False).to(device)
-        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = network.to(memory_format=torch.channels_last)
     placed: Network = network
     return placed
 

@@ -74,11 +74,12 @@ def _recipe(source: Path, part: Path, legend: Legend | None, metadata: Mapping[s
         Xml.SubElement(tags, "MDI", key=key).text = value
     root.append(_band(source, (height, width), block, legend))
     path = part_of(part).with_suffix(".vrt")
-    path.write_bytes(Xml.tostring(root, encoding="utf-8"))
     try:
+        path.write_bytes(Xml.tostring(root, encoding="utf-8"))
         yield path
     finally:
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
 
 
 def _band(source: Path, shape: tuple[int, int], block: tuple[int, int], legend: Legend | None) -> Xml.Element:

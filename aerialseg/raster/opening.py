@@ -124,7 +124,8 @@ def open_raster(path: str, **options: Any) -> Any:
             return rasterio.open(target, driver="GTiff", sharing=False, **options)
     except GDAL_ERRORS as error:
         raise InputError(
-            f"{shown(path)} is no readable GeoTIFF (damaged, cut short?): {one_line(error)}; fetch it again, or see gdalinfo"
+            f"{shown(path)} is no readable GeoTIFF (damaged, cut short?): {one_line(error)}; "
+            "fetch it again, or see gdalinfo"
         ) from error
 
 

@@ -38,6 +38,12 @@ _COMMON = {
     "sparse_ok": True,
 }
 
+_BLOCK = {
+    "count": 2,
+    "interleave": "band",
+    "blockysize": 256,
+}  # few strips: they compress better, empty ones cost 8 bytes
+
 
 def part_of(path: Path) -> Path:
     """The name beside ``path`` under which it is written."""
@@ -95,7 +101,7 @@ def write_block(path: Path, classes: Bytes, confidence: Bytes) -> None:
     height, width = classes.shape
     with environment(), MemoryFile() as memory:
         with quiet():
-            dataset = memory.open(**_COMMON, height=height, width=width, count=2, interleave="band")
+            dataset = memory.open(**_COMMON, **_BLOCK, height=height, width=width)
         with dataset:
             dataset.write(np.stack([classes, confidence]))
         with writing(path) as part:

@@ -213,16 +213,18 @@ def _check_coarser(info: RasterInfo, own: Gsd, model: float) -> None:
     times = max(own) / model
     if times > MAX_COARSER * 1.01:
         raise InputError(
-            f"{shown(info.path)} has {_metres(own)}, {times:.3g} times coarser than the model's {model:.3f} m/px (at most "
-            f"{MAX_COARSER:.0f} times); use finer imagery or a model for it, or say --gsd native to run it anyway"
+            f"{shown(info.path)} has {_metres(own)}, {times:.3g} times coarser than the model's {model:.3f} m/px "
+            f"(at most {MAX_COARSER:.0f} times); use finer imagery or a model for it, "
+            "or say --gsd native to run it anyway"
         )
 
 
 def _resized(info: RasterInfo, own: Gsd, target: float) -> Shape:
     if target / min(own) > MAX_SHRINK:
         raise InputError(
-            f"{shown(info.path)} has {_metres(own)}: {target / min(own):.0f} of its pixels would make one of {target:.3f} m "
-            f"(at most {MAX_SHRINK}); check its coordinate system, or shrink it first with gdalwarp -tr -r average"
+            f"{shown(info.path)} has {_metres(own)}: {target / min(own):.0f} of its pixels would make one of "
+            f"{target:.3f} m (at most {MAX_SHRINK}); check its coordinate system, "
+            "or shrink it first with gdalwarp -tr -r average"
         )
     return max(1, round(info.height * own[1] / target)), max(1, round(info.width * own[0] / target))
 

@@ -82,7 +82,8 @@ class Autocast(Callback):
 
     def before_batch(self) -> None:
         self.learn.xb = tuple(x.contiguous(memory_format=torch.channels_last) for x in self.xb)
-        self._context: Any = torch.autocast(self.x.device.type, dtype=torch.bfloat16)
+        autocast: Any = torch.autocast
+        self._context = autocast(self.x.device.type, dtype=torch.bfloat16)
         self._context.__enter__()
 
     def after_pred(self) -> None:

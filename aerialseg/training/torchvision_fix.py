@@ -21,7 +21,8 @@ def mend_torchvision() -> bool:
     if _LIBRARY or torch.version.cuda or _operators_load():
         return False
     schema = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-    library: Any = torch.library.Library("torchvision", "DEF")
+    module: Any = torch.library
+    library = module.Library("torchvision", "DEF")
     library.define("nms" + schema)
     library.define("qnms" + schema)
     _LIBRARY.append(library)  # the schemas go when the library object does

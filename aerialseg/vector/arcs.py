@@ -208,9 +208,7 @@ def take(marks: NDArray[np.uint8], i: int, j: int, direction: int) -> bool:
 
 
 @kernel
-def trace(
-    padded: Int32s, marks: NDArray[np.uint8], row: int, vertices: Int32s, offsets: Int64s, sides: Int32s
-) -> int:
+def trace(padded: Int32s, marks: NDArray[np.uint8], row: int, vertices: Int32s, offsets: Int64s, sides: Int32s) -> int:
     """Trace all pieces of a band: first those that start where pieces end, then closed ones; how many."""
     count = 0
     for closed in range(2):

@@ -26,7 +26,8 @@ def make_measure(
 
     Where the CRS is projected and true to scale at the raster's centre: pixels times the area of a pixel (exact).
     Otherwise (longitude and latitude, Web Mercator away from the equator) on the ellipsoid, by a cylindrical equal-area
-    projection. Without CRS: in square units of the transform.
+    projection (geodesic formulas lose the digits that polygons of a few centimetres need). Without CRS: in square
+    units of the transform.
     """
     a, b, _, d, e, _ = transform
     pixel = abs(a * e - b * d) / 2.0
@@ -36,7 +37,7 @@ def make_measure(
         equal_area = _equal_area(system, transform, shape)
         if equal_area is not None:
             return lambda batch: _area_by(equal_area, batch)
-    return lambda batch: double_areas[batch.regions] * pixel
+    return lambda batch: np.asarray(double_areas[batch.regions] * pixel, np.float64)
 
 
 def _metres_per_unit(system: CRS) -> float:
@@ -59,17 +60,19 @@ def _equal_area(system: CRS, transform: tuple[float, ...], shape: tuple[int, int
     if not np.isfinite([lon, lat]).all():
         return None
     if system.is_projected:
-        ground = Geod(ellps="WGS84") if base.get_geod() is None else base.get_geod()
+        ground = base.get_geod() or Geod(ellps="WGS84")
         _, _, measured = ground.inv(lon[[0, 2]], lat[[0, 2]], lon[[1, 3]], lat[[1, 3]])
         planar = np.array([np.hypot(a, d), np.hypot(b, e)]) * _metres_per_unit(system)
         if (np.abs(measured / planar - 1) <= TRUE_TO_SCALE).all():
             return None
     conversion = LambertCylindricalEqualAreaConversion(longitude_natural_origin=float(lon[4]))
-    return Transformer.from_crs(system, ProjectedCRS(conversion, geodetic_crs=base), always_xy=True)
+    equal_area = Transformer.from_crs(system, ProjectedCRS(conversion, geodetic_crs=base), always_xy=True)
+    return equal_area if np.isfinite(equal_area.transform(x, y)).all() else None
 
 
 def _area_by(equal_area: Transformer, batch: Batch) -> NDArray[np.float64]:
     def project(points: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.column_stack(equal_area.transform(points[:, 0], points[:, 1]))
 
-    return np.asarray(shapely.area(shapely.transform(batch.polygons, project)))
+    with np.errstate(invalid="ignore"):  # where a polygon reaches beyond the projection its area is NaN
+        return np.asarray(shapely.area(shapely.transform(batch.polygons, project)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from rasterio.errors import RasterioError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
 from aerialseg.errors import InputError
@@ -34,7 +35,7 @@ class Band:
 
 
 class ClassRaster:
-    """The two files as one object: ``height``, ``width``, ``transform``, ``crs`` (WKT), and bands. A context manager."""
+    """Both files as one object: ``height``, ``width``, ``transform``, ``crs`` (WKT), and bands. A context manager."""
 
     def __init__(self, classes: Path, confidence: Path | None = None, *, band_rows: int = 1024) -> None:
         self._stack = ExitStack()
@@ -53,7 +54,9 @@ class ClassRaster:
 
     def _open(self, path: Path) -> Any:
         try:
-            dataset = self._stack.enter_context(rasterio.open(Path(path).absolute(), driver="GTiff"))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", NotGeoreferencedWarning)
+                dataset = self._stack.enter_context(rasterio.open(Path(path).absolute(), driver="GTiff"))
         except RasterioError as error:
             raise InputError(f"cannot open the class or confidence raster {path}: {error}") from error
         if dataset.dtypes[0] != "uint8":
@@ -66,13 +69,17 @@ class ClassRaster:
     def __enter__(self) -> ClassRaster:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._stack.close()
 
     def __iter__(self) -> Iterator[Band]:
         for row in range(0, self.height, self.band_rows):
             window = Window(0, row, self.width, min(self.band_rows, self.height - row))
-            confidence = np.zeros((0, 0), np.uint8) if self._confidence is None else self._read(self._confidence, window)
+            confidence = (
+                np.zeros((0, 0), np.uint8) if self._confidence is None else self._read(self._confidence, window)
+            )
             yield Band(row, self._read(self._classes, window), confidence)
 
     @staticmethod

@@ -65,7 +65,9 @@ class GeoPackage:
             raise self._failed(error) from error
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for name in _beside(self.path):
             name.unlink(missing_ok=True)
 

@@ -6,7 +6,7 @@ are never simplified: the sum is the winding number of the outline of the valid 
 polygon is valid (OGC, holes included) and its shell runs counter-clockwise and its holes clockwise, the sum of its
 rings' winding numbers is 1 in it and 0 elsewhere. So then each point of the valid area is in exactly one polygon: no
 gaps, no overlaps. A polygon that fails gets its arcs refined, which changes its neighbours too: those are looked at
-again. At worst all vertices are back, and lattice polygons are valid. This happens in rounds, so it depends on no order.
+again. At worst all vertices are back, and lattice polygons are valid. It happens in rounds, so it depends on no order.
 
 The affine transform comes last, by the same operations for each vertex, so shared vertices are the same floats.
 """
@@ -82,8 +82,8 @@ def _wrong(simple: Arcs, rings: Rings, transform: Transform, regions: Int64s | N
     shell[rings.first[:-1]] = True
     turned = np.flatnonzero(np.where(shell, areas <= 0, areas >= 0))
     wrong = [np.searchsorted(rings.first, turned, side="right") - 1]
-    for batch in make_polygons(simple, rings, transform, regions):
-        wrong.append(batch.regions[~shapely.is_valid(batch.polygons)])
+    batches = make_polygons(simple, rings, transform, regions)
+    wrong.extend(batch.regions[~shapely.is_valid(batch.polygons)] for batch in batches)
     return np.unique(np.concatenate(wrong))
 
 

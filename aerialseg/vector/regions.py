@@ -56,7 +56,9 @@ class Regions:
         kept = root == np.arange(len(root))
         return Regions(
             classes[kept],
-            *(sums(values, target, count) for values in (self.pixels, self.percent, self.rated)),
+            sums(self.pixels, target, count),
+            sums(self.percent, target, count),
+            sums(self.rated, target, count),
             target[self.region_of],
             self.first_ids,
         )

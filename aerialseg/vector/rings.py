@@ -20,7 +20,7 @@ from aerialseg.vector.regions import Int32s, Int64s
 
 @dataclass(frozen=True, slots=True)
 class Rings:
-    """Rings in the order of regions; of a region first the shell, then the holes in the order of their first half-arc."""
+    """Rings in the order of regions; of a region first the shell, then the holes by their first half-arc."""
 
     halves: Int32s
     """Half-arcs of all rings, each ring from its lowest half-arc on."""
@@ -30,7 +30,7 @@ class Rings:
     """Region r has the rings ``first[r]`` (its shell) to ``first[r + 1] - 1``."""
 
     def signed_double_areas(self, arcs: Arcs) -> Int64s:
-        """Twice the area of each ring, in pixels: positive for shells, negative for holes, unless they are turned over."""
+        """Twice the area of each ring, in pixels: positive for shells, negative for holes, if none is turned over."""
         if not len(self.halves):
             return np.zeros(0, np.int64)
         cross = arcs.cross_sums()[self.halves >> 1]
@@ -97,7 +97,7 @@ def follow(inside: Int32s, point: Int64s, leaving: NDArray[np.int8], out: Int32s
 
 @kernel
 def walk(following: Int32s, inside: Int32s, halves: Int32s, offsets: Int64s) -> int:
-    """List the cycles of half-arcs that have a region inside, by their lowest half-arc; how many. Uses ``following`` up."""
+    """List the cycles of half-arcs that have a region inside, by their lowest half-arc; how many. Eats ``following``."""
     rings = 0
     n = 0
     for first in range(len(following)):

@@ -3,7 +3,7 @@
 Douglas-Peucker drops vertices of each arc alone. A *chord* is a straight piece between two kept vertices, its *section*
 the part of the arc that it stands for. Then every kept vertex, of whatever arc, that lies on a chord or that the closed
 curve of section and chord winds around is a conflict: the chord jumped over it. Such chords are split at the vertex of
-their section that is farthest from them, all in one step, and this is repeated until there is no conflict. No two chords
+their section that is farthest from them, all in one step, again and again until there is no conflict. No two chords
 can cross then: section and section do not cross, and the number of (signed) crossings changes between section and chord
 only by the winding numbers around the other chord's ends, which are 0 (cf. Saalfeld 1999; de Berg, van Kreveld and
 Schirra 1998). Chords with the same two ends (what is between them would vanish) are split as well. All is integers and
@@ -24,7 +24,7 @@ Keep = NDArray[np.uint8]
 
 
 def simplify(arcs: Arcs, tolerance_px: float) -> Keep:
-    """Which vertices to keep (not 0): those of arcs beside nodata or the outside all, of the others as few as may be."""
+    """Which vertices to keep (not 0): all those of arcs beside nodata or the outside, as few as may be of the others."""
     if tolerance_px <= 0 or not len(arcs):
         return np.ones(len(arcs.vertices), np.uint8)
     keep = np.zeros(len(arcs.vertices), np.uint8)

@@ -95,7 +95,7 @@ def test_cutting_a_read_into_steps_changes_nothing(wholes, model, monkeypatch):
 def test_what_lies_under_nodata_never_shows(wholes, kind, tmp_path):
     """Other values under the mask: not one byte of the result changes. Values of valid pixels come from valid ones."""
     for model in MODELS:
-        view, pixels, valid = wholes[kind, model]
+        _, pixels, valid = wholes[kind, model]
         assert 0.5 < valid.mean() < 0.9
         assert (pixels[:, ~valid] == 0).all()
         assert (pixels[:, valid] > 0).all()  # the picture has no 0: a 0 would have bled in
@@ -240,9 +240,9 @@ def damaged(tmp_path):
 
 
 def test_a_damaged_tile_is_an_error_that_names_the_window(damaged):
-    with pytest.raises(InputError, match=r"rows 60\.\.99, columns 120\.\.159 of .*a\.tif.*--on-read-error nodata"):
-        with Source(view_of(damaged)) as source:
-            source.read(Box(60, 120, 100, 160))
+    message = r"rows 60\.\.99, columns 120\.\.159 of .*a\.tif.*--on-read-error nodata"
+    with Source(view_of(damaged)) as source, pytest.raises(InputError, match=message):
+        source.read(Box(60, 120, 100, 160))
 
 
 def test_the_rest_of_a_damaged_raster_reads(damaged):

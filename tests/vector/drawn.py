@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import shapely
 from affine import Affine
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from rasterio.errors import NotGeoreferencedWarning
 
 from aerialseg.legend import NODATA, LandClass, Legend
 from aerialseg.vector.bands import ClassRaster
@@ -29,8 +31,10 @@ def write(
 ) -> Path:
     profile = {"driver": "GTiff", "count": 1, "dtype": "uint8", "nodata": NODATA, **profile}
     height, width = classes.shape
-    with rasterio.open(path, "w", height=height, width=width, transform=transform, crs=crs, **profile) as file:
-        file.write(classes.astype(np.uint8), 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(path, "w", height=height, width=width, transform=transform, crs=crs, **profile) as file:
+            file.write(classes.astype(np.uint8), 1)
     return path
 
 

@@ -105,7 +105,9 @@ def test_no_island_changes_sides() -> None:
     drawn = ADVERSARIES["islands beside a border"]
     before, _ = polygons_of(drawn)
     after, _ = polygons_of(drawn, 3.0)
-    touching = [{frozenset(pair) for pair in shapely.STRtree(p).query(p, "touches").T.tolist()} for p in (before, after)]
+    touching = [
+        {frozenset(pair) for pair in shapely.STRtree(p).query(p, "touches").T.tolist()} for p in (before, after)
+    ]
     assert touching[0] == touching[1]
 
 

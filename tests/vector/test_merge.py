@@ -71,7 +71,10 @@ def test_merging_follows_the_rule_pixel_by_pixel(tmp_path_factory, drawn: np.nda
 
 @given(rasters(), st.integers(2, 60), st.integers(1, 20))
 def test_nothing_too_small_is_left_unless_it_is_alone(
-    tmp_path_factory, drawn: np.ndarray, min_pixels: int, band_rows: int  # type: ignore[no-untyped-def]
+    tmp_path_factory,
+    drawn: np.ndarray,
+    min_pixels: int,
+    band_rows: int,  # type: ignore[no-untyped-def]
 ) -> None:
     result = merged(tmp_path_factory.mktemp("merge"), drawn, min_pixels, band_rows)
     labels = labelled(result)
@@ -82,7 +85,9 @@ def test_nothing_too_small_is_left_unless_it_is_alone(
 
 @given(rasters(), st.integers(2, 30))
 def test_polygons_after_merging_are_the_regions_of_the_merged_raster(
-    tmp_path_factory, drawn: np.ndarray, min_pixels: int  # type: ignore[no-untyped-def]
+    tmp_path_factory,
+    drawn: np.ndarray,
+    min_pixels: int,  # type: ignore[no-untyped-def]
 ) -> None:
     """So no two polygons of one class share an edge."""
     result = merged(tmp_path_factory.mktemp("merge"), drawn, min_pixels)

@@ -1,0 +1,57 @@
+"""Training configurations: every file in configs/ loads, and a slip is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from aerialseg.errors import InputError, UsageError
+from aerialseg.legend import Legend
+from aerialseg.training.config import TrainingConfig
+from aerialseg.training.dataset import read_split
+from tests.training.conftest import CONFIG
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+@pytest.mark.parametrize("path", sorted((CONFIGS / "training").glob("*.toml")), ids=lambda p: p.name)
+def test_every_training_configuration_loads_with_its_legend_and_split(path: Path) -> None:
+    config = TrainingConfig.read(path)
+    assert len(Legend.from_csv(config.data.legend)) > 1
+    assert set(read_split(config.data.split).values()) == {True, False}
+
+
+@pytest.mark.parametrize("path", sorted((CONFIGS / "legends").glob("*.csv")), ids=lambda p: p.name)
+def test_every_legend_loads(path: Path) -> None:
+    assert len(Legend.from_csv(path)) > 1
+
+
+def test_paths_are_relative_to_the_configuration(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text(CONFIG)
+    assert TrainingConfig.read(tmp_path / "a.toml").data.legend == tmp_path / "legend.csv"
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (("seed = 1", "sead = 1"), "unknown key sead"),
+        (('images = "images"', 'image = "images"'), r"unknown key data\.image"),
+        (("epochs = 6", "epoch = 6"), r"unknown key steps\[0\]\.epoch"),
+        (("gsd_m = 0.05", ""), r"lacks data\.gsd_m"),
+        (('start = "scratch"', 'start = "magic"'), "'magic'"),
+        (('precision = "fp32"', 'precision = "fp8"'), "fp8"),
+    ],
+)
+def test_a_slip_is_named(tmp_path: Path, change: tuple[str, str], named: str) -> None:
+    (tmp_path / "a.toml").write_text(CONFIG.replace(*change, 1))
+    with pytest.raises(UsageError, match=named):
+        TrainingConfig.read(tmp_path / "a.toml")
+
+
+def test_a_file_that_is_not_toml_is_an_input_error(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text("name = ")
+    with pytest.raises(InputError, match=r"a\.toml"):
+        TrainingConfig.read(tmp_path / "a.toml")
+    with pytest.raises(InputError, match=r"none\.toml"):
+        TrainingConfig.read(tmp_path / "none.toml")

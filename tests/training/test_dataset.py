@@ -1,0 +1,137 @@
+"""Pairs come in exactly as they are, and void never counts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from aerialseg.errors import InputError
+from aerialseg.training.config import Augment, DataConfig, Step, TrainingConfig
+from aerialseg.training.dataset import (
+    VOID,
+    ScaledCrop,
+    colors_to_ids,
+    find_pairs,
+    make_loaders,
+    prepare,
+    read_mask,
+    read_split,
+    split_pairs,
+)
+from aerialseg.training.learner import make_learner
+from tests.training.conftest import DRAWN
+
+
+@pytest.fixture
+def config(drawn_data: Path) -> DataConfig:
+    return TrainingConfig.read(drawn_data / "train.toml").data
+
+
+def test_colours_map_to_the_class_they_belong_to() -> None:
+    ids = np.random.default_rng(0).integers(0, len(DRAWN), (20, 30)).astype(np.uint8)
+    palette = np.array([entry.color for entry in DRAWN], dtype=np.uint8)
+    assert (colors_to_ids(palette[ids], DRAWN) == ids).all()
+
+
+def test_an_unknown_colour_is_named_with_file_and_place(tmp_path: Path) -> None:
+    mask = np.full((5, 6, 3), (128, 64, 128), dtype=np.uint8)
+    mask[3, 4] = (128, 64, 129)
+    Image.fromarray(mask).save(tmp_path / "007.png")
+    with pytest.raises(InputError, match=r"007\.png: colour \(128, 64, 129\) at row 3, column 4"):
+        read_mask(tmp_path / "007.png", DRAWN)
+
+
+def test_an_index_outside_the_legend_is_named_with_file_and_place(tmp_path: Path) -> None:
+    mask = np.ones((5, 6), dtype=np.uint8)
+    mask[1, 2] = 9
+    Image.fromarray(mask).save(tmp_path / "008.png")
+    with pytest.raises(InputError, match=r"008\.png: class 9 at row 1, column 2"):
+        read_mask(tmp_path / "008.png", DRAWN)
+
+
+def test_masks_of_colours_and_of_indices_say_the_same(drawn_data: Path, config: DataConfig) -> None:
+    for name in ("000", "011"):
+        by_index = read_mask(drawn_data / "masks" / f"{name}.png", DRAWN, config.void)
+        by_color = read_mask(drawn_data / "colors" / f"{name}.png", DRAWN, config.void)
+        assert (by_index == by_color).all()
+        assert (by_index[:4] == VOID).all()
+        assert not (by_index == 0).any()
+
+
+def test_folders_without_pairs_are_an_input_error(drawn_data: Path, config: DataConfig, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="there is no folder"):
+        find_pairs(drawn_data, replace(config, masks="nowhere"))
+    (tmp_path / "images").mkdir()
+    (tmp_path / "masks").mkdir()
+    with pytest.raises(InputError, match="no image of images/"):
+        find_pairs(tmp_path, config)
+
+
+def test_the_split_keeps_every_frame_on_one_side(drawn_data: Path, config: DataConfig) -> None:
+    learn, held = split_pairs(find_pairs(drawn_data, config), read_split(config.split))
+    assert (len(learn), len(held)) == (20, 4)
+    assert not set(learn) & set(held)
+
+
+def test_a_split_of_other_frames_is_refused(drawn_data: Path, config: DataConfig) -> None:
+    with pytest.raises(InputError, match="0 frames to learn from"):
+        split_pairs(find_pairs(drawn_data, config), {"other": True})
+
+
+def test_prepared_masks_are_reduced_by_the_nearest_pixel_only(
+    drawn_data: Path, config: DataConfig, tmp_path: Path
+) -> None:
+    pairs = {"003": find_pairs(drawn_data, config)["003"]}
+    made = prepare(pairs, replace(config, prepared=(37, 50)), DRAWN, tmp_path)
+    reduced = np.asarray(Image.open(made["003"][1]))
+    assert reduced.shape == (37, 50)
+    assert set(np.unique(reduced)) <= {1, 2, 3, VOID}
+
+
+@pytest.mark.parametrize("crop", [None, (64, 64), (64, 32)])
+def test_augmentation_makes_up_no_labels(crop: tuple[int, int] | None) -> None:
+    """Every label of a crop is one of the frame's, at any zoom: nothing is padded."""
+    from fastai.vision.all import PILImage, PILMask
+
+    mask = np.full((90, 120), 7, dtype=np.uint8)
+    image = np.full((90, 120, 3), 200, dtype=np.uint8)
+    transform = ScaledCrop((64, 96), crop, Augment(zoom=(0.3, 3.0)))
+    for _ in range(20):
+        seen, labels = transform((PILImage.create(image), PILMask.create(mask)), split_idx=0)
+        assert set(np.unique(np.asarray(labels))) == {7}
+        assert np.asarray(seen).min() == 200
+        assert seen.size == labels.size == ((crop or (64, 96))[1], (crop or (64, 96))[0])
+
+
+def test_image_and_mask_are_cropped_and_turned_alike() -> None:
+    from fastai.vision.all import PILImage, PILMask
+
+    mask = (np.indices((96, 96)).sum(0) // 24 % 2 * 3).astype(np.uint8)
+    mask[:48, :20] = 9
+    image = np.stack([mask * 20] * 3, axis=-1)
+    transform = ScaledCrop((96, 96), (64, 64), Augment(zoom=(1.0, 1.0)))
+    for _ in range(10):
+        seen, labels = transform((PILImage.create(image), PILMask.create(mask)), split_idx=0)
+        agree = np.asarray(seen)[..., 0] == np.asarray(labels) * 20
+        assert agree.mean() > 0.85  # the image is interpolated at the edges
+
+
+def test_void_pixels_do_not_touch_the_loss(drawn_data: Path, config: DataConfig, tmp_path: Path) -> None:
+    whole = TrainingConfig.read(drawn_data / "train.toml")
+    learn, held = split_pairs(
+        prepare(find_pairs(drawn_data, config), config, DRAWN, tmp_path), read_split(config.split)
+    )
+    loaders = make_loaders(learn, held, DRAWN, Step((64, 64), 1, 4, 1e-3), Augment())
+    loss = make_learner(loaders, whole, len(DRAWN)).loss_func
+    logits, target = torch.randn(2, 4, 8, 8), torch.randint(1, 4, (2, 8, 8))
+    target[:, :3] = VOID
+    changed = logits.clone()
+    changed[:, :, :3] += torch.randn(2, 4, 3, 8)
+    assert loss(logits, target) == loss(changed, target)
+    _, masks = loaders.one_batch()
+    assert 0 not in torch.unique(torch.Tensor(masks))
