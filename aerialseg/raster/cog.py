@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from xml.etree import ElementTree as Xml
 
 import rasterio
 import rasterio.shutil
+from rasterio.io import MemoryFile
 
 from aerialseg.legend import NODATA, Legend
-from aerialseg.raster.opening import environment, quiet
+from aerialseg.raster.opening import environment, quiet, shown
 from aerialseg.raster.pam import aux_xml, color_table
-from aerialseg.raster.sink import TILE, cannot_write, check_whole, part_of, writing
+from aerialseg.raster.sink import TILE, cannot_write, check_whole, writing
 
 _OPTIONS = {
     "COMPRESS": "DEFLATE",
@@ -37,10 +37,13 @@ def write_cog(source_path: Path, target_path: Path, *, legend: Legend | None, me
     the classes and a raster attribute table. Without, it is confidence in per cent, overviews by average. ``metadata``
     becomes TIFF tags. Both files appear only when they are whole. Raises OutputError.
     """
-    with writing(target_path) as part, _recipe(source_path, part, legend, metadata) as recipe:
+    with writing(target_path) as part:
         resampling = "MODE" if legend else "AVERAGE"
-        with environment(), quiet(), contextlib.closing(rasterio.open(recipe, driver="VRT")) as source:
-            rasterio.shutil.copy(source, part, driver="COG", OVERVIEW_RESAMPLING=resampling, **_OPTIONS)
+        with environment(), MemoryFile(_recipe(source_path, legend, metadata), ext=".vrt") as recipe:
+            with quiet():
+                source = recipe.open(driver="VRT")
+            with source:
+                rasterio.shutil.copy(source, part, driver="COG", OVERVIEW_RESAMPLING=resampling, **_OPTIONS)
         aux_path(part).unlink(missing_ok=True)  # GDAL's own; ours says more
         check_whole(part)
         if legend:
@@ -58,10 +61,11 @@ def _remove(path: Path) -> None:
         raise cannot_write(path, error) from error
 
 
-@contextlib.contextmanager
-def _recipe(source: Path, part: Path, legend: Legend | None, metadata: Mapping[str, str]) -> Iterator[Path]:
-    """A VRT beside ``part`` that adds colours, description and tags to the source, which stays as it is."""
-    with environment(), quiet(), rasterio.open(source, driver="GTiff") as dataset:
+def _recipe(source: Path, legend: Legend | None, metadata: Mapping[str, str]) -> bytes:
+    """A VRT that adds colours, description and tags to the source, which stays as it is."""
+    with quiet():
+        dataset = rasterio.open(source, driver="GTiff", sharing=False)
+    with dataset:
         (height, width), crs, transform = dataset.shape, dataset.crs, dataset.transform
         block = dataset.block_shapes[0]
     root = Xml.Element("VRTDataset", rasterXSize=str(width), rasterYSize=str(height))
@@ -71,15 +75,9 @@ def _recipe(source: Path, part: Path, legend: Legend | None, metadata: Mapping[s
         Xml.SubElement(root, "GeoTransform").text = ", ".join(repr(float(value)) for value in transform.to_gdal())
     tags = Xml.SubElement(root, "Metadata")
     for key, value in metadata.items():
-        Xml.SubElement(tags, "MDI", key=key).text = value
+        Xml.SubElement(tags, "MDI", key=shown(key)).text = shown(value)
     root.append(_band(source, (height, width), block, legend))
-    path = part_of(part).with_suffix(".vrt")
-    try:
-        path.write_bytes(Xml.tostring(root, encoding="utf-8"))
-        yield path
-    finally:
-        with contextlib.suppress(OSError):
-            path.unlink(missing_ok=True)
+    return bytes(Xml.tostring(root, encoding="utf-8"))
 
 
 def _band(source: Path, shape: tuple[int, int], block: tuple[int, int], legend: Legend | None) -> Xml.Element:

@@ -154,7 +154,8 @@ def _transform(dataset: Any) -> Transform:
 
 def _mask(dataset: Any) -> str:
     alpha = ColorInterp.alpha in dataset.colorinterp
-    internal = MaskFlags.per_dataset in dataset.mask_flag_enums[0] and not alpha
+    flags = dataset.mask_flag_enums[0]
+    internal = MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
     kinds = (("alpha", alpha), ("internal", internal), ("nodata", dataset.nodata is not None))
     return "+".join(name for name, there in kinds if there) or "none"
 

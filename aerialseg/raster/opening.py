@@ -67,12 +67,12 @@ def is_remote(path: str | os.PathLike[str]) -> bool:
 
 def local_path(path: str | os.PathLike[str]) -> Path:
     """The absolute path of a regular file that starts like a TIFF. Raises InputError (faults 1, 2, 6, 7)."""
-    if is_remote(path):
+    absolute = Path(os.path.abspath(path))
+    if is_remote(path) or is_remote(absolute):
         raise InputError(
             f"{shown(path)} is not a local file: addresses and GDAL's virtual paths are not opened; "
             "download the raster first, or give --allow-remote"
         )
-    absolute = Path(os.path.abspath(path))
     try:
         _check_regular(absolute)
         with open(absolute, "rb") as file:

@@ -20,9 +20,9 @@ class Source:
     Several Sources may read the same file in several threads at once.
     """
 
-    def __init__(self, view: View, *, allow_remote: bool = False) -> None:
+    def __init__(self, view: View) -> None:
         self.view = view
-        self._reader = NativeReader(view, allow_remote=allow_remote)
+        self._reader = NativeReader(view)
 
     def __enter__(self) -> Source:
         return self

@@ -60,14 +60,7 @@ def merge(
             edge = follow[edge]
         if found == 0:
             continue
-        best = touched[0]
-        for k in range(1, found):
-            other = touched[k]
-            more = weight[other] - weight[best]
-            if more == 0:
-                more = pixels[other] - pixels[best]
-            if more > 0 or (more == 0 and other < best):
-                best = other
+        best = longest(touched[:found], weight, pixels)
         target_class = classes[best]
         for k in range(found):
             other = touched[k]
@@ -84,6 +77,19 @@ def merge(
             heappush(heap, pixels[one] * count + one)
     for k in range(count):
         root[k] = root[root[k]]
+
+
+@kernel
+def longest(touched: Int64s, weight: Int64s, pixels: Int64s) -> int:
+    """The neighbour with the longest shared edge; ties: more pixels, then lower number."""
+    best = touched[0]
+    for other in touched[1:]:
+        more = weight[other] - weight[best]
+        if more == 0:
+            more = pixels[other] - pixels[best]
+        if more > 0 or (more == 0 and other < best):
+            best = other
+    return best
 
 
 @kernel

@@ -97,7 +97,7 @@ def follow(inside: Int32s, point: Int64s, leaving: NDArray[np.int8], out: Int32s
 
 @kernel
 def walk(following: Int32s, inside: Int32s, halves: Int32s, offsets: Int64s) -> int:
-    """List the cycles of half-arcs that have a region inside, by their lowest half-arc; how many. Eats ``following``."""
+    """List the cycles of half-arcs with a region inside, by their lowest half-arc; how many. ``following`` is spent."""
     rings = 0
     n = 0
     for first in range(len(following)):

@@ -24,7 +24,7 @@ Keep = NDArray[np.uint8]
 
 
 def simplify(arcs: Arcs, tolerance_px: float) -> Keep:
-    """Which vertices to keep (not 0): all those of arcs beside nodata or the outside, as few as may be of the others."""
+    """Which vertices to keep (not 0): all of arcs beside nodata or the outside, as few as may be of the others."""
     if tolerance_px <= 0 or not len(arcs):
         return np.ones(len(arcs.vertices), np.uint8)
     keep = np.zeros(len(arcs.vertices), np.uint8)

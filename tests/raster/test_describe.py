@@ -13,7 +13,7 @@ from affine import Affine
 from aerialseg.raster.describe import RasterInfo, describe
 from aerialseg.raster.ground import pixel_size_m
 from aerialseg.raster.view import View
-from tests.raster.drawing import TILED, UTM, picture, view_of, write
+from tests.raster.drawing import TILED, UTM, picture, read_all, view_of, write
 
 
 def test_facts_of_a_raster(tmp_path):
@@ -62,6 +62,15 @@ def test_alpha_and_nodata_together_both_count(tmp_path):
     rgba = np.array([[0, 0, 9, 9], [0, 0, 9, 9], [0, 0, 9, 9], [0, 255, 0, 255]], np.uint8).reshape(4, 1, 4)
     path = write(tmp_path / "a.tif", rgba, photometric="RGB", alpha="YES", nodata=0)
     assert describe(path).mask == "alpha+nodata"
+    assert read_all(path)[1].tolist() == [[False, False, False, True]]
+
+
+def test_alpha_and_internal_mask_together_both_count(tmp_path):
+    rgba = np.concatenate([picture(1, 4), np.array([[[0, 255, 0, 255]]], np.uint8)])
+    mask = np.array([[False, False, True, True]])
+    path = write(tmp_path / "a.tif", rgba, mask=mask, photometric="RGB", alpha="YES")
+    assert describe(path).mask == "alpha+internal"
+    assert read_all(path)[1].tolist() == [[False, False, False, True]]
 
 
 @pytest.mark.parametrize(

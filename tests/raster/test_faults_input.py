@@ -17,6 +17,9 @@ from rasterio.control import GroundControlPoint
 
 from aerialseg.errors import InputError, UsageError
 from aerialseg.raster.describe import describe
+from aerialseg.raster.grid import Box
+from aerialseg.raster.source import Source
+from aerialseg.raster.view import make_view
 from tests.raster.drawing import TILED, picture, read_all, tiff, view_of, write
 
 
@@ -122,7 +125,9 @@ def test_7_addresses_are_refused_before_anything_is_opened(monkeypatch, address,
 
 def test_7_allowed_addresses_reach_gdal_and_only_as_geotiff(tmp_path):
     path = write(tmp_path / "a.tif", picture(8, 8))
-    assert describe(f"GTIFF_DIR:1:{path}", allow_remote=True).width == 8
+    view = make_view(describe(f"GTIFF_DIR:1:{path}", allow_remote=True), model_gsd_m=0.1)
+    with Source(view) as source:
+        assert (source.read(Box(0, 0, 8, 8))[0] == picture(8, 8)).all()
     (tmp_path / "b.tif").write_text(POINTERS["vrt"].format(secret=path))
     with pytest.raises(InputError, match="no readable GeoTIFF"):
         describe(f"/vsisubfile/0,{tmp_path / 'b.tif'}", allow_remote=True)

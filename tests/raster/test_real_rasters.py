@@ -51,7 +51,7 @@ REFUSED = {
     **{f"detectree/response_img/1091-322_{number:02d}.tif": BANDS for number in (0, 5, 11, 19)},
 }
 WITH_OPTIONS = {  # what the message proposes, done
-    "odd/rio-tiler-cog-nodata-nan.tif": {"bands": (1, 1, 1), "scale": (-1, 1), "gsd": "native"},
+    "odd/rio-tiler-cog-nodata-nan.tif": {"bands": (1, 1, 1), "scale": (0, 30), "gsd": "native"},
     "odd/solaris-sar-masked.tif": {"bands": (1, 2, 3), "scale": (0, 0.5), "gsd": "native"},
     "ortho/rasterio-rgb.byte.tif": {"gsd": "native"},
     "ortho/rasterio-alpha.tif": {"gsd": 4.0},

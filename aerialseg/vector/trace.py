@@ -1,0 +1,114 @@
+"""Tracing the lines between regions in one band of rows, on the lattice of pixel corners (see arcs.py)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aerialseg.vector.kernel import kernel
+from aerialseg.vector.regions import Int32s, Int64s
+
+RIGHT, DOWN, END = 1, 2, 4
+"""Marks of a lattice point: an edge to the right, an edge down, pieces end here."""
+
+
+@kernel
+def mark_edges(padded: Int32s, last: bool, marks: NDArray[np.uint8]) -> tuple[int, int]:
+    """Mark each lattice point's edges to the right and down and whether pieces end there; bounds on pieces, vertices.
+
+    ``padded``: regions of the band with one row and column around it. The row above belongs to the band before, and so
+    do the edges in it; below the last row nothing is known, unless this is the last band.
+    """
+    height, width = marks.shape
+    pieces = 0
+    vertices = 0
+    for i in range(height):
+        known = last or i < height - 1
+        for j in range(width):
+            nw, ne, sw, se = padded[i, j], padded[i, j + 1], padded[i + 1, j], padded[i + 1, j + 1]
+            up = nw != ne
+            right = known and ne != se
+            down = known and sw != se
+            left = known and nw != sw
+            degree = int(up) + int(right) + int(down) + int(left)
+            end = degree > 2 or (up and (i == 0 or not known))
+            marks[i, j] = RIGHT * right + DOWN * down + END * end
+            if end:
+                pieces += degree
+                vertices += degree
+            elif right and down:
+                pieces += 1
+                vertices += 2
+            elif degree == 2 and not (left and right) and not (up and down):
+                vertices += 1
+    return pieces, vertices
+
+
+@kernel
+def take(marks: NDArray[np.uint8], i: int, j: int, direction: int) -> bool:
+    """Whether there is an edge not yet traced from (i, j) in that direction; from now on it is traced."""
+    if direction == 2:
+        j -= 1
+    if direction == 3:
+        i -= 1
+    bit = RIGHT if direction & 1 == 0 else DOWN
+    if i < 0 or j < 0 or marks[i, j] & bit == 0:
+        return False
+    marks[i, j] ^= bit
+    return True
+
+
+@kernel
+def trace(padded: Int32s, marks: NDArray[np.uint8], row: int, vertices: Int32s, offsets: Int64s, sides: Int32s) -> int:
+    """Trace all pieces of a band: first those that start where pieces end, then closed ones; how many."""
+    count = 0
+    for closed in range(2):
+        for i in range(marks.shape[0]):
+            for j in range(marks.shape[1]):
+                if closed == 0 and marks[i, j] & END:
+                    for direction in range(4):
+                        if take(marks, i, j, direction):
+                            follow(padded, marks, row, i, j, direction, vertices, offsets, sides, count)
+                            count += 1
+                elif closed == 1 and take(marks, i, j, 0):
+                    follow(padded, marks, row, i, j, 0, vertices, offsets, sides, count)
+                    count += 1
+    return count
+
+
+@kernel
+def follow(
+    padded: Int32s,
+    marks: NDArray[np.uint8],
+    row: int,
+    i: int,
+    j: int,
+    direction: int,
+    vertices: Int32s,
+    offsets: Int64s,
+    sides: Int32s,
+    piece: int,
+) -> None:
+    """Trace one piece, whose first edge is taken, until pieces end or it is back at its start."""
+    east, south = direction == 0, direction == 1
+    west, north = direction == 2, direction == 3
+    sides[piece, 0] = padded[i + (south or west), j + (east or south)]
+    sides[piece, 1] = padded[i + (east or south), j + (east or north)]
+    n = offsets[piece]
+    start_i, start_j = i, j
+    vertices[n, 0], vertices[n, 1] = row + i, j
+    n += 1
+    while True:
+        i += (direction == 1) - (direction == 3)
+        j += (direction == 0) - (direction == 2)
+        if marks[i, j] & END or (i == start_i and j == start_j):
+            break
+        if not take(marks, i, j, direction):
+            vertices[n, 0], vertices[n, 1] = row + i, j
+            n += 1
+            direction = (direction + 1) & 3
+            if not take(marks, i, j, direction):
+                direction ^= 2
+                take(marks, i, j, direction)
+    vertices[n, 0], vertices[n, 1] = row + i, j
+    offsets[piece + 1] = n + 1
