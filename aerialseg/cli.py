@@ -184,7 +184,7 @@ def segment_command(
     type=Numbers(int, "COLS,ROWS", 2),
     default="1200,900",
     show_default=True,
-    help="Pixels of 2.5 cm.",
+    help="Pixels of 3.5 cm.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace a scene that is there.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")

@@ -19,7 +19,7 @@ from aerialseg.legend import NODATA
 Mask = NDArray[np.bool_]
 Field = NDArray[np.float32]
 
-GSD_M = 0.025
+GSD_M = 0.035
 WIDTH_M, HEIGHT_M = 60.0, 45.0
 EPSG = 32633
 UPPER_LEFT = (388_000.0, 5_820_000.0)
@@ -53,7 +53,7 @@ def draw_demo(
 ) -> tuple[Path, Path]:
     """Write ``ortho.tif`` (RGB with an internal mask) and ``truth.tif`` (class ids) into ``folder``; return both paths.
 
-    The scene lies in UTM zone 33N at 2.5 cm per pixel; 2400 x 1800 px show all of it. Its left and right edges were
+    The scene lies in UTM zone 33N at 3.5 cm per pixel; 1716 x 1286 px show all of it. Its left and right edges were
     not flown over and are masked.
     Raises UsageError (too small, or there already) and OutputError.
     """

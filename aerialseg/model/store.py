@@ -118,7 +118,7 @@ def resolve(
     tile: int | None = None,
     batch: int | None = None,
 ) -> TorchSpec:
-    """A model as data, after the checks that cost little: card, weights' hash, device.
+    """A model as data, once everything about it is known to be right: card, device, weights (hash, names, values).
 
     Raises ModelError, ResourceError.
     """
@@ -126,9 +126,9 @@ def resolve(
 
     folder = model_dir(ref)
     card = ModelCard.read(folder / CARD)
-    verify(folder, card)
     check_device(device)
     check_precision(precision)
+    _checked(folder, card)
     return TorchSpec(path=str(folder.resolve()), card=card, device=device, precision=precision, tile=tile, batch=batch)
 
 
@@ -179,18 +179,26 @@ def load_network(ref: str | Path | None = None) -> tuple[ModelCard, UNet]:
     """(card, network in float32 and eval mode, on the CPU). Raises ModelError that names what does not fit."""
     folder = model_dir(ref)
     card = ModelCard.read(folder / CARD)
+    network, state = _checked(folder, card)
+    floats = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+    network.load_state_dict(floats, assign=True)
+    return card, network.eval().requires_grad_(False)
+
+
+def _checked(folder: Path, card: ModelCard) -> tuple[UNet, dict[str, Tensor]]:
+    """(network without weights, its weights as stored), once everything about them fits together."""
     state = _read_tensors(verify(folder, card))
     if card.architecture.decoder != "fastai-dynamic-unet":
         raise ModelError(f"decoder {card.architecture.decoder!r} is not known: wanted 'fastai-dynamic-unet'")
     _check_classes(card, state, folder)
     network = _empty(card)
     _check_fit(network, state, folder)
-    network.load_state_dict(state, assign=True)
     if card.exact and card.halo < network.reach.halo:
         raise ModelError(
-            f"{folder}: the card says exact with a halo of {card.halo} px; this network needs {network.reach.halo}"
+            f"{folder}: the card says exact with a halo of {card.halo} px; this network needs {network.reach.halo} "
+            '(its encoder looks that far): correct the halo, or set "exact" to false to run it approximately'
         )
-    return card, network.eval().requires_grad_(False)
+    return network, state
 
 
 def _empty(card: ModelCard) -> UNet:
@@ -214,7 +222,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     for name, tensor in state.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise ModelError(f"{path}: {name} holds values that are not finite (NaN or infinity)")
-    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+    return state
 
 
 def _check_classes(card: ModelCard, state: Mapping[str, Tensor], folder: Path) -> None:

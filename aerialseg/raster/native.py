@@ -16,7 +16,7 @@ from rasterio.windows import Window
 from aerialseg.errors import InputError
 from aerialseg.raster.describe import MAX_BLOCK_BYTES, block_bytes
 from aerialseg.raster.grid import Box
-from aerialseg.raster.opening import GDAL_ERRORS, environment, local_path, one_line, open_raster, shown
+from aerialseg.raster.opening import GDAL_ERRORS, environment, is_remote, local_path, one_line, open_raster, shown
 from aerialseg.raster.view import View
 
 Pixels = NDArray[np.uint8]
@@ -35,9 +35,9 @@ class DamagedJpegError(OSError):
 class NativeReader:
     """One dataset handle for one thread, read by windows of source pixels."""
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: View, *, allow_remote: bool = False) -> None:
         self.view = view
-        self.path = view.path if view.remote else str(local_path(view.path))
+        self.path = view.path if allow_remote and is_remote(view.path) else str(local_path(view.path))
         self.raster = Box(0, 0, *view.source_shape)
         self.lost: set[Box] = set()
         self._dataset = self._open()
@@ -95,6 +95,8 @@ class NativeReader:
             return
         watch = _JpegWatch()
         log = logging.getLogger("rasterio._err")
+        if not log.isEnabledFor(logging.WARNING):
+            log.setLevel(logging.WARNING)
         log.addHandler(watch)
         try:
             yield

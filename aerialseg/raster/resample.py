@@ -6,7 +6,8 @@ the two nearest centres when enlarging. Positions are exact fractions (integer a
 
 Invalid pixels weigh nothing. A working pixel is valid where at least half of its area lies on valid source pixels.
 
-GDAL's WarpedVRT was measured first: exact too, but 4 Mpx/s when shrinking by 2.4.
+GDAL's WarpedVRT was tried first (DEFLATE tiles, no mask, GDAL's default tolerance): 30 of 30 boxes equal, but 4 Mpx/s
+out when shrinking by 2.37 and 18 when enlarging; this gives 9 to 15 and 80 to 100 on similar ratios.
 """
 
 from __future__ import annotations

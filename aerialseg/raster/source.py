@@ -10,7 +10,7 @@ from aerialseg.raster.grid import Box
 from aerialseg.raster.native import NativeReader, Pixels, Valid
 from aerialseg.raster.view import View
 
-MAX_SOURCE_PX = 24_000_000
+MAX_SOURCE_PX = 8_000_000
 """Source pixels that one step of resampling reads: what bounds its memory."""
 
 
@@ -20,9 +20,9 @@ class Source:
     Several Sources may read the same file in several threads at once.
     """
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: View, *, allow_remote: bool = False) -> None:
         self.view = view
-        self._reader = NativeReader(view)
+        self._reader = NativeReader(view, allow_remote=allow_remote)
 
     def __enter__(self) -> Source:
         return self
@@ -66,7 +66,7 @@ class Source:
         if not self.view.resampled or rows * cols <= MAX_SOURCE_PX or box.area == 1:
             yield box
             return
-        by_rows = box.height > 1 and (rows >= cols or box.width == 1 or not self._reader.tiled)
+        by_rows = box.height > 1 and (rows > 1024 or box.width == 1 or not self._reader.tiled)
         for half in _halves(box, by_rows):
             yield from self._parts(half)
 

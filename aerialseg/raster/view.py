@@ -13,7 +13,7 @@ import numpy as np
 from aerialseg.errors import InputError, UsageError
 from aerialseg.raster.describe import RasterInfo
 from aerialseg.raster.ground import Transform
-from aerialseg.raster.opening import is_remote, shown
+from aerialseg.raster.opening import shown
 
 MAX_PIXELS = 10_000_000_000
 MAX_SHRINK = 1000
@@ -36,7 +36,7 @@ class View:
     ``ratio`` is (rows, columns) of source pixels per working pixel. ``bands`` and ``alpha`` count from 1; ``alpha`` is
     0 where there is none. ``nodata``, ``alpha`` and ``internal_mask`` say what makes a pixel invalid: a pixel is valid
     unless *all* used bands equal nodata (as in GDAL's dataset mask), its alpha or mask is below half, or any used band
-    is NaN. ``note`` is one sentence for the user. ``remote``: describe was allowed to take the path for an address.
+    is NaN. ``note`` is one sentence for the user.
     """
 
     path: str
@@ -55,7 +55,6 @@ class View:
     nodata: float | None = None
     alpha: int = 0
     internal_mask: bool = False
-    remote: bool = False
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -120,7 +119,6 @@ def make_view(
         nodata=info.nodata,
         alpha=alpha,
         internal_mask="internal" in info.mask,
-        remote=is_remote(info.path),
     )
 
 

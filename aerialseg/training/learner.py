@@ -106,14 +106,19 @@ class Checkpoint(Callback):
 
     order = 60
 
-    def __init__(self, folder: Path, step: int, history: list[dict[str, Any]], progress: Progress) -> None:
+    def __init__(
+        self, folder: Path, step: int, history: list[dict[str, Any]], progress: Progress, *, start_epoch: int = 0
+    ) -> None:
         super().__init__()
+        self.start_epoch = start_epoch
         self.folder, self.step, self.history, self.progress = folder, step, history, progress
 
     def before_epoch(self) -> None:
         self._started = time.monotonic()
 
     def after_epoch(self) -> None:
+        if self.epoch < self.start_epoch:  # fastai announces the epochs that it skips, too
+            return
         names = ["train_loss", "valid_loss", "dice_shown"]
         values = [float(value) for value in self.learn.recorder.log[1 : 1 + len(names)]]
         record = {"step": self.step, "epoch": int(self.epoch), **dict(zip(names, values, strict=False))}

@@ -75,7 +75,7 @@ def _run_steps(
                 start_encoder(learner, config, encoder_weights)
         learner.dls = loaders
         progress(f"step {number}: frames {step.size}, crops {step.crop}, {step.epochs} epochs, batch {step.batch}")
-        callbacks = [Checkpoint(work, number, history, progress)]
+        callbacks = [Checkpoint(work, number, history, progress, start_epoch=done)]
         callbacks += [Autocast()] if use_bf16(config.precision) else []
         fit_step(learner, step, start_epoch=done, callbacks=callbacks)
         shutil.copyfile(work / "checkpoint.safetensors", work / f"step{number}.safetensors")

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aerialseg.vector.bands import ClassRaster
-from aerialseg.vector.join import gather, join
+from aerialseg.vector.join import cross_sums, gather, join
 from aerialseg.vector.regions import Int32s, Int64s, Regions
 from aerialseg.vector.trace import mark_edges, trace
 
@@ -45,11 +45,9 @@ class Arcs:
 
     def cross_sums(self) -> Int64s:
         """Twice the signed area that each arc contributes to a ring: positive where its left side is inside."""
-        row, col = self.vertices.astype(np.int64).T
-        cross = np.zeros(len(row), np.int64)
-        cross[:-1] = col[1:] * row[:-1] - col[:-1] * row[1:]
-        cross[self.offsets[1:] - 1] = 0
-        return np.add.reduceat(cross, self.offsets[:-1]) if len(self) else cross
+        total = np.zeros(len(self), np.int64)
+        cross_sums(self.vertices, self.offsets, total)
+        return total
 
     def double_areas(self, count: int) -> Int64s:
         """Twice the area of each of the regions 0 to ``count - 1``, in pixels."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -13,16 +12,14 @@ from typing import Any
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from aerialseg.errors import InputError
+from aerialseg.raster.opening import environment, one_line, quiet, shown
 
 MAX_BAND_PX = 1 << 26
 """A band of rows never holds more pixels than this (or one row), however many rows are asked for."""
-
-CACHE_BYTES = 64 << 20
-"""GDAL's block cache while bands are read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +37,7 @@ class ClassRaster:
     def __init__(self, classes: Path, confidence: Path | None = None, *, band_rows: int = 1024) -> None:
         self._stack = ExitStack()
         try:
-            self._stack.enter_context(rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES))
+            self._stack.enter_context(environment())
             self._classes = self._open(classes)
             self._confidence = None if confidence is None else self._open(confidence)
         except BaseException:
@@ -54,16 +51,17 @@ class ClassRaster:
 
     def _open(self, path: Path) -> Any:
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            with quiet():
                 dataset = self._stack.enter_context(rasterio.open(Path(path).absolute(), driver="GTiff"))
         except RasterioError as error:
-            raise InputError(f"cannot open the class or confidence raster {path}: {error}") from error
+            raise InputError(f"cannot open the class or confidence raster {shown(path)}: {one_line(error)}") from error
         if dataset.dtypes[0] != "uint8":
-            raise InputError(f"{path} holds {dataset.dtypes[0]}: wanted class ids or per cent as uint8")
+            raise InputError(f"{shown(path)} holds {dataset.dtypes[0]}: wanted class ids or per cent as uint8")
         first = getattr(self, "_classes", dataset)
         if dataset.shape != first.shape:
-            raise InputError(f"{path} has {dataset.shape} rows and columns: wanted {first.shape}, as in {first.name}")
+            raise InputError(
+                f"{shown(path)} has {dataset.shape} rows and columns: wanted {first.shape}, as in {shown(first.name)}"
+            )
         return dataset
 
     def __enter__(self) -> ClassRaster:
@@ -87,7 +85,7 @@ class ClassRaster:
         try:
             return np.ascontiguousarray(dataset.read(1, window=window))
         except RasterioError as error:
-            raise InputError(f"cannot read {window} of {dataset.name}: {error}") from error
+            raise InputError(f"cannot read {window} of {shown(dataset.name)}: {one_line(error)}") from error
 
 
 def _rows(wanted: int, width: int, block_height: int) -> int:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import warnings
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
 
@@ -17,8 +19,8 @@ import shapely
 from numpy.typing import NDArray
 from pyogrio.errors import CRSError, DataLayerError, DataSourceError, FeatureError, FieldError, GeometryError
 
-from aerialseg.errors import OutputError
 from aerialseg.legend import Legend
+from aerialseg.raster.sink import cannot_write, publish
 from aerialseg.vector.qgis import qml, sld
 
 FIELDS = ("class_id", "class_name", "area_m2", "confidence")
@@ -44,31 +46,38 @@ class Features:
 
 
 class GeoPackage:
-    """A new file of one polygon layer: ``write`` adds features, ``finish`` adds the style and checks. Context manager.
+    """A new file of one polygon layer: ``write`` adds features, ``finish`` adds the style, checks and gives it its name.
 
-    Everything that goes wrong is an OutputError with the path. Nothing is left beside the file.
+    A context manager. Until ``finish`` the file has another name beside its own; if that is never reached, it is
+    removed and an older file of the name stays as it was. Everything that goes wrong is an OutputError with the path.
     """
 
     def __init__(
         self, path: Path, *, layer: str, crs: str | None, legend: Legend, metadata: Mapping[str, str] | None = None
     ) -> None:
-        self.path, self.layer, self.crs, self.legend = Path(path), layer, crs, legend
+        self.path, self.layer, self.crs, self.legend = Path(path).absolute(), layer, crs, legend
         self.metadata = dict(metadata or {})
         self.count = 0
+        self._part = part_of(self.path)
         self._created = False
 
     def __enter__(self) -> GeoPackage:
+        if self.path.is_dir():
+            raise cannot_write(self.path, IsADirectoryError("it is a folder"))
         try:
-            for name in (self.path, *_beside(self.path)):
-                name.unlink(missing_ok=True)
+            self._remove_part()
         except OSError as error:
-            raise self._failed(error) from error
+            raise cannot_write(self.path, error) from error
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for name in _beside(self.path):
+        with suppress(OSError):
+            self._remove_part()
+
+    def _remove_part(self) -> None:
+        for name in (self._part, *_beside(self._part)):
             name.unlink(missing_ok=True)
 
     def write(self, features: Features) -> None:
@@ -85,7 +94,7 @@ class GeoPackage:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="'crs' was not provided", category=UserWarning)
                 pyogrio.raw.write(
-                    str(self.path.absolute()),
+                    str(self._part),
                     shapely.to_wkb(features.polygons, flavor="iso"),
                     columns,
                     np.array(FIELDS, dtype=object),
@@ -98,27 +107,33 @@ class GeoPackage:
                     **created,
                 )
         except (DataSourceError, DataLayerError, FeatureError, FieldError, GeometryError, CRSError, OSError) as error:
-            raise self._failed(error) from error
+            raise cannot_write(self.path, error) from error
         self._created = True
         self.count += len(features.class_id)
 
     def finish(self, timestamp: datetime | None = None) -> None:
-        """Add the style (an empty layer, too, if nothing was written), set the time of change, check the file."""
+        """Add the style (and an empty layer if nothing was written), set the time of change, check, publish."""
         if not self._created:
             nothing = np.zeros(0)
             self.write(Features(np.array([], dtype=object), nothing.astype(np.int32), nothing, nothing))
         when = (timestamp or datetime.now(UTC)).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
         try:
-            with closing(sqlite3.connect(self.path)) as database, database:
+            with closing(sqlite3.connect(self._part)) as database, database:
                 self._add_style(database, when)
                 database.execute("UPDATE gpkg_contents SET last_change = ?", [when])
                 if self.metadata:
                     database.execute("UPDATE gpkg_metadata_reference SET timestamp = ?", [when])
                 found = database.execute(f'SELECT count(*) FROM "{_quoted(self.layer)}"').fetchone()[0]
         except sqlite3.Error as error:
-            raise self._failed(error) from error
+            raise cannot_write(self.path, error) from error
         if found != self.count:
-            raise OutputError(f"{self.path} holds {found} of {self.count} polygons: is the disk full?")
+            raise cannot_write(self.path, OSError(f"only {found} of {self.count} polygons arrived"))
+        try:
+            for name in _beside(self.path):  # of an older file: with the new one they would be its corruption
+                name.unlink(missing_ok=True)
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+        publish(self._part, self.path)
 
     def _creation(self) -> dict[str, object]:
         return {
@@ -143,8 +158,10 @@ class GeoPackage:
             [*row, when],
         )
 
-    def _failed(self, error: Exception) -> OutputError:
-        return OutputError(f"cannot write {self.path}: {error}. Is the folder writable and the disk not full?")
+
+def part_of(path: Path) -> Path:
+    """The hidden name beside ``path`` for the unfinished file: GDAL wants its ending, the system a short one."""
+    return path.with_name(f".{sha256(os.fsencode(path.name)).hexdigest()[:16]}.part.gpkg")
 
 
 def _beside(path: Path) -> list[Path]:

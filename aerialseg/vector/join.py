@@ -132,3 +132,11 @@ def gather(vertices: Int32s, offsets: Int64s, order: Int64s, out: Int32s) -> Non
             out[n, 0] = vertices[k, 0]
             out[n, 1] = vertices[k, 1]
             n += 1
+
+
+@kernel
+def cross_sums(vertices: Int32s, offsets: Int64s, total: Int64s) -> None:
+    """Sum of the cross products of the vertices of each arc, x being the column and y minus the row."""
+    for arc in range(len(total)):
+        for k in range(offsets[arc], offsets[arc + 1] - 1):
+            total[arc] += np.int64(vertices[k + 1, 1]) * vertices[k, 0] - np.int64(vertices[k, 1]) * vertices[k + 1, 0]

@@ -71,7 +71,7 @@ def _following(arcs: Arcs, inside: Int32s) -> Int32s:
     out = np.full((len(points), 4), -1, np.int32)
     out[point, leaving] = np.arange(len(keys))
     following = np.full(len(keys), -1, np.int32)
-    follow(inside, point, leaving, out, following)
+    chain(inside, point, leaving, out, following)
     return following
 
 
@@ -83,7 +83,7 @@ def _in_order(rings: Rings, order: Int64s, first: Int64s) -> Rings:
 
 
 @kernel
-def follow(inside: Int32s, point: Int64s, leaving: NDArray[np.int8], out: Int32s, following: Int32s) -> None:
+def chain(inside: Int32s, point: Int64s, leaving: NDArray[np.int8], out: Int32s, following: Int32s) -> None:
     for half in range(len(inside)):
         if inside[half] < 0:
             continue

@@ -36,19 +36,20 @@ def simplify(arcs: Arcs, tolerance_px: float) -> Keep:
 
 def settle(arcs: Arcs, keep: Keep, *, everything: bool = False) -> None:
     """Split chords until there is no conflict; unless ``everything``, only vertices marked NEW can be in conflict."""
-    while everything or (keep == NEW).any():
+    doubled = _doubled(arcs, keep)  # once: to split chords makes no new ones
+    while everything or len(doubled) or (keep == NEW).any():
         marks = np.zeros(len(keep), np.uint8)
         kept = np.flatnonzero(keep)
         new = np.flatnonzero(keep == NEW)
         if everything:
             find_conflicts(arcs.vertices, keep, kept, False, *_grid(arcs.vertices, kept), marks)
-        else:
+        elif len(new):
             find_conflicts(arcs.vertices, keep, kept, False, *_grid(arcs.vertices, new), marks)
             find_conflicts(arcs.vertices, keep, kept, True, *_grid(arcs.vertices, kept), marks)
-        split_chords(arcs.vertices, arcs.offsets, _doubled(arcs, keep), keep, marks)
+        split_chords(arcs.vertices, arcs.offsets, doubled, keep, marks)
         keep[new] = KEPT
         keep[marks != 0] = NEW
-        everything = False
+        everything, doubled = False, doubled[:0]
 
 
 def refine(arcs: Arcs, keep: Keep, which: Int64s) -> None:

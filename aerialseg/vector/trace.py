@@ -65,14 +65,11 @@ def trace(padded: Int32s, marks: NDArray[np.uint8], row: int, vertices: Int32s, 
     for closed in range(2):
         for i in range(marks.shape[0]):
             for j in range(marks.shape[1]):
-                if closed == 0 and marks[i, j] & END:
-                    for direction in range(4):
+                if closed or marks[i, j] & END:
+                    for direction in range(1 if closed else 4):
                         if take(marks, i, j, direction):
                             follow(padded, marks, row, i, j, direction, vertices, offsets, sides, count)
                             count += 1
-                elif closed == 1 and take(marks, i, j, 0):
-                    follow(padded, marks, row, i, j, 0, vertices, offsets, sides, count)
-                    count += 1
     return count
 
 

@@ -58,7 +58,8 @@ def test_a_truncated_file_loses_what_is_missing_and_no_more(tmp_path):
     assert valid[192:, :128].all()
 
 
-def test_damage_inside_a_jpeg_tile_is_noticed_though_gdal_goes_on(tmp_path):
+def test_damage_inside_a_jpeg_tile_is_noticed_though_gdal_goes_on(tmp_path, caplog):
+    caplog.set_level(logging.ERROR, "rasterio")  # even where nobody wants to hear of it
     smooth = np.linspace(0, 255, 200 * 200).reshape(1, 200, 200).repeat(3, 0).astype(np.uint8)
     path = write(tmp_path / "a.tif", smooth, compress="jpeg", photometric="YCbCr", **TILED)
     spoil(path, 0, 1, skip=tile_bytes(path, 0, 1)[1] // 3)

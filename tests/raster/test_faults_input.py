@@ -126,7 +126,9 @@ def test_7_addresses_are_refused_before_anything_is_opened(monkeypatch, address,
 def test_7_allowed_addresses_reach_gdal_and_only_as_geotiff(tmp_path):
     path = write(tmp_path / "a.tif", picture(8, 8))
     view = make_view(describe(f"GTIFF_DIR:1:{path}", allow_remote=True), model_gsd_m=0.1)
-    with Source(view) as source:
+    with pytest.raises(InputError, match="--allow-remote"):
+        Source(view)
+    with Source(view, allow_remote=True) as source:
         assert (source.read(Box(0, 0, 8, 8))[0] == picture(8, 8)).all()
     (tmp_path / "b.tif").write_text(POINTERS["vrt"].format(secret=path))
     with pytest.raises(InputError, match="no readable GeoTIFF"):

@@ -80,3 +80,38 @@ def test_enlarging_leaves_the_edge_of_nodata_where_it_is():
 def test_enlarging_blends_linearly_between_centres():
     out, _ = resize(np.array([[[0, 100]]], np.uint8), np.ones((1, 2), bool), (1, 8))
     assert out[0, 0].tolist() == [0, 0, 13, 38, 63, 88, 100, 100]
+
+
+def shares(index: int, source: int, target: int, linear: bool) -> np.ndarray:
+    """Weights of all source pixels of one axis for one working pixel, in floats and the plain way."""
+    low, high = index * source / target, (index + 1) * source / target
+    if linear:
+        center = min(max((low + high) / 2 - 0.5, 0), source - 1)
+        return np.maximum(0, 1 - np.abs(np.arange(source) - center))
+    return np.clip(np.minimum(high, np.arange(source) + 1) - np.maximum(low, np.arange(source)), 0, None) / (high - low)
+
+
+def plainly(pixels: np.ndarray, valid: np.ndarray, target: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """(values, share of the area that is valid) of every working pixel: two matrices, all pixels at once."""
+    values, areas = (
+        [
+            np.array([shares(i, s, t, linear and s < t) for i in range(t)])
+            for s, t in zip(valid.shape, target, strict=True)
+        ]
+        for linear in (True, False)
+    )
+    weight = values[0] @ valid @ values[1].T
+    sums = values[0] @ (pixels * valid) @ values[1].T
+    return sums / np.where(weight > 0, weight, 1), areas[0] @ valid @ areas[1].T
+
+
+@given(*4 * [st.integers(1, 24)], st.integers(0, 99))
+def test_it_agrees_with_the_plain_way(height: int, width: int, rows: int, cols: int, seed: int):
+    rng = np.random.default_rng(seed)
+    valid = rng.random((height, width)) < rng.choice([0.3, 0.8])
+    pixels = rng.integers(0, 256, (2, height, width), dtype=np.uint8) * valid
+    out, good = resize(pixels, valid, (rows, cols))
+    expected, area = plainly(pixels, valid, (rows, cols))
+    clear = np.abs(area - 0.5) > 2e-3
+    assert (good == (area >= 0.5))[clear].all()
+    assert (np.abs(out - expected)[:, good] <= 1).all()

@@ -23,6 +23,7 @@ def trained(drawn_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
     return folder, said
 
 
+@pytest.mark.slow
 def test_it_reaches_what_chance_cannot(trained: tuple[Path, list[str]], drawn_data: Path) -> None:
     scores = load_card(trained[0]).scores["held_out"]
     shares = [entry["share"] for entry in scores["per_class"].values()]
@@ -30,6 +31,7 @@ def test_it_reaches_what_chance_cannot(trained: tuple[Path, list[str]], drawn_da
     assert scores["mean_iou"] > 0.5
 
 
+@pytest.mark.slow
 def test_the_model_answers_for_imagery_it_has_not_seen(trained: tuple[Path, list[str]]) -> None:
     spec = resolve(trained[0], device="cpu")
     image, mask = draw_pair(99)
@@ -38,6 +40,7 @@ def test_the_model_answers_for_imagery_it_has_not_seen(trained: tuple[Path, list
     assert not (answer.classes == 0).any()
 
 
+@pytest.mark.slow
 def test_the_card_says_what_was_done(trained: tuple[Path, list[str]]) -> None:
     card = load_card(trained[0])
     assert card.legend == DRAWN
@@ -49,6 +52,7 @@ def test_the_card_says_what_was_done(trained: tuple[Path, list[str]]) -> None:
     json.dumps(card.to_json(), allow_nan=False)
 
 
+@pytest.mark.slow
 def test_a_finished_training_trains_no_more(trained: tuple[Path, list[str]], drawn_data: Path) -> None:
     said: list[str] = []
     before = (trained[0] / "training" / "checkpoint.safetensors").stat().st_mtime_ns
@@ -56,6 +60,7 @@ def test_a_finished_training_trains_no_more(trained: tuple[Path, list[str]], dra
     assert (trained[0] / "training" / "checkpoint.safetensors").stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_a_killed_training_can_be_exported_and_goes_on(drawn_data: Path, tmp_path: Path) -> None:
     """What is there after one epoch is a model; the rest of the epochs follow it."""
 

@@ -22,6 +22,7 @@ from pyproj import Geod
 from aerialseg.errors import InputError, OutputError, UsageError
 from aerialseg.legend import NODATA, LandClass, Legend
 from aerialseg.vector import layers, polygons
+from aerialseg.vector.geopackage import GeoPackage
 from aerialseg.vector.layers import polygonize
 from tests.vector.drawn import LEGEND, NORTH_UP, PIXELS, blobs, layer_of, noise, write
 
@@ -80,7 +81,7 @@ def test_the_areas_of_the_file_are_those_of_its_polygons(tmp_path: Path) -> None
 def test_written_in_parts_or_at_once_it_is_the_same_layer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = noise(40, 40)
     whole, _, _ = layer_of(tmp_path, drawn, band_rows=64)
-    monkeypatch.setattr(layers, "make_polygons", lambda *given: polygons.make_polygons(*given, batch=50))
+    monkeypatch.setattr(layers, "make_polygons", lambda *given: polygons.make_polygons(*given, batch=400))
     parts, _, path = layer_of(tmp_path, drawn, band_rows=7)
     assert whole.equals(parts)
     assert geopandas.read_file(path, layer="landcover", bbox=tuple(whole.geometry[5].bounds)).shape[0] > 0
@@ -190,7 +191,7 @@ def test_a_class_without_a_name_is_an_error_that_names_it(tmp_path: Path) -> Non
 def test_names_of_any_kind_come_through(tmp_path: Path) -> None:
     legend = Legend((LandClass(0, 'Wiese & <Büsche> "x"\'', (1, 2, 3)), LandClass(1, "水", (4, 5, 6))))
     raster = write(tmp_path / "c.tif", np.array([[0, 1]], np.uint8))
-    path = tmp_path / "häuser & co.gpkg"
+    path = tmp_path / "häuser & co\n.zip!x.gpkg"
     polygonize(raster, None, path, legend=legend)
     assert pyogrio.read_dataframe(path, layer="landcover").class_name.tolist() == list(legend.names)
 
@@ -221,6 +222,27 @@ def test_a_folder_that_is_not_there_is_an_output_error(tmp_path: Path) -> None:
         polygonize(raster, None, tmp_path, legend=LEGEND)
 
 
+def test_a_name_of_255_bytes_works(tmp_path: Path) -> None:
+    path = tmp_path / ("x" * 250 + ".gpkg")
+    polygonize(write(tmp_path / "c.tif", noise(4, 4)), None, path, legend=LEGEND)
+    assert path.exists()
+
+
+def test_when_it_fails_the_older_file_stays_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, _, path = layer_of(tmp_path, noise(9, 9))
+    before = path.read_bytes()
+    for name in ("_add_style", "write"):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(GeoPackage, name, interrupt)
+            layer_of(tmp_path, noise(8, 8))
+        assert path.read_bytes() == before
+        assert sorted(os.listdir(tmp_path)) == ["classes.tif", "landcover.gpkg"]
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 @pytest.mark.parametrize("kilobytes", [0, 40, 120, 160])
 def test_a_full_disk_is_an_output_error(tmp_path: Path, kilobytes: int) -> None:
     """A limit on the file's size fails like a full disk, at whichever write comes first; 184 kB would be needed."""
@@ -240,6 +262,7 @@ def test_a_full_disk_is_an_output_error(tmp_path: Path, kilobytes: int) -> None:
             layers.polygonize(folder / "c.tif", None, folder / "o.gpkg", legend=LEGEND)
         except OutputError as error:
             print("said:", error)
+        assert sorted(path.name for path in folder.iterdir()) == ["c.tif", "whole.gpkg"]
     """
     command = [sys.executable, "-c", textwrap.dedent(script)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
