@@ -24,10 +24,11 @@ if TYPE_CHECKING:
         ResourceError,
         UsageError,
     )
-    from aerialseg.job import Result, segment
+    from aerialseg.job import segment
     from aerialseg.legend import LandClass, Legend
     from aerialseg.model.card import ModelCard
     from aerialseg.model.store import load_network as load_model
+    from aerialseg.result import Result
     from aerialseg.training import train
     from aerialseg.vector.layers import polygonize
 
@@ -43,7 +44,7 @@ _HOMES = {
     "Legend": "aerialseg.legend",
     "ModelCard": "aerialseg.model.card",
     "load_model": "aerialseg.model.store:load_network",
-    "Result": "aerialseg.job",
+    "Result": "aerialseg.result",
     "segment": "aerialseg.job",
     "train": "aerialseg.training",
     "polygonize": "aerialseg.vector.layers",

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import TaskID
 
-    from aerialseg.job import Result
+    from aerialseg.result import Result
 
 LABELS = {
     "blocks": "Classifying",

@@ -21,6 +21,7 @@ from aerialseg.plan import BLOCK_PX, Generalization, Plan, Reading, check_disk, 
 from aerialseg.progress import Progress, Silent, spoken_duration
 from aerialseg.raster.grid import Box
 from aerialseg.raster.view import MAX_PIXELS
+from aerialseg.result import ClassShare, Result
 from aerialseg.run import Run, run_folder
 
 if TYPE_CHECKING:
@@ -36,31 +37,6 @@ WORTH_TIMING_PX = 20_000_000
 
 HALO_WORK = 1.5
 """Work per output pixel with the whole halo, against none (ALGORITHMS 1, core of 1024 px)."""
-
-
-@dataclass(frozen=True, slots=True)
-class ClassShare:
-    """One line of the result: pixels of the class raster, area and share of the valid area after generalisation."""
-
-    class_id: int
-    name: str
-    color: str
-    area_m2: float
-    share: float
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What a run made. ``paths`` are the finished files, the layer first."""
-
-    paths: tuple[Path, ...]
-    classes: tuple[ClassShare, ...]
-    polygons: int
-    valid_px: int
-    lost_px: int
-    seconds: dict[str, float]
-    plan: Plan
-    run: Path | None
 
 
 def segment(

@@ -41,7 +41,7 @@ def draw(source: Path, layer: Path, picture: Path) -> None:
         shape = (file.count, round(file.height / shrink), round(file.width / shrink))
         image = file.read(out_shape=shape, resampling=Resampling.average)[:3]
         mask = file.dataset_mask(out_shape=shape[1:]) > 0
-        transform = file.transform * Affine.scale(file.width / shape[2], file.height / shape[1])
+        transform = file.transform @ Affine.scale(file.width / shape[2], file.height / shape[1])
     rgb = np.moveaxis(image if len(image) == 3 else np.repeat(image[:1], 3, 0), 0, -1)
     rgb = np.where(mask[..., None], rgb, 255)
     figure, axes = pyplot.subplots(1, 2, figsize=(15, 15 * shape[1] / shape[2] / 2 + 0.9), layout="constrained")

@@ -17,7 +17,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = [
     ["cli", "console", "__init__", "__main__"],
     ["job", "demo", "training", "embedded"],
-    ["run", "outputs"],
+    ["run", "outputs", "result"],
     ["plan", "block", "executor", "progress"],
     ["model", "vector"],
     ["raster"],

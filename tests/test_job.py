@@ -28,6 +28,7 @@ from aerialseg.plan import Generalization, Plan, Reading, make_plan
 from aerialseg.raster.grid import Box
 from tests.conftest import WriteRaster, land_cover
 from tests.fakes import CARD, Contextual, Flaky, Oracle, with_halo
+from tests.raster.drawing import spoil
 
 PIXEL_M2 = 0.01
 
@@ -279,3 +280,58 @@ def test_the_door_holds_functions_whatever_was_imported_before() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         aerialseg.nonsense  # noqa: B018
+
+
+def damaged(write_raster: WriteRaster) -> Path:
+    """128 x 128 px in four DEFLATE tiles, the second of which cannot be decoded."""
+    source = write_raster(land_cover(128, 128), tiled=True, blockxsize=64, blockysize=64, compress="deflate")
+    spoil(source, 0, 1)
+    return source
+
+
+def test_a_damaged_tile_ends_the_run_naming_the_window(tmp_path: Path, write_raster: WriteRaster) -> None:
+    with pytest.raises(InputError, match=r"ortho\.tif"):
+        segment(damaged(write_raster), tmp_path / "map.gpkg", model=Oracle(with_halo(0)), block_px=64)
+    assert not (tmp_path / "map.gpkg").exists()
+
+
+def test_a_damaged_tile_becomes_nodata_on_request_and_counts_once(
+    tmp_path: Path, write_raster: WriteRaster
+) -> None:
+    source = damaged(write_raster)
+    result = segment(source, tmp_path / "map.gpkg", model=Oracle(), on_read_error="nodata", block_px=32, min_area_m2=0)
+    assert result.lost_px == 64 * 64
+    assert result.valid_px == 128 * 128 - 64 * 64
+    assert read_layer(tmp_path / "map.gpkg").area.sum() == pytest.approx(result.valid_px * PIXEL_M2)
+
+
+def test_imagery_of_another_resolution_is_mapped_at_the_models(tmp_path: Path, write_raster: WriteRaster) -> None:
+    source = write_raster(land_cover(80, 90, cell=80), transform=Affine(0.2, 0, 500_000, 0, -0.2, 5_000_000))
+    result = segment(source, tmp_path / "map.gpkg", model=Oracle(), raster=tmp_path / "classes.tif")
+    assert (result.plan.grid.height, result.plan.grid.width) == (160, 180)
+    assert "resampled to the model's 0.100 m/px" in result.plan.summary
+    with rasterio.open(source) as given, rasterio.open(tmp_path / "classes.tif") as made:
+        assert made.bounds == pytest.approx(given.bounds)
+        assert made.res == pytest.approx((0.1, 0.1), rel=1e-3)
+    assert read_layer(tmp_path / "map.gpkg").area.sum() == pytest.approx(80 * 90 * 0.04)
+
+
+def test_a_turned_raster_gives_turned_polygons(tmp_path: Path, write_raster: WriteRaster) -> None:
+    place = Affine.translation(500_000, 5_000_000) @ Affine.rotation(30) @ Affine.scale(0.1, -0.1)
+    source = write_raster(land_cover(64, 96), transform=place)
+    segment(source, tmp_path / "map.gpkg", model=Oracle(), min_area_m2=0, simplify_m=0)
+    layer = read_layer(tmp_path / "map.gpkg")
+    corners = shapely.Polygon([place @ corner for corner in ((0, 0), (96, 0), (96, 64), (0, 64))])
+    covered = shapely.coverage_union_all(layer.geometry.to_numpy())
+    assert covered.symmetric_difference(corners).area < 1e-6
+
+
+def test_a_raster_without_crs_runs_in_its_own_units(tmp_path: Path, write_raster: WriteRaster) -> None:
+    source = write_raster(land_cover(64, 96), crs=None)
+    result = segment(source, tmp_path / "map.gpkg", model=Oracle())
+    layer = read_layer(tmp_path / "map.gpkg")
+    assert layer.crs is None or not layer.crs.is_projected
+    assert layer.area_m2.sum() == pytest.approx(64 * 96 * PIXEL_M2)
+    assert "--gsd" in result.plan.summary
+    with pytest.raises(InputError, match="CRS"):
+        segment(source, tmp_path / "m.gpkg", model=Oracle(), require_crs=True)

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-import aerialseg
 from aerialseg.errors import ModelError
 from aerialseg.legend import Legend
 from aerialseg.model.card import Architecture, ModelCard

@@ -46,7 +46,7 @@ class Features:
 
 
 class GeoPackage:
-    """A new file of one polygon layer: ``write`` adds features, ``finish`` adds the style, checks and gives it its name.
+    """A new file of one polygon layer: ``write`` adds features, ``finish`` adds the style, checks and publishes.
 
     A context manager. Until ``finish`` the file has another name beside its own; if that is never reached, it is
     removed and an older file of the name stays as it was. Everything that goes wrong is an OutputError with the path.
@@ -130,7 +130,8 @@ class GeoPackage:
             raise cannot_write(self.path, OSError(f"only {found} of {self.count} polygons arrived"))
         try:
             for name in _beside(self.path):  # of an older file: with the new one they would be its corruption
-                name.unlink(missing_ok=True)
+                if os.path.lexists(name):
+                    name.unlink()
         except OSError as error:
             raise cannot_write(self.path, error) from error
         publish(self._part, self.path)
