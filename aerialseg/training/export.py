@@ -77,5 +77,5 @@ def make_card(config: TrainingConfig, history: list[dict[str, Any]]) -> ModelCar
             "history": history,
         },
         created=datetime.datetime.now(datetime.UTC).date().isoformat(),
-        code_version=getattr(aerialseg, "__version__", ""),
+        code_version=__version__,
     )
