@@ -70,7 +70,7 @@ def settle_polygons(arcs: Arcs, keep: Keep, rings: Rings, transform: Transform) 
         logger.info("%d polygons were not valid: %d arcs refined", len(wrong), int(changed.sum()))
         if not changed.any():
             raise AssertionError(f"polygon {wrong[0]} is not valid: this is a bug in aerialseg, please report it")
-        touched = np.unique(np.concatenate([arcs.left[changed], arcs.right[changed]]))
+        touched = np.unique(np.concatenate([wrong, arcs.left[changed], arcs.right[changed]]))
         wrong = _wrong(simple, rings, transform, touched[touched >= 0])
     return simple
 
