@@ -15,6 +15,7 @@ from aerialseg._version import __version__
 from aerialseg.block import BlockReport, run_block
 from aerialseg.errors import OutputError
 from aerialseg.executor import LOCAL_WORKERS, local, run_tasks
+from aerialseg.memory import release
 from aerialseg.model.interface import Tile
 from aerialseg.outputs import Outputs
 from aerialseg.plan import BLOCK_PX, Generalization, Plan, Reading, check_disk, make_plan
@@ -266,6 +267,7 @@ class _Job:
         self.progress.stage(name, total)
         start = time.perf_counter()
         yield
+        release()
         self.seconds[name] = time.perf_counter() - start
 
     def _leave(self, *, keep: bool) -> None:

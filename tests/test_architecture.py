@@ -18,7 +18,7 @@ FLOORS = [
     ["cli", "console", "__init__", "__main__"],
     ["job", "demo", "training", "embedded"],
     ["run", "outputs", "result"],
-    ["plan", "block", "executor", "progress"],
+    ["plan", "block", "executor", "memory", "progress"],
     ["model", "vector"],
     ["raster"],
     ["legend", "errors", "_version"],

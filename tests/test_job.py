@@ -295,9 +295,7 @@ def test_a_damaged_tile_ends_the_run_naming_the_window(tmp_path: Path, write_ras
     assert not (tmp_path / "map.gpkg").exists()
 
 
-def test_a_damaged_tile_becomes_nodata_on_request_and_counts_once(
-    tmp_path: Path, write_raster: WriteRaster
-) -> None:
+def test_a_damaged_tile_becomes_nodata_on_request_and_counts_once(tmp_path: Path, write_raster: WriteRaster) -> None:
     source = damaged(write_raster)
     result = segment(source, tmp_path / "map.gpkg", model=Oracle(), on_read_error="nodata", block_px=32, min_area_m2=0)
     assert result.lost_px == 64 * 64

@@ -22,7 +22,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from aerialseg.errors import InputError
 
-CACHE_BYTES = 64 << 20
+CACHE_BYTES = 32 << 20
 """GDAL's block cache, for the whole process: windows are read once, a larger cache would only cost memory."""
 
 GDAL_ERRORS = (RasterioError, rasterio._err.CPLE_BaseError, ValueError, OSError, SystemError)

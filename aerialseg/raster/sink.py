@@ -25,6 +25,8 @@ from aerialseg.raster.view import View
 Bytes = NDArray[np.uint8]
 
 TILE = 512
+MOSAIC_TILE = 256
+"""Lower than a COG's, so that a row of tiles of a wide raster fits the cache while bands of rows are read from it."""
 PART = ".part"
 """Added to the name of a file that is not whole yet."""
 
@@ -151,8 +153,8 @@ def _check_shape(path: Path, shape: tuple[int, ...], core: Box) -> None:
 @contextlib.contextmanager
 def _mosaic_file(path: Path, grid: Grid, view: View) -> Iterator[Any]:
     # Tiles that divide the block are written once, whatever the cache holds.
-    tile = math.gcd(grid.block, TILE)
-    tile = tile if tile >= 64 else TILE
+    tile = math.gcd(grid.block, MOSAIC_TILE)
+    tile = tile if tile >= 64 else MOSAIC_TILE
     place = (
         {"crs": view.crs, "transform": Affine(*view.transform)} if view.crs else {"transform": Affine(*view.transform)}
     )

@@ -72,7 +72,10 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class TrainingConfig:
-    """Everything that decides a training run but the imagery itself."""
+    """Everything that decides a training run but the imagery itself.
+
+    balance: a class weighs (1 / its share of pixels) ** balance in the loss; 0 weighs all alike.
+    """
 
     name: str
     data: DataConfig
@@ -82,6 +85,7 @@ class TrainingConfig:
     seed: int = 2026
     weight_decay: float = 0.01
     precision: str = "auto"
+    balance: float = 0.0
     description: str = ""
     licence: str = ""
     lineage: tuple[str, ...] = ()

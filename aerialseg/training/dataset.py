@@ -39,6 +39,7 @@ from fastai.vision.all import (  # noqa: E402
 logger = logging.getLogger(__name__)
 VOID = NODATA
 """Mask value of pixels that are neither learned nor scored."""
+_INDEXED = ("L", "P", "I", "I;16")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
 
 
@@ -89,7 +90,7 @@ def read_mask(path: str | Path, legend: Legend, void: tuple[int, ...] = ()) -> N
     """
     try:
         with Image.open(path) as image:
-            indices = np.asarray(image if image.mode in ("L", "P") else image.convert("RGB"))
+            indices = np.asarray(image if image.mode in _INDEXED else image.convert("RGB"))
     except OSError as error:
         raise InputError(f"cannot read the mask {path}: {error}") from error
     ids = colors_to_ids(indices, legend, path) if indices.ndim == 3 else _checked(indices, legend, path)
@@ -144,6 +145,21 @@ def prepare(
         _save(read_image(image_path, (rows, cols)), targets[0])
         _save(mask, targets[1])
     return made
+
+
+def class_weights(pairs: dict[str, tuple[Path, Path]], classes: int, power: float) -> NDArray[np.float32]:
+    """(1 / share of pixels) ** power of each class in prepared masks, scaled so that the mean pixel weighs 1.
+
+    A class without pixels weighs 1.
+    """
+    pixels = np.zeros(256, dtype=np.int64)
+    for _, mask_path in pairs.values():
+        with Image.open(mask_path) as mask:
+            pixels += np.bincount(np.asarray(mask).ravel(), minlength=256)
+    share = pixels[:classes] / max(1, pixels[:classes].sum())
+    raw = np.power(share, -power, out=np.zeros(classes), where=share > 0)
+    weights = raw / max(float((raw * share).sum()), 1e-9)
+    return np.where(share > 0, weights, 1.0).astype(np.float32)
 
 
 def read_image(path: str | Path, size: tuple[int, int] | None = None) -> Image.Image:

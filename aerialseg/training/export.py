@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from aerialseg._version import __version__
 from aerialseg.errors import ModelError
 from aerialseg.legend import Legend
 from aerialseg.model.card import Architecture, ModelCard
@@ -72,6 +73,7 @@ def make_card(config: TrainingConfig, history: list[dict[str, Any]]) -> ModelCar
         training={
             "steps": [asdict(step) for step in config.steps],
             "augment": asdict(config.augment),
+            "balance": config.balance,
             "seed": config.seed,
             "split": config.data.split.name,
             "history": history,

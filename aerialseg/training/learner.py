@@ -31,8 +31,8 @@ from fastai.vision.all import (  # noqa: E402
 from torchvision import models  # noqa: E402
 
 
-def make_learner(loaders: DataLoaders, config: TrainingConfig, classes: int) -> Learner:
-    """A ``unet_learner`` over the configured encoder, from random weights; void pixels do not count in its loss."""
+def make_learner(loaders: DataLoaders, config: TrainingConfig, classes: int, weights: Tensor | None = None) -> Learner:
+    """A ``unet_learner`` over the configured encoder, from random weights; void does not count in its loss."""
     arch = getattr(models, config.encoder.arch, None)
     if arch is None or not config.encoder.arch.startswith("resnet"):
         raise UsageError(f"encoder.arch is {config.encoder.arch!r}; wanted a ResNet of torchvision, such as resnet34")
@@ -42,7 +42,9 @@ def make_learner(loaders: DataLoaders, config: TrainingConfig, classes: int) -> 
         n_out=classes,
         pretrained=False,
         normalize=False,
-        loss_func=CrossEntropyLossFlat(axis=1, ignore_index=VOID),
+        loss_func=CrossEntropyLossFlat(
+            axis=1, ignore_index=VOID, weight=None if weights is None else weights.to(loaders.device)
+        ),
         metrics=DiceMulti(),
         wd=config.weight_decay,
     )
@@ -60,7 +62,7 @@ def start_encoder(learner: Learner, config: TrainingConfig, weights: str | Path 
             f"encoder.start is {config.encoder.start!r}: give --encoder-weights FILE (torchvision's "
             "resnet34 file, or a shallower one for 'deepen'), or set it to 'scratch'"
         )
-    body = learner.model.layers[0]
+    body = learner.model.layers[0].to(learner.dls.device)
     load_encoder(body, config.encoder.arch, config.encoder.start, weights)
     if config.encoder.calibrate:
         calibrate(body, _some_batches(learner.dls, config.encoder.calibrate))

@@ -13,7 +13,15 @@ import torch
 
 from aerialseg.legend import Legend
 from aerialseg.training.config import TrainingConfig
-from aerialseg.training.dataset import Progress, find_pairs, make_loaders, prepare, read_split, split_pairs
+from aerialseg.training.dataset import (
+    Progress,
+    class_weights,
+    find_pairs,
+    make_loaders,
+    prepare,
+    read_split,
+    split_pairs,
+)
 from aerialseg.training.learner import Autocast, Checkpoint, fit_step, make_learner, read_checkpoint, start_encoder
 
 logger = logging.getLogger(__name__)
@@ -67,7 +75,8 @@ def _run_steps(
             continue
         loaders = make_loaders(sides[0], sides[1], legend, step, config.augment)
         if learner is None:
-            learner = make_learner(loaders, config, len(legend))
+            weights = torch.from_numpy(class_weights(sides[0], len(legend), config.balance)) if config.balance else None
+            learner = make_learner(loaders, config, len(legend), weights)
             if found:
                 learner.model.load_state_dict(found[0])
                 progress(f"going on after epoch {len(history)}")

@@ -14,13 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aerialseg.vector.bands import ClassRaster
 from aerialseg.vector.join import cross_sums, gather, join
-from aerialseg.vector.regions import Int32s, Int64s, Regions
+from aerialseg.vector.regions import Corners, Int32s, Int64s, Regions
 from aerialseg.vector.trace import mark_edges, trace
 
 
@@ -28,7 +29,7 @@ from aerialseg.vector.trace import mark_edges, trace
 class Arcs:
     """Lines with the regions on both sides (-1: none), seen along the line with rows growing downwards."""
 
-    vertices: Int32s
+    vertices: Corners
     """(vertices, 2): row, column."""
     offsets: Int64s
     """Arc k has the vertices ``offsets[k]`` to ``offsets[k + 1] - 1``."""
@@ -40,8 +41,8 @@ class Arcs:
 
     def only(self, keep: NDArray[np.uint8]) -> Arcs:
         """The same arcs with some of their vertices: those where ``keep`` is not 0."""
-        before = np.concatenate([[0], np.cumsum(keep != 0)])
-        return Arcs(self.vertices[keep != 0], before[self.offsets], self.left, self.right)
+        kept = np.flatnonzero(keep)
+        return Arcs(self.vertices[kept], np.searchsorted(kept, self.offsets), self.left, self.right)
 
     def cross_sums(self) -> Int64s:
         """Twice the signed area that each arc contributes to a ring: positive where its left side is inside."""
@@ -66,7 +67,7 @@ def find_arcs(
 ) -> Arcs:
     """All arcs between the regions; ``merged_band`` is handed each band's (first row, classes after merging)."""
     classes = np.append(regions.classes, np.uint8(255))
-    pieces = []
+    pieces = _Pieces(corner_type(raster.height, raster.width))
     above = np.full(raster.width, -1, np.int32)
     for band in raster:
         height, width = band.classes.shape
@@ -74,12 +75,12 @@ def find_arcs(
         padded[0, 1:-1] = above
         padded[1:-1, 1:-1] = regions.label(band)
         above = padded[-2, 1:-1].copy()
-        pieces.append(_trace_band(padded, band.row, band.row + height == raster.height))
+        pieces.add(_trace_band(padded, band.row, band.row + height == raster.height, pieces.type))
         if merged_band:
             merged_band(band.row, classes[padded[1:-1, 1:-1]])
         if progress:
             progress((band.row + height) / raster.height)
-    return _sorted(_joined(_concatenated(pieces)))
+    return _sorted(_joined(pieces.take()))
 
 
 def directions(arcs: Arcs) -> tuple[Int64s, Int64s]:
@@ -88,20 +89,25 @@ def directions(arcs: Arcs) -> tuple[Int64s, Int64s]:
     return _direction(arcs.vertices, start, start + 1), _direction(arcs.vertices, end, end - 1)
 
 
-def point_keys(vertices: Int32s) -> Int64s:
+def point_keys(vertices: Corners) -> Int64s:
     """One integer for each (row, column), in row-major order."""
     return vertices[:, 0].astype(np.int64) << 32 | vertices[:, 1]
 
 
-def _direction(vertices: Int32s, one: Int64s, other: Int64s) -> Int64s:
+def _direction(vertices: Corners, one: Int64s, other: Int64s) -> Int64s:
     row, col = (vertices[other].astype(np.int64) - vertices[one]).T
     return np.where(row == 0, np.where(col > 0, 0, 2), np.where(row > 0, 1, 3))
 
 
-def _trace_band(padded: Int32s, row: int, last: bool) -> Arcs:
+def corner_type(height: int, width: int) -> type[np.signedinteger[Any]]:
+    """The type for lattice points of such a raster: arcs are what a large layer keeps in memory."""
+    return np.int16 if max(height, width) <= np.iinfo(np.int16).max else np.int32
+
+
+def _trace_band(padded: Int32s, row: int, last: bool, corner: type[np.signedinteger[Any]]) -> Arcs:
     marks = np.empty((padded.shape[0] - 1, padded.shape[1] - 1), np.uint8)
     most_pieces, most_vertices = mark_edges(padded, last, marks)
-    vertices = np.empty((most_vertices, 2), np.int32)
+    vertices = np.empty((most_vertices, 2), corner)
     offsets = np.zeros(most_pieces + 1, np.int64)
     sides = np.empty((most_pieces, 2), np.int32)
     count = trace(padded, marks, row, vertices, offsets, sides)
@@ -109,14 +115,28 @@ def _trace_band(padded: Int32s, row: int, last: bool) -> Arcs:
     return Arcs(vertices[:used].copy(), offsets[: count + 1].copy(), sides[:count, 0].copy(), sides[:count, 1].copy())
 
 
-def _concatenated(parts: list[Arcs]) -> Arcs:
-    vertices = np.concatenate([part.vertices for part in parts])
-    lengths = np.concatenate([np.diff(part.offsets) for part in parts])
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    left = np.concatenate([part.left for part in parts])
-    parts_right = np.concatenate([part.right for part in parts])
-    parts.clear()
-    return Arcs(vertices, offsets, left, parts_right)
+class _Pieces:
+    """Pieces of all bands in arrays that grow in place: a list of bands' arrays would be all of them twice."""
+
+    def __init__(self, corner: type[np.signedinteger[Any]]) -> None:
+        self.type = corner
+        self._vertices = np.empty((1 << 10, 2), corner)
+        self._used = 0
+        self._parts: list[tuple[Int64s, Int32s, Int32s]] = []
+
+    def add(self, part: Arcs) -> None:
+        used = self._used + len(part.vertices)
+        if used > len(self._vertices):
+            self._vertices.resize((max(used, len(self._vertices) * 5 // 4), 2), refcheck=False)
+        self._vertices[self._used : used] = part.vertices
+        self._parts.append((part.offsets[1:] + self._used, part.left, part.right))
+        self._used = used
+
+    def take(self) -> Arcs:
+        """All of them; there are none left."""
+        ends, left, right = (np.concatenate(arrays) for arrays in zip(*self._parts, strict=True))
+        vertices, self._vertices, self._parts = self._vertices[: self._used], np.empty((0, 2), self.type), []
+        return Arcs(vertices, np.concatenate([[0], ends]).astype(np.int64), left, right)
 
 
 def _joined(pieces: Arcs) -> Arcs:

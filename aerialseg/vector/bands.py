@@ -18,8 +18,9 @@ from rasterio.windows import Window
 from aerialseg.errors import InputError
 from aerialseg.raster.opening import environment, one_line, quiet, shown
 
-MAX_BAND_PX = 1 << 26
-"""A band of rows never holds more pixels than this (or one row), however many rows are asked for."""
+MAX_BAND_PX = 1 << 21
+"""A band of rows never holds more pixels than this (or one row), however many rows are asked for: labels and contacts
+take some 30 bytes a pixel, so a wide raster would cost more than a narrow one."""
 
 
 @dataclass(frozen=True, slots=True)

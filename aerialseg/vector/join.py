@@ -5,17 +5,17 @@ from __future__ import annotations
 import numpy as np
 
 from aerialseg.vector.kernel import kernel
-from aerialseg.vector.regions import Int32s, Int64s
+from aerialseg.vector.regions import Corners, Int32s, Int64s
 
 
 @kernel
 def join(
-    vertices: Int32s,
+    vertices: Corners,
     offsets: Int64s,
     left: Int32s,
     right: Int32s,
     partner: Int64s,
-    out: Int32s,
+    out: Corners,
     out_offsets: Int64s,
     sides: Int32s,
 ) -> int:
@@ -50,7 +50,7 @@ def join(
 
 
 @kernel
-def append_piece(vertices: Int32s, start: int, stop: int, backwards: int, out: Int32s, low: int, high: int) -> int:
+def append_piece(vertices: Corners, start: int, stop: int, backwards: int, out: Corners, low: int, high: int) -> int:
     """Append a piece to out[low:high], which ends where it starts; a joint without a change of direction is dropped."""
     for k in range(stop - start):
         source = stop - 1 - k if backwards else start + k
@@ -68,7 +68,7 @@ def append_piece(vertices: Int32s, start: int, stop: int, backwards: int, out: I
 
 
 @kernel
-def drop_straight_start(out: Int32s, low: int, high: int) -> int:
+def drop_straight_start(out: Corners, low: int, high: int) -> int:
     """If the direction does not change at the start of a closed line, start at the last vertex before it."""
     for axis in range(2):
         if out[high - 2, axis] == out[low, axis] == out[low + 1, axis]:
@@ -79,7 +79,7 @@ def drop_straight_start(out: Int32s, low: int, high: int) -> int:
 
 
 @kernel
-def reverse(out: Int32s, low: int, high: int) -> None:
+def reverse(out: Corners, low: int, high: int) -> None:
     high -= 1
     while low < high:
         for axis in range(2):
@@ -89,7 +89,7 @@ def reverse(out: Int32s, low: int, high: int) -> None:
 
 
 @kernel
-def before(out: Int32s, one: int, other: int) -> bool:
+def before(out: Corners, one: int, other: int) -> bool:
     """Whether vertex one comes before the other in row-major order."""
     if out[one, 0] != out[other, 0]:
         return out[one, 0] < out[other, 0]
@@ -97,7 +97,7 @@ def before(out: Int32s, one: int, other: int) -> bool:
 
 
 @kernel
-def turn_open(out: Int32s, low: int, high: int) -> int:
+def turn_open(out: Corners, low: int, high: int) -> int:
     """Let the line start at its smaller end (or with the smaller second vertex); 1 if it was reversed."""
     same = not before(out, low, high - 1) and not before(out, high - 1, low)
     if before(out, high - 2, low + 1) if same else before(out, high - 1, low):
@@ -107,7 +107,7 @@ def turn_open(out: Int32s, low: int, high: int) -> int:
 
 
 @kernel
-def turn_closed(out: Int32s, low: int, high: int) -> int:
+def turn_closed(out: Corners, low: int, high: int) -> int:
     """Let the closed line start at its first point in row-major order and go right; 1 if it was reversed."""
     first = low
     for k in range(low, high - 1):
@@ -125,7 +125,7 @@ def turn_closed(out: Int32s, low: int, high: int) -> int:
 
 
 @kernel
-def gather(vertices: Int32s, offsets: Int64s, order: Int64s, out: Int32s) -> None:
+def gather(vertices: Corners, offsets: Int64s, order: Int64s, out: Corners) -> None:
     n = 0
     for arc in order:
         for k in range(offsets[arc], offsets[arc + 1]):
@@ -135,7 +135,7 @@ def gather(vertices: Int32s, offsets: Int64s, order: Int64s, out: Int32s) -> Non
 
 
 @kernel
-def cross_sums(vertices: Int32s, offsets: Int64s, total: Int64s) -> None:
+def cross_sums(vertices: Corners, offsets: Int64s, total: Int64s) -> None:
     """Sum of the cross products of the vertices of each arc, x being the column and y minus the row."""
     for arc in range(len(total)):
         for k in range(offsets[arc], offsets[arc + 1] - 1):

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from aerialseg.vector.arcs import Arcs
 from aerialseg.vector.kernel import kernel
-from aerialseg.vector.regions import Int32s, Int64s
+from aerialseg.vector.regions import Corners, Int32s, Int64s
 from aerialseg.vector.rings import Rings
 from aerialseg.vector.simplify import Keep, refine
 
@@ -113,7 +113,7 @@ def measure(lengths: Int64s, halves: Int32s, ring_offsets: Int64s, which: Int64s
 
 @kernel
 def fill(
-    vertices: Int32s,
+    vertices: Corners,
     offsets: Int64s,
     halves: Int32s,
     ring_offsets: Int64s,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,8 @@ from aerialseg.vector.kernel import kernel
 
 Int32s = NDArray[np.int32]
 Int64s = NDArray[np.int64]
+Corners = NDArray[np.signedinteger[Any]]
+"""(row, column) of lattice points, in the smallest type that holds them: `corner_type`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,12 @@ from numpy.typing import NDArray
 
 from aerialseg.vector.arcs import Arcs, point_keys
 from aerialseg.vector.kernel import kernel
-from aerialseg.vector.regions import Int32s, Int64s
+from aerialseg.vector.regions import Corners, Int64s
 
 KEPT, NEW = 1, 2
+PER_CELL = 4
+"""Vertices in a cell of the grid in which conflicts are looked for."""
+
 Keep = NDArray[np.uint8]
 
 
@@ -75,19 +78,24 @@ def _doubled(arcs: Arcs, keep: Keep) -> Int64s:
     return np.concatenate([order[twice], np.flatnonzero((number == 2) & (start == end))])
 
 
-def _grid(vertices: Int32s, which: Int64s) -> tuple[int, int, Int64s, Int64s]:
+def _grid(vertices: Corners, which: Int64s) -> tuple[int, int, Int64s, Int64s]:
     """(cell size, columns, starts, members): the given vertices sorted into square cells of the lattice."""
     rows, cols = (int(size) + 1 for size in vertices.max(axis=0))
-    size = max(16, int((rows * cols / max(len(which), 1)) ** 0.5))
+    size = max(16, int((PER_CELL * rows * cols / max(len(which), 1)) ** 0.5))
     columns = cols // size + 1
-    cell = (vertices[which, 0] // size).astype(np.int64) * columns + vertices[which, 1] // size
-    members = which[np.argsort(cell, kind="stable")]
-    starts = np.concatenate([[0], np.cumsum(np.bincount(cell, minlength=(rows // size + 1) * columns))])
-    return size, columns, starts, members
+    cell = vertices[which, 0] // np.int64(size)
+    cell *= columns
+    cell += vertices[which, 1] // np.int64(size)
+    starts = np.zeros((rows // size + 1) * columns + 1, np.int64)
+    starts[1:] = np.bincount(cell, minlength=len(starts) - 1)
+    np.cumsum(starts, out=starts)
+    members = np.argsort(cell, kind="stable")
+    del cell
+    return size, columns, starts, np.take(which, members, out=members)
 
 
 @kernel
-def farthest(vertices: Int32s, low: int, high: int) -> tuple[int, float]:
+def farthest(vertices: Corners, low: int, high: int) -> tuple[int, float]:
     """The vertex between two that is farthest from the segment between them (ties: the one nearest the middle, so that
     a long staircase is halved), and its squared distance."""
     dr = np.int64(vertices[high, 0]) - vertices[low, 0]
@@ -111,7 +119,7 @@ def farthest(vertices: Int32s, low: int, high: int) -> tuple[int, float]:
 
 
 @kernel
-def douglas_peucker(vertices: Int32s, offsets: Int64s, fixed: NDArray[np.bool_], tolerance: float, keep: Keep) -> None:
+def douglas_peucker(vertices: Corners, offsets: Int64s, fixed: NDArray[np.bool_], tolerance: float, keep: Keep) -> None:
     """Mark the vertices to keep of each arc. Closed arcs keep the vertex farthest from their start."""
     stack = [(0, 0)]
     for arc in range(len(fixed)):
@@ -134,7 +142,7 @@ def douglas_peucker(vertices: Int32s, offsets: Int64s, fixed: NDArray[np.bool_],
 
 
 @kernel
-def split_chords(vertices: Int32s, offsets: Int64s, which: Int64s, keep: Keep, marks: Keep) -> None:
+def split_chords(vertices: Corners, offsets: Int64s, which: Int64s, keep: Keep, marks: Keep) -> None:
     """Mark the farthest vertex of each section of some arcs."""
     for arc in which:
         low = offsets[arc]
@@ -147,7 +155,7 @@ def split_chords(vertices: Int32s, offsets: Int64s, which: Int64s, keep: Keep, m
 
 @kernel
 def find_conflicts(
-    vertices: Int32s,
+    vertices: Corners,
     keep: Keep,
     kept: Int64s,
     only_new: bool,
@@ -177,7 +185,7 @@ def find_conflicts(
 
 @kernel
 def jumps(
-    vertices: Int32s,
+    vertices: Corners,
     low: int,
     high: int,
     distance2: float,
@@ -209,7 +217,7 @@ def jumps(
 
 
 @kernel
-def encloses(vertices: Int32s, low: int, high: int, r: int, c: int) -> bool:
+def encloses(vertices: Corners, low: int, high: int, r: int, c: int) -> bool:
     """Whether (r, c) is on the chord (but not its end) or the closed curve of section and chord winds around it."""
     winding = 0
     r0, c0 = np.int64(vertices[high, 0]), np.int64(vertices[high, 1])

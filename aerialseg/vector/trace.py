@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aerialseg.vector.kernel import kernel
-from aerialseg.vector.regions import Int32s, Int64s
+from aerialseg.vector.regions import Corners, Int32s, Int64s
 
 RIGHT, DOWN, END = 1, 2, 4
 """Marks of a lattice point: an edge to the right, an edge down, pieces end here."""
@@ -59,7 +59,7 @@ def take(marks: NDArray[np.uint8], i: int, j: int, direction: int) -> bool:
 
 
 @kernel
-def trace(padded: Int32s, marks: NDArray[np.uint8], row: int, vertices: Int32s, offsets: Int64s, sides: Int32s) -> int:
+def trace(padded: Int32s, marks: NDArray[np.uint8], row: int, vertices: Corners, offsets: Int64s, sides: Int32s) -> int:
     """Trace all pieces of a band: first those that start where pieces end, then closed ones; how many."""
     count = 0
     for closed in range(2):
@@ -81,7 +81,7 @@ def follow(
     i: int,
     j: int,
     direction: int,
-    vertices: Int32s,
+    vertices: Corners,
     offsets: Int64s,
     sides: Int32s,
     piece: int,

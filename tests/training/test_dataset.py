@@ -15,6 +15,7 @@ from aerialseg.training.config import Augment, DataConfig, Step, TrainingConfig
 from aerialseg.training.dataset import (
     VOID,
     ScaledCrop,
+    class_weights,
     colors_to_ids,
     find_pairs,
     make_loaders,
@@ -119,6 +120,17 @@ def test_image_and_mask_are_cropped_and_turned_alike() -> None:
         seen, labels = transform((PILImage.create(image), PILMask.create(mask)), split_idx=0)
         agree = np.asarray(seen)[..., 0] == np.asarray(labels) * 20
         assert agree.mean() > 0.85  # the image is interpolated at the edges
+
+
+def test_rare_classes_weigh_more_and_the_mean_pixel_weighs_one(tmp_path: Path) -> None:
+    mask = np.full((10, 10), 1, dtype=np.uint8)
+    mask[0] = 2
+    mask[1] = VOID
+    Image.fromarray(mask).save(tmp_path / "a.png")
+    weights = class_weights({"a": (tmp_path / "a.png", tmp_path / "a.png")}, 4, 0.5)
+    assert weights[2] / weights[1] == pytest.approx((80 / 10) ** 0.5)
+    assert (80 * weights[1] + 10 * weights[2]) / 90 == pytest.approx(1)
+    assert weights[0] == weights[3] == 1
 
 
 def test_void_pixels_do_not_touch_the_loss(drawn_data: Path, config: DataConfig, tmp_path: Path) -> None:

@@ -154,3 +154,10 @@ def test_labels_are_those_of_scipy() -> None:
     drawn = noise(60, 70, classes=3)
     count = sum(ndimage.label(drawn == one)[1] for one in range(3))
     assert len(polygons_of(drawn, band_rows=7)[0]) == count
+
+
+def test_a_raster_too_wide_for_small_integers_tiles_too() -> None:
+    drawn = noise(3, 40_000)
+    polygons, classes = polygons_of(drawn)
+    assert_tiles(polygons, drawn)
+    assert np.array_equal(burnt(polygons, classes, drawn.shape), drawn)
