@@ -23,10 +23,11 @@ def local(workers: int = LOCAL_WORKERS) -> Executor:
 
 
 def run_tasks(executor: Executor, function: Callable[[T], R], tasks: Iterable[T], in_flight: int) -> Iterator[R]:
-    """Results in the order in which they are done, with at most ``in_flight`` tasks handed out at a time.
+    """Results as they are done, with at most ``in_flight`` tasks handed out at a time.
 
-    The first error ends it: what has not begun is cancelled and the error is raised. Memory does not grow with the
-    number of tasks, which may come from a generator.
+    The first error (or Ctrl-C) ends it: what has not begun is cancelled, and the error is raised at once, without
+    waiting for what is under way. Memory does not grow with the number of tasks, which may come from a generator.
+    The executor is shut down at the end.
     """
     pending: set[Future[R]] = set()
     waiting = iter(tasks)
@@ -42,5 +43,4 @@ def run_tasks(executor: Executor, function: Callable[[T], R], tasks: Iterable[T]
             for future in done:
                 yield future.result()
     finally:
-        for future in pending:
-            future.cancel()
+        executor.shutdown(wait=not pending, cancel_futures=True)

@@ -155,8 +155,8 @@ class _Job:
         if len(todo) < len(tasks):
             self.progress.note(f"taking up a run: {len(tasks) - len(todo):,} of {len(tasks):,} blocks are done")
         reports = []
-        with self._stage("blocks", sum(task.core.area for task in todo)), local() as executor:
-            for report in run_tasks(executor, run_block, todo, in_flight=LOCAL_WORKERS):
+        with self._stage("blocks", sum(task.core.area for task in todo)):
+            for report in run_tasks(local(), run_block, todo, in_flight=LOCAL_WORKERS):
                 reports.append(report)
                 self.progress.advance(report.core_px)
                 for name, spent in report.seconds.items():

@@ -2,8 +2,8 @@
 
     python benchmarks/memory.py [--small 5000] [--large 20000]
 
-Each size runs in a process of its own; printed are the peak resident set sizes (VmHWM, Linux) and their ratio. The scene
-has the same density of land-cover patches (about 100 px across) at both sizes, so the layer grows with the area.
+Each size runs in a process of its own; printed are the peak resident set sizes (VmHWM, Linux) and their ratio. The
+scene has the same density of land-cover patches (about 100 px across) at both sizes, so the layer grows with the area.
 """
 
 from __future__ import annotations

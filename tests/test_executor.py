@@ -9,8 +9,8 @@ from aerialseg.executor import local, run_tasks
 
 def test_every_task_is_done_once_whatever_the_limit() -> None:
     for workers, in_flight in ((1, 1), (3, 2), (4, 16)):
-        with local(workers) as executor:
-            assert sorted(run_tasks(executor, lambda n: n * n, range(50), in_flight)) == [n * n for n in range(50)]
+        done = run_tasks(local(workers), lambda n: n * n, range(50), in_flight)
+        assert sorted(done) == [n * n for n in range(50)]
 
 
 def test_no_more_tasks_are_taken_than_may_be_in_flight() -> None:
@@ -26,10 +26,9 @@ def test_no_more_tasks_are_taken_than_may_be_in_flight() -> None:
                 most = max(most, taken - done)
             yield number
 
-    with local(2) as executor:
-        for _ in run_tasks(executor, lambda n: time.sleep(0.001), tasks(), in_flight=4):
-            with guard:
-                done += 1
+    for _ in run_tasks(local(2), lambda n: time.sleep(0.001), tasks(), in_flight=4):
+        with guard:
+            done += 1
     assert most <= 4 + 4  # those handed out, and finished ones that were not looked at yet
 
 
@@ -41,6 +40,21 @@ def test_the_first_error_ends_it_and_the_rest_is_not_begun() -> None:
         if number == 3:
             raise RuntimeError("the third")
 
-    with local(1) as executor, pytest.raises(RuntimeError, match="the third"):
-        list(run_tasks(executor, work, range(1000), in_flight=2))
+    with pytest.raises(RuntimeError, match="the third"):
+        list(run_tasks(local(1), work, range(1000), in_flight=2))
     assert len(begun) < 10
+
+
+def test_an_error_does_not_wait_for_what_is_under_way() -> None:
+    release = threading.Event()
+
+    def work(number: int) -> None:
+        if number == 1:
+            raise RuntimeError("at once")
+        release.wait(30)
+
+    start = time.monotonic()
+    with pytest.raises(RuntimeError, match="at once"):
+        list(run_tasks(local(2), work, range(2), in_flight=2))
+    assert time.monotonic() - start < 10
+    release.set()

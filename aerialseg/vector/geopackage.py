@@ -140,7 +140,7 @@ class GeoPackage:
         return {
             "dataset_options": {"VERSION": "1.3"},
             "layer_options": {"SPATIAL_INDEX": "YES", "GEOMETRY_NAME": "geom", "FID": "fid"},
-            "dataset_metadata": self.metadata or None,
+            # Not on the file: readers (GDAL 3.12) would put an .aux.xml beside a GeoPackage with metadata of its own.
             "layer_metadata": self.metadata or None,
         }
 
