@@ -104,6 +104,7 @@ class _Canvas:
         self.color = np.zeros((3, height, width), np.float32)
         self.truth = np.zeros((height, width), np.uint8)
         self.grain = 0.7 * self.noise(0.045) + 0.5 * self.noise(0.13)
+        self.leaves = self.noise(0.22)
         self.patch = self.noise(1.6)
         self.broad = self.noise(7.0)
 
@@ -235,7 +236,10 @@ def _tree(c: _Canvas, x: float, y: float, radius: float) -> None:
 
 
 def _plants(c: _Canvas, mask: Mask, name: str, rgb: tuple[int, int, int]) -> None:
-    c.paint(mask, name, rgb, 38, 12)
+    """Foliage: clumps of leaves in the light, gaps between them in the dark."""
+    c.paint(mask, name, rgb, 45, 14)
+    c.shade(mask & (c.leaves < -0.15), 0.42)
+    c.shade(mask & (c.leaves > 0.35), 1.35)
 
 
 def _cars(c: _Canvas) -> None:

@@ -21,6 +21,7 @@ import matplotlib
 import numpy as np
 import rasterio
 from affine import Affine
+from PIL import Image
 from rasterio.warp import Resampling
 
 import aerialseg
@@ -91,8 +92,7 @@ def show(source: Path, out: Path, **options: Any) -> None:
 
 def georeferenced(frame: Path, folder: Path, gsd_m: float) -> Path:
     """A drone frame as a GeoTIFF somewhere in Graz, where it was flown."""
-    with rasterio.open(frame) as file:
-        pixels = file.read()
+    pixels = np.moveaxis(np.asarray(Image.open(frame).convert("RGB")), -1, 0)
     path = folder / f"drone-{frame.stem}.tif"
     place = Affine(gsd_m, 0, 533_000, 0, -gsd_m, 5_213_000)
     profile = {"driver": "GTiff", "crs": "EPSG:32633", "transform": place, "dtype": "uint8", "photometric": "RGB"}
