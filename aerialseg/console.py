@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
-from aerialseg.progress import Progress, spoken_duration
+from aerialseg.progress import Progress, Silent, spoken_duration
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,16 +35,26 @@ def progress(quiet: bool = False) -> Iterator[Progress]:
     from rich.console import Console
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    if quiet:
-        from aerialseg.progress import Silent
+    listener: Progress = Silent() if quiet else Bars(console) if console.is_terminal else Lines()
+    handler = _Warnings(listener)
+    logger = logging.getLogger("aerialseg")
+    logger.addHandler(handler)
+    try:
+        with listener if isinstance(listener, Bars) else nullcontext():
+            yield listener
+    finally:
+        logger.removeHandler(handler)
 
-        yield Silent()
-    elif console.is_terminal:
-        bars = Bars(console)
-        with bars:
-            yield bars
-    else:
-        yield Lines()
+
+class _Warnings(logging.Handler):
+    """Hands the library's warnings to the listener, so that they do not tear the bars."""
+
+    def __init__(self, listener: Progress) -> None:
+        super().__init__(logging.WARNING)
+        self.listener = listener
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.listener.note(f"warning: {record.getMessage()}")
 
 
 class Lines:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import re
 from pathlib import Path
 
@@ -68,3 +69,17 @@ def test_the_table_adds_up(tmp_path: Path, write_raster: WriteRaster, capsys: py
     assert sum(shares) == pytest.approx(100, abs=0.5)
     assert "polygons over 100.0 m² in" in captured.err
     assert "classifying" in captured.err
+
+
+def test_warnings_of_the_library_are_said_once_and_in_order(capsys: pytest.CaptureFixture[str]) -> None:
+    with console.progress() as listener:
+        listener.note("first")
+        logging.getLogger("aerialseg.raster.view").warning("no %s", "place")
+        logging.getLogger("aerialseg").info("not said")
+    assert [line[9:] for line in capsys.readouterr().err.splitlines()] == ["first", "warning: no place"]
+
+
+def test_quiet_keeps_warnings_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+    with console.progress(quiet=True):
+        logging.getLogger("aerialseg.raster.view").warning("no place")
+    assert capsys.readouterr().err == ""
