@@ -148,7 +148,7 @@ def save(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         part = folder / f".{WEIGHTS}.part"
-        save_file(tensors, part, metadata={"format": "pt", "model": card.name})
+        save_file(tensors, part, metadata={"format": "pt"})
         with open(part, "rb") as file:
             os.fsync(file.fileno())
             card = replace(card, weights_sha256=hashlib.file_digest(file, "sha256").hexdigest())
