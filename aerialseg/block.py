@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,15 +41,11 @@ class BlockTask:
 
 @dataclass(frozen=True, slots=True)
 class BlockReport:
-    """What one block took: pixels of the core, how many of them are valid, and seconds to read and to write.
-
-    lost: tiles or strips of the source (in its pixels) that could not be read; neighbours may report the same ones.
-    """
+    """What one block took: pixels of the core, how many of them are valid, and seconds to read and to write."""
 
     index: int
     core_px: int
     valid_px: int
-    lost: frozenset[Box] = frozenset()
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -68,8 +65,10 @@ def run_block(task: BlockTask) -> BlockReport:
     inside = valid[task.core.within(task.window)]
     labels = _predict(task, Tile(pixels, valid, task.window, task.core), inside)
     with clock.stage("write"):
+        if lost:
+            _note_lost(task.path.with_suffix(".json"), lost)
         write_block(task.path, *labels)
-    return BlockReport(task.index, task.core.area, int(inside.sum()), lost, clock.seconds)
+    return BlockReport(task.index, task.core.area, int(inside.sum()), clock.seconds)
 
 
 def _predict(task: BlockTask, tile: Tile, inside: NDArray[np.bool_]) -> Labels:
@@ -82,6 +81,15 @@ def _predict(task: BlockTask, tile: Tile, inside: NDArray[np.bool_]) -> Labels:
     prediction = task.predictor.load().predict(tile)
     nodata = np.uint8(NODATA)
     return np.where(inside, prediction.classes, nodata), np.where(inside, prediction.confidence, nodata)
+
+
+def _note_lost(path: Path, lost: Iterable[Box]) -> None:
+    """Write down, before the block is there, which tiles of the source (in its pixels) it had to do without."""
+    from aerialseg.raster.sink import writing
+
+    boxes = [[box.top, box.left, box.bottom, box.right] for box in sorted(lost)]
+    with writing(path) as part:
+        part.write_text(json.dumps({"lost": boxes}), encoding="utf-8")
 
 
 class _Clock:

@@ -6,11 +6,15 @@ else; everything for people goes to stderr.
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import threading
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, wait
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -20,6 +24,7 @@ from aerialseg._version import __version__
 from aerialseg.errors import AerialsegError, Interrupted, ResourceError
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -63,6 +68,21 @@ class Gsd(_ParamType):
         if not 0 < metres < float("inf"):
             self.fail(f"{value!r}: wanted metres per pixel (0.05) or 'native'", param, ctx)
         return metres
+
+
+class Count(_ParamType):
+    """A number of things, 1 or more; 1e9 is understood."""
+
+    name = "N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not 1 <= number < math.inf:
+            self.fail(f"{value!r}: wanted a number, 1 or more", param, ctx)
+        return int(number)
 
 
 def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
@@ -131,7 +151,7 @@ SEGMENT_OPTIONS = _options(
     click.option(
         "--max-pixels",
         metavar="N",
-        type=float,
+        type=Count(),
         help="Refuse more working pixels than this.  [default: 1e10, 100,000 px square]",
     ),
     click.option("--require-crs", is_flag=True, help="Refuse a raster without a coordinate reference system."),
@@ -159,20 +179,19 @@ def cli() -> None:
 @cli.command("segment", context_settings=CONTEXT, help=SEGMENT_HELP)
 @SEGMENT_OPTIONS
 def segment_command(
-    quiet: bool, debug: bool, source: str, output: Path, max_pixels: float | None, **options: Any
+    quiet: bool, debug: bool, source: str, output: Path, max_pixels: int | None, **options: Any
 ) -> None:
     with _errors(debug):
         from aerialseg import console
         from aerialseg.job import segment
 
         if max_pixels is not None:
-            options["max_pixels"] = int(max_pixels)
-        with console.progress(quiet) as progress:
-            result = segment(source, output, progress=progress, **options)
+            options["max_pixels"] = max_pixels
+        with console.progress(quiet) as progress, _leaving(output, options["keep_run"]):
+            result = _aside(lambda: segment(source, output, progress=progress, **options))
         if not quiet:
             console.show_result(result)
-        for path in result.paths:
-            click.echo(str(path))
+        _print_paths(result.paths)
 
 
 @cli.command("demo", context_settings=CONTEXT)
@@ -193,8 +212,7 @@ def demo_command(folder: Path, seed: int, size: tuple[int, int], overwrite: bool
     with _errors(debug):
         from aerialseg.demo import draw_demo
 
-        for path in draw_demo(folder, width=size[0], height=size[1], seed=seed, overwrite=overwrite):
-            click.echo(str(path))
+        _print_paths(draw_demo(folder, width=size[0], height=size[1], seed=seed, overwrite=overwrite))
 
 
 @cli.command("train", context_settings=CONTEXT)
@@ -218,7 +236,7 @@ def train_command(config: Path, data: Path, out: Path, encoder_weights: Path | N
 
         with console.progress() as progress:
             path = train(config, data, out, encoder_weights=encoder_weights, progress=progress.note)
-        click.echo(str(path))
+        _print_paths([path])
 
 
 def main() -> NoReturn:
@@ -233,40 +251,46 @@ def segment_raster() -> NoReturn:
 
 @contextmanager
 def _errors(debug: bool) -> Iterator[None]:
-    """One line on stderr and the right exit code, for whatever goes wrong."""
+    """One line on stderr (before it the traceback, if asked for) and the right exit code, for whatever goes wrong."""
     signal.signal(signal.SIGTERM, _terminate)
     try:
         yield
-    except (KeyboardInterrupt, BrokenPipeError) as error:
-        if debug:
-            raise
-        _stop(error)
+    except KeyboardInterrupt as error:
+        _say(error, debug, "interrupted")
+        os._exit(Interrupted.exit_code)  # a block in the middle of the network would keep the process for long
     except MemoryError as error:
-        _fail(ResourceError(f"out of memory: {error or 'close other programs or use a smaller raster'}"), debug)
+        _say(error, debug, "error: out of memory: close other programs, or use a smaller raster")
+        sys.exit(ResourceError.exit_code)
     except AerialsegError as error:
-        _fail(error, debug)
+        _say(error, debug, f"error: {_one_line(error)}")
+        sys.exit(error.exit_code)
     except Exception as error:
-        if debug:
-            raise
-        click.echo(f"error: {type(error).__name__}: {error} (a bug: --debug shows where)", err=True)
+        _say(error, debug, f"error: {type(error).__name__}: {_one_line(error)} (a bug: --debug shows where)")
         sys.exit(1)
 
 
-def _fail(error: AerialsegError, debug: bool) -> NoReturn:
+def _say(error: BaseException, debug: bool, message: str) -> None:
     if debug:
-        raise error
-    click.echo(f"error: {_one_line(error)}", err=True)
-    sys.exit(error.exit_code)
-
-
-def _stop(error: BaseException) -> NoReturn:
-    """Leave at once: a block in the middle of the network would keep the process for many seconds."""
-    message = "interrupted" if isinstance(error, KeyboardInterrupt) else "output closed"
-    try:
-        click.echo(message, err=True)
+        traceback.print_exception(error)
+    notes = "".join(f"; {note}" for note in getattr(error, "__notes__", []))
+    with suppress(OSError):
+        click.echo(message + notes, err=True)
         sys.stderr.flush()
-    finally:
-        os._exit(Interrupted.exit_code)
+
+
+@contextmanager
+def _leaving(output: Path, keep_run: Path | None) -> Iterator[None]:
+    """Told to stop, say what stays; the job's own thread will not come to it any more."""
+    from aerialseg.run import Run, run_folder
+
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        run = Run(keep_run or run_folder(Path(os.path.abspath(output))))
+        note = run.leave(keep=keep_run is not None)
+        if note:
+            error.add_note(note)
+        raise
 
 
 def _terminate(number: int, frame: object) -> NoReturn:
@@ -275,3 +299,32 @@ def _terminate(number: int, frame: object) -> NoReturn:
 
 def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
+
+
+def _print_paths(paths: Iterable[Path]) -> None:
+    """Paths on stdout; a reader that has gone away does not undo what is done."""
+    try:
+        for path in paths:
+            click.echo(str(path))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _aside(function: Callable[[], T]) -> T:
+    """What the function returns or raises. It runs in a thread, so that this one sees a signal at once.
+
+    Python looks at signals between two steps of the main thread only, and one step of GDAL can take minutes.
+    """
+    done: Future[T] = Future()
+
+    def work() -> None:
+        try:
+            done.set_result(function())
+        except BaseException as error:
+            done.set_exception(error)
+
+    threading.Thread(target=work, name="aerialseg-job", daemon=True).start()
+    while not done.done():
+        wait([done], timeout=0.2)
+    return done.result()

@@ -6,7 +6,7 @@ import logging
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING
 
 from aerialseg.progress import Progress, Silent, spoken_duration
@@ -131,6 +131,7 @@ def show_result(result: Result) -> None:
     """Share and area per class, time per stage."""
     from rich import box
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     console = Console(stderr=True, highlight=False)
@@ -140,10 +141,12 @@ def show_result(result: Result) -> None:
     table.add_column("share", justify="right")
     for line in result.classes:
         swatch = f"[{line.color}]■[/] " if console.color_system else ""
-        table.add_row(swatch + line.name, _area(line.area_m2), f"{line.share:.1%}")
-    console.print(table)
-    total = _area(sum(line.area_m2 for line in result.classes))
-    console.print(f"{result.polygons:,} polygons over {total} in {_times(result.seconds)}", soft_wrap=True)
+        table.add_row(swatch + escape(line.name), _area(line.area_m2), f"{line.share:.1%}")
+    with console.capture() as captured:
+        console.print(table)
+        total = _area(sum(line.area_m2 for line in result.classes))
+        console.print(f"{result.polygons:,} polygons over {total} in {_times(result.seconds)}", soft_wrap=True)
+    _write(captured.get())
 
 
 def _times(seconds: Mapping[str, float]) -> str:
@@ -160,5 +163,10 @@ def _area(area_m2: float) -> str:
 
 
 def _line(text: str) -> None:
-    sys.stderr.write(f"{time.strftime('%H:%M:%S')} {text}\n")
-    sys.stderr.flush()
+    _write(f"{time.strftime('%H:%M:%S')} {text}\n")
+
+
+def _write(text: str) -> None:
+    with suppress(OSError, AttributeError):  # whoever read this has gone away (or never was): the work goes on
+        sys.stderr.write(text)
+        sys.stderr.flush()

@@ -62,8 +62,9 @@ def draw_demo(
 
     folder = Path(folder)
     ortho, truth = folder / "ortho.tif", folder / "truth.tif"
-    if ortho.exists() and not overwrite:
-        raise UsageError(f"{ortho} exists: add --overwrite to draw it again")
+    there = [path for path in (ortho, truth) if path.exists()]
+    if there and not overwrite:
+        raise UsageError(f"{there[0]} exists: add --overwrite to draw it again")
     legend = load_card(None).legend
     ids = {entry.name: entry.id for entry in legend}
     scene = draw_scene(width, height, {name: ids[name] for name in CLASSES}, seed)

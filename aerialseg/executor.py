@@ -25,9 +25,9 @@ def local(workers: int = LOCAL_WORKERS) -> Executor:
 def run_tasks(executor: Executor, function: Callable[[T], R], tasks: Iterable[T], in_flight: int) -> Iterator[R]:
     """Results as they are done, with at most ``in_flight`` tasks handed out at a time.
 
-    The first error (or Ctrl-C) ends it: what has not begun is cancelled, and the error is raised at once, without
-    waiting for what is under way. Memory does not grow with the number of tasks, which may come from a generator.
-    The executor is shut down at the end.
+    The first error ends it: what has not begun is cancelled, what is under way is waited for (so that nothing is
+    written any more when this returns), and the error is raised. Memory does not grow with the number of tasks, which
+    may come from a generator. The executor is shut down at the end.
     """
     pending: set[Future[R]] = set()
     waiting = iter(tasks)
@@ -43,4 +43,4 @@ def run_tasks(executor: Executor, function: Callable[[T], R], tasks: Iterable[T]
             for future in done:
                 yield future.result()
     finally:
-        executor.shutdown(wait=not pending, cancel_futures=True)
+        executor.shutdown(wait=True, cancel_futures=True)

@@ -6,21 +6,24 @@ import logging
 import shutil
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from aerialseg._version import __version__
-from aerialseg.block import BlockReport, run_block
+from aerialseg.block import run_block
 from aerialseg.errors import OutputError
 from aerialseg.executor import LOCAL_WORKERS, local, run_tasks
 from aerialseg.memory import release
 from aerialseg.model.interface import Tile
-from aerialseg.outputs import Outputs
+from aerialseg.outputs import CLASSES, CONFIDENCE, LAYER, Outputs, absolute
 from aerialseg.plan import BLOCK_PX, Generalization, Plan, Reading, check_disk, make_plan
 from aerialseg.progress import Progress, Silent, spoken_duration
+from aerialseg.raster.describe import describe, source_sha256
 from aerialseg.raster.grid import Box
+from aerialseg.raster.opening import is_remote
 from aerialseg.raster.view import MAX_PIXELS
 from aerialseg.result import ClassShare, Result
 from aerialseg.run import Run, run_folder
@@ -78,13 +81,22 @@ def segment(
     call goes on from there.
     """
     reading = Reading(
-        tuple(bands) if bands else None, gsd_m, scale, on_read_error, max_pixels, require_crs, allow_remote
+        None if bands is None else tuple(int(band) for band in bands),
+        gsd_m,
+        scale,
+        on_read_error,
+        max_pixels,
+        require_crs,
+        allow_remote,
     )
-    outputs = Outputs.check(source, output, raster, confidence, overwrite=overwrite)
+    run = Run(run_folder(absolute(output)) if keep_run is None else absolute(keep_run))
+    run.check_place(source, output, raster, confidence)
+    ours = run.publishing
+    outputs = Outputs.check(source, output, raster, confidence, overwrite=overwrite, ours=ours)
+    info = describe(source, allow_remote=allow_remote)
     predictor = _predictor(model, device)
-    plan = make_plan(source, predictor, reading, Generalization(min_area_m2, simplify_m), block_px)
-    run = Run(keep_run if keep_run is not None else run_folder(outputs.layer))
-    job = _Job(plan, predictor, outputs, run, progress or Silent(), allow_remote)
+    plan = make_plan(info, predictor, reading, Generalization(min_area_m2, simplify_m), block_px)
+    job = _Job(plan, predictor, outputs, run, progress or Silent(), reading, overwrite, ours)
     return job.carry_out(keep=keep_run is not None)
 
 
@@ -105,36 +117,58 @@ class _Job:
     outputs: Outputs
     run: Run
     progress: Progress
-    allow_remote: bool = False
+    reading: Reading
+    overwrite: bool
+    ours: frozenset[Path]
     seconds: dict[str, float] = field(default_factory=dict)
 
     def carry_out(self, *, keep: bool) -> Result:
         with self.run.lock():
             self.run.begin(self.plan)
             try:
-                check_disk(self.plan, self.run.folder)
-                result = self._stages()
-            except BaseException:
-                self._leave(keep=keep)
+                self._check_disks()
+                result = self._stages(keep=keep)
+            except BaseException as error:
+                note = self.run.leave(keep=keep)
+                if note:
+                    error.add_note(note)
                 raise
-        if not keep:
-            self.run.remove()
+            if not keep:
+                self.run.remove()
         return result
 
-    def _stages(self) -> Result:
+    def _check_disks(self) -> None:
+        check_disk(self.plan, self.run.folder)
+        for path in self.outputs.paths:
+            check_disk(self.plan, path.parent)
+
+    def _stages(self, *, keep: bool) -> Result:
         self.progress.note(self.plan.summary)
         if self.plan.pixels >= WORTH_TIMING_PX:
             self.progress.note(f"roughly {spoken_duration(self._network_seconds())} for the network on this machine")
-        reports = self._predict()
+        with ThreadPoolExecutor(1) as aside:
+            hashing = aside.submit(self._hash)
+            self._predict()
+            with self._stage("mosaic", len(self.plan.grid)):
+                self._mosaic()
+            sha256 = hashing.result()
         self._check_source()
-        with self._stage("mosaic", 1):
-            self._mosaic()
-        info = self._polygonize()
-        self._rasters()
-        result = self._result(reports, info)
-        self.run.write_report(self._provenance(result))
-        self.outputs.publish(self.run.products)
+        metadata = {**self._metadata(), **({"source_sha256": sha256} if sha256 else {})}
+        info = self._polygonize(metadata)
+        self._rasters(metadata)
+        result = self._result(info, keep=keep)
+        self.run.write_report(_report(result, metadata))
+        self._publish()
         return result
+
+    def _hash(self) -> str:
+        """SHA-256 of the input, for its provenance; of one that is fetched piece by piece there is none."""
+        return "" if is_remote(self.plan.source.path) else source_sha256(self.plan.source.path)
+
+    def _publish(self) -> None:
+        self.outputs.check_free(overwrite=self.overwrite, ours=self.ours)
+        self.run.begin_publishing(self.outputs.paths)
+        self.outputs.publish(self.run.products)
 
     def _network_seconds(self) -> float:
         """What the network will take at most, from the time of one small tile (the second one: the first warms up)."""
@@ -149,28 +183,23 @@ class _Job:
         predictor.predict(tile)
         return (time.perf_counter() - start) / box.area * self.plan.pixels * HALO_WORK
 
-    def _predict(self) -> list[BlockReport]:
-        tasks = list(self.plan.tasks(self.predictor, self.run.blocks, allow_remote=self.allow_remote))
+    def _predict(self) -> None:
+        tasks = list(self.plan.tasks(self.predictor, self.run.blocks, allow_remote=self.reading.allow_remote))
         todo = [task for task in tasks if not task.path.exists()]
         if len(todo) < len(tasks):
             self.progress.note(f"taking up a run: {len(tasks) - len(todo):,} of {len(tasks):,} blocks are done")
-        reports = []
         with self._stage("blocks", sum(task.core.area for task in todo)):
             for report in run_tasks(local(), run_block, todo, in_flight=LOCAL_WORKERS):
-                reports.append(report)
                 self.progress.advance(report.core_px)
                 for name, spent in report.seconds.items():
                     self.seconds[name] = self.seconds.get(name, 0.0) + spent
-        lost_px = _lost_px(reports)
+        lost_px = self.run.lost_px()
         if lost_px:
             self.progress.note(f"warning: {lost_px:,} pixels of the input could not be read and are nodata")
-        return reports
 
     def _check_source(self) -> None:
-        from aerialseg.raster.describe import describe
-
         planned = self.plan.source
-        if describe(planned.path, allow_remote=self.allow_remote).digest != planned.digest:
+        if describe(planned.path, allow_remote=self.reading.allow_remote).digest != planned.digest:
             shutil.rmtree(self.run.blocks, ignore_errors=True)  # nobody knows which of them are of which input
             raise OutputError(f"{planned.path} changed during the run, so there is no result: run again")
 
@@ -178,9 +207,10 @@ class _Job:
         from aerialseg.raster.sink import mosaic
 
         plan, run = self.plan, self.run
-        mosaic(plan.grid, lambda i: plan.block_path(i, run.blocks), plan.view, run.classes, run.confidence)
+        paths = run.classes, run.confidence
+        mosaic(plan.grid, lambda i: plan.block_path(i, run.blocks), plan.view, *paths, progress=self.progress.advance)
 
-    def _polygonize(self) -> LayerInfo:
+    def _polygonize(self, metadata: dict[str, str]) -> LayerInfo:
         from aerialseg.vector.layers import polygonize
 
         done = 0.0
@@ -194,27 +224,26 @@ class _Job:
             return polygonize(
                 self.run.classes,
                 self.run.confidence,
-                self.run.products / self.outputs.layer.name,
+                self.run.products / LAYER,
                 legend=self.predictor.card.legend,
                 min_pixels=self.plan.min_pixels,
                 tolerance_px=self.plan.tolerance_px,
-                metadata=self._metadata(),
+                pixel_m=self.plan.view.gsd_m,
+                metadata=metadata,
                 progress=report,
             )
 
-    def _rasters(self) -> None:
+    def _rasters(self, metadata: dict[str, str]) -> None:
         from aerialseg.raster.cog import write_cog
 
-        wanted = [
-            (self.outputs.raster, self.run.classes, self.predictor.card.legend),
-            (self.outputs.confidence, self.run.confidence, None),
-        ]
-        todo = [(final, source, legend) for final, source, legend in wanted if final is not None]
-        if not todo:
+        sources = {CLASSES: (self.run.classes, self.predictor.card.legend), CONFIDENCE: (self.run.confidence, None)}
+        wanted = [name for name in sources if name in self.outputs.products]
+        if not wanted:
             return
-        with self._stage("rasters", len(todo)):
-            for final, source, legend in todo:
-                write_cog(source, self.run.products / final.name, legend=legend, metadata=self._metadata())
+        with self._stage("rasters", len(wanted)):
+            for name in wanted:
+                source, legend = sources[name]
+                write_cog(source, self.run.products / name, legend=legend, metadata=metadata)
                 self.progress.advance(1)
 
     def _metadata(self) -> dict[str, str]:
@@ -233,7 +262,7 @@ class _Job:
         }
         return {name: value for name, value in values.items() if value}
 
-    def _result(self, reports: list[BlockReport], info: LayerInfo) -> Result:
+    def _result(self, info: LayerInfo, *, keep: bool) -> Result:
         total = sum(info.area_m2.values()) or 1.0
         legend = self.predictor.card.legend
         shares = [
@@ -245,22 +274,11 @@ class _Job:
             classes=tuple(sorted(shares, key=lambda line: -line.share)),
             polygons=info.polygons,
             valid_px=sum(info.pixels.values()),
-            lost_px=_lost_px(reports),
+            lost_px=self.run.lost_px(),
             seconds=dict(self.seconds),
             plan=self.plan,
-            run=self.run.folder,
+            run=self.run.folder if keep else None,
         )
-
-    def _provenance(self, result: Result) -> dict[str, Any]:
-        return {
-            **self._metadata(),
-            "paths": [str(path) for path in result.paths],
-            "polygons": result.polygons,
-            "valid_px": result.valid_px,
-            "lost_px": result.lost_px,
-            "seconds": {name: round(spent, 3) for name, spent in result.seconds.items()},
-            "area_m2": {line.name: line.area_m2 for line in result.classes},
-        }
 
     @contextmanager
     def _stage(self, name: str, total: float) -> Iterator[None]:
@@ -270,14 +288,14 @@ class _Job:
         release()
         self.seconds[name] = time.perf_counter() - start
 
-    def _leave(self, *, keep: bool) -> None:
-        """After a failure: keep what a later run can use and say where it is, remove the rest."""
-        if keep or self.run.holds_blocks():
-            self.progress.note(f"finished blocks are kept in {self.run.folder}: the same command goes on from there")
-        else:
-            self.run.remove()
 
-
-def _lost_px(reports: list[BlockReport]) -> int:
-    """Source pixels that could not be read; windows overlap, so each damaged tile counts once."""
-    return sum(box.area for box in frozenset[Box]().union(*(report.lost for report in reports)))
+def _report(result: Result, metadata: dict[str, str]) -> dict[str, Any]:
+    return {
+        **metadata,
+        "paths": [str(path) for path in result.paths],
+        "polygons": result.polygons,
+        "valid_px": result.valid_px,
+        "lost_px": result.lost_px,
+        "seconds": {name: round(spent, 3) for name, spent in result.seconds.items()},
+        "area_m2": {line.name: line.area_m2 for line in result.classes},
+    }

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import os
 import shutil
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from aerialseg.errors import OutputError, UsageError
 
-SIDECAR = ".aux.xml"
-"""What GDAL keeps beside a GeoTIFF: class names and the attribute table."""
+LAYER, CLASSES, CONFIDENCE = "layer.gpkg", "classes.tif", "confidence.tif"
+"""Names of the products in a run's directory, whatever they are called in the end."""
+
+SIDECARS = (".aux.xml", ".ovr", ".msk")
+"""What GDAL keeps beside a GeoTIFF; those of an older raster would be taken for the new one's."""
+
+SQLITE_LOGS = ("-wal", "-shm", "-journal")
+"""What SQLite keeps beside a GeoPackage that is open somewhere; it would be replayed into the new one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,90 +38,109 @@ class Outputs:
         confidence: str | Path | None = None,
         *,
         overwrite: bool = False,
+        ours: Collection[Path] = (),
     ) -> Outputs:
-        """The outputs, after every check that needs no work.
+        """The outputs, after every check that needs no work. ``ours`` may be replaced: an earlier try put them there.
 
         Raises UsageError (wrong extension, the same file twice, exists without ``overwrite``, is the input by
-        whatever name) and OutputError (its folder is missing or cannot be written).
+        whatever name) and OutputError (its folder is missing or cannot be written, it is open elsewhere).
         """
-        outputs = cls(_absolute(layer), *(_absolute(path) if path else None for path in (raster, confidence)))
-        for path, wanted in zip(outputs.paths, outputs._extensions, strict=True):
-            _check_name(path, wanted)
-            _check_not_input(path, source)
-            _check_place(path, overwrite=overwrite)
+        outputs = cls(absolute(layer), *(absolute(path) if path else None for path in (raster, confidence)))
         names = [os.path.normcase(path) for path in outputs.paths]
         if len(set(names)) < len(names):
             raise UsageError(f"two outputs have the same name: {', '.join(map(str, outputs.paths))}")
+        for product, path in outputs.products.items():
+            _check_name(path, (".gpkg",) if product == LAYER else (".tif", ".tiff"))
+            _check_not_input(path, source)
+            _check_place(path)
+        outputs.check_free(overwrite=overwrite, ours=ours)
         return outputs
 
     @property
-    def paths(self) -> tuple[Path, ...]:
-        return tuple(path for path in (self.layer, self.raster, self.confidence) if path is not None)
+    def products(self) -> dict[str, Path]:
+        """Name in the run's directory -> final name."""
+        pairs = ((LAYER, self.layer), (CLASSES, self.raster), (CONFIDENCE, self.confidence))
+        return {name: path for name, path in pairs if path is not None}
 
     @property
-    def _extensions(self) -> list[tuple[str, ...]]:
-        rasters = [path for path in (self.raster, self.confidence) if path is not None]
-        return [(".gpkg",), *[(".tif", ".tiff")] * len(rasters)]
+    def paths(self) -> tuple[Path, ...]:
+        return tuple(self.products.values())
+
+    def check_free(self, *, overwrite: bool, ours: Collection[Path] = ()) -> None:
+        """Raise UsageError where a file stands that may not be replaced, OutputError where one is open elsewhere."""
+        for path in self.paths:
+            beside = [path.with_name(path.name + end) for end in SIDECARS] if path != self.layer else []
+            for there in (path, *beside):
+                if os.path.exists(there) and not overwrite and path not in ours:
+                    raise UsageError(f"output {there} exists: add --overwrite to replace it")
+        for end in SQLITE_LOGS:
+            log = f"{self.layer}{end}"
+            if os.path.exists(log):
+                raise OutputError(
+                    f"{self.layer} is open in another program, for {log} exists: close it there first "
+                    "(or delete that file if no program has the layer open)"
+                )
 
     def publish(self, folder: Path) -> None:
         """Move the finished files from ``folder`` to their names, rasters first, the layer last.
 
         Each move is a rename on one file system, so a name never holds half a file. Raises OutputError.
         """
-        _check_not_open(self.layer)
-        for final in reversed(self.paths):
-            sidecar = folder / (final.name + SIDECAR)
-            if sidecar.exists():
-                _move(sidecar, final.with_name(final.name + SIDECAR))
-            _move(folder / final.name, final)
+        for product, final in reversed(self.products.items()):
+            for end in SIDECARS:
+                beside = folder / (product + end)
+                if os.path.exists(beside):
+                    _move(beside, final.with_name(final.name + end))
+                elif product != LAYER:
+                    with contextlib.suppress(FileNotFoundError):
+                        final.with_name(final.name + end).unlink()
+            _move(folder / product, final)
 
 
-def _absolute(path: str | Path) -> Path:
+def absolute(path: str | Path) -> Path:
+    """The path from the root, links kept. Raises UsageError for an empty one (an unset variable in a script, say)."""
+    if not str(path):
+        raise UsageError("an output has an empty name: give a file's name")
     return Path(os.path.abspath(path))
 
 
 def _check_name(path: Path, extensions: tuple[str, ...]) -> None:
     if path.suffix.lower() not in extensions:
         raise UsageError(f"output {path} must end in {' or '.join(extensions)}")
+    try:
+        path.name.encode("utf-8")
+    except UnicodeEncodeError:
+        raise UsageError(f"output {path.name!r} is not valid UTF-8: choose another name") from None
 
 
 def _check_not_input(path: Path, source: str | Path) -> None:
     try:
-        same = path.exists() and os.path.samefile(path, source)
+        same = os.path.exists(path) and os.path.samefile(path, source)
     except OSError:  # the input is missing or remote: it is somebody else's to say so
         same = False
     if same or os.path.abspath(source) == str(path):
         raise UsageError(f"output {path} is the input itself: choose another name")
 
 
-def _check_place(path: Path, *, overwrite: bool) -> None:
-    if path.is_dir():
+def _check_place(path: Path) -> None:
+    if os.path.isdir(path):
         raise UsageError(f"output {path} is a directory: give a file's name")
-    if path.exists() and not overwrite:
-        raise UsageError(f"output {path} exists: add --overwrite to replace it")
-    _check_not_open(path)
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):
         raise OutputError(f"the folder {path.parent} of output {path.name} does not exist: make it first")
     if not os.access(path.parent, os.W_OK):
         raise OutputError(f"the folder {path.parent} cannot be written: choose another one")
 
 
-def _check_not_open(layer: Path) -> None:
-    """SQLite would replay a write-ahead log that belongs to the old file into the new one."""
-    log = layer.with_name(layer.name + "-wal")
-    if log.exists() and log.stat().st_size:
-        raise OutputError(f"{layer} is open in another program ({log.name} lies beside it): close it there first")
-
-
 def _move(part: Path, final: Path) -> None:
-    from aerialseg.raster.sink import publish
+    from aerialseg.raster.sink import cannot_write, publish
 
     try:
+        near = part
         if part.stat().st_dev != final.parent.stat().st_dev:
-            near = final.with_name(f".{final.name[:100]}.part")
+            near = final.with_name(f".{abs(hash(final.name)):x}.part")
             shutil.copyfile(part, near)
-            part = near
     except OSError as error:
-        reason = "no space left" if error.errno == errno.ENOSPC else error.strerror or str(error)
-        raise OutputError(f"cannot write {final}: {reason}") from error
-    publish(part, final)
+        if near != part:
+            near.unlink(missing_ok=True)
+        raise cannot_write(final, error) from error
+    publish(near, final)

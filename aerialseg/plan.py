@@ -68,13 +68,17 @@ class Generalization:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Source, model, grid and settings of one run. ``digest`` tells whether two runs would give the same result."""
+    """Source, model, grid and settings of one run. ``digest`` tells whether two runs would give the same result.
+
+    numerics: what the network computes in ("cpu fp32", "cuda bf16"); labels may differ at ties between two of them.
+    """
 
     source: RasterInfo
     view: View
     grid: Grid
     model: str
     model_digest: str
+    numerics: str
     min_pixels: int
     tolerance_px: float
     version: str = __version__
@@ -92,6 +96,7 @@ class Plan:
             "grid": grid,
             "model": self.model,
             "model_digest": self.model_digest,
+            "numerics": self.numerics,
             "min_pixels": self.min_pixels,
             "tolerance_px": self.tolerance_px,
             "version": self.version,
@@ -126,17 +131,15 @@ class Plan:
 
 
 def make_plan(
-    source: str | Path, predictor: PredictorSpec, reading: Reading, generalization: Generalization, block: int
+    info: RasterInfo, predictor: PredictorSpec, reading: Reading, generalization: Generalization, block: int
 ) -> Plan:
-    """The plan for one raster. Opens it once, reads no pixels.
+    """The plan for the raster that ``describe`` found. Reads no pixels.
 
     Raises InputError (the raster cannot be used so), UsageError (settings that contradict each other).
     """
-    from aerialseg.raster.describe import describe
     from aerialseg.raster.view import make_view
 
     card = predictor.card
-    info = describe(source, allow_remote=reading.allow_remote)
     view = make_view(
         info,
         model_gsd_m=card.gsd_m,
@@ -155,6 +158,7 @@ def make_plan(
         grid=Grid(view.height, view.width, _on_lattice(block, card.stride), card.halo, card.stride),
         model=card.name,
         model_digest=card.digest,
+        numerics=getattr(predictor, "numerics", ""),
         min_pixels=_min_pixels(generalization.min_area_m2, pixel_m),
         tolerance_px=TOLERANCE_PX
         if generalization.simplify_m is None

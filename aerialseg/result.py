@@ -21,7 +21,7 @@ class ClassShare:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a run made. ``paths`` are the finished files, the layer first."""
+    """What a run made. ``paths`` are the finished files, the layer first; ``run`` is its directory, if it was kept."""
 
     paths: tuple[Path, ...]
     classes: tuple[ClassShare, ...]

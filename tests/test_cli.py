@@ -80,6 +80,8 @@ def test_the_same_command_stands_under_aerialseg() -> None:
         (["{ortho}", "map.gpkg", "--gsd", "fine"], 2, "metres per pixel"),
         (["{ortho}", "map.gpkg", "--gsd", "-1"], 2, "metres per pixel"),
         (["{ortho}", "map.gpkg", "--min-area", "-1"], 2, "wanted 0 or more"),
+        (["{ortho}", "map.gpkg", "--max-pixels", "nan"], 2, "1 or more"),
+        (["{ortho}", "map.gpkg", "--max-pixels", "0"], 2, "1 or more"),
         (["{ortho}", "map.shp"], 2, "must end in .gpkg"),
         (["{ortho}", "{ortho}", "--overwrite"], 2, "must end in .gpkg"),
         (["{ortho}", "map.gpkg", "--raster", "{ortho}", "--overwrite"], 2, "is the input itself"),
@@ -108,10 +110,20 @@ def test_what_goes_wrong_is_one_line_and_the_right_exit_code(
     assert [path.name for path in tmp_path.iterdir()] == ["ortho.tif"]
 
 
-def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+def test_debug_shows_the_traceback_and_changes_nothing_else(tmp_path: Path) -> None:
     done = run("nowhere.tif", tmp_path / "map.gpkg", "--debug")
     assert "Traceback" in done.stderr
-    assert done.returncode != 0
+    assert done.stderr.splitlines()[-1].startswith("error: ")
+    assert done.returncode == 3
+
+
+def test_a_reader_that_goes_away_undoes_nothing(tmp_path: Path, small: Path) -> None:
+    command = f"{SCRIPTS / 'segment-raster'} {small} {tmp_path / 'map.gpkg'} --gsd native"
+    piped = ["bash", "-c", f"set -o pipefail; {command} | true"]
+    assert subprocess.run(piped, capture_output=True, timeout=250).returncode == 0
+    assert (tmp_path / "map.gpkg").exists()
+    deaf = ["bash", "-c", f"{command} --overwrite 2> >(true)"]
+    assert subprocess.run(deaf, stdout=subprocess.PIPE, timeout=250).returncode == 0
 
 
 def test_an_existing_output_stays_without_overwrite_and_goes_with_it(tmp_path: Path, small: Path) -> None:

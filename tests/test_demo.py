@@ -38,6 +38,17 @@ def test_the_files_are_georeferenced_masked_and_alike(tmp_path: Path) -> None:
         draw_demo(tmp_path / "new" / "demo", width=256, height=200)
 
 
+@pytest.mark.parametrize("name", ["ortho.tif", "truth.tif"])
+def test_neither_file_is_drawn_over_unless_told_to(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(UsageError, match=rf"{name} exists: add --overwrite"):
+        draw_demo(tmp_path, width=128, height=100)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "mine")]
+    assert all(
+        rasterio.open(path).shape == (100, 128) for path in draw_demo(tmp_path, width=128, height=100, overwrite=True)
+    )
+
+
 def test_a_scene_too_small_to_draw_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match="10 x 200"):
         draw_scene(10, 200, IDS)

@@ -67,6 +67,6 @@ def test_a_missing_folder_is_an_output_error(tmp_path: Path, source: Path) -> No
 
 def test_a_layer_that_is_open_elsewhere_is_not_replaced(tmp_path: Path, source: Path) -> None:
     (tmp_path / "map.gpkg").write_bytes(b"old")
-    (tmp_path / "map.gpkg-wal").write_bytes(b"what QGIS has not written back yet")
+    (tmp_path / "map.gpkg-shm").write_bytes(b"")
     with pytest.raises(OutputError, match="open in another program"):
         Outputs.check(source, tmp_path / "map.gpkg", overwrite=True)

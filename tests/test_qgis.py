@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from aerialseg.job import segment
+from aerialseg.raster.opening import quiet
 from tests.conftest import WriteRaster, land_cover
 from tests.fakes import LEGEND, Oracle
 from tests.qgis_runner import run_qgis
@@ -62,3 +65,35 @@ layer = QgsVectorLayer(args[0] + "|layername=landcover", "landcover", "ogr")
 answer.update(valid=layer.isValid(), features=layer.featureCount(), renderer=layer.renderer().type())
 """
     assert run_qgis(script, str(layer)) == {"valid": True, "features": 0, "renderer": "categorizedSymbol"}
+
+
+PLACES = """
+ortho, classes = QgsRasterLayer(args[0], "ortho"), QgsRasterLayer(args[1], "classes")
+layer = QgsVectorLayer(args[2] + "|layername=landcover", "landcover", "ogr")
+answer["extents"] = [
+    [box.xMinimum(), box.yMinimum(), box.xMaximum(), box.yMaximum()]
+    for box in (one.extent() for one in (ortho, classes, layer))
+]
+features = list(layer.getFeatures())
+answer["seen"] = []
+for x, y in json.loads(args[3]):
+    point = QgsPointXY(x, y)
+    here = [f["class_id"] for f in features if f.geometry().contains(QgsGeometry.fromPointXY(point))]
+    answer["seen"].append([*(raster.dataProvider().sample(point, 1)[0] for raster in (ortho, classes)), *here])
+"""
+
+
+@pytest.mark.parametrize("gsd_m", [None, 0.05, 0.2])
+def test_what_comes_of_a_raster_without_any_place_lies_upon_it(
+    tmp_path: Path, write_raster: WriteRaster, gsd_m: float | None
+) -> None:
+    pixels = np.kron(np.arange(6, dtype=np.uint8).reshape(3, 2), np.ones((20, 30), np.uint8))
+    with quiet():
+        source = write_raster(np.stack([pixels] * 3), crs=None, transform=None)
+    layer, raster = segment(
+        source, tmp_path / "map.gpkg", model=Oracle(), raster=tmp_path / "c.tif", gsd_m=gsd_m, min_area_m2=0
+    ).paths
+    points = [(x, -y) for y in (10, 30, 50) for x in (15, 45)]
+    seen = run_qgis(PLACES, str(source), str(raster), str(layer), json.dumps(points))
+    assert seen["extents"] == [[0, -60, 60, 0]] * 3
+    assert seen["seen"] == [[number] * 3 for number in range(6)]

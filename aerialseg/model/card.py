@@ -66,6 +66,7 @@ class ModelCard:
         finite = all(math.isfinite(v) for v in (*self.mean, *self.std))
         outside = [class_id for class_id in self.void if class_id not in self.legend]
         checks = [
+            (not all(isinstance(text, str) for text in (self.name, self.weights_sha256)), "name and hash must be text"),
             (len(self.legend) < 2, f"has {len(self.legend)} classes; wanted 2 or more"),
             ([c.id for c in self.legend] != list(range(len(self.legend))), "class ids must be 0, 1, 2 ..."),
             (not (self.gsd_m > 0 and math.isfinite(self.gsd_m)), f"ground sampling distance {self.gsd_m} m"),
@@ -108,7 +109,7 @@ class ModelCard:
     def read(cls, path: str | Path) -> ModelCard:
         try:
             values = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ModelError(f"cannot read the model card {path}: {error}") from error
         if not isinstance(values, dict):
             raise ModelError(f"model card {path} is not a JSON object")

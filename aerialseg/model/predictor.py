@@ -46,6 +46,12 @@ class TorchSpec:
     tile: int | None = None
     batch: int | None = None
 
+    @property
+    def numerics(self) -> str:
+        """What it computes in, such as "cpu fp32": blocks of two kinds are never mixed in one result."""
+        device = check_device(self.device)
+        return f"{device.type} {'bf16' if wants_bf16(self.precision, device) else 'fp32'}"
+
     def load(self) -> TorchPredictor:
         """The predictor, made once per process. Raises ModelError, ResourceError."""
         key = (self.path, self.card.digest, self.device, self.precision, self.tile, self.batch)

@@ -11,7 +11,7 @@ import rasterio.shutil
 from rasterio.io import MemoryFile
 
 from aerialseg.legend import NODATA, Legend
-from aerialseg.raster.opening import environment, quiet, shown
+from aerialseg.raster.opening import environment, has_transform, quiet, shown
 from aerialseg.raster.pam import aux_xml, color_table
 from aerialseg.raster.sink import TILE, cannot_write, check_whole, writing
 
@@ -67,11 +67,12 @@ def _recipe(source: Path, legend: Legend | None, metadata: Mapping[str, str]) ->
         dataset = rasterio.open(source, driver="GTiff", sharing=False)
     with dataset:
         (height, width), crs, transform = dataset.shape, dataset.crs, dataset.transform
+        placed = has_transform(dataset)
         block = dataset.block_shapes[0]
     root = Xml.Element("VRTDataset", rasterXSize=str(width), rasterYSize=str(height))
     if crs:
         Xml.SubElement(root, "SRS", dataAxisToSRSAxisMapping="1,2").text = crs.to_wkt()
-    if not transform.is_identity:
+    if placed:
         Xml.SubElement(root, "GeoTransform").text = ", ".join(repr(float(value)) for value in transform.to_gdal())
     tags = Xml.SubElement(root, "Metadata")
     for key, value in metadata.items():

@@ -14,7 +14,16 @@ from rasterio.enums import ColorInterp, MaskFlags
 
 from aerialseg.errors import InputError
 from aerialseg.raster.ground import Transform, pixel_size_m
-from aerialseg.raster.opening import GDAL_ERRORS, environment, is_remote, local_path, one_line, open_raster, shown
+from aerialseg.raster.opening import (
+    GDAL_ERRORS,
+    environment,
+    has_transform,
+    is_remote,
+    local_path,
+    one_line,
+    open_raster,
+    shown,
+)
 
 MAX_BANDS = 4096
 MAX_BLOCK_BYTES = 1 << 30
@@ -22,12 +31,16 @@ MAX_BLOCK_BYTES = 1 << 30
 
 _EDGE_BYTES = 64 << 10
 _IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+_UNPLACED = (1.0, 0.0, 0.0, 0.0, -1.0, 0.0)
 
 
 @dataclass(frozen=True)
 class RasterInfo:
     """What `describe` found: plain values, nothing opened.
 
+    ``transform`` is the one stored; where none is, the one that QGIS draws such a raster by (a pixel is a unit, rows
+    count down from y = 0), so that what is made of the raster lies upon it. Neither that one nor a stored identity
+    (which QGIS draws with rows counting up) makes the raster ``georeferenced``.
     ``gsd_m`` is the ground size of a pixel along x (columns) and y (rows) at the raster's centre, None without a known
     coordinate system. ``mask`` says what marks pixels as invalid: "none", or "alpha", "internal", "nodata" joined by
     "+" (a pixel is valid when none of them objects). NaN is always nodata, so ``nodata`` is never NaN. ``digest`` is a
@@ -86,6 +99,15 @@ def describe(path: str | os.PathLike[str], *, allow_remote: bool = False) -> Ras
     return RasterInfo(path=name, **facts, **_identity(name, facts, remote))
 
 
+def source_sha256(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of the whole file at ``path``, in hexadecimal, read in small pieces. Raises InputError."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"cannot read {shown(path)}: {error.strerror or error}; is it still there?") from error
+
+
 def _check(name: str, dataset: Any) -> None:
     if dataset.count > MAX_BANDS:
         raise InputError(
@@ -127,6 +149,8 @@ def _facts(dataset: Any) -> dict[str, Any]:
     transform = _transform(dataset)
     crs = dataset.crs.to_wkt() if dataset.crs else None
     placed = transform != _IDENTITY
+    if not placed and not has_transform(dataset):
+        transform = _UNPLACED
     height, width = dataset.shape
     nodata = dataset.nodata
     return {

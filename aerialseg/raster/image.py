@@ -1,4 +1,4 @@
-"""Whole small rasters written at once: what ``demo`` and the tests draw."""
+"""Whole small rasters written at once: what ``demo`` and the tests draw. Each appears at its name when it is whole."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 import rasterio
 from affine import Affine
-from rasterio.errors import RasterioError
 
-from aerialseg.errors import OutputError
 from aerialseg.legend import NODATA, Legend
+from aerialseg.raster.sink import check_whole, writing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,15 +34,14 @@ def write_rgb(
         "photometric": "RGB",
         "predictor": 2,
     }
-    try:
+    with writing(path) as part:
         with (
             rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
-            rasterio.open(path, "w", transform=Affine(*transform), crs=crs, **profile) as file,
+            rasterio.open(part, "w", transform=Affine(*transform), crs=crs, **profile) as file,
         ):
             file.write(pixels)
             file.write_mask(valid)
-    except (RasterioError, OSError) as error:
-        raise OutputError(f"cannot write {path}: {error}") from error
+        check_whole(part)
 
 
 def write_classes(
@@ -52,9 +50,8 @@ def write_classes(
     """Write uint8 class ids (h, w), 255 for none, as a GeoTIFF with the legend's colours. Raises OutputError."""
     height, width = classes.shape
     profile = {**TILED, "count": 1, "height": height, "width": width, "dtype": "uint8", "nodata": NODATA}
-    try:
-        with rasterio.open(path, "w", transform=Affine(*transform), crs=crs, **profile) as file:
+    with writing(path) as part:
+        with rasterio.open(part, "w", transform=Affine(*transform), crs=crs, **profile) as file:
             file.write(classes, 1)
             file.write_colormap(1, legend.colormap())
-    except (RasterioError, OSError) as error:
-        raise OutputError(f"cannot write {path}: {error}") from error
+        check_whole(part)

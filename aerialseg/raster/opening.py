@@ -45,6 +45,15 @@ def quiet() -> Iterator[None]:
         yield
 
 
+def has_transform(dataset: Any) -> bool:
+    """Whether an open dataset stores a transform: rasterio's identity may be one or stand for none, and only its
+    warning tells which."""
+    with _warnings_lock, warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        dataset.read_transform()
+    return not any(issubclass(one.category, NotGeoreferencedWarning) for one in said)
+
+
 @contextmanager
 def environment() -> Iterator[None]:
     """A block in which GDAL's cache is small and nobody is asked for credentials."""

@@ -13,13 +13,16 @@ out when shrinking by 2.37 and 18 when enlarging; this gives 9 to 15 and 80 to 1
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from aerialseg.raster.grid import Box
+from aerialseg.raster.kernel import kernel
+
+Bytes = NDArray[np.uint8]
+Int64s = NDArray[np.int64]
+Sums = NDArray[np.uint32]
 
 BITS = 12
 ONE = 1 << BITS
@@ -102,12 +105,12 @@ def apply(
     return _divide(_weigh(pixels, *values), weight, enough), enough
 
 
-def _arrays(taps: tuple[Taps, Taps]) -> tuple[Any, Any, Any, Any]:
+def _arrays(taps: tuple[Taps, Taps]) -> tuple[Int64s, Sums, Int64s, Sums]:
     return taps[0].first, taps[0].weights, taps[1].first, taps[1].weights
 
 
-@numba.njit(cache=True, nogil=True)
-def _weigh(pixels, row_first, row_weights, col_first, col_weights):  # type: ignore[no-untyped-def]
+@kernel
+def _weigh(pixels: Bytes, row_first: Int64s, row_weights: Sums, col_first: Int64s, col_weights: Sums) -> Sums:
     """Weighted sums (C, h', w') uint32: down the rows first, which the compiler turns into vector instructions."""
     bands, _, width = pixels.shape
     out = np.empty((bands, len(row_first), len(col_first)), np.uint32)
@@ -130,8 +133,8 @@ def _weigh(pixels, row_first, row_weights, col_first, col_weights):  # type: ign
     return out
 
 
-@numba.njit(cache=True, nogil=True)
-def _finish(sums):  # type: ignore[no-untyped-def]
+@kernel
+def _finish(sums: Sums) -> Bytes:
     """Sums of weights FULL into rounded bytes."""
     out = np.empty(sums.shape, np.uint8)
     flat, target = sums.ravel(), out.ravel()
@@ -140,8 +143,8 @@ def _finish(sums):  # type: ignore[no-untyped-def]
     return out
 
 
-@numba.njit(cache=True, nogil=True)
-def _divide(sums, weight, enough):  # type: ignore[no-untyped-def]
+@kernel
+def _divide(sums: Sums, weight: Sums, enough: NDArray[np.bool_]) -> Bytes:
     """Sums over their weights, rounded, and 0 where not ``enough``."""
     out = np.zeros(sums.shape, np.uint8)
     bands, height, width = sums.shape

@@ -55,16 +55,22 @@ def part_of(path: Path) -> Path:
 def publish(part: Path, final: Path) -> None:
     """Give a finished file its name: flush it to disk, rename, flush the folder. Raises OutputError."""
     try:
-        sync(part)
+        _flush(part, os.O_RDWR)  # Windows flushes no handle that cannot write
         os.replace(part, final)
-        sync(final.parent)
     except OSError as error:
         raise cannot_write(final, error) from error
+    _sync_folder(final.parent)
 
 
-def sync(path: Path) -> None:
-    """Flush a file or folder to disk."""
-    handle = os.open(path, os.O_RDONLY)
+def _sync_folder(folder: Path) -> None:
+    """Flush the names in a folder to disk where the system can: Windows and some network file systems cannot."""
+    if os.name != "nt":
+        with contextlib.suppress(OSError):
+            _flush(folder, os.O_RDONLY)
+
+
+def _flush(path: Path, flags: int) -> None:
+    handle = os.open(path, flags)
     try:
         os.fsync(handle)
     finally:
@@ -128,11 +134,18 @@ def _open(path: Path) -> Any:
 
 
 def mosaic(
-    grid: Grid, block_path: Callable[[int], Path], view: View, classes_path: Path, confidence_path: Path
+    grid: Grid,
+    block_path: Callable[[int], Path],
+    view: View,
+    classes_path: Path,
+    confidence_path: Path,
+    *,
+    progress: Callable[[float], None] | None = None,
 ) -> None:
     """Join the block files into two tiled GeoTIFFs on the working grid; one block is in memory at a time.
 
-    ``block_path`` gives the file of each block, which must exist. Raises OutputError.
+    ``block_path`` gives the file of each block, which must exist. ``progress`` is told 1 for each block joined.
+    Raises OutputError.
     """
     with writing(classes_path) as classes_part, writing(confidence_path) as confidence_part:
         with _mosaic_file(classes_part, grid, view) as classes, _mosaic_file(confidence_part, grid, view) as confidence:
@@ -141,6 +154,8 @@ def mosaic(
                 _check_shape(block_path(index), bands[0].shape, core)
                 for dataset, band in zip((classes, confidence), bands, strict=True):
                     dataset.write(band, 1, window=Window(core.left, core.top, core.width, core.height))
+                if progress:
+                    progress(1)
         check_whole(classes_part)
         check_whole(confidence_part)
 

@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 class View:
     """How a raster is read. ``height``, ``width``, ``transform`` and ``gsd_m`` are those of the working grid.
 
+    ``transform`` of a raster that stores none is the one that QGIS draws it by (see RasterInfo).
+
     ``ratio`` is (rows, columns) of source pixels per working pixel. ``bands`` and ``alpha`` count from 1; ``alpha`` is
     0 where there is none. ``nodata``, ``alpha`` and ``internal_mask`` say what makes a pixel invalid: a pixel is valid
     unless *all* used bands equal nodata (as in GDAL's dataset mask), its alpha or mask is below half, or any used band
@@ -156,12 +158,12 @@ def _check_type(info: RasterInfo, bands: tuple[int, ...], scale: tuple[float, fl
     if scale is not None:
         low, high = scale
         if not (math.isfinite(low) and math.isfinite(high) and low != high):
-            raise UsageError(f"--scale {low:g} {high:g}: wanted two different finite values, such as 0 4095")
+            raise UsageError(f"--scale {low:g},{high:g}: wanted two different finite values, such as 0,4095")
     elif types != {"uint8"}:
         low, high = (0, np.iinfo(min(types)).max) if min(types).startswith("uint") else (0, 1)
         raise InputError(
             f"{shown(info.path)} holds {', '.join(sorted(types))}, the model wants 8-bit colours; "
-            f"say which values are black and white with --scale LOW HIGH (such as --scale {low} {high})"
+            f"say which values are black and white with --scale LOW,HIGH (such as --scale {low},{high})"
         )
 
 

@@ -20,14 +20,18 @@ Measure = Callable[[Batch], NDArray[np.float64]]
 
 
 def make_measure(
-    crs: str | None, transform: tuple[float, ...], shape: tuple[int, int], double_areas: NDArray[np.int64]
+    crs: str | None,
+    transform: tuple[float, ...],
+    shape: tuple[int, int],
+    double_areas: NDArray[np.int64],
+    pixel_m: tuple[float, float] | None = None,
 ) -> Measure:
     """A function from a batch of polygons to their areas in square metres.
 
     Where the CRS is projected and true to scale at the raster's centre: pixels times the area of a pixel (exact).
     Otherwise (longitude and latitude, Web Mercator away from the equator) on the ellipsoid, by a cylindrical equal-area
-    projection (geodesic formulas lose the digits that polygons of a few centimetres need). Without CRS: in square
-    units of the transform.
+    projection (geodesic formulas lose the digits that polygons of a few centimetres need). Without CRS: pixels times
+    ``pixel_m`` (x, y), their size in metres; in square units of the transform where that is not known either.
     """
     a, b, _, d, e, _ = transform
     pixel = abs(a * e - b * d) / 2.0
@@ -37,6 +41,8 @@ def make_measure(
         equal_area = _equal_area(system, transform, shape)
         if equal_area is not None:
             return lambda batch: _area_by(equal_area, batch)
+    elif pixel_m is not None:
+        pixel = pixel_m[0] * pixel_m[1] / 2.0
     return lambda batch: np.asarray(double_areas[batch.regions] * pixel, np.float64)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from aerialseg.vector.kernel import kernel
+from aerialseg.raster.kernel import kernel
 from aerialseg.vector.regions import Corners, Int32s, Int64s
 
 

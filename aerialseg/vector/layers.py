@@ -58,6 +58,7 @@ def polygonize(
     legend: Legend,
     min_pixels: int = 0,
     tolerance_px: float = 1.5,
+    pixel_m: tuple[float, float] | None = None,
     metadata: Mapping[str, str] | None = None,
     layer: str = "landcover",
     band_rows: int = 1024,
@@ -70,7 +71,9 @@ def polygonize(
     Every pixel of ``classes`` (uint8, 255 is nodata) belongs to exactly one polygon, before and after simplification;
     the outline of the valid area is kept as it is. Regions of fewer than ``min_pixels`` become part of the neighbour
     with the longest shared edge. Lines are simplified by at most ``tolerance_px`` pixels. ``confidence`` (uint8 per
-    cent) gives each polygon's mean over its pixels, as classified. The result does not depend on ``band_rows``.
+    cent) gives each polygon's mean over its pixels, as classified. ``pixel_m`` (x, y) is the size of a pixel on the
+    ground in metres, asked only where the raster has no CRS to tell it; without either, areas are in square units of
+    the transform. The result does not depend on ``band_rows``.
 
     ``progress`` is told the share done, 0 to 1. ``merged_band(first_row, classes)`` is handed each band of the class
     raster as the polygons have it, after merging. ``timestamp`` (now, unless given) is the file's time of change.
@@ -88,7 +91,7 @@ def polygonize(
     simple = _simplified(shapes, tolerance_px, transform)
     _tell(progress, 0.75)
     areas = simple.double_areas(len(shapes.regions))
-    measure = make_measure(crs, transform, shape, areas)
+    measure = make_measure(crs, transform, shape, areas, pixel_m)
     info = _Info(shapes)
     with GeoPackage(output, layer=layer, crs=crs, legend=legend, metadata=metadata) as package:
         for batch in make_polygons(simple, shapes.rings, transform):

@@ -13,7 +13,7 @@ from heapq import heapify, heappop, heappush
 import numpy as np
 from numpy.typing import NDArray
 
-from aerialseg.vector.kernel import kernel
+from aerialseg.raster.kernel import kernel
 from aerialseg.vector.regions import Contacts, Int64s, Regions, find_root
 
 

@@ -21,8 +21,8 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from aerialseg.raster.kernel import kernel
 from aerialseg.vector.arcs import Arcs
-from aerialseg.vector.kernel import kernel
 from aerialseg.vector.regions import Corners, Int32s, Int64s
 from aerialseg.vector.rings import Rings
 from aerialseg.vector.simplify import Keep, refine

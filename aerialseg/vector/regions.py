@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from aerialseg.errors import ResourceError
 from aerialseg.legend import NODATA
+from aerialseg.raster.kernel import kernel
 from aerialseg.vector.bands import Band, ClassRaster
-from aerialseg.vector.kernel import kernel
 
 Int32s = NDArray[np.int32]
 Int64s = NDArray[np.int64]

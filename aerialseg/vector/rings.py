@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from aerialseg.raster.kernel import kernel
 from aerialseg.vector.arcs import Arcs, directions, point_keys
-from aerialseg.vector.kernel import kernel
 from aerialseg.vector.regions import Int32s, Int64s
 
 

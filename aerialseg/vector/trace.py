@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from aerialseg.vector.kernel import kernel
+from aerialseg.raster.kernel import kernel
 from aerialseg.vector.regions import Corners, Int32s, Int64s
 
 RIGHT, DOWN, END = 1, 2, 4

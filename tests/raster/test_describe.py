@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import pickle
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 from affine import Affine
 
-from aerialseg.raster.describe import RasterInfo, describe
+from aerialseg.errors import InputError
+from aerialseg.raster.describe import RasterInfo, describe, source_sha256
 from aerialseg.raster.ground import pixel_size_m
 from aerialseg.raster.view import View
 from tests.raster.drawing import TILED, UTM, picture, read_all, view_of, write
@@ -44,6 +46,20 @@ def test_the_digest_changes_with_the_file(tmp_path):
     data[-1] ^= 1
     path.write_bytes(data)
     assert describe(path).digest != first
+
+
+def test_the_sha256_of_a_source_is_that_of_its_whole_file(tmp_path):
+    path = tmp_path / "a.tif"
+    path.write_bytes(np.random.default_rng(0).bytes(3_000_001))
+    assert source_sha256(path) == hashlib.sha256(path.read_bytes()).hexdigest()
+    (tmp_path / "empty.tif").touch()
+    assert source_sha256(str(tmp_path / "empty.tif")) == hashlib.sha256().hexdigest()
+
+
+def test_a_source_that_cannot_be_hashed_is_an_input_error(tmp_path):
+    for path in (tmp_path, tmp_path / "gone.tif"):
+        with pytest.raises(InputError, match=f"cannot read .*{path.name}: "):
+            source_sha256(path)
 
 
 @pytest.mark.parametrize(

@@ -251,7 +251,7 @@ def test_12_alpha_is_a_mask_and_no_band(tmp_path):
 @pytest.mark.parametrize("dtype", ["uint16", "int16", "float32", "float64", "int8", "uint32"])
 def test_13_other_types_need_a_scale(tmp_path, dtype):
     path = write(tmp_path / "a.tif", np.ones((3, 8, 8), dtype))
-    refused(path, f"holds {dtype}.*--scale LOW HIGH")
+    refused(path, f"holds {dtype}.*--scale LOW,HIGH .such as --scale [0-9]+,[0-9]+")
     assert read_all(path, scale=(0, 1))[0].min() == 255
 
 
@@ -262,6 +262,12 @@ def test_13_and_28_options_that_make_no_sense(tmp_path, options):
     path = write(tmp_path / "a.tif", picture(8, 8))
     with pytest.raises(UsageError, match=f"--{next(iter(options))} .*wanted"):
         view_of(path, **options)
+
+
+def test_13_a_scale_is_shown_as_the_command_line_takes_it(tmp_path):
+    path = write(tmp_path / "a.tif", picture(8, 8))
+    with pytest.raises(UsageError, match=r"--scale 3,3: .*such as 0,4095"):
+        view_of(path, scale=(3, 3))
 
 
 def test_13_complex_numbers_have_no_scale(tmp_path):

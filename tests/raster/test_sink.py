@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 import sys
 import textwrap
@@ -87,6 +88,18 @@ def test_the_mosaic_is_the_blocks_side_by_side(tmp_path, block):
     assert not list(tmp_path.glob("*.part"))
 
 
+def test_a_mosaic_tells_each_block_as_it_is_joined(tmp_path):
+    grid, told = Grid(600, 230, 128, 32), []
+    make_blocks(tmp_path, grid, answer(600, 230))
+
+    def block(index: int) -> Path:
+        assert told == [1] * index
+        return tmp_path / f"{index}.tif"
+
+    mosaic(grid, block, utm_view(600, 230), tmp_path / "a.tif", tmp_path / "b.tif", progress=told.append)
+    assert told == [1] * len(grid)
+
+
 def test_a_mosaic_without_any_place_and_smaller_than_a_tile(tmp_path):
     grid, bands = Grid(9, 9, 32, 32), answer(9, 9)
     make_blocks(tmp_path, grid, bands)
@@ -155,6 +168,42 @@ def test_a_folder_that_is_a_file_or_missing(tmp_path):
             write_block(tmp_path / folder / "a.tif", *block)
         with pytest.raises(OutputError, match=r"cannot write .*a\.tif"):
             publish(tmp_path / folder / "a.tif.part", tmp_path / folder / "a.tif")
+
+
+@pytest.mark.parametrize("system", ["posix", "nt"])
+def test_a_file_is_flushed_before_its_name_and_the_folder_where_that_can_be(tmp_path, monkeypatch, system):
+    (tmp_path / "a.tif.part").write_text("new")
+    really_open, really_fsync, opened = os.open, os.fsync, []
+
+    def open_(path: Path, flags: int) -> int:
+        opened.append((path.name, flags, (tmp_path / "a.tif").exists()))
+        return really_open(path, flags)
+
+    def fsync(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(22, "Invalid argument")  # as some network file systems answer
+        really_fsync(handle)
+
+    with monkeypatch.context() as patch:
+        for name, value in (("open", open_), ("fsync", fsync), ("name", system)):
+            patch.setattr(os, name, value)
+        publish(tmp_path / "a.tif.part", tmp_path / "a.tif")
+    folders = [(tmp_path.name, os.O_RDONLY, True)] if system == "posix" else []
+    assert opened == [("a.tif.part", os.O_RDWR, False), *folders]
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.tif", "new")]
+
+
+def test_a_file_that_cannot_be_flushed_gets_no_name(tmp_path, monkeypatch):
+    def fail(handle: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with (
+        pytest.raises(OutputError, match=r"cannot write .*a\.tif: Input/output error"),
+        writing(tmp_path / "a.tif") as part,
+    ):
+        part.write_text("new")
+    assert not os.listdir(tmp_path)
 
 
 FULL_DISK = """

@@ -6,6 +6,7 @@ import pytest
 from affine import Affine
 
 from aerialseg.errors import InputError
+from aerialseg.raster.opening import quiet
 from aerialseg.raster.view import make_view
 from tests.raster.drawing import describe, picture, view_of, write
 
@@ -60,6 +61,18 @@ def test_without_crs_and_number_it_is_read_as_it_is(plain):
     view = view_of(plain, model_gsd_m=0.05)
     assert (view.shape, view.gsd_m) == ((100, 200), None)
     assert "--gsd METRES" in view.note
+
+
+@pytest.mark.parametrize("crs", [None, "EPSG:32633"])
+@pytest.mark.parametrize(("stored", "down"), [(None, -1), (Affine.identity(), 1)])
+def test_a_raster_without_any_place_lies_where_qgis_draws_it(tmp_path, crs, stored, down):
+    with quiet():
+        path = write(tmp_path / "a.tif", picture(100, 200), crs=crs, transform=stored)
+    assert not describe(path).georeferenced
+    view = view_of(path)
+    assert (view.transform, view.crs) == ((1, 0, 0, 0, down, 0), None)
+    finer = view_of(path, model_gsd_m=0.05, gsd=0.1)
+    assert (finer.shape, finer.transform) == ((200, 400), (0.5, 0, 0, 0, 0.5 * down, 0))
 
 
 def test_native_is_never_resampled(ortho, plain):

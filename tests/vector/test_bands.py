@@ -1,4 +1,4 @@
-"""Bands of rows: bounded in memory; and kernels that run where nothing can be cached."""
+"""Bands of rows: in order, and bounded in memory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import rasterio
 
 from aerialseg.errors import InputError
-from aerialseg.vector import bands, kernel
+from aerialseg.vector import bands
 from aerialseg.vector.bands import ClassRaster
 from tests.vector.drawn import noise, write
 
@@ -61,15 +61,3 @@ def test_only_class_ids_are_taken_for_class_ids(tmp_path: Path) -> None:
         file.write(np.zeros((1, 2, 2), np.float32))
     with pytest.raises(InputError, match="float32"):
         ClassRaster(path)
-
-
-def test_kernels_run_where_nothing_can_be_cached(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = kernel.njit
-
-    def homeless(**options: bool):  # type: ignore[no-untyped-def]
-        if options.get("cache"):
-            raise RuntimeError("cannot cache function: no locator available")
-        return real(**options)
-
-    monkeypatch.setattr(kernel, "njit", homeless)
-    assert kernel.kernel(lambda one: one + 1)(2) == 3

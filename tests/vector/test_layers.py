@@ -166,6 +166,19 @@ def test_without_crs_areas_are_in_units_of_the_transform(tmp_path: Path) -> None
     assert frame.crs is None or not frame.crs.is_geographic
 
 
+def test_without_crs_the_size_of_a_pixel_tells_the_areas(tmp_path: Path) -> None:
+    drawn = blobs(60, 70)
+    for transform in (PIXELS, Affine(3, 0, 7, 0, -3, 9)):
+        frame, info, _ = layer_of(tmp_path, drawn, transform=transform, crs=None, pixel_m=(0.25, 0.5))
+        assert sum(info.area_m2.values()) == pytest.approx((drawn != NODATA).sum() * 0.125)
+        assert np.allclose(frame.area_m2, frame.geometry.area / abs(transform.determinant) * 0.125)
+
+
+def test_a_crs_knows_better_than_the_size_that_is_told(tmp_path: Path) -> None:
+    frame, _, _ = layer_of(tmp_path, np.zeros((10, 10)), pixel_m=(3, 3))
+    assert frame.area_m2[0] == pytest.approx(0.25)
+
+
 def test_the_merged_raster_is_handed_over_band_by_band(tmp_path: Path) -> None:
     drawn = noise(30, 20)
     bands: dict[int, np.ndarray] = {}

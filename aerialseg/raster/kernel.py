@@ -17,6 +17,7 @@ def kernel(function: Function) -> Function:
     read-only container without a home) it is compiled anew in each process.
     """
     try:
-        return njit(cache=True, nogil=True)(function)
+        compiled: Function = njit(cache=True, nogil=True)(function)
     except RuntimeError:
-        return njit(nogil=True)(function)
+        compiled = njit(nogil=True)(function)
+    return compiled
