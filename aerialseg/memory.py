@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import ctypes
-import gc
 import sys
 
 
 def release() -> None:
-    """Collect garbage and let glibc return free pages: its arenas, one a thread, keep them otherwise.
+    """Let glibc return free pages: its arenas, one a thread, keep them otherwise (measured by benchmarks/memory.py).
 
-    Measured by benchmarks/memory.py; does nothing beyond the collection on other C libraries.
+    Does nothing on other C libraries.
     """
-    gc.collect()
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from rio_cogeo.cogeo import cog_validate
 from aerialseg.errors import OutputError
 from aerialseg.legend import LandClass, Legend
 from aerialseg.raster.cog import aux_path, write_cog
+from aerialseg.raster.opening import has_transform
 from tests.qgis_runner import run_qgis
 from tests.raster.drawing import TILED, write
 
@@ -84,15 +86,17 @@ def test_the_same_input_gives_the_same_bytes(tmp_path):
     assert (tmp_path / "b.tif").read_bytes() == (tmp_path / "c.tif").read_bytes()
 
 
-def test_a_raster_without_any_place(tmp_path):
-    with pytest.warns(rasterio.errors.NotGeoreferencedWarning):
-        source = write(tmp_path / "a.tif", classes(9, 9), nodata=255, crs=None, transform=rasterio.Affine.identity())
-    write_cog(source, tmp_path / "cog.tif", legend=LEGEND, metadata={})
-    with pytest.warns(rasterio.errors.NotGeoreferencedWarning):
-        dataset = rasterio.open(tmp_path / "cog.tif")
-    with dataset:
-        assert dataset.crs is None
-        assert (dataset.read() == classes(9, 9)).all()
+@pytest.mark.parametrize("stored", [True, False])
+def test_a_raster_without_a_place_keeps_what_it_stores(tmp_path, stored):
+    place = {"transform": rasterio.Affine.identity()} if stored else {"transform": None}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        source = write(tmp_path / "a.tif", classes(9, 9), nodata=255, crs=None, **place)
+        write_cog(source, tmp_path / "cog.tif", legend=LEGEND, metadata={})
+        with rasterio.open(source) as given, rasterio.open(tmp_path / "cog.tif") as made:
+            assert has_transform(given) == has_transform(made) == stored
+            assert made.crs is None
+            assert (made.read() == classes(9, 9)).all()
 
 
 def test_confidence_drops_the_names_of_an_older_raster(tmp_path):
