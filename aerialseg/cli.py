@@ -280,16 +280,15 @@ def _say(error: BaseException, debug: bool, message: str) -> None:
 
 @contextmanager
 def _leaving(output: Path, keep_run: Path | None) -> Iterator[None]:
-    """Told to stop, say what stays; the job's own thread will not come to it any more."""
-    from aerialseg.run import Run, run_folder
+    """Told to stop, say what stays. Nothing is removed: the directory may be another run's, which we waited for."""
+    from aerialseg.run import run_folder
 
     try:
         yield
     except KeyboardInterrupt as error:
-        run = Run(keep_run or run_folder(Path(os.path.abspath(output))))
-        note = run.leave(keep=keep_run is not None)
-        if note:
-            error.add_note(note)
+        folder = keep_run or run_folder(Path(os.path.abspath(output)))
+        if os.path.isdir(folder):
+            error.add_note(f"what is done is kept in {folder}: the same command goes on from there")
         raise
 
 

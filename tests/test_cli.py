@@ -159,7 +159,7 @@ def test_told_to_stop_it_stops_within_five_seconds_and_says_130(
     _, rest = process.communicate(timeout=30)
     assert process.returncode == 130
     assert time.monotonic() - start < 5
-    assert "interrupted" in rest
+    assert f"interrupted; what is done is kept in {tmp_path / 'map.gpkg.run'}" in rest
     assert not (tmp_path / "map.gpkg").exists()
 
 
