@@ -189,3 +189,28 @@ def test_a_broken_model_is_found_before_the_output_is_touched(tmp_path: Path, sm
     assert done.returncode == 4, done.stderr
     assert output.read_bytes() == b"old"
     assert not (tmp_path / "map.gpkg.run").exists()
+
+
+@pytest.mark.slow
+def test_killed_and_run_again_it_ends_as_if_nothing_had_happened(tmp_path: Path, write_raster: WriteRaster) -> None:
+    source = write_raster(land_cover(700, 1300, cell=40) * 20)
+    names = ("map.gpkg", "--raster", "classes.tif", "--confidence", "conf.tif", "--gsd", "native", "-q")
+    clean, killed = tmp_path / "clean", tmp_path / "killed"
+    for folder in (clean, killed):
+        folder.mkdir()
+    assert run(source, *names, cwd=clean).returncode == 0
+    process = subprocess.Popen([str(SCRIPTS / "segment-raster"), str(source), *names], cwd=killed)
+    while not list(killed.glob("map.gpkg.run/blocks/*.tif")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    assert [path.name for path in killed.iterdir()] == ["map.gpkg.run"]
+    done = run(source, *names[:-1], cwd=killed)
+    assert done.returncode == 0, done.stderr
+    assert "taking up a run: 1 of 2 blocks are done" in done.stderr
+    for name in ("classes.tif", "classes.tif.aux.xml", "conf.tif"):
+        assert (killed / name).read_bytes() == (clean / name).read_bytes()
+    one, other = (geopandas.read_file(folder / "map.gpkg", layer="landcover") for folder in (clean, killed))
+    assert one.to_wkb().equals(other.to_wkb())
+    assert sorted(path.name for path in killed.iterdir()) == sorted(path.name for path in clean.iterdir())
