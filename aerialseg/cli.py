@@ -10,10 +10,8 @@ import math
 import os
 import signal
 import sys
-import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -24,7 +22,6 @@ from aerialseg._version import __version__
 from aerialseg.errors import AerialsegError, Interrupted, ResourceError
 
 F = TypeVar("F", bound=Callable[..., Any])
-T = TypeVar("T")
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -183,12 +180,13 @@ def segment_command(
 ) -> None:
     with _errors(debug):
         from aerialseg import console
+        from aerialseg.executor import aside
         from aerialseg.job import segment
 
         if max_pixels is not None:
             options["max_pixels"] = max_pixels
         with console.progress(quiet) as progress, _leaving(output, options["keep_run"]):
-            result = _aside(lambda: segment(source, output, progress=progress, **options))
+            result = aside(lambda: segment(source, output, progress=progress, **options))
         if not quiet:
             console.show_result(result)
         _print_paths(result.paths)
@@ -308,22 +306,3 @@ def _print_paths(paths: Iterable[Path]) -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _aside(function: Callable[[], T]) -> T:
-    """What the function returns or raises. It runs in a thread, so that this one sees a signal at once.
-
-    Python looks at signals between two steps of the main thread only, and one step of GDAL can take minutes.
-    """
-    done: Future[T] = Future()
-
-    def work() -> None:
-        try:
-            done.set_result(function())
-        except BaseException as error:
-            done.set_exception(error)
-
-    threading.Thread(target=work, name="aerialseg-job", daemon=True).start()
-    while not done.done():
-        wait([done], timeout=0.2)
-    return done.result()

@@ -6,6 +6,7 @@ another one computes. (A Dask cluster comes in here too, through ``Client.get_ex
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from typing import TypeVar
@@ -44,3 +45,23 @@ def run_tasks(executor: Executor, function: Callable[[T], R], tasks: Iterable[T]
                 yield future.result()
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
+
+
+def aside(function: Callable[[], R]) -> R:
+    """What the function returns or raises. It runs in a thread, so that this one sees a signal at once.
+
+    Python looks at signals between two steps of the main thread only, and one step of GDAL can take minutes. The
+    thread is left behind when this is interrupted: leave the process then.
+    """
+    done: Future[R] = Future()
+
+    def work() -> None:
+        try:
+            done.set_result(function())
+        except BaseException as error:
+            done.set_exception(error)
+
+    threading.Thread(target=work, name="aerialseg-job", daemon=True).start()
+    while not done.done():
+        wait([done], timeout=0.2)
+    return done.result()

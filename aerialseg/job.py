@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -31,8 +30,6 @@ from aerialseg.run import Run, run_folder
 if TYPE_CHECKING:
     from aerialseg.model.interface import PredictorSpec
     from aerialseg.vector.layers import LayerInfo
-
-log = logging.getLogger(__name__)
 
 PathLike = str | Path
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from aerialseg.executor import local, run_tasks
+from aerialseg.executor import aside, local, run_tasks
 
 
 def test_every_task_is_done_once_whatever_the_limit() -> None:
@@ -57,3 +57,13 @@ def test_nothing_is_under_way_any_more_when_an_error_is_raised() -> None:
     with pytest.raises(RuntimeError, match="at once"):
         list(run_tasks(local(2), work, range(2), in_flight=2))
     assert finished == [0]
+
+
+def test_what_runs_aside_returns_and_raises_as_if_it_ran_here() -> None:
+    assert aside(lambda: 6 * 7) == 42
+    with pytest.raises(TimeoutError, match="its own"):  # not to be taken for "not done yet"
+        aside(_time_out)
+
+
+def _time_out() -> None:
+    raise TimeoutError("its own")
