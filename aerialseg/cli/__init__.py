@@ -1,0 +1,38 @@
+"""The commands: each parses, calls one library function and prints.
+
+Nothing heavy is imported at the top of any module here, so that ``--help`` answers at once. stdout carries the paths
+made and nothing else; everything for people goes to stderr.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import NoReturn
+
+import click
+
+from aerialseg._version import __version__
+from aerialseg.cli.demo import demo_command
+from aerialseg.cli.options import CONTEXT
+from aerialseg.cli.segment import segment_command
+from aerialseg.cli.training import train_command
+
+
+@click.group(context_settings=CONTEXT)
+@click.version_option(__version__, prog_name="aerialseg")
+def cli() -> None:
+    """Aerial imagery into land-cover maps that people trust."""
+
+
+for command in (segment_command, demo_command, train_command):
+    cli.add_command(command)
+
+
+def main() -> NoReturn:
+    """Entry point of ``aerialseg``."""
+    sys.exit(cli(prog_name="aerialseg"))
+
+
+def segment_raster() -> NoReturn:
+    """Entry point of ``segment-raster``, the same as ``aerialseg segment``."""
+    sys.exit(segment_command(prog_name="segment-raster"))

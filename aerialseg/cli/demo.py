@@ -1,0 +1,31 @@
+"""aerialseg demo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from aerialseg.cli.failures import errors, print_paths
+from aerialseg.cli.options import CONTEXT, DEBUG, Numbers
+
+
+@click.command("demo", context_settings=CONTEXT)
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--seed", type=int, default=7, show_default=True, help="Another seed draws another scene.")
+@click.option(
+    "--size",
+    metavar="COLS,ROWS",
+    type=Numbers(int, "COLS,ROWS", 2),
+    default="1200,900",
+    show_default=True,
+    help="Pixels of 3.5 cm.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace a scene that is there.")
+@DEBUG
+def demo_command(folder: Path, seed: int, size: tuple[int, int], overwrite: bool, debug: bool) -> None:
+    """Draw a small georeferenced scene and its truth into DIR, to try things on."""
+    with errors(debug):
+        from aerialseg.demo import draw_demo
+
+        print_paths(draw_demo(folder, width=size[0], height=size[1], seed=seed, overwrite=overwrite))

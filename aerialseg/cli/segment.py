@@ -1,0 +1,122 @@
+"""segment-raster, which is aerialseg segment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from aerialseg.cli.failures import errors, print_paths
+from aerialseg.cli.options import CONTEXT, DEBUG, QUIET, Count, Gsd, Numbers, options
+
+SEGMENT_OPTIONS = options(
+    click.argument("source", metavar="INPUT.tif"),
+    click.argument("output", metavar="OUTPUT.gpkg", type=click.Path(path_type=Path)),
+    click.option("--model", metavar="DIR|NAME", help="Model to use.  [default: the one inside]"),
+    click.option(
+        "--raster", metavar="CLASSES.tif", type=click.Path(path_type=Path), help="Also write the class raster."
+    ),
+    click.option(
+        "--confidence",
+        metavar="CONF.tif",
+        type=click.Path(path_type=Path),
+        help="Also write the confidence raster (0-100).",
+    ),
+    click.option(
+        "--min-area",
+        "min_area_m2",
+        metavar="M2",
+        type=float,
+        help="Merge smaller regions into their neighbours.  [default: 100 pixels of the class raster]",
+    ),
+    click.option(
+        "--simplify",
+        "simplify_m",
+        metavar="M",
+        type=float,
+        help="Tolerance of simplification; 0 keeps pixel edges.  [default: 1.5 pixels of the class raster]",
+    ),
+    click.option("--bands", metavar="1,2,3", type=Numbers(int, "1,2,3"), help="Bands that are red, green, blue."),
+    click.option(
+        "--gsd",
+        "gsd_m",
+        type=Gsd(),
+        metavar="M|native",
+        help="Work at M metres per pixel (without CRS: the raster's pixel is M metres), or at its native size."
+        "  [default: the model's]",
+    ),
+    click.option(
+        "--scale",
+        metavar="LOW,HIGH",
+        type=Numbers(float, "LOW,HIGH", 2),
+        help="Source values that become 0 and 255, for 16 bit or float.",
+    ),
+    click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True),
+    click.option("--overwrite", is_flag=True, help="Replace outputs that exist."),
+    click.option(
+        "--keep-run", metavar="DIR", type=click.Path(path_type=Path), help="Keep the run's directory here; resume it."
+    ),
+    click.option(
+        "--on-read-error",
+        type=click.Choice(["fail", "nodata"]),
+        default="fail",
+        show_default=True,
+        help="What to do with pixels that cannot be read.",
+    ),
+    click.option(
+        "--max-pixels",
+        metavar="N",
+        type=Count(),
+        help="Refuse more working pixels than this.  [default: 1e10, 100,000 px square]",
+    ),
+    click.option("--require-crs", is_flag=True, help="Refuse a raster without a coordinate reference system."),
+    click.option("--allow-remote", is_flag=True, help="Allow URLs and /vsi paths as input."),
+    QUIET,
+    DEBUG,
+)
+
+SEGMENT_HELP = """Map the land cover of the orthophoto INPUT.tif into the GeoPackage OUTPUT.gpkg.
+
+The layer `landcover` covers every valid pixel exactly once and opens in QGIS named and coloured.
+Memory does not grow with the raster. A run that was cut off goes on when the same command is given
+again.
+
+Exit codes: 0 done, 2 usage, 3 input, 4 model, 5 output, 6 resources, 130 interrupted.
+"""
+
+
+@click.command("segment", context_settings=CONTEXT, help=SEGMENT_HELP)
+@SEGMENT_OPTIONS
+def segment_command(
+    quiet: bool, debug: bool, source: str, output: Path, max_pixels: int | None, **options: Any
+) -> None:
+    with errors(debug):
+        from aerialseg import console
+        from aerialseg.executor import aside
+        from aerialseg.job import segment
+
+        if max_pixels is not None:
+            options["max_pixels"] = max_pixels
+        with console.progress(quiet) as progress, _leaving(output, options["keep_run"]):
+            result = aside(lambda: segment(source, output, progress=progress, **options))
+        if not quiet:
+            console.show_result(result)
+        print_paths(result.paths)
+
+
+@contextmanager
+def _leaving(output: Path, keep_run: Path | None) -> Iterator[None]:
+    """Told to stop, say what stays. Nothing is removed: the directory may be another run's, which we waited for."""
+    from aerialseg.run import run_folder
+
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        folder = keep_run or run_folder(Path(os.path.abspath(output)))
+        if os.path.isdir(folder):
+            error.add_note(f"what is done is kept in {folder}: the same command goes on from there")
+        raise
