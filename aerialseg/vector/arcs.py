@@ -12,17 +12,19 @@ first point and direction. Vertices are (row, column) of lattice points where th
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aerialseg.vector.bands import ClassRaster
+from aerialseg.vector.corners import corner_sums
+from aerialseg.vector.crew import Crew, alone
 from aerialseg.vector.join import cross_sums, gather, join
 from aerialseg.vector.regions import Corners, Int32s, Int64s, Regions
-from aerialseg.vector.trace import mark_edges, trace
+from aerialseg.vector.trace import Pieces, Sheet, trace_stretch
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,10 @@ class Arcs:
     """Arc k has the vertices ``offsets[k]`` to ``offsets[k + 1] - 1``."""
     left: Int32s
     right: Int32s
+    rounded: NDArray[np.uint8] = field(default_factory=lambda: np.zeros(0, np.uint8))
+    """Not 0: the vertex is a corner to be rounded when the arc is drawn (smooth.py). Of size 0: there is none."""
+    steps: int = 0
+    """How finely: each rounded corner is drawn as ``2 ** steps`` vertices."""
 
     def __len__(self) -> int:
         return len(self.left)
@@ -44,15 +50,32 @@ class Arcs:
         kept = np.flatnonzero(keep)
         return Arcs(self.vertices[kept], np.searchsorted(kept, self.offsets), self.left, self.right)
 
-    def cross_sums(self) -> Int64s:
-        """Twice the signed area that each arc contributes to a ring: positive where its left side is inside."""
+    def counts(self) -> Int64s:
+        """Vertices of each arc as it is drawn."""
+        counts = np.diff(self.offsets)
+        if len(self.rounded):
+            before = np.concatenate([[0], np.cumsum(self.rounded != 0)])
+            corners = before[self.offsets[1:] - 1] - before[self.offsets[:-1]]  # a closed arc's start counts once
+            counts += ((1 << self.steps) - 1) * corners
+        return counts
+
+    def cross_sums(self) -> NDArray[Any]:
+        """Twice the signed area that each arc contributes to a ring: positive where its left side is inside.
+
+        Exact: integers, or floats that hold them and the multiples of powers of two that round corners bring.
+        """
         total = np.zeros(len(self), np.int64)
         cross_sums(self.vertices, self.offsets, total)
-        return total
+        if not len(self.rounded):
+            return total
+        rounding = np.zeros(len(self), np.float64)
+        corner_sums(self.vertices, self.offsets, self.rounded, self.steps, rounding)
+        return total + rounding
 
-    def double_areas(self, count: int) -> Int64s:
+    def double_areas(self, count: int) -> NDArray[Any]:
         """Twice the area of each of the regions 0 to ``count - 1``, in pixels."""
-        total, cross = np.zeros(count + 1, np.int64), self.cross_sums()
+        cross = self.cross_sums()
+        total = np.zeros(count + 1, cross.dtype)
         np.add.at(total, self.left, cross)
         np.subtract.at(total, self.right, cross)
         return total[:count]
@@ -62,25 +85,28 @@ def find_arcs(
     raster: ClassRaster,
     regions: Regions,
     *,
-    merged_band: Callable[[int, NDArray[np.uint8]], None] | None = None,
+    crew: Crew | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Arcs:
-    """All arcs between the regions; ``merged_band`` is handed each band's (first row, classes after merging)."""
-    classes = np.append(regions.classes, np.uint8(255))
+    """All arcs between the regions. Raises InputError if the raster cannot be read."""
     pieces = _Pieces(corner_type(raster.height, raster.width))
-    above = np.full(raster.width, -1, np.int32)
-    for band in raster:
-        height, width = band.classes.shape
-        padded = np.full((height + 2, width + 2), -1, np.int32)
-        padded[0, 1:-1] = above
-        padded[1:-1, 1:-1] = regions.label(band)
-        above = padded[-2, 1:-1].copy()
-        pieces.add(_trace_band(padded, band.row, band.row + height == raster.height, pieces.type))
-        if merged_band:
-            merged_band(band.row, classes[padded[1:-1, 1:-1]])
+    traced = alone(crew).spread(trace_stretch, _sheets(raster, regions))
+    for stretch, bands in zip(raster.stretches(), traced, strict=True):
+        for band in bands:
+            pieces.add(band)
         if progress:
-            progress((band.row + height) / raster.height)
+            progress((stretch.row + stretch.rows) / raster.height)
     return _sorted(_joined(pieces.take()))
+
+
+def _sheets(raster: ClassRaster, regions: Regions) -> Iterator[Sheet]:
+    """What is needed to trace each stretch of the raster."""
+    corner = corner_type(raster.height, raster.width)
+    for stretch in raster.stretches():
+        below = stretch.row + stretch.rows
+        ids = slice(regions.first_ids[stretch.row], regions.first_ids[below])
+        above = regions.row_above(stretch.row, raster.width)
+        yield Sheet(stretch, below == raster.height, above, regions.region_of[ids], np.dtype(corner).name)
 
 
 def directions(arcs: Arcs) -> tuple[Int64s, Int64s]:
@@ -99,32 +125,21 @@ def _direction(vertices: Corners, one: Int64s, other: Int64s) -> Int64s:
     return np.where(row == 0, np.where(col > 0, 0, 2), np.where(row > 0, 1, 3))
 
 
-def corner_type(height: int, width: int) -> type[np.signedinteger[Any]]:
+def corner_type(height: int, width: int) -> type[np.integer[Any]]:
     """The type for lattice points of such a raster: arcs are what a large layer keeps in memory."""
-    return np.int16 if max(height, width) <= np.iinfo(np.int16).max else np.int32
-
-
-def _trace_band(padded: Int32s, row: int, last: bool, corner: type[np.signedinteger[Any]]) -> Arcs:
-    marks = np.empty((padded.shape[0] - 1, padded.shape[1] - 1), np.uint8)
-    most_pieces, most_vertices = mark_edges(padded, last, marks)
-    vertices = np.empty((most_vertices, 2), corner)
-    offsets = np.zeros(most_pieces + 1, np.int64)
-    sides = np.empty((most_pieces, 2), np.int32)
-    count = trace(padded, marks, row, vertices, offsets, sides)
-    used = offsets[count]
-    return Arcs(vertices[:used].copy(), offsets[: count + 1].copy(), sides[:count, 0].copy(), sides[:count, 1].copy())
+    return np.uint16 if max(height, width) <= np.iinfo(np.uint16).max else np.int32
 
 
 class _Pieces:
     """Pieces of all bands in arrays that grow in place: a list of bands' arrays would be all of them twice."""
 
-    def __init__(self, corner: type[np.signedinteger[Any]]) -> None:
+    def __init__(self, corner: type[np.integer[Any]]) -> None:
         self.type = corner
         self._vertices = np.empty((1 << 10, 2), corner)
         self._used = 0
         self._parts: list[tuple[Int64s, Int32s, Int32s]] = []
 
-    def add(self, part: Arcs) -> None:
+    def add(self, part: Pieces) -> None:
         used = self._used + len(part.vertices)
         if used > len(self._vertices):
             self._vertices.resize((max(used, len(self._vertices) * 5 // 4), 2), refcheck=False)

@@ -11,10 +11,11 @@ from __future__ import annotations
 from heapq import heapify, heappop, heappush
 
 import numpy as np
-from numpy.typing import NDArray
 
 from aerialseg.raster.kernel import kernel
-from aerialseg.vector.regions import Contacts, Int64s, Regions, find_root
+from aerialseg.vector.bands import Classes
+from aerialseg.vector.regions import Contacts, Int32s, Int64s, Regions
+from aerialseg.vector.survey import find_root
 
 
 def merge_small(regions: Regions, contacts: Contacts, min_pixels: int) -> Regions:
@@ -29,9 +30,7 @@ def merge_small(regions: Regions, contacts: Contacts, min_pixels: int) -> Region
 
 
 @kernel
-def merge(
-    root: Int64s, classes: NDArray[np.uint8], pixels: Int64s, a: Int64s, b: Int64s, length: Int64s, least: int
-) -> None:
+def merge(root: Int64s, classes: Classes, pixels: Int64s, a: Int32s, b: Int32s, length: Int64s, least: int) -> None:
     """Merge in place; afterwards ``root[region]`` is the lowest region of its group and ``classes[root]`` its class.
 
     Neighbours are linked lists of half-edges (2e from a to b, 2e + 1 back). Uniting two regions joins their lists in
@@ -93,7 +92,7 @@ def longest(touched: Int64s, weight: Int64s, pixels: Int64s) -> int:
 
 
 @kernel
-def _link(count: int, a: Int64s, b: Int64s) -> tuple[Int64s, Int64s, Int64s]:
+def _link(count: int, a: Int32s, b: Int32s) -> tuple[Int64s, Int64s, Int64s]:
     head = np.full(count, -1, np.int64)
     tail = np.full(count, -1, np.int64)
     follow = np.full(2 * len(a), -1, np.int64)

@@ -2,11 +2,12 @@
 
 Why the check is enough. Each arc between two regions is used once in each direction, so in the sum of the winding
 numbers of all rings of all polygons it cancels out. What remains are the arcs beside nodata or the outside, and those
-are never simplified: the sum is the winding number of the outline of the valid area, 1 inside and 0 outside. If every
-polygon is valid (OGC, holes included) and its shell runs counter-clockwise and its holes clockwise, the sum of its
-rings' winding numbers is 1 in it and 0 elsewhere. So then each point of the valid area is in exactly one polygon: no
-gaps, no overlaps. A polygon that fails gets its arcs refined, which changes its neighbours too: those are looked at
-again. At worst all vertices are back, and lattice polygons are valid. It happens in rounds, so it depends on no order.
+are neither simplified nor smoothed: the sum is the winding number of the outline of the valid area, 1 inside and 0
+outside. If every polygon is valid (OGC, holes included) and its shell runs counter-clockwise and its holes clockwise,
+the sum of its rings' winding numbers is 1 in it and 0 elsewhere. So then each point of the valid area is in exactly
+one polygon: no gaps, no overlaps. A polygon that fails gets its arcs refined, which changes its neighbours too: those
+are looked at again. At worst all vertices are back, and lattice polygons are valid. It happens in rounds, so it depends
+on no order.
 
 The affine transform comes last, by the same operations for each vertex, so shared vertices are the same floats.
 """
@@ -23,13 +24,15 @@ from numpy.typing import NDArray
 
 from aerialseg.raster.kernel import kernel
 from aerialseg.vector.arcs import Arcs
+from aerialseg.vector.corners import corner
+from aerialseg.vector.crew import Crew, alone
 from aerialseg.vector.regions import Corners, Int32s, Int64s
 from aerialseg.vector.rings import Rings
 from aerialseg.vector.simplify import Keep, refine
 
 logger = logging.getLogger(__name__)
 
-BATCH_VERTICES = 500_000
+BATCH_VERTICES = 1 << 17
 """Polygons are made in batches of about so many vertices."""
 
 Transform = tuple[float, ...]
@@ -45,22 +48,27 @@ class Batch:
 
 
 def make_polygons(
-    arcs: Arcs, rings: Rings, transform: Transform, regions: Int64s | None = None, *, batch: int = BATCH_VERTICES
+    arcs: Arcs,
+    rings: Rings,
+    transform: Transform,
+    regions: Int64s | None = None,
+    *,
+    batch: int = BATCH_VERTICES,
+    crew: Crew | None = None,
 ) -> Iterator[Batch]:
-    """Polygons of the regions (of all, unless given), shells counter-clockwise in the transform's coordinates."""
-    chosen = np.arange(len(rings.first) - 1) if regions is None else regions
-    before = np.concatenate([[0], np.cumsum(rings.vertex_counts(arcs))])
-    size = before[rings.first[chosen + 1]] - before[rings.first[chosen]]
-    number = (np.cumsum(size) - size) // batch
-    for part in np.split(chosen, np.flatnonzero(np.diff(number)) + 1):
-        if len(part):
-            yield Batch(part, _polygons(arcs, rings, part, transform))
+    """Polygons of the regions (of all, unless given), shells counter-clockwise in the transform's coordinates.
+
+    The crew works ahead of whoever takes the batches, by a few of them.
+    """
+    counts = arcs.counts()
+    parts = _parts(arcs, rings, regions, batch)
+    return alone(crew).share(lambda part: Batch(part, _polygons(arcs, counts, rings, part, transform)), parts)
 
 
-def settle_polygons(arcs: Arcs, keep: Keep, rings: Rings, transform: Transform) -> Arcs:
+def settle_polygons(arcs: Arcs, keep: Keep, rings: Rings, transform: Transform, *, crew: Crew | None = None) -> Arcs:
     """The arcs with the vertices to keep; more are kept (in ``keep`` too) until all polygons are valid."""
     simple = arcs.only(keep)
-    wrong = _wrong(simple, rings, transform, None)
+    wrong = find_wrong(simple, rings, transform, crew=crew)
     while len(wrong):
         bad = np.isin(arcs.left, wrong) | np.isin(arcs.right, wrong)
         had = np.diff(simple.offsets)
@@ -71,33 +79,48 @@ def settle_polygons(arcs: Arcs, keep: Keep, rings: Rings, transform: Transform) 
         if not changed.any():
             raise AssertionError(f"polygon {wrong[0]} is not valid: this is a bug in aerialseg, please report it")
         touched = np.unique(np.concatenate([wrong, arcs.left[changed], arcs.right[changed]]))
-        wrong = _wrong(simple, rings, transform, touched[touched >= 0])
+        wrong = find_wrong(simple, rings, transform, touched[touched >= 0], crew=crew)
     return simple
 
 
-def _wrong(simple: Arcs, rings: Rings, transform: Transform, regions: Int64s | None) -> Int64s:
-    """Those of the regions whose polygon is not valid or has a ring that is turned over."""
-    areas = rings.signed_double_areas(simple)
+def find_wrong(
+    lines: Arcs, rings: Rings, transform: Transform, regions: Int64s | None = None, *, crew: Crew | None = None
+) -> Int64s:
+    """Those of the regions (of all) whose polygon is not valid, and all that have a ring that is turned over."""
+    areas = rings.signed_double_areas(lines)
     shell = np.zeros(len(areas), bool)
     shell[rings.first[:-1]] = True
     turned = np.flatnonzero(np.where(shell, areas <= 0, areas >= 0))
+    counts = lines.counts()
+
+    def invalid(part: Int64s) -> Int64s:
+        return part[~shapely.is_valid(_polygons(lines, counts, rings, part, transform))]
+
     wrong = [np.searchsorted(rings.first, turned, side="right") - 1]
-    batches = make_polygons(simple, rings, transform, regions)
-    wrong.extend(batch.regions[~shapely.is_valid(batch.polygons)] for batch in batches)
+    wrong.extend(alone(crew).share(invalid, _parts(lines, rings, regions, BATCH_VERTICES)))
     return np.unique(np.concatenate(wrong))
 
 
-def _polygons(arcs: Arcs, rings: Rings, regions: Int64s, transform: Transform) -> Polygons:
+def _parts(arcs: Arcs, rings: Rings, regions: Int64s | None, batch: int) -> list[Int64s]:
+    """The regions (all, unless given) in batches of about so many vertices."""
+    chosen = np.arange(len(rings.first) - 1) if regions is None else regions
+    before = np.concatenate([[0], np.cumsum(rings.vertex_counts(arcs))])
+    size = before[rings.first[chosen + 1]] - before[rings.first[chosen]]
+    number = (np.cumsum(size) - size) // batch
+    return [part for part in np.split(chosen, np.flatnonzero(np.diff(number)) + 1) if len(part)]
+
+
+def _polygons(arcs: Arcs, counts: Int64s, rings: Rings, regions: Int64s, transform: Transform) -> Polygons:
     per_region = rings.first[regions + 1] - rings.first[regions]
     first_ring = np.concatenate([[0], np.cumsum(per_region)]).astype(np.int64)
     which = np.arange(first_ring[-1]) + np.repeat(rings.first[regions] - first_ring[:-1], per_region)
     ends = np.zeros(len(which) + 1, np.int64)
-    lengths = np.diff(arcs.offsets)
-    measure(lengths, rings.halves, rings.offsets, which, ends)
+    measure(counts, rings.halves, rings.offsets, which, ends)
     coordinates = np.empty((ends[-1], 2))
     a, b, _, d, e, _ = transform
     backwards = a * e - b * d > 0
-    fill(arcs.vertices, arcs.offsets, rings.halves, rings.offsets, which, ends, backwards, transform, coordinates)
+    lines = arcs.vertices, arcs.offsets, arcs.rounded, arcs.steps
+    fill(*lines, rings.halves, rings.offsets, which, ends, backwards, transform, coordinates)
     return shapely.from_ragged_array(shapely.GeometryType.POLYGON, coordinates, (ends, first_ring))
 
 
@@ -115,6 +138,8 @@ def measure(lengths: Int64s, halves: Int32s, ring_offsets: Int64s, which: Int64s
 def fill(
     vertices: Corners,
     offsets: Int64s,
+    rounded: Keep,
+    steps: int,
     halves: Int32s,
     ring_offsets: Int64s,
     which: Int64s,
@@ -132,10 +157,15 @@ def fill(
             arc, reverse = halves[k] >> 1, halves[k] & 1
             for v in range(offsets[arc + 1] - offsets[arc] - 1):
                 source = offsets[arc + 1] - 1 - v if reverse else offsets[arc] + v
-                row, col = vertices[source, 0], vertices[source, 1]
-                coordinates[m, 0] = a * col + b * row + c
-                coordinates[m, 1] = d * col + e * row + f
-                m += step
+                last = 0 if len(rounded) == 0 or rounded[source] == 0 else (1 << steps) - 1
+                for point in range(last + 1):
+                    number = last - point if reverse else point
+                    row, col = float(vertices[source, 0]), float(vertices[source, 1])
+                    if last > 0:
+                        row, col = corner(vertices, offsets[arc], offsets[arc + 1], source, number, last + 1)
+                    coordinates[m, 0] = a * col + b * row + c
+                    coordinates[m, 1] = d * col + e * row + f
+                    m += step
         start = ends[n + 1] - 1 if backwards else ends[n]
         coordinates[m, 0] = coordinates[start, 0]
         coordinates[m, 1] = coordinates[start, 1]

@@ -1,9 +1,10 @@
 """4-connected regions of a class raster, found band by band, the same however the raster is cut.
 
-Each band is labelled alone; its labels, in row-major order of their first pixels, plus the number of labels before the
-band are *provisional ids*. Union-find joins those that touch across a seam of bands. Regions are then numbered by their
-first pixel in row-major order, which is the order of their lowest provisional id. Labelling a band again gives the same
-provisional ids, so no raster of labels is kept: ``region_of`` (provisional id -> region) and the band are enough.
+Each band is labelled alone (survey.py); its labels, in row-major order of their first pixels, plus the number of labels
+before the band are *provisional ids*. Union-find joins those that touch across a seam of bands. Regions are then
+numbered by their first pixel in row-major order, which is the order of their lowest provisional id. Labelling a band
+again gives the same provisional ids, so no raster of labels is kept: ``region_of`` (provisional id -> region) and the
+band are enough.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ from numpy.typing import NDArray
 from aerialseg.errors import ResourceError
 from aerialseg.legend import NODATA
 from aerialseg.raster.kernel import kernel
-from aerialseg.vector.bands import Band, ClassRaster
+from aerialseg.vector.bands import Band, Classes, ClassRaster
+from aerialseg.vector.crew import Crew, alone
+from aerialseg.vector.survey import BandSurvey, Tables, find_root, label, survey
+from aerialseg.vector.survey import Int32s as Int32s
+from aerialseg.vector.survey import Int64s as Int64s
 
-Int32s = NDArray[np.int32]
-Int64s = NDArray[np.int64]
-Corners = NDArray[np.signedinteger[Any]]
+Corners = NDArray[np.integer[Any]]
 """(row, column) of lattice points, in the smallest type that holds them: `corner_type`."""
 
 
@@ -30,80 +33,130 @@ Corners = NDArray[np.signedinteger[Any]]
 class Contacts:
     """Pairs of regions ``a < b`` that share ``length`` pixel edges; sorted, each pair once."""
 
-    a: Int64s
-    b: Int64s
+    a: Int32s
+    b: Int32s
     length: Int64s
 
 
 @dataclass(frozen=True, slots=True)
-class Regions:
+class Regions(Tables):
     """Tables by region, in row-major order of first pixels, and the way from a band's labels to regions."""
 
-    classes: NDArray[np.uint8]
-    pixels: Int64s
-    percent: Int64s
-    """Sum of the confidence over the pixels that have one."""
-    rated: Int64s
-    """Pixels that have a confidence."""
     region_of: Int32s
     """Provisional id -> region."""
     first_ids: dict[int, int]
-    """First row of a band -> first provisional id of the band."""
+    """First row of a band -> first provisional id of the band; the raster's height -> how many there are."""
+    above: dict[int, tuple[Int32s, Int32s]]
+    """First row of a stretch -> provisional ids in the row above it, as runs: first columns, ids (-1: none)."""
 
     def __len__(self) -> int:
         return len(self.classes)
 
-    def united(self, root: Int64s, classes: NDArray[np.uint8]) -> Regions:
+    def united(self, root: Int64s, classes: Classes) -> Regions:
         """The tables after regions became one: ``root[region]`` is the lowest region of its group."""
         target, count = ranks(root)
-        kept = root == np.arange(len(root))
+        lowest = np.full(count, NODATA, np.uint8)
+        np.minimum.at(lowest, target, self.lowest)
         return Regions(
-            classes[kept],
+            classes[root == np.arange(len(root))],
             sums(self.pixels, target, count),
             sums(self.percent, target, count),
             sums(self.rated, target, count),
+            lowest,
             target[self.region_of],
             self.first_ids,
+            self.above,
         )
 
     def label(self, band: Band) -> Int32s:
         """Region of each pixel of the band, -1 where there is none."""
-        labels = np.empty(band.classes.shape, np.int32)
-        count = label_band(band.classes, labels)
+        labels, count = label(band)
         first = self.first_ids[band.row]
         table = np.append(self.region_of[first : first + count], np.int32(-1))
         return table[labels]
 
+    def row_above(self, row: int, width: int) -> Int32s:
+        """Regions in the row above a stretch, -1 where there is none."""
+        if row not in self.above:
+            return np.full(width, -1, np.int32)
+        starts, ids = self.above[row]
+        return np.repeat(np.append(self.region_of, np.int32(-1))[ids], np.diff(starts, append=width))
+
 
 def find_regions(
-    raster: ClassRaster, *, contacts: bool, progress: Callable[[float], None] | None = None
+    raster: ClassRaster,
+    *,
+    contacts: bool,
+    crew: Crew | None = None,
+    progress: Callable[[float], None] | None = None,
 ) -> tuple[Regions, Contacts]:
-    """All regions of the raster, and their contacts (none unless asked for)."""
-    tables: list[tuple[NDArray[np.uint8], Int64s, Int64s, Int64s]] = []
-    seams, touching, first_ids, total = [], [], {}, 0
-    above = np.full(raster.width, -1, np.int64)
-    classes_above = np.full(raster.width, NODATA, np.uint8)
-    for band in raster:
-        labels = np.empty(band.classes.shape, np.int32)
-        count = label_band(band.classes, labels)
-        tables.append(_tabulate(band, labels, count))
-        first_ids[band.row] = total
-        seams.append(_seam(classes_above, above, band.classes[0], labels[0], total))
-        if contacts:
-            touching.append(_band_contacts(above, labels, total, count))
-        classes_above = band.classes[-1].copy()
-        above = np.where(labels[-1] >= 0, labels[-1] + np.int64(total), -1)
-        total += count
+    """All regions of the raster, and their contacts (none unless asked for). Raises InputError, ResourceError."""
+    joints = _Joints(raster, contacts)
+    for bands in alone(crew).spread(survey, raster.stretches()):
+        for number, band in enumerate(bands):
+            joints.add(band, number == 0)
         if progress:
-            progress((band.row + len(labels)) / raster.height)
-    if total >= np.iinfo(np.int32).max:
-        raise ResourceError(f"the class raster has {total} regions: at most 2147483646 fit; cut it into parts")
-    root = np.arange(total)
-    unite(root, np.concatenate(seams))
-    classes, pixels, percent, rated = (np.concatenate(column) for column in zip(*tables, strict=True))
-    loose = Regions(classes, pixels, percent, rated, np.arange(total, dtype=np.int32), first_ids)
-    regions = loose.united(root, classes)
-    return regions, _contacts(touching, regions)
+            progress((bands[-1].row + raster.band_rows) / (raster.height + raster.band_rows))
+    return joints.joined()
+
+
+class _Joints:
+    """Surveys of bands, from top to bottom, and what joins them."""
+
+    def __init__(self, raster: ClassRaster, contacts: bool) -> None:
+        self._wanted = contacts
+        self._dtype = raster.dtype
+        self._height = raster.height
+        self._tables: list[Tables] = []
+        self._seams: list[Int32s] = []
+        self._touching: list[tuple[int, Int32s, Int32s]] = []
+        self._first_ids: dict[int, int] = {}
+        self._above: dict[int, tuple[Int32s, Int32s]] = {}
+        self._bottom = np.full(raster.width, -1, np.int32)
+        self._bottom_classes = np.zeros(raster.width, raster.dtype)
+        self._total = 0
+
+    def add(self, band: BandSurvey, opens_stretch: bool) -> None:
+        count = len(band.tables.classes)
+        if self._total + count >= np.iinfo(np.int32).max:
+            raise ResourceError("the class raster has more than 2147483646 regions: cut it into parts")
+        if opens_stretch and band.row:
+            starts = np.flatnonzero(np.diff(self._bottom, prepend=-2)).astype(np.int32)
+            self._above[band.row] = (starts, self._bottom[starts])
+        self._first_ids[band.row] = self._total
+        top = np.where(band.top >= 0, band.top + np.int32(self._total), np.int32(-1))
+        top_classes = band.tables.classes[band.top] if count else self._bottom_classes
+        both = (top >= 0) & (self._bottom >= 0)
+        same = top_classes == self._bottom_classes
+        self._seams.append(_runs(self._bottom[both & same], top[both & same])[0])
+        if self._wanted:
+            pairs, length = _runs(self._bottom[both & ~same], top[both & ~same])
+            self._touching.append((0, pairs, length))
+            self._touching.append((self._total, band.pairs, band.length))
+        bottom = band.bottom
+        self._bottom = np.where(bottom >= 0, bottom + np.int32(self._total), np.int32(-1))
+        self._bottom_classes = band.tables.classes[bottom] if count else self._bottom_classes
+        self._tables.append(band.tables)
+        self._total += count
+
+    def joined(self) -> tuple[Regions, Contacts]:
+        root = np.arange(self._total)
+        unite(root, np.concatenate(self._seams))
+        tables = Tables.concatenated(self._tables)
+        self._tables.clear()
+        self._first_ids[self._height] = self._total
+        regions = Regions(
+            tables.classes.astype(self._dtype),
+            tables.pixels,
+            tables.percent,
+            tables.rated,
+            tables.lowest,
+            np.arange(self._total, dtype=np.int32),
+            self._first_ids,
+            self._above,
+        )
+        regions = regions.united(root, regions.classes)
+        return regions, _contacts(self._touching, regions)
 
 
 def ranks(root: Int64s) -> tuple[Int32s, int]:
@@ -120,71 +173,48 @@ def sums(values: Int64s, group: Int32s, count: int) -> Int64s:
     return total
 
 
-def iter_merged_bands(raster: ClassRaster, regions: Regions) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """(first row, class ids) of each band, each pixel with the class of its region (after merging)."""
-    classes = np.append(regions.classes, np.uint8(NODATA))
+def iter_merged_bands(raster: ClassRaster, regions: Regions) -> Iterator[tuple[int, Classes]]:
+    """(first row, class ids) of each band, each pixel with the class of its region (after merging).
+
+    Where there is none: the raster's nodata value, or the largest one of its type if it has none.
+    """
+    nothing = np.iinfo(raster.dtype).max if raster.nodata is None else raster.nodata
+    classes = np.append(regions.classes, regions.classes.dtype.type(nothing))
     for band in raster:
         yield band.row, classes[regions.label(band)]
 
 
-def _tabulate(band: Band, labels: Int32s, count: int) -> tuple[NDArray[np.uint8], Int64s, Int64s, Int64s]:
-    classes = np.empty(count, np.uint8)
-    pixels, percent, rated = np.zeros((3, count), np.int64)
-    tabulate(band.classes, band.confidence, labels, classes, pixels, percent, rated)
-    return classes, pixels, percent, rated
-
-
-def _seam(
-    classes_above: NDArray[np.uint8], above: Int64s, classes: NDArray[np.uint8], labels: Int32s, first: int
-) -> Int64s:
-    """Pairs (id above, id below) of pixels of one class on both sides of a seam, each once: shape (n, 2)."""
-    same = (classes_above == classes) & (classes != NODATA)
-    pairs = np.column_stack([above[same], labels[same] + np.int64(first)])
+def _runs(one: Int32s, other: Int32s) -> tuple[Int32s, Int32s]:
+    """Pairs that follow each other, (n, 2), and how often each was repeated."""
+    pairs = np.column_stack([one, other])
     changed = np.ones(len(pairs), bool)
     changed[1:] = (pairs[1:] != pairs[:-1]).any(axis=1)
-    return pairs[changed]
+    starts = np.flatnonzero(changed)
+    return pairs[starts], np.diff(starts, append=len(pairs)).astype(np.int32)
 
 
-def _band_contacts(above: Int64s, labels: Int32s, first: int, count: int) -> Contacts:
-    """Contacts of provisional ids inside the band and with the row above it."""
-    low = int(above[above >= 0].min(initial=first))
-    span = first + count - low
-    keys = np.empty(labels.size // 8 + 1024, np.int64)
-    found = list_contacts(above, labels, first, low, span, keys)
-    if found > len(keys):
-        keys = np.empty(found, np.int64)
-        list_contacts(above, labels, first, low, span, keys)
-    unique, length = np.unique(keys[:found], return_counts=True)
-    return Contacts(low + unique // max(span, 1), low + unique % max(span, 1), length.astype(np.int64))
-
-
-def _contacts(bands: list[Contacts], regions: Regions) -> Contacts:
-    """Contacts of regions: those of all bands, with regions for provisional ids, summed."""
-    if not bands:
-        return Contacts(*np.zeros((3, 0), np.int64))
-    a = regions.region_of[np.concatenate([band.a for band in bands])].astype(np.int64)
-    b = regions.region_of[np.concatenate([band.b for band in bands])].astype(np.int64)
-    length = np.concatenate([band.length for band in bands])
-    keep = a != b
-    key = np.minimum(a, b)[keep] * len(regions) + np.maximum(a, b)[keep]
-    order = np.argsort(key)
-    key, length = key[order], length[keep][order]
-    first = np.flatnonzero(np.diff(key, prepend=-1))
-    total = np.add.reduceat(length, first) if len(first) else length
-    key = key[first]
-    return Contacts(key // max(len(regions), 1), key % max(len(regions), 1), total)
+def _contacts(touching: list[tuple[int, Int32s, Int32s]], regions: Regions) -> Contacts:
+    """Contacts of regions, each pair once. ``touching`` (what to add to labels, pairs of labels, edges) is spent."""
+    keys = np.empty(sum(len(length) for _, _, length in touching), np.int64)
+    lengths = np.empty(len(keys), np.int32)
+    used = 0
+    for first, pairs, length in touching:
+        a, b = regions.region_of[pairs[:, 0] + first], regions.region_of[pairs[:, 1] + first]
+        part = slice(used, used + len(pairs))
+        keys[part] = np.minimum(a, b).astype(np.int64) << 32 | np.maximum(a, b)
+        lengths[part] = length
+        used += len(pairs)
+    touching.clear()
+    order = np.argsort(keys)
+    keys, lengths = keys[order], lengths[order]
+    starts = np.flatnonzero(np.diff(keys, prepend=-1))
+    total = np.add.reduceat(lengths, starts, dtype=np.int64) if len(starts) else lengths.astype(np.int64)
+    keys = keys[starts]
+    return Contacts((keys >> 32).astype(np.int32), (keys & 0x7FFFFFFF).astype(np.int32), total)
 
 
 @kernel
-def find_root(parent: NDArray[np.signedinteger], one: int) -> int:
-    while parent[one] != one:
-        parent[one] = parent[parent[one]]
-        one = parent[one]
-    return one
-
-
-@kernel
-def unite(parent: Int64s, pairs: Int64s) -> None:
+def unite(parent: Int64s, pairs: Int32s) -> None:
     """Join the pairs, then let ``parent`` hold each one's root, the lowest of its group."""
     for k in range(len(pairs)):
         a = find_root(parent, pairs[k, 0])
@@ -192,88 +222,3 @@ def unite(parent: Int64s, pairs: Int64s) -> None:
         parent[max(a, b)] = min(a, b)
     for k in range(len(parent)):
         parent[k] = parent[parent[k]]
-
-
-@kernel
-def label_band(classes: NDArray[np.uint8], labels: Int32s) -> int:
-    """Fill ``labels`` with 4-connected components in the order of their first pixels, -1 for nodata; how many.
-
-    Two passes; the first one keeps a union-find forest of pixel indices in ``labels`` itself.
-    """
-    height, width = classes.shape
-    forest = labels.reshape(-1)
-    for i in range(height):
-        for j in range(width):
-            value = classes[i, j]
-            here = i * width + j
-            north = i > 0 and classes[i - 1, j] == value
-            if value == NODATA:
-                forest[here] = -1
-            elif j > 0 and classes[i, j - 1] == value:
-                forest[here] = forest[here - 1]
-                if north and classes[i - 1, j - 1] != value:
-                    a = find_root(forest, here - 1)
-                    b = find_root(forest, here - width)
-                    forest[max(a, b)] = min(a, b)
-                    forest[here] = min(a, b)
-            else:
-                forest[here] = find_root(forest, here - width) if north else here
-    count = 0
-    for here in range(height * width):
-        parent = forest[here]
-        if parent == here:
-            forest[here] = count
-            count += 1
-        elif parent >= 0:
-            forest[here] = forest[parent]
-    return count
-
-
-@kernel
-def tabulate(
-    classes: NDArray[np.uint8],
-    confidence: NDArray[np.uint8],
-    labels: Int32s,
-    class_of: NDArray[np.uint8],
-    pixels: Int64s,
-    percent: Int64s,
-    rated: Int64s,
-) -> None:
-    height, width = labels.shape
-    for i in range(height):
-        for j in range(width):
-            label = labels[i, j]
-            if label >= 0:
-                class_of[label] = classes[i, j]
-                pixels[label] += 1
-                if confidence.size > 0 and confidence[i, j] != NODATA:
-                    percent[label] += confidence[i, j]
-                    rated[label] += 1
-
-
-@kernel
-def list_contacts(above: Int64s, labels: Int32s, first: int, low: int, span: int, keys: Int64s) -> int:
-    """One key ``(a - low) * span + (b - low)`` for each pixel edge between provisional ids a < b; how many.
-
-    Counts on when ``keys`` is full, so that the caller can come back with a larger one.
-    """
-    height, width = labels.shape
-    count = 0
-    for i in range(height):
-        for j in range(width):
-            if labels[i, j] < 0:
-                continue
-            here = first + labels[i, j]
-            for side in range(2):
-                other = -1
-                if side == 0 and j > 0 and labels[i, j - 1] >= 0:
-                    other = first + labels[i, j - 1]
-                elif side == 1 and i > 0 and labels[i - 1, j] >= 0:
-                    other = first + labels[i - 1, j]
-                elif side == 1 and i == 0:
-                    other = above[j]
-                if other >= 0 and other != here:
-                    if count < len(keys):
-                        keys[count] = (min(here, other) - low) * span + max(here, other) - low
-                    count += 1
-    return count

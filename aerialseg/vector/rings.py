@@ -9,6 +9,7 @@ together elsewhere, and the closed curve through them parts the two neighbours; 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +30,7 @@ class Rings:
     first: Int64s
     """Region r has the rings ``first[r]`` (its shell) to ``first[r + 1] - 1``."""
 
-    def signed_double_areas(self, arcs: Arcs) -> Int64s:
+    def signed_double_areas(self, arcs: Arcs) -> NDArray[Any]:
         """Twice the area of each ring, in pixels: positive for shells, negative for holes, if none is turned over."""
         if not len(self.halves):
             return np.zeros(0, np.int64)
@@ -40,7 +41,7 @@ class Rings:
         """Vertices of each ring, the closing one included."""
         if not len(self.halves):
             return np.zeros(0, np.int64)
-        return np.add.reduceat(np.diff(arcs.offsets)[self.halves >> 1] - 1, self.offsets[:-1]) + 1
+        return np.add.reduceat(arcs.counts()[self.halves >> 1] - 1, self.offsets[:-1]) + 1
 
 
 def find_rings(arcs: Arcs, count: int) -> Rings:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from aerialseg.raster.kernel import kernel
 from aerialseg.vector.arcs import Arcs, point_keys
+from aerialseg.vector.crew import Crew, alone
 from aerialseg.vector.regions import Corners, Int64s
 
 KEPT, NEW = 1, 2
@@ -26,18 +27,22 @@ PER_CELL = 4
 Keep = NDArray[np.uint8]
 
 
-def simplify(arcs: Arcs, tolerance_px: float) -> Keep:
+def simplify(arcs: Arcs, tolerance_px: float, *, crew: Crew | None = None) -> Keep:
     """Which vertices to keep (not 0): all of arcs beside nodata or the outside, as few as may be of the others."""
     if tolerance_px <= 0 or not len(arcs):
         return np.ones(len(arcs.vertices), np.uint8)
     keep = np.zeros(len(arcs.vertices), np.uint8)
     fixed = (arcs.left < 0) | (arcs.right < 0)
-    douglas_peucker(arcs.vertices, arcs.offsets, fixed, float(tolerance_px), keep)
-    settle(arcs, keep, everything=True)
+
+    def part(start: int, stop: int) -> None:
+        douglas_peucker(arcs.vertices, arcs.offsets, fixed, start, stop, float(tolerance_px), keep)
+
+    alone(crew).ranges(part, arcs.offsets)
+    settle(arcs, keep, everything=True, crew=crew)
     return keep
 
 
-def settle(arcs: Arcs, keep: Keep, *, everything: bool = False) -> None:
+def settle(arcs: Arcs, keep: Keep, *, everything: bool = False, crew: Crew | None = None) -> None:
     """Split chords until there is no conflict; unless ``everything``, only vertices marked NEW can be in conflict."""
     doubled = _doubled(arcs, keep)  # once: to split chords makes no new ones
     while everything or len(doubled) or (keep == NEW).any():
@@ -45,10 +50,10 @@ def settle(arcs: Arcs, keep: Keep, *, everything: bool = False) -> None:
         kept = np.flatnonzero(keep)
         new = np.flatnonzero(keep == NEW)
         if everything:
-            find_conflicts(arcs.vertices, keep, kept, False, *_grid(arcs.vertices, kept), marks)
+            _find_conflicts(arcs, keep, kept, kept, False, marks, crew)
         elif len(new):
-            find_conflicts(arcs.vertices, keep, kept, False, *_grid(arcs.vertices, new), marks)
-            find_conflicts(arcs.vertices, keep, kept, True, *_grid(arcs.vertices, kept), marks)
+            _find_conflicts(arcs, keep, kept, new, False, marks, crew)
+            _find_conflicts(arcs, keep, kept, kept, True, marks, crew)
         split_chords(arcs.vertices, arcs.offsets, doubled, keep, marks)
         keep[new] = KEPT
         keep[marks != 0] = NEW
@@ -61,6 +66,18 @@ def refine(arcs: Arcs, keep: Keep, which: Int64s) -> None:
     split_chords(arcs.vertices, arcs.offsets, which, keep, marks)
     keep[marks != 0] = NEW
     settle(arcs, keep)
+
+
+def _find_conflicts(
+    arcs: Arcs, keep: Keep, kept: Int64s, others: Int64s, only_new: bool, marks: Keep, crew: Crew | None
+) -> None:
+    """Mark the farthest vertices of sections whose chords jump over one of the ``others``."""
+    cells = grid(arcs.vertices, others)
+
+    def part(start: int, stop: int) -> None:
+        find_conflicts(arcs.vertices, keep, kept[start : stop + 1], only_new, *cells, marks)
+
+    alone(crew).ranges(part, kept)
 
 
 def _doubled(arcs: Arcs, keep: Keep) -> Int64s:
@@ -78,20 +95,42 @@ def _doubled(arcs: Arcs, keep: Keep) -> Int64s:
     return np.concatenate([order[twice], np.flatnonzero((number == 2) & (start == end))])
 
 
-def _grid(vertices: Corners, which: Int64s) -> tuple[int, int, Int64s, Int64s]:
-    """(cell size, columns, starts, members): the given vertices sorted into square cells of the lattice."""
-    rows, cols = (int(size) + 1 for size in vertices.max(axis=0))
+def grid(vertices: Corners, which: Int64s) -> tuple[int, int, Int64s, Int64s]:
+    """(cell size, columns, starts, members): the given vertices sorted into square cells of the lattice.
+
+    The cells reach as far as all vertices do: sections that are looked up there may go beyond the given ones.
+    """
+    rows, cols = (int(most) + 1 for most in largest(vertices))
     size = max(16, int((PER_CELL * rows * cols / max(len(which), 1)) ** 0.5))
     columns = cols // size + 1
-    cell = vertices[which, 0] // np.int64(size)
-    cell *= columns
-    cell += vertices[which, 1] // np.int64(size)
     starts = np.zeros((rows // size + 1) * columns + 1, np.int64)
-    starts[1:] = np.bincount(cell, minlength=len(starts) - 1)
-    np.cumsum(starts, out=starts)
-    members = np.argsort(cell, kind="stable")
-    del cell
-    return size, columns, starts, np.take(which, members, out=members)
+    members = np.empty(len(which), np.int64)
+    sort_into_cells(vertices, which, size, columns, starts, members)
+    return size, columns, starts, members
+
+
+@kernel
+def largest(vertices: Corners) -> tuple[np.int64, np.int64]:
+    """Largest row and column."""
+    row, col = np.int64(0), np.int64(0)
+    for v in range(len(vertices)):
+        row, col = max(row, np.int64(vertices[v, 0])), max(col, np.int64(vertices[v, 1]))
+    return row, col
+
+
+@kernel
+def sort_into_cells(vertices: Corners, which: Int64s, size: int, columns: int, starts: Int64s, members: Int64s) -> None:
+    """Fill ``members`` cell by cell, and ``starts`` (all 0) with where each cell's begin, and one more: the end."""
+    for v in which:
+        starts[vertices[v, 0] // size * columns + vertices[v, 1] // size] += 1
+    total = 0
+    for cell in range(len(starts)):
+        total += starts[cell]
+        starts[cell] = total
+    for k in range(len(which) - 1, -1, -1):
+        cell = vertices[which[k], 0] // size * columns + vertices[which[k], 1] // size
+        starts[cell] -= 1
+        members[starts[cell]] = which[k]
 
 
 @kernel
@@ -119,10 +158,18 @@ def farthest(vertices: Corners, low: int, high: int) -> tuple[int, float]:
 
 
 @kernel
-def douglas_peucker(vertices: Corners, offsets: Int64s, fixed: NDArray[np.bool_], tolerance: float, keep: Keep) -> None:
-    """Mark the vertices to keep of each arc. Closed arcs keep the vertex farthest from their start."""
+def douglas_peucker(
+    vertices: Corners,
+    offsets: Int64s,
+    fixed: NDArray[np.bool_],
+    start: int,
+    stop: int,
+    tolerance: float,
+    keep: Keep,
+) -> None:
+    """Mark what to keep of arcs ``start`` to ``stop - 1``. Closed arcs keep the vertex farthest from their start."""
     stack = [(0, 0)]
-    for arc in range(len(fixed)):
+    for arc in range(start, stop):
         low, high = offsets[arc], offsets[arc + 1] - 1
         keep[low] = keep[high] = KEPT
         if fixed[arc]:

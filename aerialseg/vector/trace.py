@@ -1,15 +1,79 @@
-"""Tracing the lines between regions in one band of rows, on the lattice of pixel corners (see arcs.py)."""
+"""Tracing the lines between regions in one stretch of rows, on the lattice of pixel corners (see arcs.py).
+
+`trace_stretch` is a pure function of names, numbers and small arrays that returns arrays, so it may run anywhere.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aerialseg.raster.kernel import kernel
+from aerialseg.vector.bands import Stretch
 from aerialseg.vector.regions import Corners, Int32s, Int64s
+from aerialseg.vector.survey import label
 
 RIGHT, DOWN, END = 1, 2, 4
 """Marks of a lattice point: an edge to the right, an edge down, pieces end here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """What is needed to trace a stretch: whether it is the ``last`` one, the regions in the row ``above`` it (-1:
+    none), the regions of its labels, one band after the other, and the type of ``corner`` coordinates."""
+
+    stretch: Stretch
+    last: bool
+    above: Int32s
+    region_of: Int32s
+    corner: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """Lines of one band: piece k has ``vertices[offsets[k]:offsets[k + 1]]`` and the regions ``left`` and ``right``."""
+
+    vertices: Corners
+    offsets: Int64s
+    left: Int32s
+    right: Int32s
+
+
+def trace_stretch(sheet: Sheet) -> list[Pieces]:
+    """The pieces of each band of the stretch. Raises InputError if it cannot be read."""
+    above, used, found = sheet.above, 0, []
+    end = sheet.stretch.row + sheet.stretch.rows
+    for band in sheet.stretch.bands():
+        labels, count = label(band)
+        height, width = labels.shape
+        padded = np.full((height + 2, width + 2), -1, np.int32)
+        padded[0, 1:-1] = above
+        paint(labels, sheet.region_of[used : used + count], padded)
+        used += count
+        above = padded[-2, 1:-1].copy()
+        found.append(_trace_band(padded, band.row, sheet.last and band.row + height == end, np.dtype(sheet.corner)))
+    return found
+
+
+def _trace_band(padded: Int32s, row: int, last: bool, corner: np.dtype[np.generic]) -> Pieces:
+    marks = np.empty((padded.shape[0] - 1, padded.shape[1] - 1), np.uint8)
+    most_pieces, most_vertices = mark_edges(padded, last, marks)
+    vertices = np.empty((most_vertices, 2), corner)
+    offsets = np.zeros(most_pieces + 1, np.int64)
+    sides = np.empty((most_pieces, 2), np.int32)
+    count = trace(padded, marks, row, vertices, offsets, sides)
+    used = offsets[count]
+    return Pieces(vertices[:used].copy(), offsets[: count + 1].copy(), sides[:count, 0].copy(), sides[:count, 1].copy())
+
+
+@kernel
+def paint(labels: Int32s, region_of: Int32s, padded: Int32s) -> None:
+    """Fill the inside of ``padded`` with the regions of the labels, -1 where there is none."""
+    for i in range(labels.shape[0]):
+        for j in range(labels.shape[1]):
+            padded[i + 1, j + 1] = region_of[labels[i, j]] if labels[i, j] >= 0 else -1
 
 
 @kernel

@@ -17,13 +17,15 @@ from rasterio.errors import NotGeoreferencedWarning
 
 from aerialseg.legend import NODATA, LandClass, Legend
 from aerialseg.vector.bands import ClassRaster
-from aerialseg.vector.layers import LayerInfo, Shapes, find_shapes, polygonize
-from aerialseg.vector.polygons import make_polygons, settle_polygons
-from aerialseg.vector.simplify import simplify
+from aerialseg.vector.crew import Crew
+from aerialseg.vector.layers import LayerInfo, Shapes, find_shapes, make_lines, polygonize
+from aerialseg.vector.polygons import make_polygons
 
 LEGEND = Legend(tuple(LandClass(i, f"class {i}", (i * 37 % 256, i * 91 % 256, 200 - i * 20)) for i in range(8)))
 NORTH_UP = Affine(0.05, 0, 500_000, 0, -0.05, 5_000_000)
 PIXELS = Affine(1, 0, 0, 0, 1, 0)
+STRETCH_BANDS = 3
+"""Bands that are read together, so that small rasters have seams of both kinds."""
 
 
 def write(
@@ -38,27 +40,32 @@ def write(
     return path
 
 
-def shapes_of(classes: np.ndarray, *, min_pixels: int = 0, band_rows: int = 1024) -> Shapes:
+def shapes_of(classes: np.ndarray, *, min_pixels: int = 0, band_rows: int = 1024, workers: int = 1) -> Shapes:
     with tempfile.TemporaryDirectory() as folder:
         path = write(Path(folder, "classes.tif"), classes)
-        with ClassRaster(path, band_rows=band_rows) as raster:
-            return find_shapes(raster, LEGEND, min_pixels)
+        with Crew(workers) as crew:
+            raster = ClassRaster(path, band_rows=band_rows)
+            raster.stretch_rows = STRETCH_BANDS * raster.band_rows
+            return find_shapes(raster, LEGEND, min_pixels, crew=crew)
 
 
 def polygons_of(
     classes: np.ndarray,
     tolerance_px: float = 0,
     *,
+    smooth: int = 0,
     min_pixels: int = 0,
     band_rows: int = 1024,
+    workers: int = 1,
     transform: Affine = PIXELS,
 ) -> tuple[np.ndarray, np.ndarray]:
     """(polygons, their classes) in pixel coordinates unless there is another transform."""
-    shapes = shapes_of(classes, min_pixels=min_pixels, band_rows=band_rows)
-    arcs = shapes.arcs
-    if tolerance_px:
-        arcs = settle_polygons(arcs, simplify(arcs, tolerance_px), shapes.rings, tuple(transform)[:6])
-    batches = [batch.polygons for batch in make_polygons(arcs, shapes.rings, tuple(transform)[:6], batch=100)]
+    shapes = shapes_of(classes, min_pixels=min_pixels, band_rows=band_rows, workers=workers)
+    numbers = tuple(transform)[:6]
+    with Crew(workers) as crew:
+        lines = make_lines(shapes, tolerance_px, smooth, numbers, crew)
+        made = make_polygons(lines, shapes.rings, numbers, batch=100, crew=crew)
+        batches = [batch.polygons for batch in made]
     return np.concatenate([np.array([], object), *batches]), shapes.regions.classes
 
 

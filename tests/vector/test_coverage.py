@@ -39,6 +39,20 @@ def test_polygons_of_any_raster_tile_it(drawn: np.ndarray, tolerance_px: float) 
     assert_tiles(polygons, drawn)
 
 
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("tolerance_px", "smooth"), [(0, 1), (0, 3), (1.5, 2), (4, 3)])
+def test_smoothed_polygons_tile_the_valid_pixels(name: str, tolerance_px: float, smooth: int) -> None:
+    drawn = ADVERSARIES[name]
+    polygons, _ = polygons_of(drawn, tolerance_px, smooth=smooth)
+    assert_tiles(polygons, drawn)
+
+
+@given(rasters(), st.sampled_from([0, 1.5, 20.0]), st.integers(1, 3))
+def test_smoothed_polygons_of_any_raster_tile_it(drawn: np.ndarray, tolerance_px: float, smooth: int) -> None:
+    polygons, _ = polygons_of(drawn, tolerance_px, smooth=smooth)
+    assert_tiles(polygons, drawn)
+
+
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("tolerance_px", [1.5, 2.5, 10.0])
 def test_slanted_borders_with_specks_tile(seed: int, tolerance_px: float) -> None:
@@ -77,11 +91,22 @@ def test_how_the_raster_is_cut_changes_no_byte(name: str, tolerance_px: float, m
         assert [one.wkb for one in polygons] == [one.wkb for one in whole]
 
 
-@given(rasters(), st.integers(1, 30), st.integers(0, 9))
-def test_how_any_raster_is_cut_changes_no_byte(drawn: np.ndarray, band_rows: int, min_pixels: int) -> None:
-    whole, _ = polygons_of(drawn, 1.5, min_pixels=min_pixels)
-    cut, _ = polygons_of(drawn, 1.5, min_pixels=min_pixels, band_rows=band_rows)
+@given(rasters(), st.integers(1, 30), st.integers(0, 9), st.sampled_from([0, 2]))
+def test_how_any_raster_is_cut_changes_no_byte(drawn: np.ndarray, band_rows: int, min_pixels: int, smooth: int) -> None:
+    whole, _ = polygons_of(drawn, 1.5, smooth=smooth, min_pixels=min_pixels)
+    cut, _ = polygons_of(drawn, 1.5, smooth=smooth, min_pixels=min_pixels, band_rows=band_rows)
     assert [one.wkb for one in whole] == [one.wkb for one in cut]
+
+
+@pytest.mark.parametrize("smooth", [0, 2])
+@pytest.mark.parametrize("drawn", [noise(230, 190), blobs(230, 190)], ids=["noise", "blobs"])
+def test_neither_blocks_nor_workers_change_a_byte(drawn: np.ndarray, smooth: int) -> None:
+    whole, classes = polygons_of(drawn, 1.5, smooth=smooth, min_pixels=5, band_rows=230)
+    for band_rows in (7, 64, 100, 230):
+        for workers in (1, 4):
+            made, same = polygons_of(drawn, 1.5, smooth=smooth, min_pixels=5, band_rows=band_rows, workers=workers)
+            assert np.array_equal(classes, same)
+            assert [one.wkb for one in made] == [one.wkb for one in whole]
 
 
 def test_polygons_come_in_the_order_of_their_first_pixels() -> None:
@@ -157,7 +182,7 @@ def test_labels_are_those_of_scipy() -> None:
 
 
 def test_a_raster_too_wide_for_small_integers_tiles_too() -> None:
-    drawn = noise(3, 40_000)
+    drawn = noise(1, 66_000)
     polygons, classes = polygons_of(drawn)
     assert_tiles(polygons, drawn)
     assert np.array_equal(burnt(polygons, classes, drawn.shape), drawn)

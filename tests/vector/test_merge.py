@@ -58,9 +58,9 @@ def merged_by_hand(classes: np.ndarray, min_pixels: int) -> np.ndarray:
 
 
 def merged(folder, classes: np.ndarray, min_pixels: int, band_rows: int = 1024) -> np.ndarray:  # type: ignore[no-untyped-def]
-    with ClassRaster(write(folder / "classes.tif", classes), band_rows=band_rows) as raster:
-        shapes = find_shapes(raster, LEGEND, min_pixels)
-        return np.concatenate([band for _, band in iter_merged_bands(raster, shapes.regions)])
+    raster = ClassRaster(write(folder / "classes.tif", classes), band_rows=band_rows)
+    shapes = find_shapes(raster, LEGEND, min_pixels)
+    return np.concatenate([band for _, band in iter_merged_bands(raster, shapes.regions)])
 
 
 @given(rasters(9), st.integers(0, 30))

@@ -19,7 +19,7 @@ TRANSFORM = tuple(PIXELS)[:6]
 def unchecked(arcs: Arcs, tolerance_px: float) -> np.ndarray:
     """Douglas-Peucker alone."""
     keep = np.zeros(len(arcs.vertices), np.uint8)
-    douglas_peucker(arcs.vertices, arcs.offsets, (arcs.left < 0) | (arcs.right < 0), tolerance_px, keep)
+    douglas_peucker(arcs.vertices, arcs.offsets, (arcs.left < 0) | (arcs.right < 0), 0, len(arcs), tolerance_px, keep)
     return keep
 
 
@@ -84,7 +84,7 @@ def test_a_long_staircase_takes_no_quadratic_time() -> None:
     vertices = np.column_stack([(steps + 1) // 2, steps // 2]).astype(np.int32)
     arcs = Arcs(vertices, np.array([0, len(steps)]), np.array([0], np.int32), np.array([1], np.int32))
     keep = np.zeros(len(steps), np.uint8)
-    douglas_peucker(arcs.vertices, arcs.offsets, np.array([False]), 0.4, keep)
+    douglas_peucker(arcs.vertices, arcs.offsets, np.array([False]), 0, 1, 0.4, keep)
     assert keep.sum() > 100_000
 
 
@@ -95,5 +95,5 @@ def test_the_grid_misses_no_vertex(monkeypatch: pytest.MonkeyPatch) -> None:
     def one_cell(vertices: np.ndarray, which: np.ndarray) -> tuple[int, int, np.ndarray, np.ndarray]:
         return 1000, 1, np.array([0, len(which)]), which
 
-    monkeypatch.setattr(simplifying, "_grid", one_cell)
+    monkeypatch.setattr(simplifying, "grid", one_cell)
     assert np.array_equal(fine, simplify(arcs, 2.0))

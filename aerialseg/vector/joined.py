@@ -1,0 +1,76 @@
+"""One layer of several class rasters: regions are joined over the borders of those that lie on one grid."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from aerialseg.errors import InputError
+from aerialseg.legend import Legend
+from aerialseg.vector.areas import make_measure
+from aerialseg.vector.bands import ClassRaster
+from aerialseg.vector.crew import Crew
+from aerialseg.vector.fields import Features
+from aerialseg.vector.formats import check_place
+from aerialseg.vector.layers import find_shapes, make_lines
+from aerialseg.vector.rows import Rows
+from aerialseg.vector.writing import NewLayers
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One grid: its class raster (all its tiles as one), and generalisation in its pixels of ``pixel_m`` (x, y)."""
+
+    classes: Path
+    confidence: Path | None
+    min_pixels: int
+    tolerance_px: float
+    smooth: int
+    pixel_m: tuple[float, float]
+
+
+def polygonize_parts(
+    parts: Sequence[Part],
+    output: Path,
+    *,
+    legend: Legend,
+    metadata: Mapping[str, str] | None = None,
+    layer: str = "landcover",
+    workers: int | None = None,
+) -> int:
+    """Write the polygons of all parts as one new layer and return their number. One part is in memory at a time.
+
+    Raises InputError (a raster cannot be read, coordinate systems differ), OutputError, UsageError.
+    """
+    output = Path(output).absolute()
+    systems = {ClassRaster(part.classes).crs for part in parts}
+    if len(systems) > 1:
+        raise InputError("the class rasters have different coordinate systems, a layer has one: collect them apart")
+    crs = systems.pop()
+    check_place(output, crs)
+    count = 0
+
+    def features() -> Iterator[Features]:
+        nonlocal count
+        for part in parts:
+            for batch in _features(part, legend, crew):
+                count += len(batch)
+                yield batch
+
+    with (
+        Crew(workers) as crew,
+        NewLayers(output, layer=layer, crs=crs, legend=legend, metadata=metadata) as layers,
+    ):
+        layers.write(features())
+        layers.finish()
+    return count
+
+
+def _features(part: Part, legend: Legend, crew: Crew) -> Iterator[Features]:
+    raster = ClassRaster(part.classes, part.confidence)
+    shapes = find_shapes(raster, legend, part.min_pixels, crew=crew)
+    lines = make_lines(shapes, part.tolerance_px, part.smooth, raster.transform, crew)
+    shape, areas = (raster.height, raster.width), lines.double_areas(len(shapes.regions))
+    measure = make_measure(raster.crs, raster.transform, shape, areas, part.pixel_m)
+    yield from Rows(shapes.regions, lines, shapes.rings, raster.transform, crew).features(measure)
