@@ -13,20 +13,23 @@ from typing import Any
 from aerialseg.errors import InputError
 
 NODATA = 255
-"""The value of a class raster where there is no class. No class may have it as its id."""
+"""The value of our own class rasters (uint8) where there is no class. No class of a model may have it as its id."""
+
+MAX_ID = 65535
+"""Class rasters from elsewhere are uint8 or uint16."""
 
 
 @dataclass(frozen=True, slots=True)
 class LandClass:
-    """One class: ``id`` (0..254), ``name``, ``color`` (red, green, blue; 0..255)."""
+    """One class: ``id`` (0..65535; of a model 0..254), ``name``, ``color`` (red, green, blue; 0..255)."""
 
     id: int
     name: str
     color: tuple[int, int, int]
 
     def __post_init__(self) -> None:
-        if not 0 <= self.id < NODATA:
-            raise InputError(f"class id {self.id} of {self.name!r}: ids are 0 to {NODATA - 1}")
+        if not 0 <= self.id <= MAX_ID:
+            raise InputError(f"class id {self.id} of {self.name!r}: ids are 0 to {MAX_ID}")
         if not self.name:
             raise InputError(f"class {self.id} has no name: give it one")
         if len(self.color) != 3 or not all(0 <= value <= 255 for value in self.color):

@@ -30,7 +30,7 @@ def test_without_ids_the_line_is_the_id(tmp_path: Path) -> None:
         ("name,r,g\na,1,2\n", "lacks the column 'b'"),
         ("name,r,g,b\na,1,2,300\n", r"\(1, 2, 300\)"),
         ("name,r,g,b\na,1,2,red\n", "line 2"),
-        ("id,name,r,g,b\n255,a,1,2,3\n", "255"),
+        ("id,name,r,g,b\n65536,a,1,2,3\n", "0 to 65535"),
         ("name,r,g,b\na,1,2,3\na,4,5,6\n", "'a' twice"),
         ("id,name,r,g,b\n1,a,1,2,3\n1,b,4,5,6\n", "id 1 twice"),
         ("", "lacks the column"),

@@ -1,8 +1,9 @@
-"""Square metres: how the area of a polygon is measured."""
+"""Metres and square metres: how the outline and the area of a polygon are measured."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import shapely
@@ -16,34 +17,82 @@ from aerialseg.vector.polygons import Batch
 TRUE_TO_SCALE = 0.01
 """A CRS is true to scale where its pixels have the size that they have on the ground, give or take this share."""
 
-Measure = Callable[[Batch], NDArray[np.float64]]
+SHORT_DEGREES = 0.05
+"""Shorter edges are measured by the radii of the ellipsoid in their middle: off by less than 1e-7, and much faster."""
+
+Floats = NDArray[np.float64]
+Measure = Callable[[Batch], tuple[Floats, Floats]]
+"""From a batch of polygons to their areas in square metres and the lengths of all their rings in metres."""
 
 
 def make_measure(
     crs: str | None,
     transform: tuple[float, ...],
     shape: tuple[int, int],
-    double_areas: NDArray[np.int64],
+    double_areas: NDArray[np.int64] | Floats,
     pixel_m: tuple[float, float] | None = None,
 ) -> Measure:
-    """A function from a batch of polygons to their areas in square metres.
+    """A function from a batch of polygons to (areas in square metres, perimeters in metres).
 
-    Where the CRS is projected and true to scale at the raster's centre: pixels times the area of a pixel (exact).
-    Otherwise (longitude and latitude, Web Mercator away from the equator) on the ellipsoid, by a cylindrical equal-area
-    projection (geodesic formulas lose the digits that polygons of a few centimetres need). Without CRS: pixels times
-    ``pixel_m`` (x, y), their size in metres; in square units of the transform where that is not known either.
+    Where the CRS is projected and true to scale at the raster's centre: pixels times the area of a pixel (exact), and
+    lengths in the plane. Otherwise (longitude and latitude, Web Mercator away from the equator) on the ellipsoid: areas
+    by a cylindrical equal-area projection (geodesic formulas lose the digits that polygons of a few centimetres need),
+    lengths edge by edge. Without CRS: by ``pixel_m`` (x, y), the size of a pixel in metres; in units of the transform
+    where that is not known either.
     """
+    areas: Floats = np.asarray(double_areas, np.float64)
     a, b, _, d, e, _ = transform
     pixel = abs(a * e - b * d) / 2.0
     system = CRS.from_user_input(crs) if crs else None
     if system is not None:
-        pixel *= _metres_per_unit(system) ** 2
-        equal_area = _equal_area(system, transform, shape)
-        if equal_area is not None:
-            return lambda batch: _area_by(equal_area, batch)
-    elif pixel_m is not None:
-        pixel = pixel_m[0] * pixel_m[1] / 2.0
-    return lambda batch: np.asarray(double_areas[batch.regions] * pixel, np.float64)
+        unit = _metres_per_unit(system)
+        ground = _ground(system, transform, shape)
+        if ground is not None:
+            return ground.measure
+        return lambda batch: (areas[batch.regions] * (pixel * unit**2), _lengths(batch) * unit)
+    if pixel_m is not None:
+        sizes = pixel_m
+        area = sizes[0] * sizes[1] / 2.0
+        return lambda batch: (areas[batch.regions] * area, _lengths_by_pixels(batch, transform, sizes))
+    return lambda batch: (areas[batch.regions] * pixel, _lengths(batch))
+
+
+@dataclass(frozen=True, slots=True)
+class _Ground:
+    """The ellipsoid below a CRS that is not true to scale."""
+
+    equal_area: Transformer
+    to_degrees: Transformer
+    geod: Geod
+
+    def measure(self, batch: Batch) -> tuple[Floats, Floats]:
+        with np.errstate(invalid="ignore"):  # where a polygon reaches beyond the projection its area is NaN
+            return _area_by(self.equal_area, batch), self._perimeters(batch)
+
+    def _perimeters(self, batch: Batch) -> Floats:
+        if not len(batch.polygons):
+            return np.zeros(0)
+        _, coordinates, (rings, polygons) = shapely.to_ragged_array(batch.polygons, include_z=False)
+        lon, lat = self.to_degrees.transform(coordinates[:, 0], coordinates[:, 1])
+        lengths = _edge_lengths(self.geod, np.asarray(lon), np.asarray(lat))
+        lengths[rings[1:-1] - 1] = 0  # from the end of one ring to the start of the next
+        starts = rings[polygons[:-1]]
+        return np.add.reduceat(np.append(lengths, 0.0), starts)
+
+
+def _edge_lengths(geod: Geod, lon: Floats, lat: Floats) -> Floats:
+    """Metres from each point to the next one: one less than there are points."""
+    dlon, dlat = np.diff(lon), np.diff(lat)
+    dlon -= 360 * np.round(dlon / 360)
+    middle = np.radians((lat[1:] + lat[:-1]) / 2)
+    reduced = 1 - geod.es * np.sin(middle) ** 2
+    along_meridian = np.radians(dlat) * (geod.a * (1 - geod.es) / reduced**1.5)
+    along_parallel = np.radians(dlon) * (geod.a / np.sqrt(reduced) * np.cos(middle))
+    lengths: Floats = np.hypot(along_meridian, along_parallel)
+    long = np.flatnonzero(np.maximum(abs(dlon), abs(dlat)) > SHORT_DEGREES)
+    if len(long):
+        lengths[long] = geod.inv(lon[long], lat[long], lon[long + 1], lat[long + 1])[2]
+    return lengths
 
 
 def _metres_per_unit(system: CRS) -> float:
@@ -52,8 +101,8 @@ def _metres_per_unit(system: CRS) -> float:
     return float(system.axis_info[0].unit_conversion_factor) or 1.0
 
 
-def _equal_area(system: CRS, transform: tuple[float, ...], shape: tuple[int, int]) -> Transformer | None:
-    """The way into an equal-area projection of the same datum; None where the plane is true to scale (or unknown)."""
+def _ground(system: CRS, transform: tuple[float, ...], shape: tuple[int, int]) -> _Ground | None:
+    """The ways to the ellipsoid of the same datum; None where the plane is true to scale (or unknown)."""
     base = system.geodetic_crs
     if base is None or not (system.is_geographic or system.is_projected):
         return None
@@ -65,20 +114,32 @@ def _equal_area(system: CRS, transform: tuple[float, ...], shape: tuple[int, int
     lon, lat = to_degrees.transform(x, y)
     if not np.isfinite([lon, lat]).all():
         return None
+    geod = base.get_geod() or Geod(ellps="WGS84")
     if system.is_projected:
-        ground = base.get_geod() or Geod(ellps="WGS84")
-        _, _, measured = ground.inv(lon[[0, 2]], lat[[0, 2]], lon[[1, 3]], lat[[1, 3]])
+        _, _, measured = geod.inv(lon[[0, 2]], lat[[0, 2]], lon[[1, 3]], lat[[1, 3]])
         planar = np.array([np.hypot(a, d), np.hypot(b, e)]) * _metres_per_unit(system)
         if (np.abs(measured / planar - 1) <= TRUE_TO_SCALE).all():
             return None
     conversion = LambertCylindricalEqualAreaConversion(longitude_natural_origin=float(lon[4]))
     equal_area = Transformer.from_crs(system, ProjectedCRS(conversion, geodetic_crs=base), always_xy=True)
-    return equal_area if np.isfinite(equal_area.transform(x, y)).all() else None
+    if not np.isfinite(equal_area.transform(x, y)).all():
+        return None
+    return _Ground(equal_area, to_degrees, geod)
 
 
-def _area_by(equal_area: Transformer, batch: Batch) -> NDArray[np.float64]:
-    def project(points: NDArray[np.float64]) -> NDArray[np.float64]:
+def _area_by(equal_area: Transformer, batch: Batch) -> Floats:
+    def project(points: Floats) -> Floats:
         return np.column_stack(equal_area.transform(points[:, 0], points[:, 1]))
 
-    with np.errstate(invalid="ignore"):  # where a polygon reaches beyond the projection its area is NaN
-        return np.asarray(shapely.area(shapely.transform(batch.polygons, project)))
+    return np.asarray(shapely.area(shapely.transform(batch.polygons, project)))
+
+
+def _lengths(batch: Batch) -> Floats:
+    return np.asarray(shapely.length(batch.polygons), np.float64)
+
+
+def _lengths_by_pixels(batch: Batch, transform: tuple[float, ...], pixel_m: tuple[float, float]) -> Floats:
+    """Lengths where a step to the next column and one to the next row have the sizes given."""
+    a, b, _, d, e, _ = transform
+    back = np.linalg.inv(np.array([[a, b], [d, e]])) * np.array(pixel_m)[:, None]
+    return np.asarray(shapely.length(shapely.transform(batch.polygons, lambda points: points @ back.T)))

@@ -1,32 +1,36 @@
-"""The layer: from a class raster to a GeoPackage in which every valid pixel belongs to exactly one polygon."""
+"""The layer: from a class raster to polygons on disk; every valid pixel belongs to exactly one of them."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from aerialseg.errors import InputError, UsageError
 from aerialseg.legend import Legend
+from aerialseg.raster.palette import Palette, read_palette
 from aerialseg.vector.arcs import Arcs, find_arcs
 from aerialseg.vector.areas import make_measure
 from aerialseg.vector.bands import ClassRaster
-from aerialseg.vector.geopackage import Features, GeoPackage
+from aerialseg.vector.crew import Crew
+from aerialseg.vector.formats import check_place, ending_of
 from aerialseg.vector.merge import merge_small
-from aerialseg.vector.polygons import make_polygons, settle_polygons
+from aerialseg.vector.polygons import settle_polygons
 from aerialseg.vector.regions import Regions, find_regions
 from aerialseg.vector.rings import Rings, find_rings
+from aerialseg.vector.rows import Rows
 from aerialseg.vector.simplify import simplify
+from aerialseg.vector.smooth import MAX_STEPS, smoothed
+from aerialseg.vector.writing import NewLayers, check_room
 
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[float], None]
-MergedBand = Callable[[int, NDArray[np.uint8]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,7 @@ class LayerInfo:
     pixels: dict[int, int]
     area_m2: dict[int, float]
     merged: int
+    legend: Legend
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,7 @@ class Shapes:
     arcs: Arcs
     rings: Rings
     merged: int
+    legend: Legend
 
 
 def polygonize(
@@ -55,105 +61,111 @@ def polygonize(
     confidence: Path | None,
     output: Path,
     *,
-    legend: Legend,
+    legend: Legend | None = None,
     min_pixels: int = 0,
     tolerance_px: float = 1.5,
+    smooth: int = 0,
+    dissolve: bool = False,
     pixel_m: tuple[float, float] | None = None,
     metadata: Mapping[str, str] | None = None,
     layer: str = "landcover",
     band_rows: int = 1024,
+    workers: int | None = None,
+    executor: Executor | None = None,
     progress: Progress | None = None,
-    merged_band: MergedBand | None = None,
     timestamp: datetime | None = None,
 ) -> LayerInfo:
-    """Write the polygons of a class raster as a new GeoPackage and return what is in it.
+    """Write the polygons of a class raster as a new layer and return what is in it.
 
-    Every pixel of ``classes`` (uint8, 255 is nodata) belongs to exactly one polygon, before and after simplification;
-    the outline of the valid area is kept as it is. Regions of fewer than ``min_pixels`` become part of the neighbour
-    with the longest shared edge. Lines are simplified by at most ``tolerance_px`` pixels. ``confidence`` (uint8 per
-    cent) gives each polygon's mean over its pixels, as classified. ``pixel_m`` (x, y) is the size of a pixel on the
-    ground in metres, asked only where the raster has no CRS to tell it; without either, areas are in square units of
-    the transform. The result does not depend on ``band_rows``.
+    The ending of ``output`` is the format (formats.py). Every pixel of ``classes`` (uint8 or uint16) that is not nodata
+    belongs to exactly one polygon, before and after simplification; the outline of the valid area is kept as it is.
+    ``legend`` names the classes; without one the raster's own names and colours do, as far as it has any. Regions of
+    fewer than ``min_pixels`` become part of the neighbour with the longest shared edge. Lines are simplified by at most
+    ``tolerance_px`` pixels, then corners are rounded by ``smooth`` (0 to 3) steps of Chaikin's. ``dissolve``: a second
+    layer, ``{layer}_by_class``, has one multipolygon for each class. ``confidence`` (uint8 per cent) gives each
+    polygon's mean over its pixels, as classified, and the lowest one.
+    ``pixel_m`` (x, y) is the size of a pixel on the ground in metres, asked only where the raster has no CRS to tell
+    it; without either, areas and lengths are in units of the transform.
 
-    ``progress`` is told the share done, 0 to 1. ``merged_band(first_row, classes)`` is handed each band of the class
-    raster as the polygons have it, after merging. ``timestamp`` (now, unless given) is the file's time of change.
+    ``workers``: threads of this process (None: one a core). ``executor``: where the stretches of the raster are worked
+    on, if not on those threads: any that takes picklable functions. The result depends on none of ``band_rows``,
+    ``workers`` and ``executor``. ``progress`` is told the share done, 0 to 1. ``timestamp`` (now, unless given) is the
+    file's time of change.
 
     Raises InputError (raster cannot be read, a class is not in the legend), OutputError (cannot be written),
-    UsageError (negative ``min_pixels`` or ``tolerance_px``).
+    ResourceError (no room for it), UsageError (unknown ending, GeoJSON of a raster without place, settings below 0).
     """
-    if min_pixels < 0 or not tolerance_px >= 0 or band_rows < 1:
+    if min_pixels < 0 or not tolerance_px >= 0 or band_rows < 1 or not 0 <= smooth <= MAX_STEPS:
         raise UsageError(
-            f"min_pixels={min_pixels}, tolerance_px={tolerance_px}, band_rows={band_rows}: wanted 0, 0 and 1 or more"
+            f"min_pixels={min_pixels}, tolerance_px={tolerance_px}, band_rows={band_rows}, smooth={smooth}: "
+            f"wanted 0, 0 and 1 or more, and 0 to {MAX_STEPS}"
         )
-    with ClassRaster(classes, confidence, band_rows=band_rows) as raster:
-        shapes = find_shapes(raster, legend, min_pixels, merged_band=merged_band, progress=progress)
-        shape, transform, crs = (raster.height, raster.width), raster.transform, raster.crs
-    simple = _simplified(shapes, tolerance_px, transform)
-    _tell(progress, 0.75)
-    areas = simple.double_areas(len(shapes.regions))
-    measure = make_measure(crs, transform, shape, areas, pixel_m)
-    info = _Info(shapes)
-    with GeoPackage(output, layer=layer, crs=crs, legend=legend, metadata=metadata) as package:
-        for batch in make_polygons(simple, shapes.rings, transform):
-            features = _features(shapes.regions, batch.regions, batch.polygons, measure(batch))
-            package.write(features)
-            info.add(features)
-            _tell(progress, 0.75 + 0.24 * (batch.regions[-1] + 1) / len(shapes.regions))
-        package.finish(timestamp)
+    output = Path(output).absolute()
+    ending_of(output)
+    raster = ClassRaster(classes, confidence, band_rows=band_rows)
+    check_place(output, raster.crs)
+    with Crew(workers, executor) as crew:
+        names = read_palette(classes) if legend is None else legend
+        shapes = find_shapes(raster, names, min_pixels, crew=crew, progress=progress)
+        lines = make_lines(shapes, tolerance_px, smooth, raster.transform, crew)
+        _tell(progress, 0.75)
+        shape, areas = (raster.height, raster.width), lines.double_areas(len(shapes.regions))
+        measure = make_measure(raster.crs, raster.transform, shape, areas, pixel_m)
+        rows = Rows(shapes.regions, lines, shapes.rings, raster.transform, crew)
+        vertices = int(rows.vertices.sum())
+        check_room(output, len(shapes.regions), vertices, rows.largest(dissolve=dissolve), dissolve=dissolve)
+        with NewLayers(
+            output, layer=layer, crs=raster.crs, legend=shapes.legend, metadata=metadata, dissolve=dissolve
+        ) as layers:
+            layers.write(rows.features(measure, _part(progress, 0.75, 0.9 if dissolve else 0.99)))
+            if dissolve:
+                layers.write_by_class(rows.by_class())
+            layers.finish(timestamp)
     _tell(progress, 1.0)
-    vertices = int(shapes.rings.vertex_counts(simple).sum())
-    return LayerInfo(len(shapes.regions), vertices, info.pixels, info.area_m2, shapes.merged)
+    return LayerInfo(len(shapes.regions), vertices, rows.pixels, rows.area_m2, shapes.merged, shapes.legend)
 
 
 def find_shapes(
     raster: ClassRaster,
-    legend: Legend,
+    legend: Legend | Palette,
     min_pixels: int,
     *,
-    merged_band: MergedBand | None = None,
+    crew: Crew | None = None,
     progress: Progress | None = None,
 ) -> Shapes:
-    """Regions after merging, their arcs and rings on the lattice. Raises InputError for a class not in the legend."""
-    found, contacts = find_regions(raster, contacts=min_pixels > 1, progress=_part(progress, 0.0, 0.3))
-    unknown = sorted(set(np.unique(found.classes).tolist()) - {entry.id for entry in legend})
-    if unknown:
-        raise InputError(f"class {unknown[0]} is in the raster but not in the legend: wanted {[c.id for c in legend]}")
+    """Regions after merging, their arcs and rings on the lattice.
+
+    Raises InputError for a class that is not in the legend; a palette makes a legend of the classes that it finds.
+    """
+    found, contacts = find_regions(raster, contacts=min_pixels > 1, crew=crew, progress=_part(progress, 0.0, 0.3))
+    names = _legend(legend, np.unique(found.classes).tolist())
     regions = merge_small(found, contacts, min_pixels)
     logger.info("%d regions, %d of them merged into neighbours", len(found), len(found) - len(regions))
-    arcs = find_arcs(raster, regions, merged_band=merged_band, progress=_part(progress, 0.3, 0.6))
+    arcs = find_arcs(raster, regions, crew=crew, progress=_part(progress, 0.3, 0.6))
     rings = find_rings(arcs, len(regions))
     if (arcs.double_areas(len(regions)) != 2 * regions.pixels).any():
         raise AssertionError("polygons and pixels differ in area: this is a bug in aerialseg, please report it")
-    return Shapes(regions, arcs, rings, len(found) - len(regions))
+    return Shapes(regions, arcs, rings, len(found) - len(regions), names)
 
 
-def _simplified(shapes: Shapes, tolerance_px: float, transform: tuple[float, ...]) -> Arcs:
-    if tolerance_px == 0:
+def _legend(given: Legend | Palette, present: list[int]) -> Legend:
+    if isinstance(given, Palette):
+        return given.legend(present)
+    unknown = sorted(set(present) - {entry.id for entry in given})
+    if unknown:
+        raise InputError(f"class {unknown[0]} is in the raster but not in the legend: wanted {[c.id for c in given]}")
+    return given
+
+
+def make_lines(
+    shapes: Shapes, tolerance_px: float, smooth: int, transform: tuple[float, ...], crew: Crew | None = None
+) -> Arcs:
+    """The arcs as they are drawn: simplified, their corners rounded, and all polygons valid."""
+    if tolerance_px == 0 and smooth == 0:
         return shapes.arcs
-    keep = simplify(shapes.arcs, tolerance_px)
-    return settle_polygons(shapes.arcs, keep, shapes.rings, transform)
-
-
-def _features(
-    regions: Regions, which: NDArray[np.int64], polygons: NDArray[np.object_], area_m2: NDArray[np.float64]
-) -> Features:
-    rated = regions.rated[which]
-    confidence = np.where(rated > 0, regions.percent[which] / np.maximum(rated, 1) / 100.0, np.nan)
-    return Features(polygons, regions.classes[which].astype(np.int32), area_m2, confidence)
-
-
-class _Info:
-    """Sums by class, over the batches."""
-
-    def __init__(self, shapes: Shapes) -> None:
-        regions = shapes.regions
-        present = np.unique(regions.classes).tolist()
-        self.pixels = {one: int(regions.pixels[regions.classes == one].sum()) for one in present}
-        self.area_m2 = dict.fromkeys(present, 0.0)
-
-    def add(self, features: Features) -> None:
-        for one in np.unique(features.class_id).tolist():
-            self.area_m2[one] += float(features.area_m2[features.class_id == one].sum())
+    keep = simplify(shapes.arcs, tolerance_px, crew=crew)
+    lines = settle_polygons(shapes.arcs, keep, shapes.rings, transform, crew=crew)
+    return smoothed(lines, shapes.rings, transform, smooth, crew=crew) if smooth else lines
 
 
 def _tell(progress: Progress | None, share: float) -> None:

@@ -5,14 +5,18 @@ from __future__ import annotations
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from aerialseg.legend import LandClass, Legend
+from aerialseg.vector.fields import POLYGONS, LayerKind
 
 OUTLINE_MM = 0.1
 """Outlines have the colour of the polygon: they close the hairline gaps of antialiasing and are not seen otherwise."""
 
 
-def qml(legend: Legend, *, field: str = "class_id") -> str:
-    """A QGIS style (written for 3.22, read by later ones): one category for each class, its name as label."""
-    root = Element("qgis", version="3.22.0-Białowieża", styleCategories="Symbology")
+def qml(legend: Legend, kind: LayerKind = POLYGONS, *, field: str = "class_id") -> str:
+    """A QGIS style (written for 3.22, read by later ones): one category for each class, its name as label.
+
+    It names the fields as well, for formats that have no place for that.
+    """
+    root = Element("qgis", version="3.22.0-Białowieża", styleCategories="Symbology|Fields")
     renderer = SubElement(
         root, "renderer-v2", type="categorizedSymbol", attr=field, symbollevels="0", enableorderby="0", forceraster="0"
     )
@@ -25,6 +29,9 @@ def qml(legend: Legend, *, field: str = "class_id") -> str:
             {"symbol": str(number), "value": str(entry.id), "type": "long", "label": entry.name, "render": "true"},
         )
         _symbol(symbols, str(number), entry)
+    aliases = SubElement(root, "aliases")
+    for index, column in enumerate(kind.fields):
+        SubElement(aliases, "alias", {"index": str(index), "field": column.name, "name": column.alias})
     return "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n" + _text(root)
 
 

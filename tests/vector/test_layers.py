@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sqlite3
 import subprocess
@@ -21,12 +22,13 @@ from pyproj import Geod
 
 from aerialseg.errors import InputError, OutputError, UsageError
 from aerialseg.legend import NODATA, LandClass, Legend
-from aerialseg.vector import layers, polygons
-from aerialseg.vector.geopackage import GeoPackage
+from aerialseg.vector import layers, polygons, rows, writing
 from aerialseg.vector.layers import polygonize
+from aerialseg.vector.writing import NewLayers
 from tests.vector.drawn import LEGEND, NORTH_UP, PIXELS, blobs, layer_of, noise, write
 
 DEGREES = Affine(2e-4, 0, 13.4, 0, -2e-4, 52.5)
+FIELDS = ["class_id", "class_name", "area_m2", "perimeter_m", "confidence", "confidence_min", "pixels"]
 WHEN = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
 
@@ -43,11 +45,14 @@ def test_every_polygon_has_class_name_area_and_confidence(tmp_path: Path) -> Non
     drawn = np.array([[0, 0, 1], [0, 255, 1]], np.uint8)
     percent = np.array([[90, 60, 10], [30, 255, 30]], np.uint8)
     frame, info, _ = layer_of(tmp_path, drawn, percent)
-    assert list(frame.columns) == ["class_id", "class_name", "area_m2", "confidence", "geometry"]
+    assert list(frame.columns) == [*FIELDS, "geometry"]
     assert frame.class_id.tolist() == [0, 1]
     assert frame.class_name.tolist() == ["class 0", "class 1"]
     assert frame.area_m2.tolist() == pytest.approx([3 * 0.0025, 2 * 0.0025])
+    assert frame.perimeter_m.tolist() == pytest.approx([8 * 0.05, 6 * 0.05])
     assert frame.confidence.tolist() == pytest.approx([0.6, 0.2])
+    assert frame.confidence_min.tolist() == pytest.approx([0.3, 0.1])
+    assert frame.pixels.tolist() == [3, 2]
     assert info.polygons == 2
     assert info.pixels == {0: 3, 1: 2}
     assert info.area_m2 == pytest.approx({0: 0.0075, 1: 0.005})
@@ -59,13 +64,15 @@ def test_confidence_is_that_of_the_pixels_as_classified_also_after_merging(tmp_p
     percent = np.where(drawn == 1, 10, 55).astype(np.uint8)
     frame, info, _ = layer_of(tmp_path, drawn, percent, min_pixels=2)
     assert frame.confidence.tolist() == pytest.approx([(8 * 0.55 + 0.1) / 9])
+    assert frame.confidence_min.tolist() == pytest.approx([0.1])
+    assert frame.pixels.tolist() == [9]
     assert (info.merged, info.polygons) == (1, 1)
 
 
 def test_without_a_confidence_raster_confidence_is_null(tmp_path: Path) -> None:
     _, _, path = layer_of(tmp_path, noise(5, 5))
     with closing(sqlite3.connect(path)) as database:
-        assert {row[0] for row in database.execute("SELECT confidence FROM landcover")} == {None}
+        assert set(database.execute("SELECT confidence, confidence_min FROM landcover")) == {(None, None)}
 
 
 def test_the_areas_of_the_file_are_those_of_its_polygons(tmp_path: Path) -> None:
@@ -81,7 +88,8 @@ def test_the_areas_of_the_file_are_those_of_its_polygons(tmp_path: Path) -> None
 def test_written_in_parts_or_at_once_it_is_the_same_layer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = noise(40, 40)
     whole, _, _ = layer_of(tmp_path, drawn, band_rows=64)
-    monkeypatch.setattr(layers, "make_polygons", lambda *given: polygons.make_polygons(*given, batch=400))
+    in_parts = functools.partial(polygons.make_polygons, batch=400)
+    monkeypatch.setattr(rows, "make_polygons", in_parts)
     parts, _, path = layer_of(tmp_path, drawn, band_rows=7)
     assert whole.equals(parts)
     assert geopandas.read_file(path, layer="landcover", bbox=tuple(whole.geometry[5].bounds)).shape[0] > 0
@@ -123,12 +131,12 @@ def test_gdal_reads_it_without_a_word_of_complaint(tmp_path: Path, crs: str | No
 def test_nodata_alone_gives_an_empty_layer_with_everything_a_layer_has(tmp_path: Path) -> None:
     frame, info, path = layer_of(tmp_path, np.full((4, 5), NODATA, np.uint8), np.full((4, 5), NODATA, np.uint8))
     assert len(frame) == 0
-    assert info == layers.LayerInfo(0, 0, {}, {}, 0)
+    assert info == layers.LayerInfo(0, 0, {}, {}, 0, LEGEND)
     about = pyogrio.read_info(path, layer="landcover")
     assert about["geometry_type"] == "Polygon"
     assert about["crs"] == "EPSG:32633"
-    assert about["fields"].tolist() == ["class_id", "class_name", "area_m2", "confidence"]
-    assert about["dtypes"].tolist() == ["int32", "object", "float64", "float64"]
+    assert about["fields"].tolist() == FIELDS
+    assert about["dtypes"].tolist() == ["int32", "object", "float64", "float64", "float64", "float64", "int64"]
     assert "Feature Count: 0" in ogrinfo(path)
 
 
@@ -179,15 +187,6 @@ def test_a_crs_knows_better_than_the_size_that_is_told(tmp_path: Path) -> None:
     assert frame.area_m2[0] == pytest.approx(0.25)
 
 
-def test_the_merged_raster_is_handed_over_band_by_band(tmp_path: Path) -> None:
-    drawn = noise(30, 20)
-    bands: dict[int, np.ndarray] = {}
-    _, info, _ = layer_of(tmp_path, drawn, min_pixels=5, band_rows=8, merged_band=bands.__setitem__)
-    merged = np.concatenate([bands[row] for row in sorted(bands)])
-    assert merged.shape == drawn.shape
-    assert {one: int((merged == one).sum()) for one in np.unique(merged[merged != NODATA]).tolist()} == info.pixels
-
-
 def test_progress_goes_up_to_one(tmp_path: Path) -> None:
     told: list[float] = []
     layer_of(tmp_path, noise(40, 20), band_rows=10, progress=told.append)
@@ -233,8 +232,9 @@ def test_a_folder_that_is_not_there_is_an_output_error(tmp_path: Path) -> None:
     raster = write(tmp_path / "c.tif", noise(4, 4))
     with pytest.raises(OutputError, match="nowhere"):
         polygonize(raster, None, tmp_path / "nowhere" / "o.gpkg", legend=LEGEND)
-    with pytest.raises(OutputError, match=tmp_path.name):
-        polygonize(raster, None, tmp_path, legend=LEGEND)
+    (tmp_path / "folder.gpkg").mkdir()
+    with pytest.raises(OutputError, match="it is a folder"):
+        polygonize(raster, None, tmp_path / "folder.gpkg", legend=LEGEND)
 
 
 def test_a_name_of_255_bytes_works(tmp_path: Path) -> None:
@@ -246,9 +246,9 @@ def test_a_name_of_255_bytes_works(tmp_path: Path) -> None:
 def test_when_it_fails_the_older_file_stays_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, _, path = layer_of(tmp_path, noise(9, 9))
     before = path.read_bytes()
-    for name in ("_add_style", "write"):
+    for where, name in ((NewLayers, "finish"), (NewLayers, "write"), (writing, "complete"), (rows.Rows, "_add")):
         with monkeypatch.context() as patch:
-            patch.setattr(GeoPackage, name, interrupt)
+            patch.setattr(where, name, interrupt)
             with pytest.raises(KeyboardInterrupt):
                 layer_of(tmp_path, noise(8, 8))
         assert path.read_bytes() == before

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from aerialseg.legend import NODATA, LandClass, Legend
+from aerialseg.vector.fields import CLASSES, POLYGONS
 from aerialseg.vector.layers import polygonize
 from tests.qgis_runner import run_qgis
 from tests.vector.drawn import blobs, write
@@ -95,6 +96,52 @@ def test_qgis_opens_an_empty_layer(tmp_path: Path) -> None:
     answer = run_qgis(OPEN, str(made(tmp_path, np.full((4, 4), NODATA, np.uint8))))
     assert answer["valid"]
     assert (answer["features"], answer["geometry"], answer["renderer"]) == (0, "Polygon", "categorizedSymbol")
+
+
+FIELDS = """
+answer["layers"] = {}
+for uri in args:
+    layer = QgsVectorLayer(uri, "layer", "ogr")
+    answer["layers"][uri] = dict(
+        valid=layer.isValid(),
+        renderer=layer.renderer().type() if layer.isValid() else None,
+        geometry=QgsWkbTypes.displayString(layer.wkbType()),
+        aliases={field.name(): layer.attributeDisplayName(number) for number, field in enumerate(layer.fields())},
+        comments={field.name(): field.comment() for field in layer.fields()},
+        invalid=sum(not one.geometry().isGeosValid() for one in layer.getFeatures()),
+        features=layer.featureCount(),
+    )
+"""
+
+
+@pytest.mark.qgis
+@pytest.mark.parametrize("ending", [".gpkg", ".fgb", ".geojson"])
+def test_qgis_shows_names_of_fields_for_people_and_the_dissolved_layer(tmp_path: Path, ending: str) -> None:
+    drawn = np.where((classes := blobs(60, 70)) == 3, 4, classes)
+    output = tmp_path / f"map{ending}"
+    polygonize(write(tmp_path / "c.tif", drawn), None, output, legend=AWKWARD, dissolve=True)
+    if ending == ".gpkg":
+        uris = [f"{output}|layername={name}" for name in ("landcover", "landcover_by_class")]
+    else:
+        uris = [str(output), str(tmp_path / f"map_by_class{ending}")]
+    answer = run_qgis(FIELDS, *uris)["layers"]
+    for uri, kind in zip(uris, (POLYGONS, CLASSES), strict=True):
+        found = answer[uri]
+        assert (found["valid"], found["renderer"], found["geometry"]) == (True, "categorizedSymbol", kind.geometry)
+        assert found["features"] > 0
+        assert found["invalid"] == 0
+        assert {name: found["aliases"][name] for name in kind.names} == {one.name: one.alias for one in kind.fields}
+
+
+def test_the_geopackage_describes_its_fields_by_the_standard(tmp_path: Path) -> None:
+    path = made(tmp_path, blobs(20, 20, classes=3))
+    with closing(sqlite3.connect(path)) as database:
+        rows = database.execute("SELECT table_name, column_name, title, description FROM gpkg_data_columns").fetchall()
+        extensions = database.execute("SELECT table_name FROM gpkg_extensions WHERE extension_name = 'gpkg_schema'")
+        assert {row[0] for row in extensions} == {"gpkg_data_columns", "gpkg_data_column_constraints"}
+        assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert database.execute("PRAGMA foreign_key_check").fetchall() == []
+    assert rows == [("landcover", one.name, one.alias, one.comment) for one in POLYGONS.fields]
 
 
 def test_styles_are_well_formed_and_set_as_default(tmp_path: Path) -> None:

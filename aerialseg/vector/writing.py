@@ -1,0 +1,232 @@
+"""New files of layers: written under hidden names beside their own, checked, and published together."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from types import TracebackType
+
+import pyarrow as pa
+import pyogrio.raw
+from pyogrio.errors import CRSError, DataLayerError, DataSourceError, FeatureError, FieldError, GeometryError
+
+from aerialseg.errors import ResourceError
+from aerialseg.legend import Legend
+from aerialseg.raster.sink import cannot_write, publish
+from aerialseg.vector.fields import CLASSES, POLYGONS, Features, LayerKind
+from aerialseg.vector.formats import (
+    BY_CLASS,
+    FLATGEOBUF,
+    GEOJSON,
+    GEOPACKAGE,
+    GEOPARQUET,
+    STYLE,
+    by_class_file,
+    ending_of,
+    layer_files,
+)
+from aerialseg.vector.geopackage import complete
+from aerialseg.vector.parquet import count_rows, write_parquet
+from aerialseg.vector.qgis import qml
+from aerialseg.vector.stream import write_stream
+
+logger = logging.getLogger(__name__)
+
+_WRITE_ERRORS = (
+    DataSourceError,
+    DataLayerError,
+    FeatureError,
+    FieldError,
+    GeometryError,
+    CRSError,
+    OSError,
+    RuntimeError,
+    pa.ArrowException,
+    sqlite3.Error,
+)
+
+VERTEX_BYTES = {GEOPACKAGE: 17, FLATGEOBUF: 34, GEOPARQUET: 16, GEOJSON: 45}
+"""Disk that a vertex takes at most (FlatGeobuf is written twice)."""
+FEATURE_BYTES = 400
+MANY_VERTICES = 1_000_000
+"""From here on a GeoJSON is too large to be of use: 45 MB, and readers take it into memory whole."""
+MAX_FEATURE_BYTES = 1_000_000_000
+"""Of one geometry: what SQLite takes, and half of what FlatGeobuf and Arrow take."""
+
+
+class NewLayers:
+    """The layer ``output`` and, where wanted, the dissolved one: ``write``, ``write_by_class``, then ``finish``.
+
+    A context manager. Until ``finish`` the files have other names beside their own; if that is never reached, they are
+    removed and older files stay as they were. Everything that goes wrong in writing is an OutputError with the path.
+    """
+
+    def __init__(
+        self,
+        output: Path,
+        *,
+        layer: str,
+        crs: str | None,
+        legend: Legend,
+        metadata: Mapping[str, str] | None = None,
+        dissolve: bool = False,
+    ) -> None:
+        self.output, self.layer, self.crs, self.legend = Path(output).absolute(), layer, crs, legend
+        self.metadata = dict(metadata or {})
+        self.files = layer_files(self.output, dissolve=dissolve)
+        self._written: dict[str, tuple[Path, LayerKind, int]] = {}
+
+    def __enter__(self) -> NewLayers:
+        for file in self.files:
+            if file.is_dir():
+                raise cannot_write(file, IsADirectoryError("it is a folder"))
+        try:
+            remove_parts(self.files)
+        except OSError as error:
+            raise cannot_write(self.output, error) from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with suppress(OSError):
+            remove_parts(self.files)
+
+    def write(self, features: Iterator[Features]) -> None:
+        """Write the polygons, in their order."""
+        self._write(self.output, self.layer, POLYGONS, features)
+
+    def write_by_class(self, features: Iterator[Features]) -> None:
+        """Write the dissolved layer: one multipolygon for each class."""
+        self._write(by_class_file(self.output), self.layer + BY_CLASS, CLASSES, features)
+
+    def _write(self, file: Path, layer: str, kind: LayerKind, features: Iterator[Features]) -> None:
+        counter = _Counter(features)
+        part = part_of(file)
+        try:
+            if ending_of(file) == GEOPARQUET:
+                write_parquet(part, kind, iter(counter), legend=self.legend, crs=self.crs, metadata=self.metadata)
+            else:
+                about = {} if self._written else self.metadata  # a GeoPackage says it once
+                write_stream(part, layer, kind, iter(counter), legend=self.legend, crs=self.crs, metadata=about)
+            if ending_of(file) != GEOPACKAGE:
+                part_of(file.with_suffix(STYLE)).write_text(qml(self.legend, kind), encoding="utf-8")
+        except _WRITE_ERRORS as error:
+            if counter.failed:
+                raise
+            raise cannot_write(file, error) from error
+        self._written[layer] = (file, kind, counter.count)
+
+    def finish(self, timestamp: datetime | None = None) -> None:
+        """Add styles and descriptions, check that everything has arrived, give the files their names."""
+        when = (timestamp or datetime.now(UTC)).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+        for file in {file for file, _, _ in self._written.values()}:
+            try:
+                self._complete(file, when)
+            except _WRITE_ERRORS as error:
+                raise cannot_write(file, error) from error
+        for file in reversed(self.files):  # the layer itself comes last: where it is, the rest is
+            publish(part_of(file), file)
+
+    def _complete(self, file: Path, when: str) -> None:
+        part = part_of(file)
+        counts = {layer: count for layer, (where, _, count) in self._written.items() if where == file}
+        if ending_of(file) != GEOPACKAGE:
+            [count] = counts.values()
+            _expect(_found(part, count), count)
+            return
+        found = complete(part, {layer: kind for layer, (_, kind, _) in self._written.items()}, self.legend, when)
+        for layer, count in counts.items():
+            _expect(found[layer], count)
+        for log in _beside(file):  # of an older file: with the new one they would be its corruption
+            if os.path.lexists(log):
+                log.unlink()
+
+
+class _Counter:
+    """Counts features on their way, and knows whether an error was theirs."""
+
+    def __init__(self, features: Iterator[Features]) -> None:
+        self._features = features
+        self.count, self.failed = 0, False
+
+    def __iter__(self) -> Iterator[Features]:
+        try:
+            for part in self._features:
+                self.count += len(part)
+                yield part
+        except GeneratorExit:
+            raise
+        except BaseException:
+            self.failed = True
+            raise
+
+
+def _found(part: Path, count: int) -> int:
+    """Features in a finished file; the end of the file must be there."""
+    if part.suffix == GEOPARQUET:
+        return count_rows(part)
+    if part.suffix == GEOJSON:
+        with open(part, "rb") as file:
+            file.seek(max(0, os.path.getsize(part) - 16))
+            return count if file.read().rstrip().endswith(b"}") else -1
+    if count:  # FlatGeobuf: the last feature reaches to the end of the file
+        pyogrio.raw.read(str(part), columns=[], skip_features=count - 1, max_features=1)
+    return int(pyogrio.read_info(str(part), force_feature_count=True)["features"])
+
+
+def _expect(found: int, count: int) -> None:
+    if found != count:
+        raise OSError(f"not all of its {count} features arrived" if found < 0 else f"only {found} of {count} arrived")
+
+
+def check_room(output: Path, features: int, vertices: int, largest: int, *, dissolve: bool) -> None:
+    """Raise ResourceError where the folder has less room than the files may take, or a geometry is too large.
+
+    ``largest``: vertices of the largest geometry.
+    """
+    if largest * 16 > MAX_FEATURE_BYTES:
+        raise ResourceError(
+            f"one geometry of {output.name} would have {largest:,} vertices, and {MAX_FEATURE_BYTES // 16:,} fit: "
+            "simplify more (--simplify), merge small regions (--min-area)" + (" or leave out --dissolve" * dissolve)
+        )
+    if ending_of(output) == GEOJSON and vertices > MANY_VERTICES:
+        logger.warning(
+            "%s will have %s vertices: few programs open such a GeoJSON; .gpkg, .fgb and .parquet are made for it",
+            output.name,
+            f"{vertices:,}",
+        )
+    wanted = (1 + dissolve) * (features * FEATURE_BYTES + vertices * VERTEX_BYTES[ending_of(output)])
+    try:
+        free = shutil.disk_usage(output.parent).free
+    except OSError as error:
+        raise cannot_write(output, error) from error
+    if free < wanted:
+        raise ResourceError(
+            f"{output.parent} has {free / 1e6:,.0f} MB free and the layer may take {wanted / 1e6:,.0f} MB: free some, "
+            "or write it elsewhere"
+        )
+
+
+def part_of(path: Path) -> Path:
+    """The hidden name beside ``path`` for the unfinished file: GDAL wants its ending, the system a short one."""
+    return path.with_name(f".{sha256(os.fsencode(path.name)).hexdigest()[:16]}.part{path.suffix.lower()}")
+
+
+def remove_parts(files: tuple[Path, ...]) -> None:
+    """Remove what an unfinished writing of these files has left. Raises OSError."""
+    for file in files:
+        part = part_of(file)
+        for name in (part, *_beside(part)):
+            name.unlink(missing_ok=True)
+
+
+def _beside(path: Path) -> list[Path]:
+    return [path.with_name(path.name + ending) for ending in ("-wal", "-shm", "-journal")]
