@@ -5,25 +5,48 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from aerialseg.errors import AerialsegError, ModelError
-from aerialseg.legend import Legend
+from aerialseg.errors import AerialsegError, ModelError, UsageError
+from aerialseg.legend import NODATA, Legend
 
 FORMAT = 1
 """Version of the card's layout; a newer one than this code knows is refused."""
 
+Tiling = Literal["exact", "approximate"]
+"""exact: a tile equals the whole image. approximate: a smaller halo, or a network that looks at everything at once."""
+
+TILINGS: tuple[Tiling, ...] = ("exact", "approximate")
+
+APPROXIMATE_HALO = 256
+"""Pixels around a tile whose answer is an approximation, unless told (docs/exactness.md has what it costs)."""
+
+INT8_LOSS = 0.002
+"""Of the mean IoU: what int8 may cost and still be the default."""
+
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """What is needed to rebuild the network: fastai's DynamicUnet over a ResNet encoder."""
+    """What is needed to rebuild the network: fastai's DynamicUnet over a ResNet encoder.
+
+    norm: of the decoder's convolutions ("none", "batch", "instance", "group"); encoder_norm: of the encoder's.
+    With self_attention, or with instance or group norm, no tile can equal the whole image.
+    """
 
     encoder: str = "resnet34"
     decoder: str = "fastai-dynamic-unet"
     blur: bool = False
+    self_attention: bool = False
+    norm: str = "none"
+    encoder_norm: str = "batch"
+
+    @property
+    def local(self) -> bool:
+        """Whether no layer looks at the whole image at once."""
+        return not self.self_attention and {self.norm, self.encoder_norm} <= {"none", "batch"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +57,7 @@ class ModelCard:
     gsd_m: ground sampling distance in metres per pixel at which the network was trained.
     stride, halo: pixels; windows start at multiples of ``stride`` and reach ``halo`` beyond the core.
     exact: whether a tile with that halo equals the whole image. void: class ids that are never predicted.
+    quantization: what int8 needs ("ranges") and what it was found to cost ("mean_iou" of "fp32" and "int8").
     weights_sha256: of the weights file. training, scores, lineage, licence: free text or JSON for people.
     """
 
@@ -49,6 +73,7 @@ class ModelCard:
     exact: bool = True
     void: tuple[int, ...] = ()
     weights_sha256: str = ""
+    quantization: Mapping[str, Any] = field(default_factory=dict)
     description: str = ""
     licence: str = ""
     lineage: tuple[str, ...] = ()
@@ -67,7 +92,7 @@ class ModelCard:
         outside = [class_id for class_id in self.void if class_id not in self.legend]
         checks = [
             (not all(isinstance(text, str) for text in (self.name, self.weights_sha256)), "name and hash must be text"),
-            (len(self.legend) < 2, f"has {len(self.legend)} classes; wanted 2 or more"),
+            (not 2 <= len(self.legend) <= NODATA, f"has {len(self.legend)} classes; wanted 2 to {NODATA}"),
             ([c.id for c in self.legend] != list(range(len(self.legend))), "class ids must be 0, 1, 2 ..."),
             (not (self.gsd_m > 0 and math.isfinite(self.gsd_m)), f"ground sampling distance {self.gsd_m} m"),
             (len(self.mean) != bands or len(self.std) != bands, f"mean and std need {bands} values, one a band"),
@@ -75,8 +100,20 @@ class ModelCard:
             (self.stride < 1 or self.halo < 0 or self.halo % self.stride, f"halo {self.halo}, stride {self.stride}"),
             (bool(outside), f"void classes {outside} are not in the legend"),
             (len(self.void) >= len(self.legend) > 0, "every class is void"),
+            (any(not low <= 0 < high < math.inf for low, high in self.ranges.values()), "an int8 range without zero"),
         ]
         return [problem for failed, problem in checks if failed]
+
+    @property
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        """(low, high) of the input of each convolution, for int8; empty where the model was not quantized."""
+        return {name: (float(low), float(high)) for name, (low, high) in self.quantization.get("ranges", {}).items()}
+
+    @property
+    def int8_is_as_good(self) -> bool:
+        """Whether int8 was measured to lose no more than INT8_LOSS of the mean IoU."""
+        scores = self.quantization.get("mean_iou", {})
+        return bool(self.ranges) and scores.get("fp32", 1.0) - scores.get("int8", 0.0) <= INT8_LOSS
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dict; ``from_json`` is its inverse."""
@@ -115,10 +152,42 @@ class ModelCard:
             raise ModelError(f"model card {path} is not a JSON object")
         return cls.from_json(values)
 
+    def tiled(self, tiling: Tiling = "exact", halo_px: int | None = None, inexact: Sequence[str] = ()) -> ModelCard:
+        """The card as a run uses it: this one for "exact", one with a halo of its own for "approximate".
+
+        halo_px: pixels around a tile, rounded up to the stride; by default the card's where it is not exact, otherwise
+        APPROXIMATE_HALO where that is less. inexact: the layers that keep the network from being exact, to name them.
+        Raises ModelError where it cannot be exact, UsageError where tiling and halo contradict each other.
+        """
+        if tiling not in TILINGS:
+            raise UsageError(f"tiling is {tiling!r}: wanted one of {', '.join(TILINGS)}")
+        if tiling == "exact":
+            if halo_px is not None:
+                raise UsageError(f"a halo of {halo_px} px with exact tiles, whose halo is the network's: leave it out")
+            if not self.exact:
+                why = f"its layer {inexact[0]} looks at the whole image at once" if inexact else "so its card says"
+                raise ModelError(
+                    f"the model {self.name!r} cannot be tiled exactly ({why}): use --tiling approximate, whose seams "
+                    "'aerialseg seams' measures, or another model"
+                )
+            return self
+        if halo_px is None:
+            halo_px = min(self.halo, APPROXIMATE_HALO) if self.exact else self.halo
+        if halo_px < 0:
+            raise UsageError(f"a halo of {halo_px} px: wanted 0 or more")
+        return replace(self, exact=False, halo=-(-halo_px // self.stride) * self.stride)
+
+    @property
+    def tiling(self) -> str:
+        """How its tiles relate to the whole image, in words for people and provenance."""
+        return "exact" if self.exact else f"approximate, halo {self.halo} px"
+
     @property
     def digest(self) -> str:
         """SHA-256 of what decides the result: the same digest means the same labels."""
         decisive = {name: self.to_json()[name] for name in _DECISIVE}
+        if self.ranges:
+            decisive["ranges"] = self.ranges
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 

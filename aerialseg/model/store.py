@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aerialseg.errors import ModelError, OutputError
-from aerialseg.model.card import ModelCard
+from aerialseg.model.card import ModelCard, Tiling
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from aerialseg.model.predictor import TorchSpec
+    from aerialseg.model.predictor import ModelSpec
     from aerialseg.model.unet import UNet
 
 logger = logging.getLogger(__name__)
@@ -115,21 +115,26 @@ def resolve(
     *,
     device: str = "auto",
     precision: str = "auto",
+    runtime: str = "auto",
     tile: int | None = None,
     batch: int | None = None,
-) -> TorchSpec:
+    tiling: Tiling = "exact",
+    halo_px: int | None = None,
+) -> ModelSpec:
     """A model as data, once everything about it is known to be right: card, device, weights (hash, names, values).
 
-    Raises ModelError, ResourceError.
+    Its card is the one on disk as ``tiling`` uses it (ModelCard.tiled), which is refused where "exact" cannot be.
+    Raises ModelError, ResourceError, UsageError.
     """
-    from aerialseg.model.predictor import TorchSpec, check_device, check_precision
+    from aerialseg.model.device import choose
+    from aerialseg.model.predictor import ModelSpec
 
     folder = model_dir(ref)
     card = ModelCard.read(folder / CARD)
-    check_device(device)
-    check_precision(precision)
-    _checked(folder, card)
-    return TorchSpec(path=str(folder.resolve()), card=card, device=device, precision=precision, tile=tile, batch=batch)
+    choose(device, precision, runtime, card)
+    network, _ = _checked(folder, card)
+    card = card.tiled(tiling, halo_px, network.inexact)
+    return ModelSpec(str(folder.resolve()), card, device, precision, runtime, tile, batch)
 
 
 def save(
@@ -137,14 +142,17 @@ def save(
 ) -> ModelCard:
     """The card as written, with the hash of the weights, which lie beside it in ``folder``.
 
-    Kernels are stored as ``dtype`` (float16 unless told); BatchNorm and biases, which are small, in float32. Raises
-    ModelError where a weight is not finite or too large, OutputError where the folder cannot be written.
+    Where the card says exact the network is asked whether it is (probe.py), and the halo that it needs goes into the
+    card. Kernels are stored as ``dtype`` (float16 unless told); BatchNorm and biases, which are small, in float32.
+    Raises ModelError where a weight is not finite or too large, the weights do not fit the card or the network cannot
+    be exact; OutputError where the folder cannot be written.
     """
     import torch
     from safetensors.torch import save_file
 
     folder, dtype = Path(folder), dtype or torch.float16
     tensors = {name: _stored(name, tensor, dtype) for name, tensor in state.items()}
+    card = _probed(card, tensors, folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         part = folder / f".{WEIGHTS}.part"
@@ -158,6 +166,22 @@ def save(
         (folder / f".{CARD}.part").replace(folder / CARD)
     except OSError as error:
         raise OutputError(f"cannot write the model to {folder}: {error}") from error
+    return card
+
+
+def _probed(card: ModelCard, state: Mapping[str, Tensor], folder: Path) -> ModelCard:
+    """The card with the halo that its network was found to need; unchanged where the card says that it is not exact."""
+    from aerialseg.model.probe import probe
+
+    network = _filled(_fitting(card, state, folder), state)
+    if not card.exact:
+        return card
+    if not network.inexact:
+        found = probe(network)
+        if not found.tight:
+            logger.warning("%s: a halo of less than %d px would do for this network", card.name, found.halo)
+        card = replace(card, halo=found.halo)
+    _check_exact(card, network, folder)
     return card
 
 
@@ -180,34 +204,52 @@ def load_network(ref: str | Path | None = None) -> tuple[ModelCard, UNet]:
     folder = model_dir(ref)
     card = ModelCard.read(folder / CARD)
     network, state = _checked(folder, card)
+    return card, _filled(network, state)
+
+
+def _filled(network: UNet, state: Mapping[str, Tensor]) -> UNet:
+    """The network with these weights in float32, in eval mode; nothing is copied that is float32 already."""
     floats = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
     network.load_state_dict(floats, assign=True)
-    return card, network.eval().requires_grad_(False)
+    return network.eval().requires_grad_(False)
 
 
 def _checked(folder: Path, card: ModelCard) -> tuple[UNet, dict[str, Tensor]]:
     """(network without weights, its weights as stored), once everything about them fits together."""
     state = _read_tensors(verify(folder, card))
-    if card.architecture.decoder != "fastai-dynamic-unet":
-        raise ModelError(f"decoder {card.architecture.decoder!r} is not known: wanted 'fastai-dynamic-unet'")
-    _check_classes(card, state, folder)
-    network = _empty(card)
-    _check_fit(network, state, folder)
-    if card.exact and card.halo < network.reach.halo:
-        raise ModelError(
-            f"{folder}: the card says exact with a halo of {card.halo} px; this network needs {network.reach.halo} "
-            '(its encoder looks that far): correct the halo, or set "exact" to false to run it approximately'
-        )
+    network = _fitting(card, state, folder)
+    _check_exact(card, network, folder)
     return network, state
 
 
-def _empty(card: ModelCard) -> UNet:
+def _fitting(card: ModelCard, state: Mapping[str, Tensor], folder: Path) -> UNet:
+    """The network of the card, without weights, once it is known that these ones fit it."""
     import torch
 
-    from aerialseg.model.unet import build
+    from aerialseg.model.unet import build_for
 
+    _check_classes(card, state, folder)
     with torch.device("meta"):
-        return build(card.architecture.encoder, len(card.legend), bands=len(card.bands), blur=card.architecture.blur)
+        network = build_for(card)
+    _check_fit(network, state, folder)
+    return network
+
+
+def _check_exact(card: ModelCard, network: UNet, folder: Path) -> None:
+    """Raise ModelError where the card promises a tile that equals the whole image and the network cannot keep it."""
+    if not card.exact:
+        return
+    if network.inexact:
+        raise ModelError(
+            f"{folder}: the card says exact, but the layer {network.inexact[0]} of its network looks at the whole "
+            'image at once: set "exact" to false in the card and run it with --tiling approximate'
+        )
+    if card.halo < network.reach.halo or card.stride % network.reach.stride:
+        raise ModelError(
+            f"{folder}: the card says exact with a halo of {card.halo} px; this network needs {network.reach.halo} "
+            f"(its encoder looks that far) on a lattice of {network.reach.stride} px: correct the card, "
+            'or set "exact" to false in it and run it with --tiling approximate'
+        )
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:

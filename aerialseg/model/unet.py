@@ -2,93 +2,47 @@
 
 No hooks and no state between calls, so several threads may use one network. A fastai ``state_dict`` loads into it and
 the other way round. ``forward_tile`` computes a part of the image that equals the whole: between stages every feature
-map is cropped to the cells that the rest of the network still needs (see reach.py).
+map is cropped to the cells that the rest of the network still needs (see reach.py). Layers that look at everything at
+once (layers.py) make a network that cannot be exact: its tiles are run as images of their own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aerialseg.errors import ModelError
-from aerialseg.model.reach import Reach, margin_before, round_up
+from aerialseg.model.card import Architecture, ModelCard
+from aerialseg.model.encoders import ENCODERS, EncoderShape, make_encoder
+from aerialseg.model.layers import NORMS, SelfAttention
+from aerialseg.model.reach import Composed, Margin, Reach, margin_before, round_up, unbounded_layers, widest
 from aerialseg.raster.grid import Box
 
 STRIDE = 32
+ATTENTIVE = 1
+"""Which of the decoder's blocks has the self-attention, if there is one: fastai's choice, at stride 8."""
 
 
-@dataclass(frozen=True, slots=True)
-class EncoderShape:
-    """A ResNet as numbers: blocks a stage, channels a stage, and whether blocks are bottlenecks (expansion 4)."""
-
-    depths: tuple[int, int, int, int]
-    widths: tuple[int, int, int, int] = (64, 128, 256, 512)
-    bottleneck: bool = False
-
-    @property
-    def stem(self) -> int:
-        return self.widths[0]
-
-    @property
-    def channels(self) -> tuple[int, ...]:
-        """Channels of each stage's output."""
-        return tuple(width * (4 if self.bottleneck else 1) for width in self.widths)
-
-
-ENCODERS = {
-    "resnet18": EncoderShape((2, 2, 2, 2)),
-    "resnet34": EncoderShape((3, 4, 6, 3)),
-    "resnet50": EncoderShape((3, 4, 6, 3), bottleneck=True),
-    "resnet101": EncoderShape((3, 4, 23, 3), bottleneck=True),
-    "resnet10-narrow": EncoderShape((1, 1, 1, 1), (8, 16, 24, 32)),
-}
-"""Encoders by the name that a model card gives; the last one is for tests and trials."""
-
-
-class Block(nn.Module):
-    """A residual block of torchvision's ResNet, basic or bottleneck."""
-
-    def __init__(self, n_in: int, width: int, stride: int, *, bottleneck: bool) -> None:
-        super().__init__()
-        n_out = width * (4 if bottleneck else 1)
-        sizes = [(n_in, width, 1, 1), (width, width, 3, stride), (width, n_out, 1, 1)]
-        sizes = sizes if bottleneck else [(n_in, width, 3, stride), (width, width, 3, 1)]
-        self.convs = len(sizes)
-        for number, (before, after, kernel, step) in enumerate(sizes, start=1):
-            setattr(self, f"conv{number}", nn.Conv2d(before, after, kernel, step, kernel // 2, bias=False))
-            setattr(self, f"bn{number}", nn.BatchNorm2d(after))
-        self.downsample: nn.Module | None = None
-        if stride > 1 or n_in != n_out:
-            self.downsample = nn.Sequential(nn.Conv2d(n_in, n_out, 1, stride, bias=False), nn.BatchNorm2d(n_out))
-
-    def branches(self) -> Iterable[nn.Module]:
-        yield nn.Sequential(*(getattr(self, f"conv{number}") for number in range(1, self.convs + 1)))
-        yield self.downsample or nn.Identity()
-
-    def forward(self, x: Tensor) -> Tensor:
-        out = x
-        for number in range(1, self.convs + 1):
-            out = getattr(self, f"bn{number}")(getattr(self, f"conv{number}")(out))
-            if number < self.convs:
-                out = F.relu(out, inplace=True)
-        return F.relu(out + (x if self.downsample is None else self.downsample(x)), inplace=True)
-
-
-class UpBlock(nn.Module):
+class UpBlock(Composed):
     """fastai's UnetBlock: doubles the resolution, joins the encoder's features, refines both."""
 
-    def __init__(self, n_up: int, n_skip: int, *, final: bool, blur: bool) -> None:
+    def __init__(
+        self, n_up: int, n_skip: int, *, final: bool, blur: bool, norm: str = "none", attention: bool = False
+    ) -> None:
         super().__init__()
         joined = n_up // 2 + n_skip
         n_out = joined // 2 if final else joined
-        self.shuf = upsampling(n_up, n_up // 2, blur=blur)
+        self.shuf = upsampling(n_up, n_up // 2, blur=blur, norm=norm)
         self.bn = nn.BatchNorm2d(n_skip)
-        self.conv1 = conv_relu(joined, n_out)
-        self.conv2 = conv_relu(n_out, n_out)
+        self.conv1 = convolution(joined, n_out, norm=norm)
+        self.conv2 = convolution(n_out, n_out, norm=norm)
+        if attention:
+            self.conv2.append(SelfAttention(n_out))
         self.n_out = n_out
 
     def forward(self, up: Tensor, skip: Tensor) -> Tensor:
@@ -103,13 +57,13 @@ class UpBlock(nn.Module):
         return out
 
 
-class ResBlock(nn.Module):
+class ResBlock(Composed):
     """fastai's last block: two convolutions beside the identity."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, *, norm: str = "none") -> None:
         super().__init__()
-        plain = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1))
-        self.convpath = nn.Sequential(conv_relu(channels, channels), plain)
+        plain = convolution(channels, channels, norm=norm, active=False)
+        self.convpath = nn.Sequential(convolution(channels, channels, norm=norm), plain)
         self.idpath = nn.Sequential()
 
     def branches(self) -> Iterable[nn.Module]:
@@ -119,52 +73,60 @@ class ResBlock(nn.Module):
         return F.relu(self.convpath(x) + x, inplace=True)
 
 
-def conv_relu(n_in: int, n_out: int, kernel: int = 3) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(n_in, n_out, kernel, padding=kernel // 2), nn.ReLU(inplace=True))
+def convolution(n_in: int, n_out: int, kernel: int = 3, *, norm: str = "none", active: bool = True) -> nn.Sequential:
+    """fastai's ConvLayer: a convolution, its norm (then without bias), ReLU."""
+    layers: list[nn.Module] = [
+        nn.Conv2d(n_in, n_out, kernel, padding=kernel // 2, bias=norm in ("none", "group")),
+        *([NORMS[norm](n_out)] if norm != "none" else []),
+        *([nn.ReLU(inplace=True)] if active else []),
+    ]
+    return nn.Sequential(*layers)
 
 
-def upsampling(n_in: int, n_out: int, *, blur: bool = False) -> nn.Sequential:
+def upsampling(n_in: int, n_out: int, *, blur: bool = False, norm: str = "none") -> nn.Sequential:
     """fastai's PixelShuffle_ICNR: twice the resolution from a 1x1 convolution."""
-    layers: list[nn.Module] = [conv_relu(n_in, n_out * 4, kernel=1), nn.PixelShuffle(2)]
+    layers: list[nn.Module] = [convolution(n_in, n_out * 4, kernel=1, norm=norm), nn.PixelShuffle(2)]
     layers += [nn.ReplicationPad2d((1, 0, 1, 0)), nn.AvgPool2d(2, stride=1)] if blur else []
     return nn.Sequential(*layers)
 
 
-def _encoder(shape: EncoderShape, n_in: int) -> nn.Sequential:
-    layers: list[nn.Module] = [nn.Conv2d(n_in, shape.stem, 7, 2, 3, bias=False), nn.BatchNorm2d(shape.stem)]
-    layers += [nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1)]
-    before = shape.stem
-    for stage, (depth, width, after) in enumerate(zip(shape.depths, shape.widths, shape.channels, strict=True)):
-        stride = 1 if stage == 0 else 2
-        blocks = [Block(before, width, stride, bottleneck=shape.bottleneck)]
-        blocks += [Block(after, width, 1, bottleneck=shape.bottleneck) for _ in range(depth - 1)]
-        layers.append(nn.Sequential(*blocks))
-        before = after
-    return nn.Sequential(*layers)
-
-
-class UNet(nn.Module):
+class UNet(Composed):
     """Logits (B, classes, h, w) for normalised images (B, bands, h, w).
 
     ``layers`` has the indices of fastai's DynamicUnet: 0 encoder, 1-3 bridge, 4-7 decoder, 8 to full resolution,
-    (9, 10 resize and merge: no parameters), 11 residual block, 12 classifier.
+    (9, 10 resize and merge: no parameters), 11 residual block, 12 classifier. ``inexact`` names the layers for which no
+    halo is wide enough; where it is empty, a tile with ``reach.halo`` equals the whole image.
     """
 
-    def __init__(self, shape: EncoderShape, classes: int, *, bands: int = 3, blur: bool = False) -> None:
+    def __init__(
+        self, shape: EncoderShape, classes: int, *, bands: int = 3, options: Architecture | None = None
+    ) -> None:
         super().__init__()
+        options = options or Architecture()
         self.classes, self.bands = classes, bands
         skips = (*reversed(shape.channels[:3]), shape.stem)
-        n_up = shape.channels[3]
-        bridge = nn.Sequential(conv_relu(n_up, n_up * 2), conv_relu(n_up * 2, n_up))
-        layers: list[nn.Module] = [_encoder(shape, bands), nn.BatchNorm2d(n_up), nn.ReLU(), bridge]
+        n_up, norm, blur = shape.channels[3], options.norm, options.blur
+        bridge = nn.Sequential(convolution(n_up, n_up * 2, norm=norm), convolution(n_up * 2, n_up, norm=norm))
+        layers: list[nn.Module] = [make_encoder(shape, bands, NORMS[options.encoder_norm])]
+        layers += [nn.BatchNorm2d(n_up), nn.ReLU(), bridge]
         for number, n_skip in enumerate(skips):
-            block = UpBlock(n_up, n_skip, final=number == 3, blur=blur)
+            attention = options.self_attention and number == ATTENTIVE
+            block = UpBlock(n_up, n_skip, final=number == 3, blur=blur, norm=norm, attention=attention)
             layers.append(block)
             n_up = block.n_out
-        layers += [upsampling(n_up, n_up), nn.Identity(), nn.Identity(), ResBlock(n_up + bands)]
-        layers.append(nn.Sequential(nn.Conv2d(n_up + bands, classes, 1)))
+        layers += [upsampling(n_up, n_up, norm=norm), nn.Identity(), nn.Identity(), ResBlock(n_up + bands, norm=norm)]
+        layers.append(convolution(n_up + bands, classes, kernel=1, norm=norm, active=False))
         self.layers = nn.ModuleList(layers)
-        self.reach = find_reach(self)
+        self.spare = 0  # channels of zeros that fold.py adds to the last layers, for the sake of speed
+        self.inexact = tuple(unbounded_layers(self))
+        self._reach = None if self.inexact else find_reach(self)
+
+    @property
+    def reach(self) -> Reach:
+        """How far an answer looks. Raises ModelError, naming the layer, where it looks at everything."""
+        if self._reach is None:
+            raise ModelError(f"this network has no reach: its layer {self.inexact[0]} looks at the whole image at once")
+        return self._reach
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits of a whole image of any size."""
@@ -185,14 +147,17 @@ class UNet(nn.Module):
         """Logits of ``core`` alone, equal to what ``forward`` says of the whole image that ``window`` is a part of.
 
         x covers ``window``, whose edges are multiples of 32. Where the window ends inside the image it must reach
-        ``self.reach.halo`` beyond the core; where it ends with the image, the network's own padding applies. Raises
-        ValueError where x or core do not fit the window.
+        ``self.reach.halo`` beyond the core; where it ends with the image, the network's own padding applies. With a
+        smaller window, or where ``self.inexact`` names layers, the answer is an approximation. Raises ValueError where
+        x or core do not fit the window.
         """
         if core not in window or tuple(x.shape[-2:]) != window.shape:
             raise ValueError(
                 f"tile of {tuple(x.shape[-2:])} px for {window}, core {core}: wanted the core inside the window"
             )
-        return _TilePass(self, window, core).run(x)
+        if self.inexact:
+            return _crop(self(x), window, core)
+        return TilePass(self, window, core).run(x)
 
     def _encoder_stages(self) -> list[nn.Module]:
         """Stem, pooling, and the four stages: each halves the resolution but the third."""
@@ -204,11 +169,12 @@ class UNet(nn.Module):
         return [block for block in self.layers if isinstance(block, UpBlock)]
 
     def _head(self, features: Tensor, x: Tensor) -> Tensor:
+        x = F.pad(x, (0, 0, 0, 0, 0, self.spare)) if self.spare else x
         out: Tensor = self.layers[12](self.layers[11](torch.cat([features, x], dim=1)))
         return out
 
 
-class _TilePass:
+class TilePass:
     """One pass over one tile: which cells each stage needs, as boxes in cells of its stride."""
 
     def __init__(self, network: UNet, window: Box, core: Box) -> None:
@@ -253,7 +219,7 @@ class _TilePass:
 
 def _crop(x: Tensor, have: Box, want: Box) -> Tensor:
     rows, cols = want.within(have)
-    return x if want == have else x[..., rows, cols]
+    return x[..., rows, cols]  # always, so that a traced network (trace.py) shows the same steps for every tile
 
 
 def _finer(box: Box) -> Box:
@@ -262,25 +228,40 @@ def _finer(box: Box) -> Box:
 
 def find_reach(network: UNet) -> Reach:
     """The reach of the network, by going backwards through its own layers."""
-    final = margin_before(nn.Sequential(network.layers[11], network.layers[12]), 0)
+    final = margin_before(nn.Sequential(network.layers[11], network.layers[12]), Margin(0, 0))
     need = margin_before(network.layers[8], final)
-    joins: list[int] = []
+    joins: list[Margin] = []
     for block in reversed(network._up_blocks()):
         joins.insert(0, margin_before(nn.Sequential(block.conv1, block.conv2), need))
         need = margin_before(block.shuf, joins[0])
     middle = need = margin_before(network.layers[3], need)
     at_16, at_8, at_4, at_2 = joins
-    inputs: list[int] = []
-    for stage, joined in zip(reversed(network._encoder_stages()), (at_16, at_8, at_4, 0, at_2, final), strict=True):
-        need = max(margin_before(stage, need), joined)
+    inputs: list[Margin] = []
+    alone = Margin(0, 0)
+    for stage, joined in zip(reversed(network._encoder_stages()), (at_16, at_8, at_4, alone, at_2, final), strict=True):
+        need = widest([margin_before(stage, need), joined])
         inputs.insert(0, need)
-    image, pool, *layers = inputs
-    return Reach(final, tuple(joins), middle, tuple(layers), pool, image)
+    image, pool, *layers = (margin.cells for margin in inputs)
+    return Reach(final.cells, tuple(join.cells for join in joins), middle.cells, tuple(layers), pool, image)
 
 
-def build(encoder: str, classes: int, *, bands: int = 3, blur: bool = False) -> UNet:
-    """The untrained network of an encoder's name. Raises ModelError if the name is not known."""
-    shape = ENCODERS.get(encoder)
+def build(encoder: str, classes: int, *, bands: int = 3, blur: bool = False, **options: Any) -> UNet:
+    """The untrained network of an encoder's name; ``options`` are the other ones of ``Architecture``.
+
+    Raises ModelError if a name is not known.
+    """
+    architecture = Architecture(encoder=encoder, blur=blur, **options)
+    shape = ENCODERS.get(architecture.encoder)
     if shape is None:
         raise ModelError(f"encoder {encoder!r} is not known: wanted one of {', '.join(ENCODERS)}")
-    return UNet(shape, classes, bands=bands, blur=blur)
+    if architecture.decoder != "fastai-dynamic-unet":
+        raise ModelError(f"decoder {architecture.decoder!r} is not known: wanted 'fastai-dynamic-unet'")
+    for norm in (architecture.norm, architecture.encoder_norm):
+        if norm not in NORMS:
+            raise ModelError(f"norm {norm!r} is not known: wanted one of {', '.join(NORMS)}")
+    return UNet(shape, classes, bands=bands, options=architecture)
+
+
+def build_for(card: ModelCard) -> UNet:
+    """The untrained network that a card describes. Raises ModelError."""
+    return build(classes=len(card.legend), bands=len(card.bands), **asdict(card.architecture))

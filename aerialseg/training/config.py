@@ -11,6 +11,7 @@ from typing import Any
 from aerialseg.errors import InputError, UsageError
 
 ENCODER_STARTS = ("deepen", "pretrained", "scratch")
+DECODER_NORMS = ("none", "batch", "weight", "spectral", "instance")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,19 @@ class EncoderConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class DecoderConfig:
+    """What fastai's unet_learner may vary in the decoder.
+
+    blur: average after each upsampling. norm: its NormType; weight and spectral norm are folded when the model is
+    written. With self_attention or instance norm the model cannot be tiled exactly, and its card says so.
+    """
+
+    blur: bool = False
+    self_attention: bool = False
+    norm: str = "none"
+
+
+@dataclass(frozen=True, slots=True)
 class Augment:
     """zoom: range of the scale; turn: flips and quarter turns; lighting: of brightness, contrast, saturation."""
 
@@ -81,6 +95,7 @@ class TrainingConfig:
     data: DataConfig
     steps: tuple[Step, ...]
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
     augment: Augment = field(default_factory=Augment)
     seed: int = 2026
     weight_decay: float = 0.01
@@ -95,6 +110,8 @@ class TrainingConfig:
             raise UsageError(f"training {self.name!r} has no [[steps]]: give at least one")
         if self.encoder.start not in ENCODER_STARTS:
             raise UsageError(f"encoder.start is {self.encoder.start!r}; wanted one of {', '.join(ENCODER_STARTS)}")
+        if self.decoder.norm not in DECODER_NORMS:
+            raise UsageError(f"decoder.norm is {self.decoder.norm!r}; wanted one of {', '.join(DECODER_NORMS)}")
         if self.precision not in ("auto", "fp32", "bf16"):
             raise UsageError(f"precision is {self.precision!r}; wanted auto, fp32 or bf16")
 
@@ -118,6 +135,7 @@ class TrainingConfig:
                 data[name] = folder / data[name]
         values["data"] = _build(DataConfig, data, "data.")
         values["encoder"] = _build(EncoderConfig, _table(values, "encoder"), "encoder.")
+        values["decoder"] = _build(DecoderConfig, _table(values, "decoder"), "decoder.")
         values["augment"] = _build(Augment, _table(values, "augment"), "augment.")
         steps = values.get("steps", [])
         values["steps"] = tuple(_build(Step, step, f"steps[{i}].") for i, step in enumerate(steps))

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from aerialseg.legend import NODATA, Legend
+from aerialseg.model.card import Tiling
 from aerialseg.model.interface import Prediction, Predictor, Tile
-from aerialseg.model.store import resolve
+from aerialseg.model.store import load_card, resolve
 from aerialseg.raster.grid import Grid
 from aerialseg.training.config import TrainingConfig
 from aerialseg.training.dataset import find_pairs, read_image, read_mask, read_split, split_pairs
@@ -161,7 +162,8 @@ def evaluate(
     InputError, ModelError, ResourceError.
     """
     config = TrainingConfig.read(config_path)
-    spec = resolve(model, device=device, precision=precision)
+    tiling: Tiling = "exact" if load_card(model).exact else "approximate"
+    spec = resolve(model, device=device, precision=precision, tiling=tiling)
     legend = Legend.from_csv(config.data.legend)
     _, held = split_pairs(find_pairs(data_dir, config.data), read_split(config.data.split))
     chosen = size or config.data.size

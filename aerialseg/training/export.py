@@ -13,12 +13,13 @@ import torch
 from aerialseg._version import __version__
 from aerialseg.errors import ModelError
 from aerialseg.legend import Legend
-from aerialseg.model.card import Architecture, ModelCard
+from aerialseg.model.card import APPROXIMATE_HALO, Architecture, ModelCard
 from aerialseg.model.store import CARD, load_network, save
 from aerialseg.model.unet import build
 from aerialseg.training.config import TrainingConfig
 from aerialseg.training.dataset import Progress
 from aerialseg.training.evaluate import evaluate
+from aerialseg.training.folding import FOLDED, fold_norms
 from aerialseg.training.learner import read_checkpoint
 
 logger = logging.getLogger(__name__)
@@ -44,7 +45,7 @@ def export(
     if found is None:
         raise ModelError(f"{work} holds no checkpoint.safetensors: train for at least one epoch")
     state, history = found
-    card = save(out_dir, make_card(config, history), state)
+    card = save(out_dir, make_card(config, history), fold_norms(state))
     load_network(out_dir)  # what was written is what loads
     if data_dir is not None:
         legend, confusion = evaluate(config_path, data_dir, out_dir)
@@ -56,16 +57,22 @@ def export(
 
 
 def make_card(config: TrainingConfig, history: list[dict[str, Any]]) -> ModelCard:
-    """The card of a trained model but for its hash and scores; the halo is the network's own reach."""
+    """The card of a trained model but for its hash and scores; the halo is the network's own reach, if it has one."""
     legend = Legend.from_csv(config.data.legend)
+    decoder = config.decoder
+    norm = "none" if decoder.norm in FOLDED else decoder.norm
+    architecture = Architecture(
+        encoder=config.encoder.arch, blur=decoder.blur, self_attention=decoder.self_attention, norm=norm
+    )
     with torch.device("meta"):
-        halo = build(config.encoder.arch, len(legend)).reach.halo
+        network = build(classes=len(legend), **asdict(architecture))
     return ModelCard(
         name=config.name,
         legend=legend,
         gsd_m=config.data.gsd_m,
-        architecture=Architecture(encoder=config.encoder.arch),
-        halo=halo,
+        architecture=architecture,
+        halo=APPROXIMATE_HALO if network.inexact else network.reach.halo,
+        exact=not network.inexact,
         void=config.data.void,
         description=config.description,
         licence=config.licence,

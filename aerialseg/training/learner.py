@@ -26,6 +26,7 @@ from fastai.vision.all import (  # noqa: E402
     DataLoaders,
     DiceMulti,
     Learner,
+    NormType,
     unet_learner,
 )
 from torchvision import models  # noqa: E402
@@ -42,6 +43,9 @@ def make_learner(loaders: DataLoaders, config: TrainingConfig, classes: int, wei
         n_out=classes,
         pretrained=False,
         normalize=False,
+        blur=config.decoder.blur,
+        self_attention=config.decoder.self_attention,
+        norm_type=None if config.decoder.norm == "none" else NormType[config.decoder.norm.title()],
         loss_func=CrossEntropyLossFlat(
             axis=1, ignore_index=VOID, weight=None if weights is None else weights.to(loaders.device)
         ),

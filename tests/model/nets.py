@@ -9,16 +9,19 @@ from torch import Tensor, nn
 
 from aerialseg.legend import LandClass, Legend
 from aerialseg.model.card import Architecture, ModelCard
+from aerialseg.model.layers import SelfAttention
 from aerialseg.model.unet import UNet, build
 
 NARROW = "resnet10-narrow"
 
 
-def lively_network(encoder: str = NARROW, classes: int = 5, *, blur: bool = False, seed: int = 0) -> UNet:
+def lively_network(encoder: str = NARROW, classes: int = 5, *, seed: int = 0, **options: Any) -> UNet:
     """A network in eval mode whose convolutions give values of unit size (layer-wise, on noise)."""
     torch.manual_seed(seed)
-    network = build(encoder, classes, blur=blur)
+    network = build(encoder, classes, **options)
     for module in network.modules():
+        if isinstance(module, SelfAttention):
+            module.gamma.data.fill_(1.0)
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = None  # a plain mean over the batches seen
     hooks = [m.register_forward_hook(_to_unit_size) for m in network.modules() if isinstance(m, nn.Conv2d)]
@@ -55,7 +58,8 @@ def card(network: UNet, *, encoder: str = NARROW, blur: bool = False, **changes:
         "name": "test",
         "legend": legend(network.classes),
         "gsd_m": 0.05,
-        "halo": network.reach.halo,
+        "exact": not network.inexact,
+        "halo": 64 if network.inexact else network.reach.halo,
         "architecture": Architecture(encoder=encoder, blur=blur),
     }
     return ModelCard(**(values | changes))

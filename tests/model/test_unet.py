@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import pytest
 import torch
 
-from aerialseg.model.reach import margin_before
+from aerialseg.errors import ModelError
+from aerialseg.model import layers
 from aerialseg.model.unet import UNet, build
 from aerialseg.raster.grid import Box, Grid
 from tests.model.nets import NARROW, lively_network, smooth_noise
@@ -84,18 +88,17 @@ def test_a_window_off_the_lattice_shows(network: UNet, grid: Grid, image: torch.
     assert float((part - same_ground).abs().max()) > 1e-2
 
 
-@pytest.mark.parametrize(("encoder", "blur"), [(NARROW, False), (NARROW, True)])
-def test_nothing_beyond_the_reach_touches_the_answer_and_the_reach_is_tight(encoder: str, blur: bool) -> None:
-    """The NaN probe: poison at a distance spreads no further than the reach that was derived."""
-    network = lively_network(encoder, blur=blur)
-    reach, side = network.reach.image, 2 * network.reach.halo + 64
-    poisoned = smooth_noise(1, 3, side, side)
-    poisoned[..., : network.reach.halo - reach, :] = torch.nan
-    core = Box(network.reach.halo, network.reach.halo, network.reach.halo + 32, network.reach.halo + 32)
+def test_blurred_tiles_equal_the_whole_image() -> None:
+    """With ``blur`` the reach is longer up and left than down and right."""
+    network = lively_network(blur=True)
+    halo = network.reach.halo
+    grid = Grid(2 * halo + 101, 2 * halo + 70, block=64, halo=halo)
+    image = smooth_noise(1, 3, *grid.canvas.shape)
     with torch.inference_mode():
-        assert torch.isfinite(network(poisoned)[..., *core.slices]).all()
-        poisoned[..., : network.reach.halo - reach // 2, :] = torch.nan
-        assert torch.isnan(network(poisoned)[..., *core.slices]).any()
+        whole = network(image)
+    for index in (0, some_blocks(grid)[4], len(grid) - 1):
+        core = grid.core(index)
+        assert largest_difference(network, image, whole, grid.window(core), core) < 1e-4, core
 
 
 def test_resnet34_needs_what_was_measured() -> None:
@@ -120,9 +123,52 @@ def test_resnet34_tiles_equal_the_whole_image() -> None:
         assert largest_difference(network, image, whole, grid.window(core), core) < 1e-4, core
 
 
-def test_a_layer_of_unknown_reach_is_refused() -> None:
-    with pytest.raises(TypeError, match="GroupNorm"):
-        margin_before(torch.nn.GroupNorm(1, 4), 1)
+INEXACT = [
+    ({"self_attention": True}, r"layers\.5\.conv2\.2 \(SelfAttention\)"),
+    ({"norm": "instance"}, r"layers\.3\.0\.1 \(InstanceNorm\)"),
+    ({"norm": "group"}, r"layers\.3\.0\.1 \(GroupNorm\)"),
+    ({"encoder_norm": "group"}, r"layers\.0\.1 \(GroupNorm\)"),
+]
+
+
+@pytest.mark.parametrize(("options", "layer"), INEXACT)
+def test_a_network_that_looks_at_everything_names_the_layer_and_has_no_reach(
+    options: dict[str, Any], layer: str
+) -> None:
+    network = lively_network(**options)
+    assert re.search(layer, network.inexact[0])
+    with pytest.raises(ModelError, match=f"no reach: its layer {layer}"):
+        _ = network.reach
+
+
+@pytest.mark.parametrize("options", [options for options, _ in INEXACT])
+def test_a_tile_of_a_network_that_looks_at_everything_is_an_image_of_its_own(options: dict[str, Any]) -> None:
+    network = lively_network(**options)
+    image = smooth_noise(1, 3, 128, 160)
+    window, core = Box(32, 32, 128, 160), Box(50, 64, 90, 101)
+    with torch.inference_mode():
+        part = network.forward_tile(image[..., *window.slices], window, core)
+        alone, whole = network(image[..., *window.slices]), network(image)
+    assert torch.equal(part, alone[..., *core.within(window)])
+    assert float((part - whole[..., *core.slices]).abs().max()) > 1e-2
+    with torch.inference_mode():
+        assert torch.isfinite(network(torch.zeros(1, 3, 32, 32))).all()
+
+
+def test_attention_in_parts_is_attention(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    attention = layers.SelfAttention(16)
+    attention.gamma.data.fill_(0.5)
+    x = torch.randn(2, 16, 9, 7)
+    at_once = attention(x)
+    monkeypatch.setattr(layers, "_AT_ONCE", 5 * 63)
+    torch.testing.assert_close(attention(x), at_once)
+
+
+@pytest.mark.parametrize("name", ["norm", "encoder_norm", "decoder", "encoder"])
+def test_an_unknown_part_of_an_architecture_is_refused(name: str) -> None:
+    with pytest.raises(ModelError, match="'no-such' is not known: wanted"):
+        build(**{"encoder": NARROW, "classes": 3, name: "no-such"})
 
 
 def test_a_core_outside_its_window_is_refused(network: UNet) -> None:

@@ -1,0 +1,61 @@
+"""aerialseg seams."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from aerialseg.cli.failures import errors, print_paths
+from aerialseg.cli.options import CONTEXT, DEBUG, QUIET, Numbers
+
+SEAMS_HELP = """Measure what tiling changes: a seam certificate of MODEL on the middle of RASTER.
+
+The image goes through the network at once, and again in tiles: with halos of 0 to 512 px, with origins
+off the network's lattice, as tools usually cut them, and exactly. Prints the share of labels that change
+and the largest difference of a score. MODEL: a folder or a name.  [default: the one inside]  RASTER:
+[default: the drawn demo scene]
+
+Takes some minutes on a CPU, all in float32. Exit code 4 when a model that should be exact is not.
+"""
+
+
+@click.command("seams", context_settings=CONTEXT, help=SEAMS_HELP)
+@click.argument("model", metavar="[MODEL]", required=False)
+@click.argument("raster", metavar="[RASTER.tif]", required=False)
+@click.option("--json", "json_path", metavar="FILE", type=click.Path(path_type=Path), help="Write the figures as JSON.")
+@click.option("--plot", metavar="FILE.png", type=click.Path(path_type=Path), help="Draw labels changed by halo.")
+@click.option(
+    "--picture", metavar="FILE.png", type=click.Path(path_type=Path), help="Draw usual tiles, exact ones, differences."
+)
+@click.option(
+    "--size",
+    metavar="COLS,ROWS",
+    type=Numbers(int, "COLS,ROWS", 2),
+    help="Pixels to look at; more than twice the halo.  [default: twice the model's halo and 534,284]",
+)
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--overwrite", is_flag=True, help="Replace files that exist.")
+@click.option("--allow-remote", is_flag=True, help="Allow URLs and /vsi paths as RASTER.")
+@QUIET
+@DEBUG
+def seams_command(
+    model: str | None,
+    raster: str | None,
+    size: tuple[int, int] | None,
+    quiet: bool,
+    debug: bool,
+    **options: Any,
+) -> None:
+    with errors(debug):
+        from aerialseg import console, seams
+
+        wanted = seams.Pictures(options.pop("json_path"), options.pop("plot"), options.pop("picture"))
+        wanted.check(overwrite=options.pop("overwrite"))
+        rows_cols = None if size is None else (size[1], size[0])
+        with console.progress(quiet) as progress:
+            certificate = seams.certify(model, raster, size=rows_cols, progress=progress, **options)
+        click.echo(certificate.text(), err=True)
+        print_paths(wanted.write(certificate))
+        seams.check_verdict(certificate)

@@ -1,0 +1,56 @@
+"""Making a model ready for int8: ranges from training images, and what it costs on those held out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from aerialseg.errors import UsageError
+from aerialseg.model.quantize import find_ranges
+from aerialseg.model.store import CARD, load_network, model_dir
+from aerialseg.training.config import TrainingConfig
+from aerialseg.training.dataset import find_pairs, read_image, read_split, split_pairs
+from aerialseg.training.evaluate import evaluate
+
+IMAGES = 24
+
+
+def quantize(
+    config_path: str | Path,
+    data_dir: str | Path,
+    model: str | Path,
+    *,
+    images: int = IMAGES,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Path:
+    """Write int8 ranges, and the scores in fp32 and int8, into the model's card; the card's path.
+
+    The ranges come from ``images`` frames that the configuration's split trains on, spread evenly over them; the scores
+    from all that it holds out. Its weights stay as they are. Raises InputError, ModelError, UsageError.
+    """
+    if images < 1:
+        raise UsageError(f"{images} images to find ranges on: wanted 1 or more")
+    config = TrainingConfig.read(config_path)
+    learnt, _ = split_pairs(find_pairs(data_dir, config.data), read_split(config.data.split))
+    folder = model_dir(model)
+    card, network = load_network(folder)
+    mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (card.mean, card.std))
+    paths = [path for path, _ in islice(learnt.values(), 0, None, max(1, len(learnt) // images))][:images]
+    pixels = (np.array(read_image(path, config.data.size)).transpose(2, 0, 1)[None] for path in paths)
+    progress(f"finding ranges on {len(paths)} frames")
+    ranges = find_ranges(network, ((torch.from_numpy(image) / 255 - mean) / std for image in pixels))
+    found: dict[str, Any] = {"images": len(paths), "ranges": ranges}
+    replace(card, quantization=found).write(folder / CARD)
+    for name in ("fp32", "int8"):
+        _, confusion = evaluate(config_path, data_dir, folder, device="cpu", precision=name)
+        found.setdefault("mean_iou", {})[name] = round(confusion.mean_iou, 4)
+        found.setdefault("pixel_accuracy", {})[name] = round(confusion.pixel_accuracy, 4)
+        progress(f"{name}: mean IoU {confusion.mean_iou:.4f}, pixel accuracy {confusion.pixel_accuracy:.4f}")
+    replace(card, quantization=found).write(folder / CARD)
+    return folder / CARD
