@@ -49,3 +49,9 @@ def test_a_file_that_is_no_card_is_a_model_error(tmp_path: Path, text: str) -> N
     path.write_bytes(text.encode("latin-1"))
     with pytest.raises(ModelError, match="model card"):
         ModelCard.read(path)
+
+
+def test_a_card_from_before_there_were_other_decoders_reads_as_the_plain_one() -> None:
+    values = CARD.to_json()
+    values["architecture"] = {"encoder": "resnet34", "decoder": "fastai-dynamic-unet", "blur": False}
+    assert ModelCard.from_json(values) == CARD

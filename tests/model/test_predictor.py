@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from aerialseg.errors import ResourceError, UsageError
+from aerialseg.model.device import check_device, choose
+from aerialseg.model.engine import decide
 from aerialseg.model.interface import Prediction, Tile
-from aerialseg.model.predictor import TorchPredictor, TorchSpec, check_device, decide, split, wants_bf16
+from aerialseg.model.predictor import ModelPredictor, ModelSpec, split
 from aerialseg.model.store import load_network, resolve, save
 from aerialseg.model.unet import UNet
 from aerialseg.raster.grid import Box, Grid
@@ -42,9 +44,17 @@ def same(one: Prediction, two: Prediction, *, confidence_steps: int = 1) -> bool
     return bool((one.classes == two.classes).all() and gap <= confidence_steps)
 
 
-def predictor(network: object, **options: object) -> TorchPredictor:
+def predictor(
+    network: object,
+    *,
+    device: str = "cpu",
+    precision: str = "fp32",
+    runtime: str = "torch",
+    tile: int | None = None,
+    batch: int | None = None,
+) -> ModelPredictor:
     reference = network if isinstance(network, UNet) else lively_network()
-    return TorchPredictor(network, card(reference), **options)  # type: ignore[arg-type]
+    return ModelPredictor(network, card(reference), choose(device, precision, runtime), tile=tile, batch=batch)
 
 
 def test_answers_cover_the_core_and_are_uint8(network: UNet) -> None:
@@ -155,7 +165,7 @@ def test_threads_get_the_same_answers_one_call_at_a_time(network: UNet) -> None:
     cramped = Cramped(network, 10**9)
     answering = predictor(cramped, tile=64)
     tiles = [drawn_tile(seed=seed) for seed in range(3)]
-    alone = [predictor(network, tile=64).predict(tile) for tile in tiles]
+    alone = [predictor(Cramped(network, 10**9), tile=64).predict(tile) for tile in tiles]
     answers: dict[int, Prediction] = {}
     threads = [
         threading.Thread(target=lambda i=i: answers.__setitem__(i, answering.predict(tiles[i]))) for i in range(3)
@@ -185,9 +195,9 @@ def test_parts_cover_a_core_once_and_lie_on_the_lattice() -> None:
 
 def test_a_spec_is_picklable_and_loads_once(tmp_path: object, network: UNet) -> None:
     save(tmp_path, card(network), network.state_dict())  # type: ignore[arg-type]
-    spec = resolve(str(tmp_path), device="cpu", tile=64)
+    spec = resolve(str(tmp_path), device="cpu", precision="fp32", runtime="torch", tile=64)
     again = pickle.loads(pickle.dumps(spec))
-    assert isinstance(again, TorchSpec)
+    assert isinstance(again, ModelSpec)
     assert again == spec
     assert again.load() is spec.load()
     stored = load_network(str(tmp_path))[1]
@@ -207,11 +217,11 @@ def test_unknown_devices_are_refused(device: str) -> None:
         check_device(device)
 
 
-def test_auto_precision_on_a_cpu_is_fp32() -> None:
-    assert not wants_bf16("auto", torch.device("cpu"))
-    assert wants_bf16("bf16", torch.device("cpu"))
+def test_torch_on_a_cpu_computes_in_fp32_unless_told() -> None:
+    assert choose("cpu", "auto", "torch").numerics == "cpu torch fp32"
+    assert choose("cpu", "bf16", "torch").numerics == "cpu torch bf16"
     with pytest.raises(UsageError, match="fp16"):
-        wants_bf16("fp16", torch.device("cpu"))
+        choose("cpu", "fp16", "torch")
 
 
 def test_a_tile_off_the_lattice_is_refused(network: UNet) -> None:

@@ -155,6 +155,28 @@ def test_a_card_that_promises_exactness_with_too_small_a_halo_is_refused(folder:
     assert load_network(folder)[0].halo == 64
 
 
+@pytest.mark.parametrize("claimed", [0, 64, 512])
+def test_the_halo_in_the_card_is_the_one_that_was_probed(tmp_path: Path, network: UNet, claimed: int) -> None:
+    assert save(tmp_path, card(network, halo=claimed), network.state_dict()).halo == 256
+    assert load_card(tmp_path).halo == 256
+
+
+def test_an_approximate_card_keeps_its_halo(tmp_path: Path, network: UNet) -> None:
+    assert save(tmp_path, card(network, halo=64, exact=False), network.state_dict()).halo == 64
+
+
+def test_a_lattice_finer_than_the_networks_is_refused(folder: Path) -> None:
+    rehash(folder, stride=16)
+    with pytest.raises(ModelError, match="on a lattice of 32 px"):
+        load_network(folder)
+
+
+def test_weights_that_do_not_fit_the_card_are_not_saved(tmp_path: Path, network: UNet) -> None:
+    with pytest.raises(ModelError, match="network has 5 classes, the legend of its card 4"):
+        save(tmp_path / "model", card(network, legend=legend(4)), network.state_dict())
+    assert not (tmp_path / "model").exists()
+
+
 def test_a_model_that_is_not_there_lists_what_is(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="there is no model 'no-such-model'"):
         model_dir("no-such-model")

@@ -1,0 +1,175 @@
+"""Where the network runs and in what numbers: device, runtime, precision, and how much fits."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+
+from aerialseg.errors import ResourceError, UsageError
+from aerialseg.model.card import ModelCard
+
+PRECISIONS = ("auto", "fp32", "bf16", "int8")
+RUNTIMES = ("auto", "torch", "openvino")
+
+TILES = (2048, 1024, 512, 256)
+"""Pixels along the side of what goes through the network at once; each costs less work a pixel than the next."""
+
+_BASE_BYTES, _BYTES_PER_PIXEL = 1.5e9, {"fp32": 2400.0, "bf16": 1300.0, "int8": 1100.0}
+"""What the network takes: for itself and for each pixel of a tile's core (peaks of benchmarks/throughput.py)."""
+
+_SHARE = 0.6
+"""Of the memory that is free at the start; the rest is for reading, writing and for what else goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How the network is run, once nothing is "auto" any more."""
+
+    device: torch.device
+    runtime: str
+    precision: str
+
+    @property
+    def numerics(self) -> str:
+        """Such as "cpu openvino bf16": labels may differ at ties between two of them, so they are never mixed."""
+        return f"{self.device.type} {self.runtime} {self.precision}"
+
+
+def choose(device: str, precision: str, runtime: str, card: ModelCard | None = None) -> Way:
+    """The way to run a model: OpenVINO on a CPU where it is installed, torch otherwise.
+
+    The precision is the fastest that the processor computes in and that loses nothing worth mentioning: bf16, or int8
+    where the card says that this was measured.
+
+    Raises UsageError for a word that is not known or a way that there is not, ResourceError for what is not here.
+    """
+    place = check_device(device)
+    check_precision(precision)
+    if runtime not in RUNTIMES:
+        raise UsageError(f"runtime {runtime!r}: wanted one of {', '.join(RUNTIMES)}")
+    if runtime == "openvino":
+        _check_openvino(place, card)
+    elif runtime == "auto":
+        translatable = place.type == "cpu" and (card is None or card.architecture.local)
+        runtime = "openvino" if translatable and has_openvino() else "torch"
+    if precision == "int8":
+        _check_int8(runtime, card)
+    return Way(place, runtime, _precision(place, runtime, card) if precision == "auto" else precision)
+
+
+def _precision(device: torch.device, runtime: str, card: ModelCard | None) -> str:
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    if runtime == "openvino" and card is not None and card.int8_is_as_good and multiplies_int8():
+        return "int8"
+    # torch in bf16 on a CPU is slow where the processor cannot do it, and does not say so.
+    return "bf16" if runtime == "openvino" and _openvino_bf16() else "fp32"
+
+
+def _check_int8(runtime: str, card: ModelCard | None) -> None:
+    if runtime != "openvino":
+        raise UsageError("int8 runs on OpenVINO, on a CPU: pip install 'aerialseg[fast]', or use another --precision")
+    if card is None or not card.ranges:
+        raise UsageError("this model was not quantized: run 'aerialseg quantize' on it, or use another --precision")
+
+
+@cache
+def multiplies_int8() -> bool:
+    """Whether the processor multiplies 8-bit integers without overflow (VNNI, AMX); False where nothing tells."""
+    try:
+        words = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
+    except OSError:
+        return False
+    return bool(words & {"avx512_vnni", "avx_vnni", "amx_int8", "i8mm"})
+
+
+@cache
+def has_openvino() -> bool:
+    """Whether OpenVINO is installed; of one that cannot be loaded torch does the work."""
+    if find_spec("openvino") is None:
+        return False
+    try:
+        import openvino  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+@cache
+def _openvino_bf16() -> bool:
+    from aerialseg.model.openvino import computes_in_bf16
+
+    return computes_in_bf16()
+
+
+def _check_openvino(device: torch.device, card: ModelCard | None) -> None:
+    if device.type != "cpu":
+        raise UsageError(f"runtime openvino on {device}: it runs on a CPU; use --device cpu, or --runtime torch")
+    if card is not None and not card.architecture.local:
+        raise UsageError("runtime openvino runs exact models only: use --runtime torch for this one")
+    if not has_openvino():
+        raise ResourceError("openvino is not installed: pip install 'aerialseg[fast]', or use --runtime torch")
+
+
+def check_device(device: str) -> torch.device:
+    """The torch device of "auto", "cpu", "cuda" or "cuda:N". Raises UsageError, ResourceError if it is not there."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        wanted = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise UsageError(f"device {device!r}: wanted auto, cpu, cuda or cuda:N") from error
+    if wanted.type not in ("cpu", "cuda"):
+        raise UsageError(f"device {device!r}: wanted auto, cpu, cuda or cuda:N")
+    if wanted.type == "cuda" and not torch.cuda.is_available():
+        why = (
+            "this torch is a build without CUDA"
+            if torch.version.cuda is None
+            else "no usable NVIDIA GPU or driver was found"
+        )
+        raise ResourceError(f"CUDA asked for but {why}: use --device cpu, or install torch with CUDA")
+    if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
+        raise ResourceError(f"{device} asked for but there are {torch.cuda.device_count()} GPUs: use cuda:0 or auto")
+    return wanted
+
+
+def check_precision(precision: str) -> None:
+    """Raise UsageError for a precision that is not known."""
+    if precision not in PRECISIONS:
+        raise UsageError(f"precision {precision!r}: wanted one of {', '.join(PRECISIONS)}")
+
+
+def choose_size(way: Way) -> tuple[int, int]:
+    """(tile, batch) that fit into the memory that is free now."""
+    room = free_bytes(way.device) * _SHARE - _BASE_BYTES
+    per_pixel = _BYTES_PER_PIXEL[way.precision]
+    tile = next((tile for tile in TILES if tile * tile * per_pixel <= room), TILES[-1])
+    batch = int(room / (tile * tile * per_pixel)) if way.device.type == "cuda" else 1
+    return tile, min(max(batch, 1), 4)
+
+
+def free_bytes(device: torch.device) -> float:
+    """Memory that is free: a GPU's own; on a CPU the machine's, or what the container may still use of it."""
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0])
+    return min(_free_here())
+
+
+def _free_here() -> Iterator[float]:
+    with suppress(OSError, StopIteration, ValueError):
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        yield 1024.0 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    with suppress(OSError, ValueError):  # "max" where there is no limit
+        group = Path("/sys/fs/cgroup")
+        limit, used = (int((group / name).read_text(encoding="ascii")) for name in ("memory.max", "memory.current"))
+        yield float(max(0, limit - used))
+    with suppress(OSError, ValueError, AttributeError):
+        yield 0.5 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    yield 64e9

@@ -1,0 +1,155 @@
+"""What answers for tiles: the network on a device, with everything between uint8 and uint8 done there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from aerialseg.model.card import ModelCard
+from aerialseg.model.device import Way
+from aerialseg.model.fold import ready
+from aerialseg.model.interface import Tile
+from aerialseg.model.unet import UNet
+from aerialseg.raster.grid import Box
+
+if TYPE_CHECKING:
+    from aerialseg.model.openvino import OpenVinoNetwork
+
+
+_CUDA_CHANNELS = 16
+"""Tensor cores take channels by so many; on a CPU the padding costs more than it gains (3 % and more, measured)."""
+
+
+class Network(Protocol):
+    """Logits (B, classes, h, w) of ``core``, from normalised pixels of ``window``."""
+
+    def forward_tile(self, x: Tensor, window: Box, core: Box) -> Tensor: ...
+
+
+class Engine(Protocol):
+    """Answers for equal windows of one tile at a time. ``lanes``: calls at once that pay."""
+
+    lanes: int
+
+    def place(self, tile: Tile) -> Any:
+        """The tile's pixels where the device sees them: to be handed to ``answer``."""
+        ...
+
+    def answer(self, placed: Any, windows: Sequence[Box], window: Box, core: Box) -> NDArray[np.uint8]:
+        """uint8 (B, 2, h', w'): class and confidence per cent of ``core``.
+
+        windows: what to cut out of the tile, counted from the tile's window. window, core: the shape of them all and
+        the part to answer for, both counted from their upper left corner.
+        """
+        ...
+
+    def release(self) -> None:
+        """Give back memory that is held between tiles."""
+        ...
+
+
+def make_engine(network: Any, card: ModelCard, way: Way) -> Engine:
+    """The network at work in that way. What is not one of ours (tests) is taken as it is, on torch."""
+    if way.runtime == "openvino" and isinstance(network, UNet):
+        from aerialseg.model.openvino import OpenVinoNetwork
+
+        return OpenVinoEngine(OpenVinoNetwork(network, card, way.precision))
+    return TorchEngine(network, card, way)
+
+
+class OpenVinoEngine:
+    """OpenVINO on a CPU."""
+
+    lanes = 1
+
+    def __init__(self, network: OpenVinoNetwork) -> None:
+        self._network = network
+
+    def place(self, tile: Tile) -> Tile:
+        return tile
+
+    def answer(self, placed: Tile, windows: Sequence[Box], window: Box, core: Box) -> NDArray[np.uint8]:
+        pixels = np.stack([placed.pixels[:, *box.slices] for box in windows])
+        valid = np.stack([placed.valid[box.slices] for box in windows])
+        return self._network.labels(pixels, valid, window, core)
+
+    def release(self) -> None:
+        self._network.release()
+
+
+class TorchEngine:
+    """Torch on a CPU or a GPU.
+
+    On a GPU each caller has a stream of its own and copies through pinned memory, so that one tile travels while the
+    other is computed.
+    """
+
+    def __init__(self, network: Any, card: ModelCard, way: Way) -> None:
+        self._way, self._card = way, card
+        self._cuda = way.device.type == "cuda"
+        self.lanes = 2 if self._cuda else 1
+        self._dtype = torch.bfloat16 if way.precision == "bf16" and isinstance(network, UNet) else torch.float32
+        self._network: Network = self._placed(network)
+        mean, std = (torch.tensor(values, device=way.device).view(-1, 1, 1) for values in (card.mean, card.std))
+        self._scale, self._shift = 1 / (255 * std), mean / std
+
+    def _placed(self, network: Any) -> Network:
+        if isinstance(network, UNet):
+            network = ready(network, channels=_CUDA_CHANNELS if self._cuda else 1).to(self._way.device, self._dtype)
+            network = network.to(memory_format=torch.channels_last)
+        placed: Network = network
+        return placed
+
+    def _stream(self) -> Any:
+        if not self._cuda:
+            return nullcontext()
+        return torch.cuda.stream(torch.cuda.Stream(self._way.device))  # type: ignore[no-untyped-call]
+
+    @torch.inference_mode()
+    def place(self, tile: Tile) -> tuple[Any, Tensor, Tensor]:
+        stream = self._stream()
+        with stream:
+            pixels, valid = (self._on_device(array) for array in (tile.pixels, tile.valid))
+        return stream, pixels, valid
+
+    def _on_device(self, array: NDArray[Any]) -> Tensor:
+        there = torch.from_numpy(np.require(array, requirements=["C", "W"]))  # torch warns of what is read-only
+        return there.pin_memory().to(self._way.device, non_blocking=True) if self._cuda else there
+
+    @torch.inference_mode()
+    def answer(
+        self, placed: tuple[Any, Tensor, Tensor], windows: Sequence[Box], window: Box, core: Box
+    ) -> NDArray[np.uint8]:
+        stream, pixels, valid = placed
+        with stream:
+            images = torch.stack([self._normalised(pixels, valid, box) for box in windows])
+            images = images.to(self._dtype, memory_format=torch.channels_last)
+            logits = self._network.forward_tile(images, window, core)
+            found: NDArray[np.uint8] = decide(logits.float(), self._card.void).cpu().numpy()
+        return found
+
+    def _normalised(self, pixels: Tensor, valid: Tensor, box: Box) -> Tensor:
+        rows, cols = box.slices
+        image = pixels[:, rows, cols].float() * self._scale - self._shift
+        return image.masked_fill_(~valid[rows, cols], 0.0)
+
+    def release(self) -> None:
+        if self._cuda:
+            torch.cuda.empty_cache()
+
+
+def decide(logits: Tensor, void: Iterable[int]) -> Tensor:
+    """uint8 (B, 2, h, w) of logits (B, classes, h, w): the best class that is not void, its probability per cent."""
+    void = list(void)
+    if void:
+        logits[:, void] = -torch.inf
+    best, classes = logits.max(dim=1)
+    probability = (logits - best.unsqueeze(1)).exp_().sum(dim=1).reciprocal_()
+    percent = (probability * 100).round_().clamp_(0, 100)
+    return torch.stack([classes.to(torch.uint8), percent.to(torch.uint8)], dim=1)

@@ -1,0 +1,41 @@
+"""The steps of one tile, as torch.fx sees them: the one definition of the network, for other runtimes to follow."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, fx, nn
+
+from aerialseg.model.unet import TilePass, UNet
+from aerialseg.raster.grid import Box
+
+Crops = NDArray[np.int64]
+
+
+def traced(network: UNet, window: Box, core: Box) -> fx.Graph:
+    """The steps of a tile of an exact network. Each crop is a ``getitem``; all else is the same for every tile."""
+    return _Tracer().trace(_Tile(network, window, core))
+
+
+def find_crops(network: UNet, window: Box, core: Box) -> Crops:
+    """int64 (crops, 2, 2): first (row, col) and end (row, col) of each crop, in the order of the steps."""
+    bounds = [step.args[1] for step in traced(network, window, core).nodes if step.target is operator.getitem]
+    return np.array([[[rows.start, cols.start], [rows.stop, cols.stop]] for _, rows, cols in bounds], np.int64)
+
+
+class _Tile(nn.Module):
+    def __init__(self, network: UNet, window: Box, core: Box) -> None:
+        super().__init__()
+        self.network, self.window, self.core = network, window, core
+
+    def forward(self, x: Tensor) -> Tensor:
+        return TilePass(self.network, self.window, self.core).run(x)
+
+
+class _Tracer(fx.Tracer):
+    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        """As the base class does, but what is not a leaf need not have a name (a slice of a Sequential has none)."""
+        return super().call_module(m, forward, args, kwargs) if self.is_leaf_module(m, "") else forward(*args, **kwargs)
