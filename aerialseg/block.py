@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from aerialseg.legend import NODATA
-from aerialseg.model.interface import PredictorSpec, Tile
+from aerialseg.model.interface import Predictor, PredictorSpec, Tile
 from aerialseg.raster.grid import Box
+from aerialseg.raster.native import Pixels, Valid
+from aerialseg.raster.sink import write_block, writing
+from aerialseg.raster.source import Source
 from aerialseg.raster.view import View
+from aerialseg.timeline import Span
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+Labels = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
-    Labels = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+LOADED_S = 0.001
+"""A predictor that comes faster than this was there already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,52 +48,101 @@ class BlockTask:
 
 @dataclass(frozen=True, slots=True)
 class BlockReport:
-    """What one block took: pixels of the core, how many of them are valid, and seconds to read and to write."""
+    """What one block took: pixels of the core, how many of them are valid, and when each of its stages was at work.
+
+    Stages are "load" (the model, where that takes time), "read", "queue" (wait for the device), "predict", "write".
+    """
 
     index: int
     core_px: int
     valid_px: int
-    seconds: dict[str, float] = field(default_factory=dict)
+    spans: tuple[Span, ...] = ()
 
 
-def run_block(task: BlockTask) -> BlockReport:
+class Windows(Protocol):
+    """Reads windows: pixels, which of them are valid, and the tiles of the source that could not be read for them."""
+
+    def read(self, window: Box, /) -> tuple[Pixels, Valid, frozenset[Box]]: ...
+
+
+class Gate:
+    """Lets as many predict calls in at a time as pay: the predictor's ``lanes``, or one.
+
+    Waiting here is not taken for predicting, so the timeline tells a device at work from one that is waited for.
+    """
+
+    def __init__(self) -> None:
+        self._making = threading.Lock()
+        self._lanes: threading.Semaphore | None = None
+
+    def of(self, predictor: Predictor) -> AbstractContextManager[object]:
+        """The gate to the predictor, the same one for all threads."""
+        with self._making:
+            if self._lanes is None:
+                self._lanes = threading.Semaphore(getattr(predictor, "lanes", 1))
+            return self._lanes
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What the threads of one run have in common: decoded pages, the gate to the device, the raster of all blocks.
+
+    join: is handed index, classes and confidence of each block whose file is there.
+    """
+
+    pages: Windows
+    gate: Gate
+    join: Callable[[int, Labels], None]
+
+
+def run_block(task: BlockTask, shared: Shared | None = None) -> BlockReport:
     """Write ``task.path`` and report; a file that stands there is whole. Safe to repeat.
 
     Raises InputError when the window cannot be read, OutputError when the file cannot be written, ResourceError when
     the device has too little memory even for the smallest tile.
     """
-    from aerialseg.raster.sink import write_block
-    from aerialseg.raster.source import Source
-
     clock = _Clock()
-    with clock.stage("read"), Source(task.view, allow_remote=task.allow_remote) as source:
-        pixels, valid = source.read(task.window)
-        lost = source.lost_blocks
+    with clock.stage("read"):
+        pixels, valid, lost = _read(task, shared)
     inside = valid[task.core.within(task.window)]
-    labels = _predict(task, Tile(pixels, valid, task.window, task.core), inside)
+    labels = _predict(task, Tile(pixels, valid, task.window, task.core), inside, shared, clock)
     with clock.stage("write"):
         if lost:
             _note_lost(task.path.with_suffix(".json"), lost)
         write_block(task.path, *labels)
-    return BlockReport(task.index, task.core.area, int(inside.sum()), clock.seconds)
+    if shared is not None:
+        shared.join(task.index, labels)
+    return BlockReport(task.index, task.core.area, int(np.count_nonzero(inside)), tuple(clock.spans))
 
 
-def _predict(task: BlockTask, tile: Tile, inside: NDArray[np.bool_]) -> Labels:
+def _read(task: BlockTask, shared: Shared | None) -> tuple[Pixels, Valid, frozenset[Box]]:
+    if shared is not None:
+        return shared.pages.read(task.window)
+    with Source(task.view, allow_remote=task.allow_remote) as source:
+        return *source.read(task.window), source.lost_blocks
+
+
+def _predict(task: BlockTask, tile: Tile, inside: Valid, shared: Shared | None, clock: _Clock) -> Labels:
     """Classes and confidence of the core, nodata where it is not valid; nothing is computed for no valid pixel."""
-    import numpy as np
-
     if not inside.any():
         empty = np.full(task.core.shape, NODATA, np.uint8)
         return empty, empty
-    prediction = task.predictor.load().predict(tile)
-    nodata = np.uint8(NODATA)
-    return np.where(inside, prediction.classes, nodata), np.where(inside, prediction.confidence, nodata)
+    with clock.stage("load", unless_below=LOADED_S):
+        predictor = task.predictor.load()
+    with ExitStack() as gate:
+        with clock.stage("queue"):
+            gate.enter_context(nullcontext() if shared is None else shared.gate.of(predictor))
+        with clock.stage("predict"):
+            prediction = predictor.predict(tile)
+    return _masked(prediction.classes, inside), _masked(prediction.confidence, inside)
+
+
+def _masked(values: Pixels, inside: Valid) -> Pixels:
+    return values if inside.all() else np.where(inside, values, np.uint8(NODATA))
 
 
 def _note_lost(path: Path, lost: Iterable[Box]) -> None:
     """Write down, before the block is there, which tiles of the source (in its pixels) it had to do without."""
-    from aerialseg.raster.sink import writing
-
     boxes = [[box.top, box.left, box.bottom, box.right] for box in sorted(lost)]
     with writing(path) as part:
         part.write_text(json.dumps({"lost": boxes}), encoding="utf-8")
@@ -94,12 +150,14 @@ def _note_lost(path: Path, lost: Iterable[Box]) -> None:
 
 class _Clock:
     def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
+        self.spans: list[Span] = []
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
+    def stage(self, name: str, unless_below: float = 0.0) -> Iterator[None]:
+        start = time.time()
         try:
             yield
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+            end = time.time()
+            if end - start >= unless_below:
+                self.spans.append((name, start, end))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import TaskID
 
-    from aerialseg.result import Result
+    from aerialseg.result import LayerResult, Result
+    from aerialseg.timeline import StageTime
 
 LABELS = {
     "blocks": "Classifying",
@@ -25,6 +26,18 @@ LABELS = {
     "prepare": "Preparing images",
     "train": "Training",
     "score": "Scoring",
+}
+TIMES = {
+    "blocks": "all blocks",
+    "load": "  load the model",
+    "read": "  read",
+    "queue": "  wait for device",
+    "predict": "  predict",
+    "write": "  write",
+    "mosaic": "  join",
+    "hash": "  hash the input",
+    "polygons": "polygons",
+    "rasters": "rasters",
 }
 LINE_EVERY_S = 10.0
 
@@ -127,7 +140,7 @@ class Bars:
             self._bars.update(self._task, completed=self._total)
 
 
-def show_result(result: Result) -> None:
+def show_result(result: Result | LayerResult) -> None:
     """Share and area per class, time per stage."""
     from rich import box
     from rich.console import Console
@@ -149,11 +162,37 @@ def show_result(result: Result) -> None:
     _write(captured.get())
 
 
+def show_timeline(stages: Iterable[StageTime]) -> None:
+    """When each stage was at work and how fast; stages overlap, so their shares add up to more than the whole."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(stderr=True, highlight=False)
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("stage")
+    for title in ("from", "to", "at work", "threads", "Mpx/s", "busy"):
+        table.add_column(title, justify="right")
+    for line in stages:
+        times = (line.begin, line.end, line.seconds, line.thread_seconds)
+        name, busy = TIMES.get(line.stage, line.stage), f"{line.busy_share:.0%}"
+        table.add_row(name, *(f"{seconds:,.1f} s" for seconds in times), _speed(line.mpx_per_s), busy)
+    with console.capture() as captured:
+        console.print(table)
+    _write(captured.get())
+
+
 def _times(seconds: Mapping[str, float]) -> str:
-    """The stages in order; reading and writing overlap with the network and lie within its stage."""
-    stages = {name: spent for name, spent in seconds.items() if name in LABELS}
+    """All of it, and the stages that a person has seen."""
+    stages = {name: seconds[name] for name in ("blocks", "polygons", "rasters") if name in seconds}
     parts = [f"{LABELS[name].lower()} {spoken_duration(spent)}" for name, spent in stages.items()]
-    return f"{spoken_duration(sum(stages.values()))} ({', '.join(parts)})"
+    return f"{spoken_duration(seconds.get('total', sum(stages.values())))} ({', '.join(parts)})"
+
+
+def _speed(mpx_per_s: float | None) -> str:
+    if mpx_per_s is None:
+        return ""
+    return f"{mpx_per_s:,.0f}" if mpx_per_s >= 100 else f"{mpx_per_s:.3g}"
 
 
 def _area(area_m2: float) -> str:

@@ -4,40 +4,42 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from aerialseg._version import __version__
-from aerialseg.block import run_block
-from aerialseg.errors import OutputError
-from aerialseg.executor import LOCAL_WORKERS, local, run_tasks
+from aerialseg.classify import classify
+from aerialseg.errors import OutputError, UsageError
+from aerialseg.estimate import network_seconds
+from aerialseg.executor import Inline
 from aerialseg.memory import release
-from aerialseg.model.interface import Tile
-from aerialseg.outputs import CLASSES, CONFIDENCE, LAYER, Outputs, absolute
-from aerialseg.plan import BLOCK_PX, Generalization, Plan, Reading, check_disk, make_plan
+from aerialseg.outputs import CLASSES, CONFIDENCE, REPORT, Outputs, absolute
+from aerialseg.plan import BLOCK_PX, Computing, Generalization, Plan, Reading, check_disk, make_plan
 from aerialseg.progress import Progress, Silent, spoken_duration
-from aerialseg.raster.describe import describe, source_sha256
-from aerialseg.raster.grid import Box
+from aerialseg.raster.describe import describe, is_unchanged, source_sha256
 from aerialseg.raster.opening import is_remote
 from aerialseg.raster.view import MAX_PIXELS
-from aerialseg.result import ClassShare, Result
-from aerialseg.run import Run, run_folder
+from aerialseg.result import Result, shares
+from aerialseg.run import Run, run_folder, write_json
+from aerialseg.timeline import Timeline, to_json
+from aerialseg.vector.formats import check_place
 
 if TYPE_CHECKING:
+    from aerialseg.model.card import Tiling
     from aerialseg.model.interface import PredictorSpec
     from aerialseg.vector.layers import LayerInfo
+    from aerialseg.workers import Cluster
 
 PathLike = str | Path
 
 WORTH_TIMING_PX = 20_000_000
 """From here on a run takes long enough that its time is told beforehand."""
 
-HALO_WORK = 1.5
-"""Work per output pixel with the whole halo, against none (ALGORITHMS 1, core of 1024 px)."""
+SMALL_PX = 1_000_000
+"""Below this, threads and trimmed memory cost more than they bring."""
 
 
 def segment(
@@ -47,8 +49,11 @@ def segment(
     model: PathLike | PredictorSpec | None = None,
     raster: PathLike | None = None,
     confidence: PathLike | None = None,
+    report: PathLike | None = None,
     min_area_m2: float | None = None,
     simplify_m: float | None = None,
+    smooth: bool = False,
+    dissolve: bool = False,
     bands: Sequence[int] | None = None,
     gsd_m: float | Literal["native"] | None = None,
     scale: tuple[float, float] | None = None,
@@ -57,21 +62,32 @@ def segment(
     require_crs: bool = False,
     allow_remote: bool = False,
     device: str = "auto",
+    precision: str = "auto",
+    runtime: str = "auto",
+    tiling: Tiling = "exact",
+    halo_px: int | None = None,
     overwrite: bool = False,
     keep_run: PathLike | None = None,
     block_px: int = BLOCK_PX,
     progress: Progress | None = None,
+    cluster: Cluster | None = None,
 ) -> Result:
-    """Map the land cover of the raster ``source`` into the GeoPackage ``output``; return what was made.
+    """Map the land cover of the raster ``source`` into the layer ``output``; return what was made.
+
+    output: its ending is the format: .gpkg, .fgb, .parquet or .geojson.
 
     model: a directory with ``card.json`` and ``weights.safetensors``, a name, or None for the one that ships inside
     (anything with ``card`` and ``load()``, see model.interface, works as well). raster, confidence: also write the
-    class raster (labels as the network gave them, before generalisation) and the confidence raster, as Cloud
-    Optimized GeoTIFFs. min_area_m2: the minimum mapping unit, smaller regions are merged into neighbours (default:
-    100 pixels of the class raster). simplify_m: tolerance of simplification in metres (default: 1.5 pixels; 0: none).
-    bands: three 1-based band numbers. gsd_m: metres per pixel to work at, or "native"; for a raster without CRS, the
-    size of its pixel. scale: source values that become 0 and 255. keep_run: keep the run's directory here (and resume
-    the run that is there).
+    class raster (labels as the network gave them, before generalisation) and the confidence raster, as Cloud Optimized
+    GeoTIFFs. report: also write what the run took and found, as JSON (run.json). min_area_m2: the minimum mapping unit,
+    smaller regions are merged into neighbours (default: 100 pixels of the class raster). simplify_m: tolerance of
+    simplification in metres (default: 1.5 pixels; 0: none). smooth: round the corners of the lines. dissolve: a second
+    layer has one multipolygon for each class. bands: three 1-based band numbers. gsd_m: metres per pixel to work at, or
+    "native"; for a raster without CRS, the size of its pixel. scale: source values that become 0 and 255. tiling:
+    "exact" (a tile equals the whole image, or the model is refused) or "approximate", with a halo of halo_px around
+    each tile. keep_run: keep the run's directory here (and resume the run that is there). cluster: workers that compute
+    the blocks, here or on machines that see the input, the model and the run's directory under the same names
+    (``aerialseg_pipelines.cluster``).
 
     Files appear at their names only when whole. Raises UsageError, InputError, ModelError, OutputError, ResourceError
     or, when told to stop, KeyboardInterrupt; then the run's directory stays if it holds finished blocks, and the same
@@ -87,22 +103,40 @@ def segment(
         allow_remote,
     )
     run = Run(run_folder(absolute(output)) if keep_run is None else absolute(keep_run))
-    run.check_place(source, output, raster, confidence)
+    run.check_place(source, output, raster, confidence, report)
     ours = run.publishing
-    outputs = Outputs.check(source, output, raster, confidence, overwrite=overwrite, ours=ours)
+    outputs = Outputs.check(
+        source, output, raster, confidence, dissolve=dissolve, report=report, overwrite=overwrite, ours=ours
+    )
     info = describe(source, allow_remote=allow_remote)
-    predictor = _predictor(model, device)
-    plan = make_plan(info, predictor, reading, Generalization(min_area_m2, simplify_m), block_px)
-    job = _Job(plan, predictor, outputs, run, progress or Silent(), reading, overwrite, ours)
+    check_place(outputs.layer, info.crs)
+    predictor = _predictor(model, Computing(device, precision, runtime, tiling, halo_px), cluster)
+    plan = make_plan(info, predictor, reading, Generalization(min_area_m2, simplify_m, smooth, dissolve), block_px)
+    job = _Job(plan, predictor, outputs, run, progress or Silent(), reading, overwrite, ours, cluster)
     return job.carry_out(keep=keep_run is not None)
 
 
-def _predictor(model: PathLike | PredictorSpec | None, device: str) -> PredictorSpec:
+def _predictor(model: PathLike | PredictorSpec | None, computing: Computing, cluster: Cluster | None) -> PredictorSpec:
     if model is None or isinstance(model, (str, Path)):
         from aerialseg.model.store import resolve
 
-        return resolve(model, device=device)
-    return model
+        wanted = asdict(computing)
+        if cluster is None:
+            return resolve(model, **wanted)
+        found = resolve(model, **(wanted | {"device": "cpu"}))
+        model = replace(found, device=computing.device)  # which only the workers need to have
+    else:
+        _check_tiling(model, computing.tiling, computing.halo_px)
+    return model if cluster is None else cluster.fitted(model)
+
+
+def _check_tiling(model: PredictorSpec, tiling: Tiling, halo_px: int | None) -> None:
+    """Raise ModelError or UsageError where a predictor made elsewhere is not tiled as asked: it cannot be changed."""
+    if model.card.tiled(tiling, halo_px).tiling != model.card.tiling:
+        raise UsageError(
+            f"the predictor's tiles are {model.card.tiling}, wanted {tiling}: give tiling and halo to what makes it "
+            "(aerialseg.model.store.resolve)"
+        )
 
 
 @dataclass
@@ -117,7 +151,8 @@ class _Job:
     reading: Reading
     overwrite: bool
     ours: frozenset[Path]
-    seconds: dict[str, float] = field(default_factory=dict)
+    cluster: Cluster | None = None
+    timeline: Timeline = field(default_factory=Timeline)
 
     def carry_out(self, *, keep: bool) -> Result:
         with self.run.lock():
@@ -141,74 +176,70 @@ class _Job:
 
     def _stages(self, *, keep: bool) -> Result:
         self.progress.note(self.plan.summary)
-        if self.plan.pixels >= WORTH_TIMING_PX:
-            self.progress.note(f"roughly {spoken_duration(self._network_seconds())} for the network on this machine")
-        with ThreadPoolExecutor(1) as aside:
+        if self.plan.pixels >= WORTH_TIMING_PX and self.cluster is None:
+            self.progress.note(
+                f"roughly {spoken_duration(network_seconds(self.plan, self.predictor))} for the network here"
+            )
+        with Inline() if self.plan.pixels < SMALL_PX else ThreadPoolExecutor(1) as aside:
             hashing = aside.submit(self._hash)
-            self._predict()
-            with self._stage("mosaic", len(self.plan.grid)):
-                self._mosaic()
+            self._classify()
             sha256 = hashing.result()
+        self._release()
         self._check_source()
         metadata = {**self._metadata(), **({"source_sha256": sha256} if sha256 else {})}
         info = self._polygonize(metadata)
-        self._rasters(metadata)
+        self._rasters(metadata)  # not at the same time: both need memory, and polygons take all cores already
         result = self._result(info, keep=keep)
-        self.run.write_report(_report(result, metadata))
+        report = _report(result, metadata)
+        self.run.write_report(report)
+        if self.outputs.report:
+            write_json(self.run.products / REPORT, report)
         self._publish()
         return result
 
+    def _release(self) -> None:
+        """Memory that a stage has freed goes back to the system, where there is enough of it to be worth the time."""
+        if self.plan.pixels >= SMALL_PX:
+            release()
+
     def _hash(self) -> str:
         """SHA-256 of the input, for its provenance; of one that is fetched piece by piece there is none."""
-        return "" if is_remote(self.plan.source.path) else source_sha256(self.plan.source.path)
+        with self.timeline.measure("hash", self.plan.pixels):
+            return "" if is_remote(self.plan.source.path) else source_sha256(self.plan.source.path)
 
     def _publish(self) -> None:
         self.outputs.check_free(overwrite=self.overwrite, ours=self.ours)
         self.run.begin_publishing(self.outputs.paths)
         self.outputs.publish(self.run.products)
 
-    def _network_seconds(self) -> float:
-        """What the network will take at most, from the time of one small tile (the second one: the first warms up)."""
-        import numpy as np
-
-        side = 8 * self.plan.grid.stride
-        box, bands = Box(0, 0, side, side), len(self.predictor.card.bands)
-        tile = Tile(np.full((bands, side, side), 128, np.uint8), np.ones((side, side), bool), box, box)
-        predictor = self.predictor.load()
-        predictor.predict(tile)
-        start = time.perf_counter()
-        predictor.predict(tile)
-        return (time.perf_counter() - start) / box.area * self.plan.pixels * HALO_WORK
-
-    def _predict(self) -> None:
-        tasks = list(self.plan.tasks(self.predictor, self.run.blocks, allow_remote=self.reading.allow_remote))
-        todo = [task for task in tasks if not task.path.exists()]
-        if len(todo) < len(tasks):
-            self.progress.note(f"taking up a run: {len(tasks) - len(todo):,} of {len(tasks):,} blocks are done")
-        with self._stage("blocks", sum(task.core.area for task in todo)):
-            for report in run_tasks(local(), run_block, todo, in_flight=LOCAL_WORKERS):
-                self.progress.advance(report.core_px)
-                for name, spent in report.seconds.items():
-                    self.seconds[name] = self.seconds.get(name, 0.0) + spent
+    def _classify(self) -> None:
+        classify(
+            self.plan,
+            self.predictor,
+            self.run,
+            self.timeline,
+            self.progress,
+            allow_remote=self.reading.allow_remote,
+            cluster=self.cluster,
+        )
+        self._release_network()
         lost_px = self.run.lost_px()
         if lost_px:
             self.progress.note(f"warning: {lost_px:,} pixels of the input could not be read and are nodata")
 
+    def _release_network(self) -> None:
+        """Give back what it holds between tiles, gigabytes for large ones: the network is done."""
+        if self.cluster is None and self.plan.pixels >= SMALL_PX:
+            getattr(self.predictor.load(), "release", lambda: None)()
+
     def _check_source(self) -> None:
-        planned = self.plan.source
-        if describe(planned.path, allow_remote=self.reading.allow_remote).digest != planned.digest:
+        if not is_unchanged(self.plan.source, allow_remote=self.reading.allow_remote):
             shutil.rmtree(self.run.blocks, ignore_errors=True)  # nobody knows which of them are of which input
-            raise OutputError(f"{planned.path} changed during the run, so there is no result: run again")
-
-    def _mosaic(self) -> None:
-        from aerialseg.raster.sink import mosaic
-
-        plan, run = self.plan, self.run
-        paths = run.classes, run.confidence
-        mosaic(plan.grid, lambda i: plan.block_path(i, run.blocks), plan.view, *paths, progress=self.progress.advance)
+            raise OutputError(f"{self.plan.source.path} changed during the run, so there is no result: run again")
 
     def _polygonize(self, metadata: dict[str, str]) -> LayerInfo:
         from aerialseg.vector.layers import polygonize
+        from aerialseg.workers import stretches
 
         done = 0.0
 
@@ -217,16 +248,23 @@ class _Job:
             self.progress.advance(fraction - done)
             done = fraction
 
-        with self._stage("polygons", 1.0):
+        self.progress.stage("polygons", 1.0)
+        with (
+            self.timeline.measure("polygons", self.plan.pixels),
+            stretches(self.cluster, self.plan.pixels) as executor,
+        ):
             return polygonize(
                 self.run.classes,
                 self.run.confidence,
-                self.run.products / LAYER,
+                self.run.products / self.outputs.layer_product,
                 legend=self.predictor.card.legend,
                 min_pixels=self.plan.min_pixels,
                 tolerance_px=self.plan.tolerance_px,
+                smooth=self.plan.smooth,
+                dissolve=self.plan.dissolve,
                 pixel_m=self.plan.view.gsd_m,
                 metadata=metadata,
+                executor=executor,
                 progress=report,
             )
 
@@ -237,7 +275,9 @@ class _Job:
         wanted = [name for name in sources if name in self.outputs.products]
         if not wanted:
             return
-        with self._stage("rasters", len(wanted)):
+        self._release()
+        self.progress.stage("rasters", len(wanted))
+        with self.timeline.measure("rasters", self.plan.pixels * len(wanted)):
             for name in wanted:
                 source, legend = sources[name]
                 write_cog(source, self.run.products / name, legend=legend, metadata=metadata)
@@ -255,35 +295,24 @@ class _Job:
             "model": card.name,
             "model_digest": self.plan.model_digest,
             "model_licence": card.licence,
+            "tiling": self.plan.tiling,
             "plan_digest": self.plan.digest,
         }
         return {name: value for name, value in values.items() if value}
 
     def _result(self, info: LayerInfo, *, keep: bool) -> Result:
-        total = sum(info.area_m2.values()) or 1.0
-        legend = self.predictor.card.legend
-        shares = [
-            ClassShare(class_id, legend[class_id].name, legend[class_id].hex, area, area / total)
-            for class_id, area in info.area_m2.items()
-        ]
+        stages = self.timeline.stages()
         return Result(
             paths=self.outputs.paths,
-            classes=tuple(sorted(shares, key=lambda line: -line.share)),
+            classes=shares(info.area_m2, info.legend),
             polygons=info.polygons,
             valid_px=sum(info.pixels.values()),
             lost_px=self.run.lost_px(),
-            seconds=dict(self.seconds),
+            seconds={line.stage: line.seconds for line in stages} | {"total": time.time() - self.timeline.begin},
+            timeline=stages,
             plan=self.plan,
             run=self.run.folder if keep else None,
         )
-
-    @contextmanager
-    def _stage(self, name: str, total: float) -> Iterator[None]:
-        self.progress.stage(name, total)
-        start = time.perf_counter()
-        yield
-        release()
-        self.seconds[name] = time.perf_counter() - start
 
 
 def _report(result: Result, metadata: dict[str, str]) -> dict[str, Any]:
@@ -294,5 +323,6 @@ def _report(result: Result, metadata: dict[str, str]) -> dict[str, Any]:
         "valid_px": result.valid_px,
         "lost_px": result.lost_px,
         "seconds": {name: round(spent, 3) for name, spent in result.seconds.items()},
+        "timeline": to_json(result.timeline),
         "area_m2": {line.name: line.area_m2 for line in result.classes},
     }

@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aerialseg.errors import OutputError, UsageError
+from aerialseg.vector.formats import GEOPACKAGE, ending_of, layer_files
 
-LAYER, CLASSES, CONFIDENCE = "layer.gpkg", "classes.tif", "confidence.tif"
-"""Names of the products in a run's directory, whatever they are called in the end."""
+LAYER, CLASSES, CONFIDENCE, REPORT = "layer", "classes.tif", "confidence.tif", "report.json"
+"""Names of the products in a run's directory, whatever they are called in the end; the layer's has its ending too."""
+
+ENDINGS = {CLASSES: (".tif", ".tiff"), CONFIDENCE: (".tif", ".tiff"), REPORT: (".json",)}
 
 SIDECARS = (".aux.xml", ".ovr", ".msk")
 """What GDAL keeps beside a GeoTIFF; those of an older raster would be taken for the new one's."""
@@ -23,11 +26,16 @@ SQLITE_LOGS = ("-wal", "-shm", "-journal")
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """Final names: the layer and, where wanted, the class raster and the confidence raster."""
+    """Final names: the layer and, where wanted, the class raster, the confidence raster and the report.
+
+    dissolve: the layer has a second one, which is a file of its own in some formats.
+    """
 
     layer: Path
     raster: Path | None = None
     confidence: Path | None = None
+    dissolve: bool = False
+    report: Path | None = None
 
     @classmethod
     def check(
@@ -37,6 +45,8 @@ class Outputs:
         raster: str | Path | None = None,
         confidence: str | Path | None = None,
         *,
+        dissolve: bool = False,
+        report: str | Path | None = None,
         overwrite: bool = False,
         ours: Collection[Path] = (),
     ) -> Outputs:
@@ -45,12 +55,13 @@ class Outputs:
         Raises UsageError (wrong extension, the same file twice, exists without ``overwrite``, is the input by
         whatever name) and OutputError (its folder is missing or cannot be written, it is open elsewhere).
         """
-        outputs = cls(absolute(layer), *(absolute(path) if path else None for path in (raster, confidence)))
+        others = [absolute(path) if path else None for path in (raster, confidence, report)]
+        outputs = cls(absolute(layer), others[0], others[1], dissolve, others[2])
         names = [os.path.normcase(path) for path in outputs.paths]
         if len(set(names)) < len(names):
             raise UsageError(f"two outputs have the same name: {', '.join(map(str, outputs.paths))}")
         for product, path in outputs.products.items():
-            _check_name(path, (".gpkg",) if product == LAYER else (".tif", ".tiff"))
+            _check_name(path, ENDINGS.get(product, ()))
             _check_not_input(path, source)
             _check_place(path)
         outputs.check_free(overwrite=overwrite, ours=ours)
@@ -59,21 +70,32 @@ class Outputs:
     @property
     def products(self) -> dict[str, Path]:
         """Name in the run's directory -> final name."""
-        pairs = ((LAYER, self.layer), (CLASSES, self.raster), (CONFIDENCE, self.confidence))
-        return {name: path for name, path in pairs if path is not None}
+        names = (file.name for file in layer_files(Path(self.layer_product), dissolve=self.dissolve))
+        layers = zip(names, layer_files(self.layer, dissolve=self.dissolve), strict=True)
+        others = ((CLASSES, self.raster), (CONFIDENCE, self.confidence), (REPORT, self.report))
+        return {name: path for name, path in (*layers, *others) if path is not None}
+
+    @property
+    def layer_product(self) -> str:
+        """The layer's name in the run's directory. Raises UsageError for an ending that is no known format."""
+        return LAYER + ending_of(self.layer)
 
     @property
     def paths(self) -> tuple[Path, ...]:
         return tuple(self.products.values())
 
+    @property
+    def _rasters(self) -> tuple[Path | None, ...]:
+        return self.raster, self.confidence
+
     def check_free(self, *, overwrite: bool, ours: Collection[Path] = ()) -> None:
         """Raise UsageError where a file stands that may not be replaced, OutputError where one is open elsewhere."""
         for path in self.paths:
-            beside = [path.with_name(path.name + end) for end in SIDECARS] if path != self.layer else []
+            beside = [path.with_name(path.name + end) for end in SIDECARS] if path in self._rasters else []
             for there in (path, *beside):
                 if os.path.exists(there) and not overwrite and path not in ours:
                     raise UsageError(f"output {there} exists: add --overwrite to replace it")
-        for end in SQLITE_LOGS:
+        for end in SQLITE_LOGS if ending_of(self.layer) == GEOPACKAGE else ():
             log = f"{self.layer}{end}"
             if os.path.exists(log):
                 raise OutputError(
@@ -91,7 +113,7 @@ class Outputs:
                 beside = folder / (product + end)
                 if os.path.exists(beside):
                     _move(beside, final.with_name(final.name + end))
-                elif product != LAYER:
+                elif final in self._rasters:
                     with contextlib.suppress(FileNotFoundError):
                         final.with_name(final.name + end).unlink()
             _move(folder / product, final)
@@ -105,7 +127,7 @@ def absolute(path: str | Path) -> Path:
 
 
 def _check_name(path: Path, extensions: tuple[str, ...]) -> None:
-    if path.suffix.lower() not in extensions:
+    if extensions and path.suffix.lower() not in extensions:
         raise UsageError(f"output {path} must end in {' or '.join(extensions)}")
     try:
         path.name.encode("utf-8")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from aerialseg.legend import Legend
 from aerialseg.plan import Plan
+from aerialseg.timeline import StageTime
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +22,30 @@ class ClassShare:
     share: float
 
 
+def shares(area_m2: Mapping[int, float], legend: Legend) -> tuple[ClassShare, ...]:
+    """Classes by their area, the largest first."""
+    total = sum(area_m2.values()) or 1.0
+    lines = [ClassShare(one, legend[one].name, legend[one].hex, area, area / total) for one, area in area_m2.items()]
+    return tuple(sorted(lines, key=lambda line: -line.share))
+
+
+@dataclass(frozen=True, slots=True)
+class LayerResult:
+    """What became of a class raster: files made (the layer first), regions ``merged`` into others, seconds it took."""
+
+    paths: tuple[Path, ...]
+    classes: tuple[ClassShare, ...]
+    polygons: int
+    merged: int
+    seconds: dict[str, float]
+
+
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a run made. ``paths`` are the finished files, the layer first; ``run`` is its directory, if it was kept."""
+    """What a run made. ``paths`` are the finished files, the layer first; ``run`` is its directory, if it was kept.
+
+    ``timeline`` says when each stage was at work; ``seconds`` is its short form: seconds at work, and "total".
+    """
 
     paths: tuple[Path, ...]
     classes: tuple[ClassShare, ...]
@@ -29,5 +53,6 @@ class Result:
     valid_px: int
     lost_px: int
     seconds: dict[str, float]
+    timeline: tuple[StageTime, ...]
     plan: Plan
     run: Path | None

@@ -79,7 +79,7 @@ class Run:
 
     def begin(self, plan: Plan) -> None:
         """Take up the same plan, or start where there is none. Raises OutputError for another plan."""
-        found = _comparable(_read_json(self.folder / PLAN))
+        found = _comparable(_found_plan(self.folder / PLAN))
         wanted = _comparable(json.loads(json.dumps(plan.to_json())))
         changed = sorted(name for name in wanted.keys() | found.keys() if found.get(name) != wanted.get(name))
         if found and changed:
@@ -174,6 +174,14 @@ def _comparable(plan: dict[str, Any]) -> dict[str, Any]:
     return {**plan, "view": view} if plan else {}
 
 
+def _found_plan(path: Path) -> dict[str, Any]:
+    """The plan that is there; none where a power cut has left it empty."""
+    with suppress(OSError):
+        if path.stat().st_size and path.read_bytes().strip(b"\0"):
+            return _read_json(path)
+    return {}
+
+
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -185,7 +193,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
-    """Write beside the name, flush, rename. Raises OutputError."""
+    """Write beside the name, then rename. Raises OutputError."""
     from aerialseg.raster.sink import cannot_write, part_of, publish
 
     part = part_of(path)
@@ -194,4 +202,4 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
     except OSError as error:
         part.unlink(missing_ok=True)
         raise cannot_write(path, error) from error
-    publish(part, path)
+    publish(part, path, durable=False)  # after a power cut the run starts anew

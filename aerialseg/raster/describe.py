@@ -17,12 +17,12 @@ from aerialseg.raster.ground import Transform, pixel_size_m
 from aerialseg.raster.opening import (
     GDAL_ERRORS,
     environment,
-    has_transform,
     is_remote,
     local_path,
     one_line,
     open_raster,
     shown,
+    transform_of,
 )
 
 MAX_BANDS = 4096
@@ -31,7 +31,6 @@ MAX_BLOCK_BYTES = 1 << 30
 
 _EDGE_BYTES = 64 << 10
 _IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
-_UNPLACED = (1.0, 0.0, 0.0, 0.0, -1.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -99,6 +98,18 @@ def describe(path: str | os.PathLike[str], *, allow_remote: bool = False) -> Ras
     return RasterInfo(path=name, **facts, **_identity(name, facts, remote))
 
 
+def is_unchanged(info: RasterInfo, *, allow_remote: bool = False) -> bool:
+    """Whether the raster is still the one that was described, as far as ``digest`` tells. Raises InputError."""
+    if allow_remote and is_remote(info.path):
+        return describe(info.path, allow_remote=True).digest == info.digest
+    identity = ("path", "size_bytes", "mtime_ns", "digest")
+    facts = {name: value for name, value in info.to_json().items() if name not in identity}
+    try:
+        return bool(_identity(info.path, facts, remote=False)["digest"] == info.digest)
+    except OSError as error:
+        raise InputError(f"cannot read {shown(info.path)}: {error.strerror or error}; is it still there?") from error
+
+
 def source_sha256(path: str | os.PathLike[str]) -> str:
     """SHA-256 of the whole file at ``path``, in hexadecimal, read in small pieces. Raises InputError."""
     try:
@@ -146,11 +157,9 @@ def _itemsize(dtype: str) -> int:
 
 
 def _facts(dataset: Any) -> dict[str, Any]:
-    transform = _transform(dataset)
+    transform = transform_of(dataset)
     crs = dataset.crs.to_wkt() if dataset.crs else None
-    placed = transform != _IDENTITY
-    if not placed and not has_transform(dataset):
-        transform = _UNPLACED
+    placed = _transform(dataset) != _IDENTITY
     height, width = dataset.shape
     nodata = dataset.nodata
     return {

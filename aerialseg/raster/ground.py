@@ -60,3 +60,28 @@ def _if_positive(x: float, y: float) -> tuple[float, float] | None:
 def _apply(transform: Transform, col: float, row: float) -> tuple[float, float]:
     a, b, c, d, e, f = transform
     return a * col + b * row + c, d * col + e * row + f
+
+
+def lonlat_outline(
+    crs: str, transform: Transform, height: int, width: int, steps: int = 8
+) -> list[tuple[float, float]] | None:
+    """The raster's outline as a closed ring of (longitude, latitude) on WGS 84, counter-clockwise; None where the
+    coordinate system has no known place on the Earth. Each side has ``steps`` pieces, for it may be bent there."""
+    down, right = [height * n / steps for n in range(steps)], [width * n / steps for n in range(steps)]
+    corners = [
+        *((0.0, row) for row in down),
+        *((col, float(height)) for col in right),
+        *((float(width), height - row) for row in down),
+        *((width - col, 0.0) for col in right),
+    ]
+    try:
+        to_lonlat = pyproj.Transformer.from_crs(pyproj.CRS.from_wkt(crs), "EPSG:4326", always_xy=True)
+        ring = [to_lonlat.transform(*_apply(transform, col, row)) for col, row in corners]
+    except (ProjError, ValueError) as error:
+        logger.debug("outline of a raster not found: %s", error)
+        return None
+    if not all(math.isfinite(lon) and math.isfinite(lat) for lon, lat in ring):
+        return None
+    turned = sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in zip(ring, [*ring[1:], ring[0]], strict=True))
+    ring = ring if turned > 0 else ring[::-1]
+    return [(round(lon, 8), round(lat, 8)) for lon, lat in [*ring, ring[0]]]

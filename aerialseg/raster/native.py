@@ -23,7 +23,7 @@ Pixels = NDArray[np.uint8]
 Valid = NDArray[np.bool_]
 
 DECODERS = min(4, os.cpu_count() or 1)
-"""Threads that GDAL decodes the tiles of one read with."""
+"""Threads that GDAL decodes the tiles of one read with, where blocks are not read side by side."""
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +35,8 @@ class DamagedJpegError(OSError):
 class NativeReader:
     """One dataset handle for one thread, read by windows of source pixels."""
 
-    def __init__(self, view: View, *, allow_remote: bool = False) -> None:
-        self.view = view
+    def __init__(self, view: View, *, allow_remote: bool = False, decoders: int = DECODERS) -> None:
+        self.view, self.decoders = view, decoders
         self.path = view.path if allow_remote and is_remote(view.path) else str(local_path(view.path))
         self.raster = Box(0, 0, *view.source_shape)
         self.lost: set[Box] = set()
@@ -44,6 +44,7 @@ class NativeReader:
         rows, cols = self._dataset.block_shapes[0]
         self.block = (rows, cols)
         self.tiled = cols < self._dataset.width
+        self.may_lack = not always_valid(view)
         self._indexes = [*view.bands, *([view.alpha] if view.alpha else [])]
         self._jpeg = self._dataset.compression is not None and "jpeg" in self._dataset.compression.name.lower()
 
@@ -71,10 +72,10 @@ class NativeReader:
             raise InputError(
                 f"{shown(self.path)} is not the raster it was when the job was planned; plan the job again"
             )
-        if dataset.block_shapes[0][1] >= dataset.width:
+        if self.decoders == 1 or dataset.block_shapes[0][1] >= dataset.width:
             return dataset
         dataset.close()
-        return open_raster(self.path, NUM_THREADS=DECODERS)  # helps tiles, slows strips
+        return open_raster(self.path, NUM_THREADS=self.decoders)  # helps tiles, slows strips
 
     def _reopen(self) -> None:
         self._dataset.close()
@@ -114,7 +115,7 @@ class NativeReader:
         if self.view.alpha:
             valid &= data[count] >= _half(data.dtype)
         pixels = bands if self.view.scale is None else _stretch(bands, *self.view.scale)
-        if not valid.all():
+        if self.may_lack and not valid.all():
             pixels = pixels * valid
         return np.ascontiguousarray(pixels, dtype=np.uint8), valid
 
@@ -165,6 +166,11 @@ class _JpegWatch(logging.Handler):
         damaged = "Corrupt JPEG" in text or "Premature end" in text
         if damaged and "extraneous bytes" not in text and record.thread == self._thread:
             self.message = text
+
+
+def always_valid(view: View) -> bool:
+    """Whether every pixel that can be read is valid, whatever it holds."""
+    return view.nodata is None and not view.alpha and not view.internal_mask and view.scale is None
 
 
 def _validity(bands: NDArray[Any], nodata: float | None) -> Valid:

@@ -28,6 +28,9 @@ CACHE_BYTES = 32 << 20
 GDAL_ERRORS = (RasterioError, rasterio._err.CPLE_BaseError, ValueError, OSError, SystemError)
 """What rasterio raises when GDAL fails."""
 
+UNPLACED = (1.0, 0.0, 0.0, 0.0, -1.0, 0.0)
+"""How QGIS draws a raster without a transform: a pixel is a unit, rows count down from y = 0."""
+
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _ADDRESS = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+:/|/vsi)")
 _PREFIX = re.compile(r"^[A-Z][A-Z0-9_]+:")
@@ -52,6 +55,12 @@ def has_transform(dataset: Any) -> bool:
         warnings.simplefilter("always")
         dataset.read_transform()
     return not any(issubclass(one.category, NotGeoreferencedWarning) for one in said)
+
+
+def transform_of(dataset: Any) -> tuple[float, float, float, float, float, float]:
+    """The transform stored in an open dataset; where none is, `UNPLACED`."""
+    a, b, c, d, e, f = (float(value) for value in dataset.transform[:6])
+    return (a, b, c, d, e, f) if dataset.transform != rasterio.Affine.identity() or has_transform(dataset) else UNPLACED
 
 
 @contextmanager

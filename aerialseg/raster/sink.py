@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,13 @@ from aerialseg.raster.opening import GDAL_ERRORS, environment, one_line, quiet, 
 from aerialseg.raster.view import View
 
 Bytes = NDArray[np.uint8]
+Bands = tuple[Bytes, Bytes]
+"""Classes and confidence, both (h, w), nodata 255."""
 
 TILE = 512
 MOSAIC_TILE = 256
 """Lower than a COG's, so that a row of tiles of a wide raster fits the cache while bands of rows are read from it."""
+SEAL_BYTES = 8
 PART = ".part"
 """Added to the name of a file that is not whole yet."""
 
@@ -52,14 +56,20 @@ def part_of(path: Path) -> Path:
     return path.with_name(path.name + PART)
 
 
-def publish(part: Path, final: Path) -> None:
-    """Give a finished file its name: flush it to disk, rename, flush the folder. Raises OutputError."""
+def publish(part: Path, final: Path, *, durable: bool = True) -> None:
+    """Give a finished file its name: flush it to disk, rename, flush the folder. Raises OutputError.
+
+    Files that a power cut may take (they can be told from whole ones, or are made anew) need not be ``durable``:
+    flushing costs a small run more than its work.
+    """
     try:
-        _flush(part, os.O_RDWR)  # Windows flushes no handle that cannot write
+        if durable:
+            _flush(part, os.O_RDWR)  # Windows flushes no handle that cannot write
         os.replace(part, final)
     except OSError as error:
         raise cannot_write(final, error) from error
-    _sync_folder(final.parent)
+    if durable:
+        _sync_folder(final.parent)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -84,39 +94,76 @@ def cannot_write(path: Path, error: BaseException) -> OutputError:
 
 
 @contextlib.contextmanager
-def writing(path: Path) -> Iterator[Path]:
+def blaming(path: Path) -> Iterator[None]:
+    """A block in which errors of the operating system and of GDAL become OutputError: ``path`` cannot be written."""
+    try:
+        yield
+    except GDAL_ERRORS as error:
+        if isinstance(error, OutputError):
+            raise
+        raise cannot_write(path, error) from error
+
+
+@contextlib.contextmanager
+def writing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """The name to write ``path`` under: published when the block ends well, removed when it does not.
 
     Errors of the operating system and of GDAL become OutputError.
     """
     part = part_of(path)
     try:
-        yield part
-        publish(part, path)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
-        if isinstance(error, OutputError) or not isinstance(error, GDAL_ERRORS):
-            raise
-        raise cannot_write(path, error) from error
+        with blaming(path):
+            yield part
+            publish(part, path, durable=durable)
+    except BaseException:
+        _discard(part)
+        raise
+
+
+def _discard(part: Path) -> None:
+    with contextlib.suppress(OSError):
+        part.unlink(missing_ok=True)
 
 
 def write_block(path: Path, classes: Bytes, confidence: Bytes) -> None:
     """Write one block: classes and confidence (both (h, w) uint8, nodata 255) as the two bands of a GeoTIFF.
 
-    The file is made in memory and written beside its name, so what stands there is whole. Raises OutputError.
+    The file is made in memory and written beside its name. A checksum behind the TIFF tells `is_whole` what a power cut
+    has left of it. Raises OutputError.
     """
     height, width = classes.shape
     with environment(), MemoryFile() as memory:
         with quiet():
             dataset = memory.open(**_COMMON, **_BLOCK, height=height, width=width)
         with dataset:
-            dataset.write(np.stack([classes, confidence]))
-        with writing(path) as part:
-            part.write_bytes(memory.getbuffer())
+            dataset.write(classes, 1)
+            dataset.write(confidence, 2)
+        content = memory.getbuffer()
+        with writing(path, durable=False) as part, open(part, "wb") as file:
+            file.write(content)
+            file.write(_seal(content))
 
 
-def read_block(path: Path) -> tuple[Bytes, Bytes]:
+def is_whole(path: Path) -> bool:
+    """Whether there is a block file and it is as it was written; one that is not is removed. Raises OutputError."""
+    try:
+        content = memoryview(path.read_bytes())
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    if content[-SEAL_BYTES:] == _seal(content[:-SEAL_BYTES]):
+        return True
+    with blaming(path):
+        path.unlink()
+    return False
+
+
+def _seal(content: Any) -> bytes:
+    return zlib.crc32(content).to_bytes(SEAL_BYTES, "little")
+
+
+def read_block(path: Path) -> Bands:
     """(classes, confidence) of a block file, both (h, w) uint8. Raises OutputError when it is missing or damaged."""
     try:
         with environment(), _open(path) as dataset:
@@ -133,31 +180,45 @@ def _open(path: Path) -> Any:
         return rasterio.open(path, driver="GTiff", sharing=False)
 
 
-def mosaic(
-    grid: Grid,
-    block_path: Callable[[int], Path],
-    view: View,
-    classes_path: Path,
-    confidence_path: Path,
-    *,
-    progress: Callable[[float], None] | None = None,
-) -> None:
-    """Join the block files into two tiled GeoTIFFs on the working grid; one block is in memory at a time.
+@contextlib.contextmanager
+def joining(
+    grid: Grid, block_path: Callable[[int], Path], view: View, classes_path: Path, confidence_path: Path
+) -> Iterator[Callable[[int, Bands | None], None]]:
+    """A function that joins one more block to two tiled GeoTIFFs: its index, and its bands or None to read its file.
 
-    ``block_path`` gives the file of each block, which must exist. ``progress`` is told 1 for each block joined.
-    Raises OutputError.
+    Blocks may come in any order and from any thread, but one at a time; ``block_path`` gives a block's file. The two
+    GeoTIFFs, on the working grid, appear at their names when this ends well; an error of the block inside goes through
+    as it is. Writing raises OutputError.
     """
-    with writing(classes_path) as classes_part, writing(confidence_path) as confidence_part:
-        with _mosaic_file(classes_part, grid, view) as classes, _mosaic_file(confidence_part, grid, view) as confidence:
-            for index, core in enumerate(grid):
-                bands = read_block(block_path(index))
-                _check_shape(block_path(index), bands[0].shape, core)
-                for dataset, band in zip((classes, confidence), bands, strict=True):
+    paths = classes_path, confidence_path
+    with contextlib.ExitStack() as stack:
+        for path in paths:
+            stack.callback(_discard, part_of(path))
+        files = [stack.enter_context(_mosaic_file(path, grid, view)) for path in paths]
+
+        def join(index: int, bands: Bands | None) -> None:
+            core, bands = grid.core(index), bands or read_block(block_path(index))
+            _check_shape(block_path(index), bands[0].shape, core)
+            for path, dataset, band in zip(paths, files, bands, strict=True):
+                with blaming(path), environment():
                     dataset.write(band, 1, window=Window(core.left, core.top, core.width, core.height))
-                if progress:
-                    progress(1)
-        check_whole(classes_part)
-        check_whole(confidence_part)
+
+        yield join
+        for path, dataset in zip(paths, files, strict=True):
+            with blaming(path), environment():
+                dataset.close()
+                check_whole(part_of(path))
+        for path in paths:
+            publish(part_of(path), path, durable=False)  # it is made anew in each run
+
+
+def mosaic(
+    grid: Grid, block_path: Callable[[int], Path], view: View, classes_path: Path, confidence_path: Path
+) -> None:
+    """Join all block files, which must exist (see `joining`)."""
+    with joining(grid, block_path, view, classes_path, confidence_path) as join:
+        for index in range(len(grid)):
+            join(index, None)
 
 
 def _check_shape(path: Path, shape: tuple[int, ...], core: Box) -> None:
@@ -170,14 +231,16 @@ def _mosaic_file(path: Path, grid: Grid, view: View) -> Iterator[Any]:
     # Tiles that divide the block are written once, whatever the cache holds.
     tile = math.gcd(grid.block, MOSAIC_TILE)
     tile = tile if tile >= 64 else MOSAIC_TILE
-    place = (
-        {"crs": view.crs, "transform": Affine(*view.transform)} if view.crs else {"transform": Affine(*view.transform)}
-    )
+    place = {"transform": Affine(*view.transform)} | ({"crs": view.crs} if view.crs else {})
     layout = {"tiled": True, "blockxsize": tile, "blockysize": tile, "bigtiff": "IF_SAFER"}
-    with environment(), quiet():
-        dataset = rasterio.open(path, "w", **_COMMON, **layout, **place, height=grid.height, width=grid.width, count=1)
-    with environment(), dataset:
+    size = {"height": grid.height, "width": grid.width, "count": 1}
+    with blaming(path), environment(), quiet():
+        dataset = rasterio.open(part_of(path), "w", **_COMMON, **layout, **place, **size)
+    try:
         yield dataset
+    finally:
+        with contextlib.suppress(*GDAL_ERRORS):  # there only after another error, which is the one to tell
+            dataset.close()
 
 
 def check_whole(path: Path) -> None:

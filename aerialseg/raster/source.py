@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
 
 from aerialseg.raster.grid import Box
-from aerialseg.raster.native import NativeReader, Pixels, Valid
+from aerialseg.raster.native import DECODERS, NativeReader, Pixels, Valid
 from aerialseg.raster.view import View
 
 MAX_SOURCE_PX = 8_000_000
@@ -20,9 +21,9 @@ class Source:
     Several Sources may read the same file in several threads at once.
     """
 
-    def __init__(self, view: View, *, allow_remote: bool = False) -> None:
+    def __init__(self, view: View, *, allow_remote: bool = False, decoders: int = DECODERS) -> None:
         self.view = view
-        self._reader = NativeReader(view, allow_remote=allow_remote)
+        self._reader = NativeReader(view, allow_remote=allow_remote, decoders=decoders)
 
     def __enter__(self) -> Source:
         return self
@@ -42,6 +43,20 @@ class Source:
     def lost_px(self) -> int:
         """Source pixels filled with nodata because of read errors; each tile or strip counts once."""
         return sum(block.area for block in self._reader.lost)
+
+    def lost_in(self, box: Box) -> frozenset[Box]:
+        """Those of `lost_blocks` that ``box`` (in working pixels) was, or would be, made of."""
+        if not self._reader.lost:
+            return frozenset()
+        rows, cols = self.view.ratio
+        spread = 2 if self.view.resampled else 0
+        window = Box(
+            math.floor(box.top * rows) - spread,
+            math.floor(box.left * cols) - spread,
+            math.ceil(box.bottom * rows) + spread,
+            math.ceil(box.right * cols) + spread,
+        )
+        return frozenset(block for block in self._reader.lost if block & window)
 
     def read(self, box: Box) -> tuple[Pixels, Valid]:
         """Pixels (C, h, w) uint8 of ``box`` (in working pixels) and which of them are valid, (h, w) bool.

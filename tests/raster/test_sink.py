@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ import rasterio
 
 from aerialseg.errors import OutputError
 from aerialseg.raster.grid import Grid
-from aerialseg.raster.sink import check_whole, mosaic, publish, read_block, write_block, writing
+from aerialseg.raster.sink import check_whole, joining, mosaic, publish, read_block, write_block, writing
 from aerialseg.raster.view import View
 
 NO_CRS = View("x", 9, 9, (1, 0, 0, 0, 1, 0), None, (9, 9), (1, 2, 3), None, False, (1, 1), "fail", None, "")
@@ -88,16 +89,19 @@ def test_the_mosaic_is_the_blocks_side_by_side(tmp_path, block):
     assert not list(tmp_path.glob("*.part"))
 
 
-def test_a_mosaic_tells_each_block_as_it_is_joined(tmp_path):
-    grid, told = Grid(600, 230, 128, 32), []
-    make_blocks(tmp_path, grid, answer(600, 230))
-
-    def block(index: int) -> Path:
-        assert told == [1] * index
-        return tmp_path / f"{index}.tif"
-
-    mosaic(grid, block, utm_view(600, 230), tmp_path / "a.tif", tmp_path / "b.tif", progress=told.append)
-    assert told == [1] * len(grid)
+def test_blocks_may_be_joined_in_any_order_from_file_or_memory_and_in_another_thread(tmp_path):
+    grid, bands = Grid(600, 230, 128, 32), answer(600, 230)
+    make_blocks(tmp_path, grid, bands)
+    paths = tmp_path / "classes.tif", tmp_path / "confidence.tif"
+    with joining(grid, lambda index: tmp_path / f"{index}.tif", utm_view(600, 230), *paths) as join:
+        order = np.random.default_rng(0).permutation(len(grid)).tolist()
+        given = [tuple(band[grid.core(n).slices] for band in bands) if n % 2 else None for n in order]
+        with ThreadPoolExecutor(1) as thread:
+            list(thread.map(join, order, given))
+        assert not paths[0].exists()
+    for path, band in zip(paths, bands, strict=True):
+        with rasterio.open(path) as dataset:
+            assert (dataset.read(1) == band).all()
 
 
 def test_a_mosaic_without_any_place_and_smaller_than_a_tile(tmp_path):
