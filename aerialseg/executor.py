@@ -1,7 +1,7 @@
 """Where tasks run: anything with the interface of ``concurrent.futures``.
 
 Threads are enough on one machine: GDAL and torch release the interpreter's lock, so one thread reads or writes while
-another one computes. (A Dask cluster comes in here too, through ``Client.get_executor``, and nowhere else.)
+another one computes. (Workers of a Dask cluster come in as an executor, too: ``workers.Cluster``.)
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -23,20 +23,35 @@ def local(workers: int = LOCAL_WORKERS) -> Executor:
     return ThreadPoolExecutor(max_workers=workers, thread_name_prefix="aerialseg")
 
 
-def run_tasks(executor: Executor, function: Callable[[T], R], tasks: Iterable[T], in_flight: int) -> Iterator[R]:
-    """Results as they are done, with at most ``in_flight`` tasks handed out at a time.
+class Inline(Executor):
+    """Does at once, in this thread, what is handed to it: for work that a thread would cost more than it saves."""
+
+    def submit(self, function: Callable[..., R], /, *args: Any, **kwargs: Any) -> Future[R]:
+        done: Future[R] = Future()
+        try:
+            done.set_result(function(*args, **kwargs))
+        except Exception as error:
+            done.set_exception(error)
+        return done
+
+
+def run_tasks(
+    executor: Executor, function: Callable[[T], R], tasks: Iterable[T], in_flight: int | Callable[[], int]
+) -> Iterator[R]:
+    """Results as they are done, with at most ``in_flight`` tasks handed out at a time (asked anew if it is a function).
 
     The first error ends it: what has not begun is cancelled, what is under way is waited for (so that nothing is
     written any more when this returns), and the error is raised. Memory does not grow with the number of tasks, which
     may come from a generator. The executor is shut down at the end.
     """
+    limit = in_flight if callable(in_flight) else lambda: in_flight
     pending: set[Future[R]] = set()
     waiting = iter(tasks)
     try:
         while True:
             for task in waiting:
                 pending.add(executor.submit(function, task))
-                if len(pending) >= in_flight:
+                if len(pending) >= limit():
                     break
             if not pending:
                 return

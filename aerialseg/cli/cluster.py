@@ -1,0 +1,44 @@
+"""The options that send work to other processes, and the cluster that they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+from aerialseg.cli.options import options
+from aerialseg.errors import UsageError
+
+if TYPE_CHECKING:
+    from aerialseg_pipelines.cluster import DaskCluster
+
+CLUSTER_OPTIONS = options(
+    click.option(
+        "--dask", metavar="ADDRESS", help="Compute on the Dask cluster whose scheduler is there: tcp://host:8786."
+    ),
+    click.option("--workers", metavar="N", type=int, help="Compute in N processes of this machine."),
+)
+
+
+@contextmanager
+def cluster_of(dask: str | None, workers: int | None) -> Iterator[DaskCluster | None]:
+    """The cluster that the two options ask for; None when neither is given. Raises UsageError, ResourceError."""
+    if dask is None and workers is None:
+        yield None
+        return
+    if dask is not None and workers is not None:
+        raise UsageError("--dask and --workers contradict each other: give one of them")
+    from aerialseg_pipelines.cluster import connect, local_cluster, say_less
+
+    say_less()
+    cluster = connect(dask) if dask is not None else local_cluster(workers or 0)
+    try:
+        yield cluster
+    except KeyboardInterrupt:
+        raise  # the process ends at once, and its worker processes with it: no time for farewells
+    except BaseException:
+        cluster.close()
+        raise
+    cluster.close()
