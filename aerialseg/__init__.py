@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from aerialseg.model.store import load_network as load_model
     from aerialseg.result import Result
     from aerialseg.training import train
-    from aerialseg.vector.layers import polygonize
+    from aerialseg.vectorizing import polygonize
 
 _HOMES = {
     "draw_demo": "aerialseg.demo",
@@ -47,7 +47,7 @@ _HOMES = {
     "Result": "aerialseg.result",
     "segment": "aerialseg.job",
     "train": "aerialseg.training",
-    "polygonize": "aerialseg.vector.layers",
+    "polygonize": "aerialseg.vectorizing",
 }
 
 __all__ = [

@@ -16,9 +16,9 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Imports go down only: a module may import its own floor and those below it.
 FLOORS = [
     ["cli", "console", "__init__", "__main__"],
-    ["job", "demo", "training", "embedded"],
-    ["run", "outputs", "result"],
-    ["plan", "block", "executor", "memory", "progress"],
+    ["job", "vectorizing", "demo", "seams", "figures", "training", "embedded"],
+    ["run", "outputs", "result", "classify", "estimate"],
+    ["plan", "block", "executor", "workers", "memory", "progress", "timeline"],
     ["model", "vector"],
     ["raster"],
     ["legend", "errors", "_version"],

@@ -193,7 +193,7 @@ def test_a_broken_model_is_found_before_the_output_is_touched(tmp_path: Path, sm
 
 @pytest.mark.slow
 def test_killed_and_run_again_it_ends_as_if_nothing_had_happened(tmp_path: Path, write_raster: WriteRaster) -> None:
-    source = write_raster(land_cover(700, 1300, cell=40) * 20)
+    source = write_raster(land_cover(700, 2100, cell=40) * 20)
     names = ("map.gpkg", "--raster", "classes.tif", "--confidence", "conf.tif", "--gsd", "native", "-q")
     clean, killed = tmp_path / "clean", tmp_path / "killed"
     for folder in (clean, killed):

@@ -71,6 +71,19 @@ def test_the_table_adds_up(tmp_path: Path, write_raster: WriteRaster, capsys: py
     assert "classifying" in captured.err
 
 
+def test_the_timeline_has_a_line_for_each_stage(
+    tmp_path: Path, write_raster: WriteRaster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = segment(write_raster(land_cover(100, 100)), tmp_path / "map.gpkg", model=Oracle())
+    console.show_timeline(result.timeline)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    lines = [line.strip() for line in captured.err.splitlines() if line.strip()]
+    named = [next(name for name in console.TIMES.values() if line.startswith(name.strip())) for line in lines[2:]]
+    assert named == [console.TIMES[line.stage] for line in result.timeline]
+    assert all(line.endswith("%") for line in lines[2:])
+
+
 def test_warnings_of_the_library_are_said_once_and_in_order(capsys: pytest.CaptureFixture[str]) -> None:
     with console.progress() as listener:
         listener.note("first")

@@ -12,10 +12,13 @@ from typing import NoReturn
 import click
 
 from aerialseg._version import __version__
+from aerialseg.cli.batch import batch_command, collect_command, status_command
 from aerialseg.cli.demo import demo_command
 from aerialseg.cli.options import CONTEXT
+from aerialseg.cli.polygonize import polygonize_command
+from aerialseg.cli.seams import seams_command
 from aerialseg.cli.segment import segment_command
-from aerialseg.cli.training import train_command
+from aerialseg.cli.training import quantize_command, train_command
 
 
 @click.group(context_settings=CONTEXT)
@@ -24,7 +27,17 @@ def cli() -> None:
     """Aerial imagery into land-cover maps that people trust."""
 
 
-for command in (segment_command, demo_command, train_command):
+for command in (
+    segment_command,
+    polygonize_command,
+    demo_command,
+    train_command,
+    quantize_command,
+    seams_command,
+    batch_command,
+    status_command,
+    collect_command,
+):
     cli.add_command(command)
 
 

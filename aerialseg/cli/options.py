@@ -77,5 +77,7 @@ def options(*options: Callable[[F], F]) -> Callable[[F], F]:
     return add
 
 
+SMOOTH = click.option("--smooth", is_flag=True, help="Round the corners of the lines.")
+DISSOLVE = click.option("--dissolve", is_flag=True, help="Add a layer with one multipolygon for each class.")
 DEBUG = click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 QUIET = click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")

@@ -10,12 +10,13 @@ from typing import Any
 
 import click
 
+from aerialseg.cli.cluster import CLUSTER_OPTIONS, cluster_of
 from aerialseg.cli.failures import errors, print_paths
-from aerialseg.cli.options import CONTEXT, DEBUG, QUIET, Count, Gsd, Numbers, options
+from aerialseg.cli.options import CONTEXT, DEBUG, DISSOLVE, QUIET, SMOOTH, Count, Gsd, Numbers, options
 
 SEGMENT_OPTIONS = options(
     click.argument("source", metavar="INPUT.tif"),
-    click.argument("output", metavar="OUTPUT.gpkg", type=click.Path(path_type=Path)),
+    click.argument("output", metavar="OUTPUT", type=click.Path(path_type=Path)),
     click.option("--model", metavar="DIR|NAME", help="Model to use.  [default: the one inside]"),
     click.option(
         "--raster", metavar="CLASSES.tif", type=click.Path(path_type=Path), help="Also write the class raster."
@@ -40,6 +41,8 @@ SEGMENT_OPTIONS = options(
         type=float,
         help="Tolerance of simplification; 0 keeps pixel edges.  [default: 1.5 pixels of the class raster]",
     ),
+    SMOOTH,
+    DISSOLVE,
     click.option("--bands", metavar="1,2,3", type=Numbers(int, "1,2,3"), help="Bands that are red, green, blue."),
     click.option(
         "--gsd",
@@ -56,6 +59,35 @@ SEGMENT_OPTIONS = options(
         help="Source values that become 0 and 255, for 16 bit or float.",
     ),
     click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True),
+    click.option(
+        "--precision",
+        type=click.Choice(["auto", "fp32", "bf16", "int8"]),
+        default="auto",
+        show_default=True,
+        help="Numbers to compute in; auto: the fastest without loss that the processor has.",
+    ),
+    click.option(
+        "--runtime",
+        type=click.Choice(["auto", "torch", "openvino"]),
+        default="auto",
+        show_default=True,
+        help="auto: OpenVINO on a CPU where it is installed, torch otherwise.",
+    ),
+    click.option(
+        "--tiling",
+        type=click.Choice(["exact", "approximate"]),
+        default="exact",
+        show_default=True,
+        help="Tiles that equal the whole image, or approximations with seams (less work, or any network).",
+    ),
+    click.option(
+        "--halo",
+        "halo_px",
+        metavar="PX",
+        type=int,
+        help="Pixels around an approximate tile.  [default: 256 for a model that can be exact, else its card's]",
+    ),
+    CLUSTER_OPTIONS,
     click.option("--overwrite", is_flag=True, help="Replace outputs that exist."),
     click.option(
         "--keep-run", metavar="DIR", type=click.Path(path_type=Path), help="Keep the run's directory here; resume it."
@@ -75,11 +107,20 @@ SEGMENT_OPTIONS = options(
     ),
     click.option("--require-crs", is_flag=True, help="Refuse a raster without a coordinate reference system."),
     click.option("--allow-remote", is_flag=True, help="Allow URLs and /vsi paths as input."),
+    click.option("--timeline", is_flag=True, help="Show at the end how long each stage was at work."),
+    click.option(
+        "--report",
+        metavar="FILE.json",
+        type=click.Path(path_type=Path),
+        help="Also write what was found and where the time went.",
+    ),
     QUIET,
     DEBUG,
 )
 
-SEGMENT_HELP = """Map the land cover of the orthophoto INPUT.tif into the GeoPackage OUTPUT.gpkg.
+SEGMENT_HELP = """Map the land cover of the orthophoto INPUT.tif into the layer OUTPUT.
+
+The ending of OUTPUT is its format: .gpkg, .fgb, .parquet or .geojson.
 
 The layer `landcover` covers every valid pixel exactly once and opens in QGIS named and coloured.
 Memory does not grow with the raster. A run that was cut off goes on when the same command is given
@@ -92,7 +133,15 @@ Exit codes: 0 done, 2 usage, 3 input, 4 model, 5 output, 6 resources, 130 interr
 @click.command("segment", context_settings=CONTEXT, help=SEGMENT_HELP)
 @SEGMENT_OPTIONS
 def segment_command(
-    quiet: bool, debug: bool, source: str, output: Path, max_pixels: int | None, **options: Any
+    quiet: bool,
+    debug: bool,
+    source: str,
+    output: Path,
+    max_pixels: int | None,
+    dask: str | None,
+    workers: int | None,
+    timeline: bool,
+    **options: Any,
 ) -> None:
     with errors(debug):
         from aerialseg import console
@@ -101,10 +150,16 @@ def segment_command(
 
         if max_pixels is not None:
             options["max_pixels"] = max_pixels
-        with console.progress(quiet) as progress, _leaving(output, options["keep_run"]):
-            result = aside(lambda: segment(source, output, progress=progress, **options))
+        with (
+            console.progress(quiet) as progress,
+            _leaving(output, options["keep_run"]),
+            cluster_of(dask, workers) as cluster,
+        ):
+            result = aside(lambda: segment(source, output, progress=progress, cluster=cluster, **options))
         if not quiet:
             console.show_result(result)
+        if timeline:
+            console.show_timeline(result.timeline)
         print_paths(result.paths)
 
 

@@ -32,3 +32,24 @@ def train_command(config: Path, data: Path, out: Path, encoder_weights: Path | N
         with console.progress() as progress:
             path = train(config, data, out, encoder_weights=encoder_weights, progress=progress.note)
         print_paths([path])
+
+
+@click.command("quantize", context_settings=CONTEXT)
+@click.argument("config", metavar="CONFIG.toml", type=click.Path(path_type=Path))
+@click.option("--data", metavar="DIR", type=click.Path(path_type=Path), required=True, help="The data set's folder.")
+@click.option("--model", metavar="DIR", type=click.Path(path_type=Path), required=True, help="The model's folder.")
+@click.option("--images", metavar="N", type=int, default=24, show_default=True, help="Frames to find the ranges on.")
+@DEBUG
+def quantize_command(config: Path, data: Path, model: Path, images: int, debug: bool) -> None:
+    """Let the model compute in 8-bit integers, which is fastest on a CPU, and measure what that costs.
+
+    Ranges and scores go into the model's card. Where int8 loses at most 0.002 of the mean IoU it becomes the default on
+    processors that have it. Needs the extras `train` and `fast`.
+    """
+    with errors(debug):
+        from aerialseg import console
+        from aerialseg.training.quantize import quantize
+
+        with console.progress() as progress:
+            path = quantize(config, data, model, images=images, progress=progress.note)
+        print_paths([path])

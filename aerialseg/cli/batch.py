@@ -1,0 +1,151 @@
+"""aerialseg batch, status and collect: jobs over many rasters.
+
+What --dry-run and status answer goes to stdout, for it is what was asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+import click
+
+from aerialseg.cli.cluster import CLUSTER_OPTIONS, cluster_of
+from aerialseg.cli.failures import errors, print_paths
+from aerialseg.cli.options import CONTEXT, DEBUG, QUIET
+
+BATCH_HELP = """Do the job of the file JOB.toml: many rasters, each one only when something changed.
+
+Prints the paths of the report (JSON and HTML). A job that was cut off goes on when the same command
+is given again. docs/batch.md documents the job file.
+
+Exit codes: 0 all done or nothing to do, 1 some inputs failed, 2 usage, 3 input, 4 model, 5 output,
+6 resources, 130 interrupted.
+"""
+
+
+@click.command("batch", context_settings=CONTEXT, help=BATCH_HELP)
+@click.argument("job", metavar="JOB.toml", type=click.Path(path_type=Path))
+@click.option("--dry-run", is_flag=True, help="Say what would be done, why, and what it takes; do nothing.")
+@CLUSTER_OPTIONS
+@click.option("--only", metavar="PATTERN", help="Only inputs whose name or path matches, such as 'north/*'.")
+@click.option("--retry-failed", is_flag=True, help="Also try broken inputs again that have not changed since.")
+@click.option("--json-log", metavar="FILE", help="Append a line of JSON for each event; - is stderr.")
+@QUIET
+@DEBUG
+def batch_command(
+    job: Path,
+    dry_run: bool,
+    dask: str | None,
+    workers: int | None,
+    only: str | None,
+    retry_failed: bool,
+    json_log: str | None,
+    quiet: bool,
+    debug: bool,
+) -> None:
+    with errors(debug):
+        from aerialseg_pipelines import estimate
+        from aerialseg_pipelines.batch import Selection, run_job
+        from aerialseg_pipelines.jobfile import read_job
+
+        read = read_job(job)
+        selection = Selection(only, retry_failed)
+        if dry_run:
+            _print(estimate.spoken(estimate.dry_run(read, selection)))
+            return
+        with _events(json_log, quiet) as events, cluster_of(dask, workers) as cluster:
+            summary = run_job(read, selection, cluster=cluster, events=events)
+        print_paths(summary.reports)
+    sys.exit(summary.exit_code)
+
+
+@click.command("status", context_settings=CONTEXT)
+@click.argument("folder", metavar="JOBDIR|JOB.toml", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--watch", is_flag=True, help="Again every two seconds, while the job runs.")
+@DEBUG
+def status_command(folder: Path, as_json: bool, watch: bool, debug: bool) -> None:
+    """Say how the job of that folder is getting on, from another terminal."""
+    with errors(debug):
+        from aerialseg_pipelines.status import spoken, status_of
+
+        while True:
+            found = status_of(folder)
+            _print([json.dumps(found.to_json())] if as_json else spoken(found))
+            if not watch or found.state != "running":
+                return
+            time.sleep(2)
+
+
+@click.command("collect", context_settings=CONTEXT)
+@click.argument("job", metavar="JOBDIR|JOB.toml", type=click.Path(path_type=Path))
+@click.option(
+    "--layer", metavar="ALL.gpkg", type=click.Path(path_type=Path), help="One layer: a GeoPackage, or a .parquet."
+)
+@click.option(
+    "--mosaic", metavar="ALL.tif", type=click.Path(path_type=Path), help="One class raster: a COG, or a .vrt."
+)
+@click.option("--stac", metavar="DIR", type=click.Path(path_type=Path), help="A STAC collection of all results.")
+@click.option("--only", metavar="PATTERN", help="Only inputs whose name or path matches, such as 'north/*'.")
+@click.option("--overwrite", is_flag=True, help="Replace what exists.")
+@QUIET
+@DEBUG
+def collect_command(
+    job: Path,
+    layer: Path | None,
+    mosaic: Path | None,
+    stac: Path | None,
+    only: str | None,
+    overwrite: bool,
+    quiet: bool,
+    debug: bool,
+) -> None:
+    """Collect the results of a job into one data set.
+
+    Regions of rasters that lie side by side on one grid are joined over the borders.
+    """
+    with errors(debug):
+        from aerialseg_pipelines.collect import Wanted, collect
+
+        from aerialseg import console
+
+        with console.progress(quiet) as progress:
+            paths = collect(job, Wanted(layer, mosaic, stac, overwrite), only=only, progress=progress)
+        print_paths(paths)
+
+
+def _print(lines: list[str]) -> None:
+    for line in lines:
+        click.echo(line)
+
+
+@contextmanager
+def _events(json_log: str | None, quiet: bool) -> Iterator[Any]:
+    """Where events go: lines on stderr unless quiet, JSON where it was asked for."""
+    from aerialseg_pipelines.events import Events
+
+    stream: TextIO | None = None
+    if json_log == "-":
+        stream, quiet = sys.stderr, True
+    elif json_log is not None:
+        from aerialseg.errors import OutputError
+
+        try:
+            stream = open(json_log, "a", encoding="utf-8")  # noqa: SIM115
+        except OSError as error:
+            raise OutputError(f"cannot write the log {json_log}: {error.strerror or error}") from error
+    try:
+        yield Events(None if quiet else _tell, stream)
+    finally:
+        if stream is not None and stream is not sys.stderr:
+            stream.close()
+
+
+def _tell(message: str) -> None:
+    click.echo(f"{time.strftime('%H:%M:%S')} {message}", err=True)
