@@ -87,19 +87,23 @@ class Run:
                 f"{self.folder} holds a run of which {', '.join(changed)} changed since: "
                 "delete that directory to start anew, or name another one with --keep-run"
             )
+        if not found:
+            shutil.rmtree(self.blocks, ignore_errors=True)  # of no plan that is known
         try:
+            write_json(self.folder / PLAN, plan.to_json())  # first: without it nobody knows that this is a run
+            self._make_folders()
+        except OutputError:
             if not found:
-                shutil.rmtree(self.blocks, ignore_errors=True)  # of no plan that is known
+                self.remove()
+            raise
+
+    def _make_folders(self) -> None:
+        try:
             self.blocks.mkdir(parents=True, exist_ok=True)
             shutil.rmtree(self.products, ignore_errors=True)
             self.products.mkdir()
         except OSError as error:
             raise OutputError(f"cannot make the run directory {self.folder}: {error.strerror or error}") from error
-        try:
-            write_json(self.folder / PLAN, plan.to_json())
-        except OutputError:
-            self.remove()
-            raise
 
     def check_place(self, *files: str | Path | None) -> None:
         """Raise UsageError where the directory holds something else than a run, or one of the files given."""

@@ -132,7 +132,7 @@ def certify(
     """The certificate of a model on the middle of a raster, or on the demo scene.
 
     size: (rows, columns) to look at, by default a little more than twice the reach of the network, so that no border
-    reaches the middle; all of it goes through the network at once, in about 0.5 GB of memory a megapixel. Raises
+    reaches the middle; all of it goes through the network at once, in about 2 GB of memory a megapixel. Raises
     InputError, ModelError, ResourceError, UsageError.
     """
     from aerialseg.model.comparison import Whole
@@ -189,13 +189,17 @@ def _measure(
     area = whole.raster.area
     with torch.device("meta"):
         shape = build_for(card)
+
+    def work(halo: int) -> float | None:
+        return None if network.inexact else work_per_pixel(shape, CORE_PX, halo)
+
     for halo in HALOS:
         found = _compare(whole, whole.tiles(CORE_PX, halo), progress, f"halo {halo} px")[0]
-        yield _line(f"approximate, halo {halo} px", found, halo_px=halo, work=work_per_pixel(shape, CORE_PX, halo))
+        yield _line(f"approximate, halo {halo} px", found, halo_px=halo, work=work(halo))
     usual = f"halo {USUAL_OVERLAP_PX // 2} px, last tile pulled back"
     found, labels["usual"] = _compare(whole, whole.usual_tiles(USUAL_PX, USUAL_OVERLAP_PX), progress, usual)
-    work = (USUAL_PX / (USUAL_PX - USUAL_OVERLAP_PX)) ** 2
-    yield _line(f"usual {USUAL_PX} px tiles, overlap {USUAL_OVERLAP_PX}, pulled back", found, work=work)
+    twice = (USUAL_PX / (USUAL_PX - USUAL_OVERLAP_PX)) ** 2
+    yield _line(f"usual {USUAL_PX} px tiles, overlap {USUAL_OVERLAP_PX}, pulled back", found, work=twice)
     if network.inexact:
         return
     for offset in OFFSETS:
@@ -205,7 +209,7 @@ def _measure(
         if moved is not None:
             yield _line(f"halo {card.halo} px, origin off by {offset} px", moved, halo_px=card.halo, offset_px=offset)
     found, labels["exact"] = _compare(whole, whole.tiles(CORE_PX, card.halo), progress, "exact")
-    yield _line("exact", found, halo_px=card.halo, work=work_per_pixel(shape, CORE_PX))
+    yield _line("exact", found, halo_px=card.halo, work=work(card.halo))
 
 
 def _compare(

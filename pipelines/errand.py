@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import traceback
+import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -27,7 +28,7 @@ from aerialseg.errors import (
 from aerialseg.job import segment
 from aerialseg.progress import Silent
 from aerialseg.raster.thumbnail import class_thumbnail
-from aerialseg.run import Run
+from aerialseg.run import PLAN, Run
 
 if TYPE_CHECKING:
     from aerialseg.model.interface import PredictorSpec
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from aerialseg.workers import Cluster
 
 THUMBNAIL_PX = 96
+GONE = "gone-"
 KINDS = (
     (UsageError, "usage"),
     (InputError, "input"),
@@ -119,6 +121,8 @@ def carry_out(
 
 def _segment(errand: Errand, predictor: PredictorSpec, cluster: Cluster | None, listener: Progress) -> dict[str, Any]:
     errand.folder.parent.mkdir(parents=True, exist_ok=True)
+    if errand.folder.is_dir() and not (errand.folder / PLAN).exists():
+        discard(errand.folder)  # killed while it was made
     result = segment(
         errand.source,
         errand.outputs["layer"],
@@ -138,7 +142,7 @@ def _segment(errand: Errand, predictor: PredictorSpec, cluster: Cluster | None, 
     with suppress(OSError, AerialsegError):  # a picture for the report: nothing that anybody misses
         values["thumbnail"] = class_thumbnail(run.classes, predictor.card.legend, THUMBNAIL_PX)
     if not errand.keep:
-        shutil.rmtree(errand.folder, ignore_errors=True)
+        discard(errand.folder)
     return values
 
 
@@ -159,7 +163,15 @@ def _forget_useless(folder: Path) -> None:
     """Remove a run's directory that holds no finished block: there would be one for each broken input, for ever."""
     with suppress(OSError, AerialsegError):
         if folder.is_dir() and not Run(folder).holds_blocks():
-            shutil.rmtree(folder, ignore_errors=True)
+            discard(folder)
+
+
+def discard(folder: Path) -> None:
+    """Remove a run's directory, whole or, when killed meanwhile, under a name that nobody takes for a run's."""
+    gone = folder.with_name(f"{GONE}{uuid.uuid4().hex[:12]}")
+    with suppress(OSError):
+        os.replace(folder, gone)
+        shutil.rmtree(gone, ignore_errors=True)
 
 
 def kind_of(error: BaseException) -> str:

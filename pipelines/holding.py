@@ -8,7 +8,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -78,15 +78,14 @@ def _said(about: dict[str, Any]) -> str:
 
 
 @contextmanager
-def stoppable(stop: Callable[[], None]) -> Iterator[threading.Event]:
-    """Told to stop (SIGTERM, SIGINT), set the event and call ``stop``; told twice, leave at once with 130."""
+def stoppable() -> Iterator[threading.Event]:
+    """An event that is set when told to stop (SIGTERM, SIGINT); told twice, leave at once with 130."""
     told = threading.Event()
 
     def hear(number: int, frame: object) -> None:
         if told.is_set():
             os._exit(Interrupted.exit_code)
-        told.set()
-        stop()
+        told.set()  # and no more: the interrupted code may hold any lock
 
     if threading.current_thread() is not threading.main_thread():
         yield told  # signals are the main thread's business

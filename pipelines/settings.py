@@ -18,7 +18,7 @@ from aerialseg.errors import UsageError
 if TYPE_CHECKING:
     from aerialseg.model.interface import PredictorSpec
 
-ELSEWHERE = ("model", "raster", "confidence", "report", "overwrite", "keep-run")
+ELSEWHERE = ("model", "raster", "confidence", "report", "timeline", "overwrite", "keep-run")
 """Options that are no settings: other parts of the job file say them, or the job itself."""
 HARMLESS = ("device", "max_pixels", "require_crs", "allow_remote")
 """Keywords that cannot change a result: they refuse inputs, or choose where it is computed."""

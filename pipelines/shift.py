@@ -13,7 +13,7 @@ from itertools import count
 
 from aerialseg_pipelines.crew import Crew
 from aerialseg_pipelines.decide import DO, SKIP, Decision
-from aerialseg_pipelines.errand import Errand, Finding, kind_of
+from aerialseg_pipelines.errand import GONE, Errand, Finding, discard, kind_of
 from aerialseg_pipelines.events import Events
 from aerialseg_pipelines.holding import stoppable
 from aerialseg_pipelines.jobfile import Job
@@ -50,11 +50,12 @@ class Shift:
     def work(self, decisions: list[Decision]) -> None:
         """Do what is to be done; afterwards the ledger and ``exit_code`` say what came of it."""
         self._begin(decisions)
-        with stoppable(self.crew.stop) as told:
+        with stoppable() as told:
             while (self._queue or self._later or self._under_way) and not told.is_set():
                 self._hand_out()
                 self._collect()
             if told.is_set():
+                self.crew.stop()
                 self.events.say("stopping", "told to stop: blocks under way are finished, the rest is left")
                 while self._under_way:
                     self._collect()
@@ -89,8 +90,10 @@ class Shift:
         """Remove the blocks of what is done now in another way: of an older input, model or settings."""
         folder, sources = self.job.folder / RUNS, {name.partition("-")[0] for name in wanted}
         for path in folder.iterdir() if folder.is_dir() else ():
-            if path.name not in wanted and path.name.partition("-")[0] in sources:
+            if path.name.startswith(GONE):
                 shutil.rmtree(path, ignore_errors=True)
+            elif path.name not in wanted and path.name.partition("-")[0] in sources:
+                discard(path)
 
     def _hand_out(self) -> None:
         while self._later and self._later[0][0] <= time.monotonic():

@@ -12,10 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from aerialseg import workers
 from aerialseg.errors import ModelError, ResourceError
 from aerialseg.executor import run_tasks
 from aerialseg.job import segment
 from aerialseg.model.interface import PredictorSpec
+from aerialseg.vector.layers import polygonize
 from tests.conftest import WriteRaster, land_cover
 from tests.fakes import Contextual
 from tests.test_job import read_layer
@@ -109,6 +111,31 @@ def test_a_real_network_gives_the_same_bytes_on_workers(
     alone = run(source, "alone", tmp_path / "model", block_px=128, device="cpu")
     with connect(processes.address) as cluster:
         assert run(source, "spread", tmp_path / "model", block_px=128, cluster=cluster) == alone
+
+
+def test_polygons_drawn_on_workers_are_the_same_to_the_byte(
+    processes: Processes, source: Path, expected: tuple[bytes, bytes, bytes], log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "WORTH_SPREADING_PX", 1)
+    told = []
+    with connect(processes.address) as cluster:
+        cluster.listen = lambda name, record: told.append(name)
+        assert run(source, "spread", Watched(log), cluster=cluster) == expected
+    assert told.count("deliver") == 25
+    assert {"survey", "trace_stretch"} <= set(told)
+
+
+@pytest.mark.parametrize("band_rows", [7, 64])
+def test_stretches_of_any_height_make_the_same_polygons_on_workers(
+    processes: Processes, tmp_path: Path, write_raster: WriteRaster, band_rows: int
+) -> None:
+    classes = write_raster(land_cover(150, 220, cell=5)[:1], "classes.tif", nodata=255)
+    settings = {"min_pixels": 12, "tolerance_px": 1.5}
+    polygonize(classes, None, tmp_path / "here.gpkg", workers=1, **settings)
+    with connect(processes.address) as cluster, cluster.executor() as executor:
+        polygonize(classes, None, tmp_path / "there.gpkg", band_rows=band_rows, executor=executor, **settings)
+    here, there = (read_layer(tmp_path / name).to_wkb() for name in ("here.gpkg", "there.gpkg"))
+    assert there.equals(here)
 
 
 def test_many_rasters_at_once_share_the_workers(

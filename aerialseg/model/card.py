@@ -163,7 +163,10 @@ class ModelCard:
             raise UsageError(f"tiling is {tiling!r}: wanted one of {', '.join(TILINGS)}")
         if tiling == "exact":
             if halo_px is not None:
-                raise UsageError(f"a halo of {halo_px} px with exact tiles, whose halo is the network's: leave it out")
+                raise UsageError(
+                    f"a halo of {halo_px} px with exact tiles, whose halo is the network's: "
+                    "leave it out, or tile approximately"
+                )
             if not self.exact:
                 why = f"its layer {inexact[0]} looks at the whole image at once" if inexact else "so its card says"
                 raise ModelError(

@@ -30,8 +30,11 @@ def class_thumbnail(path: Path, legend: Legend, side_px: int) -> bytes:
 def _png(classes: np.ndarray, legend: Legend) -> bytes:
     height, width = classes.shape
     profile = {"driver": "PNG", "count": 1, "height": height, "width": width, "dtype": "uint8", "nodata": NODATA}
+    colours = legend.colormap()
+    if NODATA in classes:  # a value beyond the end of its palette is an error of PNG
+        colours[NODATA] = (0, 0, 0, 0)
     with rasterio.Env(GDAL_PAM_ENABLED="NO"), MemoryFile() as memory:
         with quiet(), memory.open(**profile) as file:
             file.write(classes, 1)
-            file.write_colormap(1, legend.colormap())
+            file.write_colormap(1, colours)
         return bytes(memory.read())

@@ -42,6 +42,9 @@ def complete(path: Path, layers: Mapping[str, LayerKind], legend: Legend, when: 
     ``when`` is an ISO 8601 time in UTC. Raises sqlite3.Error.
     """
     with closing(sqlite3.connect(path)) as database:
+        # The file is flushed once, when it is published; until then a torn one has no name that anybody trusts.
+        database.execute("PRAGMA synchronous = OFF")
+        database.execute("PRAGMA journal_mode = MEMORY")
         with database:
             _add_styles(database, layers, legend, when)
         database.executescript(_SCHEMA)

@@ -92,11 +92,12 @@ def find_regions(
 ) -> tuple[Regions, Contacts]:
     """All regions of the raster, and their contacts (none unless asked for). Raises InputError, ResourceError."""
     joints = _Joints(raster, contacts)
-    for bands in alone(crew).spread(survey, raster.stretches()):
+    surveyed = alone(crew).spread(survey, raster.stretches())
+    for stretch, bands in zip(raster.stretches(), surveyed, strict=True):
         for number, band in enumerate(bands):
             joints.add(band, number == 0)
         if progress:
-            progress((bands[-1].row + raster.band_rows) / (raster.height + raster.band_rows))
+            progress((stretch.row + stretch.rows) / raster.height)
     return joints.joined()
 
 

@@ -240,6 +240,20 @@ def test_old_reports_go(folder: Folder) -> None:
     assert len(list((folder.path / "night.job/reports").glob("*run*.html"))) == 2
 
 
+def test_what_a_kill_left_of_a_run_directory_does_no_harm(folder: Folder) -> None:
+    folder.run(keep={"runs": True})
+    runs = folder.path / "night.job/runs"
+    for torn in runs.iterdir():  # as a removal, or a beginning, that was cut off may leave it
+        for path in torn.iterdir():
+            if path.is_file():
+                path.unlink()
+    (runs / "gone-0123").mkdir()
+    for path in (folder.path / "out").rglob("*.gpkg"):
+        path.unlink()
+    assert folder.run().counts == {"done": 3}
+    assert list(runs.iterdir()) == []
+
+
 @pytest.mark.slow
 def test_run_directories_are_kept_on_request(folder: Folder) -> None:
     folder.run(keep={"runs": True})

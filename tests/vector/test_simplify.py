@@ -10,7 +10,7 @@ from aerialseg.vector import simplify as simplifying
 from aerialseg.vector.arcs import Arcs
 from aerialseg.vector.layers import Shapes
 from aerialseg.vector.polygons import make_polygons, settle_polygons
-from aerialseg.vector.simplify import douglas_peucker, refine, simplify
+from aerialseg.vector.simplify import douglas_peucker, grid, refine, simplify
 from tests.vector.drawn import ADVERSARIES, PIXELS, assert_tiles, blobs, noise, shapes_of
 
 TRANSFORM = tuple(PIXELS)[:6]
@@ -86,6 +86,14 @@ def test_a_long_staircase_takes_no_quadratic_time() -> None:
     keep = np.zeros(len(steps), np.uint8)
     douglas_peucker(arcs.vertices, arcs.offsets, np.array([False]), 0, 1, 0.4, keep)
     assert keep.sum() > 100_000
+
+
+def test_the_grid_of_a_few_vertices_reaches_as_far_as_all_do() -> None:
+    """Sections far from those vertices are looked up in it too: beyond the grid lies other memory."""
+    vertices = np.array([(0, 0), (10, 20), (900, 40), (30, 700)], np.uint16)
+    size, columns, starts, members = grid(vertices, np.array([0, 1]))
+    assert len(starts) > 900 // size * columns + 700 // size + 1
+    assert sorted(members.tolist()) == [0, 1]
 
 
 def test_the_grid_misses_no_vertex(monkeypatch: pytest.MonkeyPatch) -> None:
