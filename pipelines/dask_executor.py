@@ -68,7 +68,7 @@ def work(version: str, payload: bytes) -> tuple[Any, Record]:
 def fit_threads(threads: int) -> None:
     """Let torch compute with as many threads as the worker was given: Dask tells every library to use one.
 
-    Blocks of one worker take turns in the network (TorchPredictor), so its threads are its cores, not more.
+    Blocks of one worker take turns in the network (ModelPredictor), so its threads are its cores, not more.
     """
     torch = sys.modules.get("torch")
     if torch is not None and torch.get_num_threads() != threads:
