@@ -1,4 +1,4 @@
-"""Predictors for tests with workers in processes of their own, which show what they do to the process that runs them."""
+"""Predictors for tests with workers in processes of their own: they show what they do to the process that runs them."""
 
 from __future__ import annotations
 
