@@ -130,9 +130,15 @@ class TorchEngine:
         with stream:
             images = torch.stack([self._normalised(pixels, valid, box) for box in windows])
             images = images.to(self._dtype, memory_format=torch.channels_last)
-            logits = self._network.forward_tile(images, window, core)
+            with self._rounding():
+                logits = self._network.forward_tile(images, window, core)
             found: NDArray[np.uint8] = decide(logits.float(), self._card.void).cpu().numpy()
         return found
+
+    def _rounding(self) -> Any:
+        """fp32 as it is written: unless told, convolutions on a GPU round their input to 10 bits (TF32)."""
+        exact = self._cuda and self._dtype == torch.float32
+        return torch.backends.cudnn.flags(enabled=True, allow_tf32=False) if exact else nullcontext()
 
     def _normalised(self, pixels: Tensor, valid: Tensor, box: Box) -> Tensor:
         rows, cols = box.slices
