@@ -146,6 +146,7 @@ def test_labels_are_the_whole_images_for_any_order_of_blocks_and_number_of_threa
         assert_same_labels(narrow, tiled(narrow, 512, shuffle=number))
 
 
+@pytest.mark.slow
 def test_a_halo_that_is_too_small_changes_labels(narrow: Ground) -> None:
     """A control: the tests above would notice."""
     different = (tiled(narrow, 512, halo=32) != narrow.labels) & narrow.clear
