@@ -294,6 +294,7 @@ class _Job:
             "source_note": self.plan.view.note,
             "model": card.name,
             "model_digest": self.plan.model_digest,
+            "numerics": self.plan.numerics,
             "model_licence": card.licence,
             "tiling": self.plan.tiling,
             "plan_digest": self.plan.digest,

@@ -174,7 +174,9 @@ class Plan:
         size = f"{self.grid.width:,} x {self.grid.height:,} px ({self.pixels / 1e6:,.1f} Mpx)"
         disk = f"up to {spoken_bytes(self.disk_bytes)} of disk"
         tiles = "" if self.tiling == "exact" else f"; tiles are {self.tiling}: expect seams"
-        return f"{self.view.note}; {size} in {len(self.grid):,} blocks; {disk}{tiles}"
+        blocks = f"{len(self.grid):,} block{'s' if len(self.grid) > 1 else ''}"
+        way = f"; computed by {self.numerics}" if self.numerics else ""
+        return f"{self.view.note}; {size} in {blocks}; {disk}{way}{tiles}"
 
 
 def make_plan(
