@@ -105,3 +105,13 @@ def test_the_grid_misses_no_vertex(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(simplifying, "grid", one_cell)
     assert np.array_equal(fine, simplify(arcs, 2.0))
+
+
+def test_the_grid_reaches_as_far_as_all_vertices_and_not_only_those_sorted_into_it() -> None:
+    """Sections are looked up in it that go beyond the vertices that count: a smaller grid was read out of bounds."""
+    vertices = np.array([[0, 0], [3, 5], [900, 40], [12, 700]], np.int16)
+    size, columns, starts, members = grid(vertices, np.array([0, 1]))
+    row, col = vertices.max(axis=0) // size
+    assert col < columns
+    assert row * columns + col + 1 < len(starts)
+    assert sorted(members) == [0, 1]
