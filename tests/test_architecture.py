@@ -17,7 +17,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = [
     ["cli", "console", "__init__", "__main__"],
     ["job", "vectorizing", "demo", "seams", "figures", "training", "embedded"],
-    ["run", "outputs", "result", "classify", "estimate"],
+    ["run", "outputs", "result", "classify", "estimate", "scores"],
     ["plan", "block", "executor", "workers", "memory", "progress", "timeline"],
     ["model", "vector"],
     ["raster"],

@@ -17,10 +17,10 @@ from aerialseg.model.card import APPROXIMATE_HALO, Architecture, ModelCard
 from aerialseg.model.store import CARD, load_network, save
 from aerialseg.model.unet import build
 from aerialseg.training.config import TrainingConfig
-from aerialseg.training.dataset import Progress
 from aerialseg.training.evaluate import evaluate
 from aerialseg.training.folding import FOLDED, fold_norms
 from aerialseg.training.learner import read_checkpoint
+from aerialseg.training.pairs import Progress
 
 logger = logging.getLogger(__name__)
 

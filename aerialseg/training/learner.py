@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from aerialseg.errors import ModelError, UsageError
 from aerialseg.training.config import Step, TrainingConfig
-from aerialseg.training.dataset import VOID, Progress
 from aerialseg.training.encoder import calibrate, load_encoder
+from aerialseg.training.pairs import VOID, Progress
 from aerialseg.training.torchvision_fix import mend_torchvision
 
 mend_torchvision()

@@ -13,16 +13,9 @@ import torch
 
 from aerialseg.legend import Legend
 from aerialseg.training.config import TrainingConfig
-from aerialseg.training.dataset import (
-    Progress,
-    class_weights,
-    find_pairs,
-    make_loaders,
-    prepare,
-    read_split,
-    split_pairs,
-)
+from aerialseg.training.dataset import make_loaders
 from aerialseg.training.learner import Autocast, Checkpoint, fit_step, make_learner, read_checkpoint, start_encoder
+from aerialseg.training.pairs import Progress, class_weights, find_pairs, prepare, read_split, split_pairs
 
 logger = logging.getLogger(__name__)
 

@@ -46,8 +46,8 @@ def test_it_says_its_licence_lineage_and_scores(card: ModelCard) -> None:
 def test_it_does_better_than_the_commonest_class_on_places_it_has_not_seen(card: ModelCard) -> None:
     pytest.importorskip("fastai", reason="needs aerialseg[train]")
     from aerialseg.training.config import TrainingConfig
-    from aerialseg.training.dataset import find_pairs, read_split, split_pairs
     from aerialseg.training.evaluate import score_frames
+    from aerialseg.training.pairs import find_pairs, read_split, split_pairs
 
     config = TrainingConfig.read(REPOSITORY / "configs" / "training" / "drone.toml")
     _, held = split_pairs(find_pairs(DRONE, config.data), read_split(config.data.split))

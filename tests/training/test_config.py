@@ -9,7 +9,7 @@ import pytest
 from aerialseg.errors import InputError, UsageError
 from aerialseg.legend import Legend
 from aerialseg.training.config import TrainingConfig
-from aerialseg.training.dataset import read_split
+from aerialseg.training.pairs import read_split
 from tests.training.conftest import CONFIG
 
 CONFIGS = Path(__file__).parents[2] / "configs"

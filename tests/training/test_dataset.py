@@ -12,19 +12,18 @@ from PIL import Image
 
 from aerialseg.errors import InputError
 from aerialseg.training.config import Augment, DataConfig, Step, TrainingConfig
-from aerialseg.training.dataset import (
+from aerialseg.training.dataset import ScaledCrop, make_loaders
+from aerialseg.training.learner import make_learner
+from aerialseg.training.pairs import (
     VOID,
-    ScaledCrop,
     class_weights,
     colors_to_ids,
     find_pairs,
-    make_loaders,
     prepare,
     read_mask,
     read_split,
     split_pairs,
 )
-from aerialseg.training.learner import make_learner
 from tests.training.conftest import DRAWN
 
 

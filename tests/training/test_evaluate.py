@@ -7,7 +7,8 @@ import pytest
 
 from aerialseg.legend import NODATA, LandClass, Legend
 from aerialseg.model.interface import Prediction, Tile
-from aerialseg.training.evaluate import Confusion, predict_frame
+from aerialseg.scores import Confusion
+from aerialseg.training.evaluate import predict_frame
 from aerialseg.training.gsd import estimate_gsd
 
 TRUTH = np.array([[0, 0, 1, 1], [0, 0, 1, NODATA]], dtype=np.uint8)
