@@ -1,4 +1,4 @@
-"""Scores: one confusion matrix over the whole set, and everything from it."""
+"""Scores: one confusion matrix over the whole set, everything from it, and whether the confidence tells the truth."""
 
 from __future__ import annotations
 
@@ -92,6 +92,51 @@ class Confusion:
             "classes_present": int(self.present.sum()),
             "pixels": int(self.counts.sum()),
             "per_class": per_class,
+        }
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reliability:
+    """Whether the confidence tells the truth: of the pixels that were given each per cent, how many were right.
+
+    seen, right: int64 (101,), by confidence in per cent, void left out. Adding two gives that of both sets together.
+    (Guo et al. 2017, arXiv 1706.04599.)
+    """
+
+    seen: NDArray[np.int64]
+    right: NDArray[np.int64]
+
+    @classmethod
+    def empty(cls) -> Reliability:
+        return cls(np.zeros(101, dtype=np.int64), np.zeros(101, dtype=np.int64))
+
+    @classmethod
+    def of(
+        cls,
+        truth: NDArray[np.uint8],
+        predicted: NDArray[np.uint8],
+        confidence: NDArray[np.uint8],
+        void: int = NODATA,
+    ) -> Reliability:
+        """Of arrays of one shape; confidence in per cent, 0 to 100; pixels whose truth is ``void`` are not counted."""
+        known = truth != void
+        said, right = confidence[known], (truth == predicted)[known]
+        return cls(np.bincount(said, minlength=101), np.bincount(said[right], minlength=101))
+
+    def __add__(self, other: Reliability) -> Reliability:
+        return Reliability(self.seen + other.seen, self.right + other.right)
+
+    @property
+    def expected_calibration_error(self) -> float:
+        """Mean distance between confidence and share of right pixels, per cent by per cent, weighted by pixels."""
+        confidence = np.arange(101) / 100
+        return _ratio(np.abs(self.right - confidence * self.seen).sum(), self.seen.sum())
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "expected_calibration_error": round(self.expected_calibration_error, 4),
+            "seen": self.seen.tolist(),
+            "right": self.right.tolist(),
         }
 
 

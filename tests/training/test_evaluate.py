@@ -7,7 +7,7 @@ import pytest
 
 from aerialseg.legend import NODATA, LandClass, Legend
 from aerialseg.model.interface import Prediction, Tile
-from aerialseg.scores import Confusion
+from aerialseg.scores import Confusion, Reliability
 from aerialseg.training.evaluate import predict_frame
 from aerialseg.training.gsd import estimate_gsd
 
@@ -89,3 +89,12 @@ def test_a_car_of_known_size_tells_the_ground_sampling_distance() -> None:
     assert found.objects == found.frames == 1
     assert found.gsd_m == pytest.approx(0.05, rel=0.02)
     assert estimate_gsd([("a", mask)], 3) is None
+
+
+def test_reliability_by_hand() -> None:
+    """Of two pixels at 90 % one is right, the one at 40 % is wrong; the void one does not count."""
+    truth = np.array([1, 1, 2, NODATA], dtype=np.uint8)
+    found = Reliability.of(truth, np.array([1, 2, 1, 1], np.uint8), np.array([90, 90, 40, 100], np.uint8))
+    assert (found.seen[90], found.right[90], found.seen[40], found.right[40], found.seen.sum()) == (2, 1, 1, 0, 3)
+    assert found.expected_calibration_error == pytest.approx((abs(1 - 1.8) + 0.4) / 3)
+    assert (found + Reliability.empty()).seen.sum() == 3
