@@ -40,19 +40,34 @@ class Confusion:
     @property
     def present(self) -> NDArray[np.bool_]:
         """Classes that occur in the truth: the ones that means are taken over."""
-        return self.counts.sum(axis=1) > 0
+        present: NDArray[np.bool_] = self.counts.sum(axis=1) > 0
+        return present
 
     @property
     def iou(self) -> NDArray[np.float64]:
         """Per class: pixels in both over pixels in either; NaN where neither has any."""
-        both, either = np.diag(self.counts), self._either()
-        return np.divide(both, either, out=np.full(len(both), np.nan), where=either > 0)
+        return _parts(np.diag(self.counts), self._either())
 
     @property
     def dice(self) -> NDArray[np.float64]:
         """Per class: twice the pixels in both over the sum of pixels in each; NaN where neither has any."""
-        both, total = np.diag(self.counts), self.counts.sum(axis=0) + self.counts.sum(axis=1)
-        return np.divide(2 * both, total, out=np.full(len(both), np.nan), where=total > 0)
+        return _parts(2 * np.diag(self.counts), self.counts.sum(axis=0) + self.counts.sum(axis=1))
+
+    @property
+    def share(self) -> NDArray[np.float64]:
+        """Per class: its part of the true pixels."""
+        part: NDArray[np.float64] = self.counts.sum(axis=1) / max(1, self.counts.sum())
+        return part
+
+    @property
+    def precision(self) -> NDArray[np.float64]:
+        """Per class: of the pixels that were given it, the part that is right; NaN where none was."""
+        return _parts(np.diag(self.counts), self.counts.sum(axis=0))
+
+    @property
+    def recall(self) -> NDArray[np.float64]:
+        """Per class: of its true pixels, the part that was found; NaN where it has none."""
+        return _parts(np.diag(self.counts), self.counts.sum(axis=1))
 
     @property
     def mean_iou(self) -> float:
@@ -74,7 +89,7 @@ class Confusion:
 
     def to_json(self, legend: Legend) -> dict[str, Any]:
         """Scores rounded to four digits, per class only for classes present in the truth."""
-        share = self.counts.sum(axis=1) / max(1, self.counts.sum())
+        share = self.share
         per_class = {
             entry.name: {
                 "iou": round(float(self.iou[entry.id]), 4),
@@ -138,6 +153,12 @@ class Reliability:
             "seen": self.seen.tolist(),
             "right": self.right.tolist(),
         }
+
+
+def _parts(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Element by element part / whole; NaN where the whole is nothing."""
+    out: NDArray[np.float64] = np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
+    return out
 
 
 def _ratio(part: Any, whole: Any) -> float:

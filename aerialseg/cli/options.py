@@ -77,6 +77,13 @@ def options(*options: Callable[[F], F]) -> Callable[[F], F]:
     return add
 
 
+BANDS = click.option("--bands", metavar="1,2,3", type=Numbers(int, "1,2,3"), help="Bands that are red, green, blue.")
+SCALE = click.option(
+    "--scale",
+    metavar="LOW,HIGH",
+    type=Numbers(float, "LOW,HIGH", 2),
+    help="Source values that become 0 and 255, for 16 bit or float.",
+)
 SMOOTH = click.option("--smooth", is_flag=True, help="Round the corners of the lines.")
 DISSOLVE = click.option("--dissolve", is_flag=True, help="Add a layer with one multipolygon for each class.")
 DEBUG = click.option("--debug", is_flag=True, help="Show the traceback of an error.")

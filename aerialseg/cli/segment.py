@@ -12,7 +12,7 @@ import click
 
 from aerialseg.cli.cluster import CLUSTER_OPTIONS, cluster_of
 from aerialseg.cli.failures import errors, print_paths
-from aerialseg.cli.options import CONTEXT, DEBUG, DISSOLVE, QUIET, SMOOTH, Count, Gsd, Numbers, options
+from aerialseg.cli.options import BANDS, CONTEXT, DEBUG, DISSOLVE, QUIET, SCALE, SMOOTH, Count, Gsd, options
 
 SEGMENT_OPTIONS = options(
     click.argument("source", metavar="INPUT.tif"),
@@ -43,7 +43,7 @@ SEGMENT_OPTIONS = options(
     ),
     SMOOTH,
     DISSOLVE,
-    click.option("--bands", metavar="1,2,3", type=Numbers(int, "1,2,3"), help="Bands that are red, green, blue."),
+    BANDS,
     click.option(
         "--gsd",
         "gsd_m",
@@ -52,12 +52,7 @@ SEGMENT_OPTIONS = options(
         help="Work at M metres per pixel (without CRS: the raster's pixel is M metres), or at its native size."
         "  [default: the model's]",
     ),
-    click.option(
-        "--scale",
-        metavar="LOW,HIGH",
-        type=Numbers(float, "LOW,HIGH", 2),
-        help="Source values that become 0 and 255, for 16 bit or float.",
-    ),
+    SCALE,
     click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True),
     click.option(
         "--precision",

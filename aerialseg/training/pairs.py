@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -20,18 +21,25 @@ _INDEXED = ("L", "P", "I", "I;16")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
 
 Progress = Callable[[str], None]
+Pairs = Mapping[str, tuple[Path, Path]]
+"""Stem of a frame to its image and its mask."""
 
 
 def find_pairs(data_dir: str | Path, config: DataConfig) -> dict[str, tuple[Path, Path]]:
-    """Stem to (image, mask) of every image that has a mask, in the order of stems. Raises InputError."""
+    """Stem to (image, mask) of every image, in the order of stems. Raises InputError where an image has no mask."""
     images, masks = (_by_stem(Path(data_dir) / folder) for folder in (config.images, config.masks))
-    pairs = {stem: (images[stem], masks[stem]) for stem in sorted(set(images) & set(masks))}
-    if not pairs:
+    if not set(images) & set(masks):
         raise InputError(
             f"{data_dir}: no image of {config.images}/ has a mask of the same name in {config.masks}/; "
             f"met {len(images)} images and {len(masks)} masks"
         )
-    return pairs
+    without = sorted(set(images) - set(masks))
+    if without:
+        raise InputError(
+            f"{images[without[0]]} has no mask {config.masks}/{without[0]}.* ({len(without)} such images): "
+            "add the masks, or take the images away"
+        )
+    return {stem: (images[stem], masks[stem]) for stem in sorted(images)}
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:
@@ -50,20 +58,35 @@ def read_split(path: str | Path) -> dict[str, bool]:
         raise InputError(f"cannot read the split {path} (columns frame, held_out): {error!r}") from error
 
 
+def read_scenes(path: str | Path) -> dict[str, str]:
+    """Frame name to the name of its scene, of a split's column ``scene``; a frame without one is a scene of its own."""
+    read_split(path)
+    with open(path, newline="", encoding="utf-8") as file:
+        return {row["frame"]: row.get("scene") or f"frame {row['frame']}" for row in csv.DictReader(file)}
+
+
 def split_pairs(
-    pairs: dict[str, tuple[Path, Path]], split: dict[str, bool]
+    pairs: Pairs, split: Mapping[str, bool]
 ) -> tuple[dict[str, tuple[Path, Path]], dict[str, tuple[Path, Path]]]:
-    """(to learn from, held out): the pairs that the split names. Raises InputError if a side is empty."""
+    """(to learn from, held out): the pairs that the split names. Raises InputError if one is missing, or a side."""
+    missing = sorted(set(split) - set(pairs))
+    if missing:
+        raise InputError(
+            f"the split names {len(split)} frames, of which {len(missing)} are not among these data "
+            f"(first {missing[0]!r}): give the data that it was made for, or another split"
+        )
     sides = [{name: pairs[name] for name in pairs if split.get(name) is held} for held in (False, True)]
     if not all(sides):
         raise InputError(
-            f"the split names {len(sides[0])} frames to learn from and {len(sides[1])} held out among these data"
+            f"the split names {len(sides[0])} frames to learn from and {len(sides[1])} held out: wanted some of each"
         )
     return sides[0], sides[1]
 
 
 def read_mask(path: str | Path, legend: Legend, void: tuple[int, ...] = ()) -> NDArray[np.uint8]:
-    """Class ids, uint8 (rows, columns), with ``VOID`` for void classes, of a mask of class indices or of colours.
+    """Class ids, uint8 (rows, columns), of a mask of class indices or of colours; ``VOID`` for void classes.
+
+    ``VOID`` among the indices stays: pixels that nobody labelled.
 
     Raises InputError that names the first colour or index which the legend does not know, the file and the place.
     """
@@ -96,7 +119,7 @@ def colors_to_ids(colors: NDArray[np.uint8], legend: Legend, name: object = "mas
 
 
 def _checked(ids: NDArray[np.uint8], legend: Legend, name: object) -> NDArray[np.uint8]:
-    wrong = np.argwhere(~np.isin(ids, [entry.id for entry in legend]))
+    wrong = np.argwhere(~np.isin(ids, [*(entry.id for entry in legend), VOID]))
     if len(wrong):
         row, col = wrong[0]
         raise InputError(f"{name}: class {ids[row, col]} at row {row}, column {col} is not in the legend")
@@ -104,11 +127,12 @@ def _checked(ids: NDArray[np.uint8], legend: Legend, name: object) -> NDArray[np
 
 
 def prepare(
-    pairs: dict[str, tuple[Path, Path]], config: DataConfig, legend: Legend, folder: Path
+    pairs: Pairs, config: DataConfig, legend: Legend, folder: Path, progress: Callable[[], None] = lambda: None
 ) -> dict[str, tuple[Path, Path]]:
     """The same pairs, checked and reduced to ``config.prepared`` under ``folder``: decoding large JPEGs dominates else.
 
-    Images are averaged (antialiased), masks take the nearest pixel; what is there already is taken as it is.
+    Images are averaged (antialiased), masks take the nearest pixel; what is there already is taken as it is. progress
+    is called for each pair that was made. Raises InputError.
     """
     rows, cols = config.prepared or config.size
     made: dict[str, tuple[Path, Path]] = {}
@@ -120,13 +144,40 @@ def prepare(
         made[stem] = targets
         if all(target.exists() for target in targets):
             continue
-        mask = Image.fromarray(read_mask(mask_path, legend, config.void)).resize((cols, rows), Image.Resampling.NEAREST)
-        _save(read_image(image_path, (rows, cols)), targets[0])
-        _save(mask, targets[1])
+        mask, image = Image.fromarray(read_mask(mask_path, legend, config.void)), read_image(image_path)
+        check_shapes((image.height, image.width), (mask.height, mask.width), image_path, mask_path)
+        _save(image.resize((cols, rows), Image.Resampling.BILINEAR), targets[0])
+        _save(mask.resize((cols, rows), Image.Resampling.NEAREST), targets[1])
+        progress()
     return made
 
 
-def class_weights(pairs: dict[str, tuple[Path, Path]], classes: int, power: float) -> NDArray[np.float32]:
+def check_shapes(image: tuple[int, ...], mask: tuple[int, ...], image_path: Path, mask_path: Path) -> None:
+    """Raise InputError where an image and its mask, (rows, columns), have not the same ratio of sides."""
+    if not same_ratio(image, mask):
+        raise InputError(
+            f"the mask {mask_path} has {mask[0]} x {mask[1]} px (rows x columns), its image {image_path.name} "
+            f"{image[0]} x {image[1]}: wanted the same shape"
+        )
+
+
+def same_ratio(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    """Whether sides have the same ratio, but for a hundredth: reduced copies are rounded to whole pixels."""
+    return abs(one[0] * other[1] - other[0] * one[1]) <= 0.01 * one[0] * other[1]
+
+
+def hash_pairs(pairs: Pairs) -> str:
+    """SHA-256 over the names and bytes of all images and masks, in the order of names."""
+    total = hashlib.sha256()
+    for name in sorted(pairs):
+        total.update(name.encode())
+        for path in pairs[name]:
+            with open(path, "rb") as file:
+                total.update(hashlib.file_digest(file, "sha256").digest())
+    return total.hexdigest()
+
+
+def class_weights(pairs: Pairs, classes: int, power: float) -> NDArray[np.float32]:
     """(1 / share of pixels) ** power of each class in prepared masks, scaled so that the mean pixel weighs 1.
 
     A class without pixels weighs 1.

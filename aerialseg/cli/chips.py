@@ -1,0 +1,94 @@
+"""aerialseg chips."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from aerialseg.cli.failures import errors, print_paths
+from aerialseg.cli.options import BANDS, CONTEXT, DEBUG, QUIET, SCALE, Gsd, Numbers, options
+
+_FILE = click.Path(path_type=Path)
+
+CHIPS_OPTIONS = options(
+    click.argument("orthos", metavar="ORTHO.tif...", nargs=-1, required=True),
+    click.argument("labels", metavar="LABELS"),
+    click.option("--legend", metavar="L.csv", type=_FILE, required=True, help="The classes: id,name,r,g,b."),
+    click.option("--out", metavar="DIR", type=_FILE, required=True, help="Where the data set goes."),
+    click.option(
+        "--field",
+        metavar="NAME",
+        default="class",
+        show_default=True,
+        help="Field of the polygons that holds ids or names of the legend.",
+    ),
+    click.option("--layer", metavar="NAME", help="Layer of the polygons, where the file has several."),
+    click.option(
+        "--gsd",
+        type=Gsd(),
+        metavar="M|native",
+        help="Chips of M metres per pixel (without CRS: the raster's pixel is M metres), or of the orthophoto's own."
+        "  [default: the embedded model's]",
+    ),
+    click.option(
+        "--size",
+        metavar="ROWS,COLS",
+        type=Numbers(int, "ROWS,COLS", 2),
+        default="512,512",
+        show_default=True,
+        help="Pixels of a chip, multiples of 32.",
+    ),
+    click.option(
+        "--block",
+        "block_m",
+        metavar="M",
+        type=float,
+        help="Side of a block of ground, rounded to whole chips.  [default: 4 chips, fewer for little ground]",
+    ),
+    click.option(
+        "--held-out", metavar="SHARE", type=float, default=0.2, show_default=True, help="Share to hold out, in blocks."
+    ),
+    click.option("--seed", type=int, default=2026, show_default=True, help="Another seed holds out other blocks."),
+    click.option(
+        "--min-labelled",
+        metavar="SHARE",
+        type=float,
+        default=0.05,
+        show_default=True,
+        help="Leave out chips with a smaller share of labelled pixels.",
+    ),
+    BANDS,
+    SCALE,
+    click.option("--overwrite", is_flag=True, help="Replace a data set that is there."),
+    QUIET,
+    DEBUG,
+)
+
+CHIPS_HELP = """Make a training data set of orthophotos and the LABELS on them.
+
+LABELS are polygons (.gpkg, .shp, .geojson, .fgb, .parquet) or a class raster (.tif) of the legend's ids, in
+any coordinate reference system. What is not labelled, or nodata, is neither learned nor scored.
+
+DIR gets images/, masks/, legend.csv, split.csv and train.toml, so that this works at once:
+
+    aerialseg train DIR/train.toml --data DIR --out MODEL_DIR
+
+Whole blocks of ground are held out to judge the model by: chips of the same block, also from overlapping
+orthophotos, are on one side. chips.gpkg shows them in QGIS; chips.json says what was made of what.
+"""
+
+
+@click.command("chips", context_settings=CONTEXT, help=CHIPS_HELP)
+@CHIPS_OPTIONS
+def chips_command(orthos: tuple[str, ...], labels: str, quiet: bool, debug: bool, **given: Any) -> None:
+    with errors(debug):
+        from aerialseg import console
+        from aerialseg.training.chips import make_chips
+
+        with console.progress(quiet) as progress:
+            made = make_chips(orthos, labels, progress=progress, **given)
+        if not quiet:
+            click.echo(made.text(), err=True)
+        print_paths([made.folder])

@@ -1,0 +1,193 @@
+"""Labelled polygons of a file: which layer, which field, and those near a place, found by the file's spatial index."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from aerialseg.errors import InputError
+from aerialseg.raster.opening import is_remote, one_line, shown
+from aerialseg.raster.patch import Bounds
+
+_MAGIC = {
+    ".gpkg": b"SQLite format 3\0",
+    ".fgb": b"fgb",
+    ".shp": b"\x00\x00\x27\x0a",
+    ".geojson": b"{",
+    ".json": b"{",
+    ".parquet": b"PAR1",
+}
+"""What files of each ending start with: GDAL goes by content, and some contents point at other files."""
+ENDINGS = tuple(_MAGIC)
+_POLYGONS = (3, 6)
+"""shapely's numbers of Polygon and MultiPolygon."""
+_COLLECTION = 7
+_LOOKED_AT = 200
+"""Features that are looked at to tell what a layer holds."""
+
+Geometries = NDArray[np.object_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FeatureFile:
+    """A layer of labelled polygons.
+
+    ``fids``: the features' own numbers, in ascending order; ``values``: of the field, beside them. Where ``tree`` is
+    there, the format has no spatial index of its own and all geometries are kept in memory.
+    """
+
+    path: Path
+    layer: str | None
+    field: str
+    crs: str | None
+    bounds: Bounds
+    fids: NDArray[np.int64]
+    values: NDArray[Any]
+    tree: shapely.STRtree | None = None
+
+    def near(self, bounds: Bounds) -> tuple[NDArray[np.int64], Geometries]:
+        """(places in ``fids``, geometries) of what may meet ``bounds`` (in this file's CRS), in ascending order."""
+        if self.tree is not None:
+            found = np.sort(self.tree.query(shapely.box(*bounds)))
+            return found, self.tree.geometries[found]
+        with _reading(self.path):
+            _, fids, wkb, _ = _read(self.path, layer=self.layer, columns=[], bbox=bounds)
+            geometries = shapely.from_wkb(wkb)
+        order = np.argsort(fids, kind="stable")
+        return np.searchsorted(self.fids, fids[order]), geometries[order]
+
+
+def is_layer(path: str | Path) -> bool:
+    """Whether the name is that of a file of polygons."""
+    return Path(path).suffix.lower() in ENDINGS
+
+
+def open_features(path: str | Path, field: str, layer: str | None = None) -> FeatureFile:
+    """The polygons of a file whose ``field`` says the class. Opens that file only (and what a shapefile consists of).
+
+    Raises InputError: no such file, layer or field, or no polygons.
+    """
+    place = _check_file(Path(path))
+    found = _open_parquet(place, field) if place.suffix.lower() == ".parquet" else _open(place, field, layer)
+    if not len(found.fids):
+        raise InputError(f"{shown(place)} has no features: wanted labelled polygons")
+    return found
+
+
+def _open(place: Path, field: str, layer: str | None) -> FeatureFile:
+    import pyogrio
+
+    with _reading(place):
+        chosen = _choose(place, [str(name) for name, _ in pyogrio.list_layers(place)], layer)
+        info = pyogrio.read_info(place, layer=chosen, force_total_bounds=True)
+        _check_field(place, field, [str(name) for name in info["fields"]])
+        _, fids, _, columns = _read(place, layer=chosen, columns=[field], read_geometry=False)
+        indexed = place.suffix.lower() not in (".geojson", ".json")
+        some = {"max_features": _LOOKED_AT} if indexed else {}
+        geometries = shapely.from_wkb(_read(place, layer=chosen, columns=[], **some)[2])
+        _check_polygons(place, geometries)
+    order = np.argsort(fids, kind="stable")
+    tree = None if indexed else shapely.STRtree(geometries[order])
+    return FeatureFile(
+        place, chosen, field, info["crs"], _four(info["total_bounds"]), fids[order], columns[0][order], tree
+    )
+
+
+def _four(bounds: Any) -> Bounds:
+    left, bottom, right, top = (float(value) for value in bounds)
+    return left, bottom, right, top
+
+
+def _read(place: Path, **options: Any) -> tuple[Any, NDArray[np.int64], Any, Any]:
+    import pyogrio.raw
+
+    found: tuple[Any, NDArray[np.int64], Any, Any] = pyogrio.raw.read(place, return_fids=True, force_2d=True, **options)
+    return found
+
+
+def _check_file(path: Path) -> Path:
+    place = Path(os.path.abspath(path))
+    ending = place.suffix.lower()
+    if is_remote(path) or is_remote(place):
+        raise InputError(f"{shown(path)} is not a local file: download it first")
+    try:
+        with open(place, "rb") as file:
+            head = file.read(256)
+    except OSError as error:
+        raise InputError(f"cannot read {shown(place)}: {error.strerror or error}; give the path of a file") from error
+    if not head.removeprefix(b"\xef\xbb\xbf").lstrip(b" \t\r\n").startswith(_MAGIC[ending]):
+        raise InputError(f"{shown(place)} is no {ending} file: it starts with {head[:8]!r}; fetch or export it again")
+    return place
+
+
+def _choose(place: Path, names: list[str], layer: str | None) -> str:
+    names = [name for name in names if name != "layer_styles"]
+    if layer is None and len(names) == 1:
+        return names[0]
+    if layer in names:
+        return str(layer)
+    met = f"no layer {layer!r}" if layer is not None else f"{len(names)} layers"
+    raise InputError(f"{shown(place)} has {met}; say which with --layer: {', '.join(names)}")
+
+
+def _check_field(place: Path, field: str, known: list[str]) -> None:
+    if field not in known:
+        raise InputError(f"{shown(place)} has no field {field!r}; say which with --field: {', '.join(known)}")
+
+
+def _check_polygons(place: Path, geometries: Geometries) -> None:
+    """What is drawn as points or lines has no ground to burn."""
+    if len(geometries) and not polygonal(geometries).any():
+        kinds = sorted({str(geometry.geom_type) for geometry in geometries if geometry is not None})
+        raise InputError(f"{shown(place)} holds {', '.join(kinds) or 'no geometries'}: wanted polygons")
+
+
+def polygonal(geometries: Geometries) -> NDArray[np.bool_]:
+    """Which of the geometries have an area."""
+    kinds = shapely.get_type_id(geometries)
+    areas: NDArray[np.bool_] = np.isin(kinds, (*_POLYGONS, _COLLECTION)) & ~shapely.is_empty(geometries)
+    return areas
+
+
+def _open_parquet(place: Path, field: str) -> FeatureFile:
+    import geopandas
+    import pyarrow.parquet
+
+    with _reading(place):
+        schema = pyarrow.parquet.read_schema(place)
+        about = json.loads((schema.metadata or {}).get(b"geo", b"{}"))
+        geometry = about.get("primary_column", "geometry")
+        _check_field(place, field, [name for name in schema.names if name != geometry])
+        frame = geopandas.read_parquet(place, columns=[field, geometry])
+        crs = None if frame.crs is None else frame.crs.to_wkt()
+    geometries = np.asarray(shapely.force_2d(frame.geometry.to_numpy()), dtype=np.object_)
+    _check_polygons(place, geometries)
+    values, tree = frame[field].to_numpy(dtype=object), shapely.STRtree(geometries)
+    return FeatureFile(place, None, field, crs, _four(frame.total_bounds), np.arange(len(frame)), values, tree)
+
+
+@contextmanager
+def _reading(place: Path) -> Iterator[None]:
+    """A block in which whatever the readers of layers raise becomes InputError, and what they warn of is left out."""
+    import pyarrow as pa
+    from pyogrio.errors import DataLayerError, DataSourceError, FeatureError, FieldError, GeometryError
+
+    kinds = (DataSourceError, DataLayerError, FeatureError, FieldError, GeometryError, pa.ArrowException)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except InputError:
+        raise
+    except (*kinds, OSError, ValueError, shapely.errors.GEOSException) as error:
+        raise InputError(f"{shown(place)} cannot be read: {one_line(error)}; export it again from your GIS") from error
