@@ -58,6 +58,8 @@ class ModelCard:
     stride, halo: pixels; windows start at multiples of ``stride`` and reach ``halo`` beyond the core.
     exact: whether a tile with that halo equals the whole image. void: class ids that are never predicted.
     quantization: what int8 needs ("ranges") and what it was found to cost ("mean_iou" of "fp32" and "int8").
+    temperature: what logits are divided by before they become the confidence (training/calibrate.py); above 1 it makes
+    the model less sure of itself. Labels do not depend on it.
     weights_sha256: of the weights file. training, scores, lineage, licence: free text or JSON for people.
     """
 
@@ -74,6 +76,7 @@ class ModelCard:
     void: tuple[int, ...] = ()
     weights_sha256: str = ""
     quantization: Mapping[str, Any] = field(default_factory=dict)
+    temperature: float = 1.0
     description: str = ""
     licence: str = ""
     lineage: tuple[str, ...] = ()
@@ -100,6 +103,7 @@ class ModelCard:
             (self.stride < 1 or self.halo < 0 or self.halo % self.stride, f"halo {self.halo}, stride {self.stride}"),
             (bool(outside), f"void classes {outside} are not in the legend"),
             (len(self.void) >= len(self.legend) > 0, "every class is void"),
+            (not (self.temperature > 0 and math.isfinite(self.temperature)), f"temperature {self.temperature}"),
             (any(not low <= 0 < high < math.inf for low, high in self.ranges.values()), "an int8 range without zero"),
         ]
         return [problem for failed, problem in checks if failed]
@@ -187,10 +191,12 @@ class ModelCard:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of what decides the result: the same digest means the same labels."""
+        """SHA-256 of what decides the result: the same digest means the same labels and the same confidence."""
         decisive = {name: self.to_json()[name] for name in _DECISIVE}
         if self.ranges:
             decisive["ranges"] = self.ranges
+        if self.temperature != 1.0:
+            decisive["temperature"] = self.temperature
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 

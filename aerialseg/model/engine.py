@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -132,7 +132,7 @@ class TorchEngine:
             images = images.to(self._dtype, memory_format=torch.channels_last)
             with self._rounding():
                 logits = self._network.forward_tile(images, window, core)
-            found: NDArray[np.uint8] = decide(logits.float(), self._card.void).cpu().numpy()
+            found: NDArray[np.uint8] = decide(logits.float(), self._card).cpu().numpy()
         return found
 
     def _rounding(self) -> Any:
@@ -150,12 +150,17 @@ class TorchEngine:
             torch.cuda.empty_cache()
 
 
-def decide(logits: Tensor, void: Iterable[int]) -> Tensor:
-    """uint8 (B, 2, h, w) of logits (B, classes, h, w): the best class that is not void, its probability per cent."""
-    void = list(void)
-    if void:
-        logits[:, void] = -torch.inf
+def decide(logits: Tensor, card: ModelCard) -> Tensor:
+    """uint8 (B, 2, h, w) of logits (B, classes, h, w): the best class that is not void, its probability per cent.
+
+    The probability is that of softmax(logits / temperature) over the classes that are not void.
+    """
+    if card.void:
+        logits[:, list(card.void)] = -torch.inf
     best, classes = logits.max(dim=1)
-    probability = (logits - best.unsqueeze(1)).exp_().sum(dim=1).reciprocal_()
+    below = logits - best.unsqueeze(1)
+    if card.temperature != 1.0:
+        below.div_(card.temperature)
+    probability = below.exp_().sum(dim=1).reciprocal_()
     percent = (probability * 100).round_().clamp_(0, 100)
     return torch.stack([classes.to(torch.uint8), percent.to(torch.uint8)], dim=1)

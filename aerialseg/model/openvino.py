@@ -8,7 +8,7 @@ softmax, argmax and confidence are part of the graph: uint8 goes in and uint8 co
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -76,7 +76,7 @@ def build_graph(network: UNet, card: ModelCard, *, int8: bool = False, logits: b
     crops = op.parameter([-1, 2, 2], np.int64)
     ranges = card.ranges if int8 else None
     answer = _Translation(network, crops, ranges).run(_normalised(pixels, valid, card))
-    out = op.convert(answer, "f32") if logits else _labels(answer, len(card.legend), card.void)
+    out = op.convert(answer, "f32") if logits else _labels(answer, card)
     return ov.Model([out], [pixels, valid, crops])
 
 
@@ -86,12 +86,15 @@ def _normalised(pixels: Node, valid: Node, card: ModelCard) -> Node:
     return op.multiply(image, op.convert(valid, "f32"))
 
 
-def _labels(logits: Node, classes: int, void: Iterable[int]) -> Node:
-    never = np.zeros((1, classes, 1, 1), np.float32)
-    never[:, list(void)] = _NEVER
+def _labels(logits: Node, card: ModelCard) -> Node:
+    never = np.zeros((1, len(card.legend), 1, 1), np.float32)
+    never[:, list(card.void)] = _NEVER
     logits = op.add(op.convert(logits, "f32"), _constant(never))
     best = op.topk(logits, _constant(np.int64(1)), 1, "max", "none", index_element_type="i32")
-    total = op.reduce_sum(op.exp(op.subtract(logits, best.output(0))), _constant(np.array([1], np.int64)), True)
+    below = op.subtract(logits, best.output(0))
+    if card.temperature != 1.0:
+        below = op.multiply(below, _constant(np.float32(1 / card.temperature)))
+    total = op.reduce_sum(op.exp(below), _constant(np.array([1], np.int64)), True)
     percent = op.round(op.divide(_constant(np.float32(100)), total), "half_to_even")
     return op.concat([op.convert(best.output(1), "u8"), op.convert(percent, "u8")], 1)
 

@@ -55,3 +55,17 @@ def test_a_card_from_before_there_were_other_decoders_reads_as_the_plain_one() -
     values = CARD.to_json()
     values["architecture"] = {"encoder": "resnet34", "decoder": "fastai-dynamic-unet", "blur": False}
     assert ModelCard.from_json(values) == CARD
+
+
+def test_a_temperature_is_part_of_the_digest_and_a_card_without_one_keeps_its_own() -> None:
+    values = CARD.to_json()
+    del values["temperature"]
+    assert ModelCard.from_json(values) == CARD
+    assert replace(CARD, temperature=1.0).digest == CARD.digest
+    assert len({replace(CARD, temperature=t).digest for t in (0.5, 1.0, 2.0)}) == 3
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_temperature_that_makes_no_sense_is_refused(temperature: float) -> None:
+    with pytest.raises(ModelError, match="temperature"):
+        replace(CARD, temperature=temperature)
