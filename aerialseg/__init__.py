@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from aerialseg.model.store import load_network as load_model
     from aerialseg.result import Result
     from aerialseg.training import train
+    from aerialseg.training.evaluate import evaluate
     from aerialseg.vectorizing import polygonize
 
 _HOMES = {
@@ -47,6 +48,7 @@ _HOMES = {
     "Result": "aerialseg.result",
     "segment": "aerialseg.job",
     "train": "aerialseg.training",
+    "evaluate": "aerialseg.training.evaluate",
     "polygonize": "aerialseg.vectorizing",
 }
 
@@ -63,6 +65,7 @@ __all__ = [
     "UsageError",
     "__version__",
     "draw_demo",
+    "evaluate",
     "load_model",
     "polygonize",
     "segment",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from aerialseg.result import LayerResult, Result
     from aerialseg.timeline import StageTime
+    from aerialseg.training.evaluation import Evaluation
 
 LABELS = {
     "blocks": "Classifying",
@@ -26,6 +27,10 @@ LABELS = {
     "prepare": "Preparing images",
     "train": "Training",
     "score": "Scoring",
+    "calibrate": "Calibrating",
+    "features": "Finding features",
+    "links": "Matching frames",
+    "classes": "Counting classes",
 }
 TIMES = {
     "blocks": "all blocks",
@@ -160,6 +165,44 @@ def show_result(result: Result | LayerResult) -> None:
         total = _area(sum(line.area_m2 for line in result.classes))
         console.print(f"{result.polygons:,} polygons over {total} in {_times(result.seconds)}", soft_wrap=True)
     _write(captured.get())
+
+
+def show_scores(evaluation: Evaluation) -> None:
+    """Scores over all pixels, then each class of the truth, by its share."""
+    from rich import box
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console, found = Console(stderr=True, highlight=False), evaluation.confusion
+    share, iou, dice = found.share, found.iou, found.dice
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("class")
+    for title in ("share", "IoU", "Dice"):
+        table.add_column(title, justify="right")
+    for entry in sorted(evaluation.legend, key=lambda entry: -share[entry.id]):
+        if found.present[entry.id]:
+            swatch = f"[{entry.hex}]■[/] " if console.color_system else ""
+            scores = f"{share[entry.id]:.2%}", f"{iou[entry.id]:.3f}", f"{dice[entry.id]:.3f}"
+            table.add_row(swatch + escape(entry.name), *scores)
+    with console.capture() as captured:
+        console.print(table)
+        console.print("\n".join(_scores(evaluation)), markup=False, soft_wrap=True)
+    _write(captured.get())
+
+
+def _scores(evaluation: Evaluation) -> Iterator[str]:
+    found, about = evaluation.confusion, evaluation.about
+    if evaluation.frames:
+        selection, numerics = (about.get(name, "") for name in ("selection", "numerics"))
+        yield f"{len(evaluation.frames):,} frames, {selection}; computed in {numerics}"
+    yield f"{int(found.counts.sum()):,} pixels of {int(found.present.sum())} classes"
+    yield f"pixel accuracy          {found.pixel_accuracy:.4f}"
+    yield f"mean IoU                {found.mean_iou:.4f}"
+    yield f"mean Dice               {found.mean_dice:.4f}"
+    yield f"frequency-weighted IoU  {found.frequency_weighted_iou:.4f}"
+    if evaluation.calibrated:
+        yield f"calibration error       {evaluation.reliability.expected_calibration_error:.4f}"
 
 
 def show_timeline(stages: Iterable[StageTime]) -> None:

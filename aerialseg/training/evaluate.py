@@ -1,22 +1,120 @@
-"""Scores of a model on pairs of image and mask, asked as the pipeline asks it."""
+"""Scores of a model on pairs of image and mask, asked as the pipeline asks it. Needs Pillow, but no fastai."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from aerialseg.legend import Legend
-from aerialseg.model.card import Tiling
+from aerialseg.errors import InputError, UsageError
+from aerialseg.model.card import ModelCard
 from aerialseg.model.interface import Prediction, Predictor, Tile
 from aerialseg.model.store import load_card, resolve
+from aerialseg.progress import Progress, Silent
 from aerialseg.raster.grid import Grid
-from aerialseg.scores import Confusion
-from aerialseg.training.config import TrainingConfig
-from aerialseg.training.pairs import find_pairs, read_image, read_mask, read_split, split_pairs
+from aerialseg.scores import Confusion, Reliability
+from aerialseg.training.evaluation import Evaluation, FrameScore
+
+try:
+    from PIL import Image
+
+    from aerialseg.training.frames import FrameSet, find_frames
+    from aerialseg.training.pairs import check_shapes, read_image, read_mask
+    from aerialseg.training.pictures import resize_ids
+except ModuleNotFoundError as error:
+    if error.name != "PIL":
+        raise
+    raise UsageError("scoring frames needs Pillow: pip install 'aerialseg[train]'") from error
+
+SHOWN_PX = 480
+"""Columns of what is kept of each frame's prediction, to be looked at."""
+
+
+def evaluate(
+    model: str | Path | None,
+    data_dir: str | Path,
+    *,
+    config: str | Path | None = None,
+    split: str | Path | None = None,
+    every: bool = False,
+    size: tuple[int, int] | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    tta: bool = False,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """The evaluation of a model on frames of a data folder: those held out by the split, else all (see find_frames).
+
+    size: (rows, columns) that frames are brought to. tta: average over the eight flips and turns of each frame, in
+    fp32; for scoring alone, as no run does that. Raises InputError, ModelError, ResourceError, UsageError.
+    """
+    card = load_card(model)
+    frames = find_frames(card, data_dir, config=config, split=split, every=every, size=size)
+    predictor, numerics, halo = _predictor(model, card, device, precision, tta)
+    about = {
+        "model": card.name,
+        "weights_sha256": card.weights_sha256,
+        "data": str(data_dir),
+        "frames": len(frames.pairs),
+        "selection": frames.selection,
+        "held_out": frames.held_out,
+        "size": list(frames.size) if frames.size else None,
+        "test_time_averaging": tta,
+        "numerics": numerics,
+    }
+    return replace(score_frames(predictor, frames, halo=halo, progress=progress), about=about)
+
+
+def _predictor(
+    model: str | Path | None, card: ModelCard, device: str, precision: str, tta: bool
+) -> tuple[Predictor, str, int]:
+    """(predictor, what it computes in, pixels around a tile that it wants)."""
+    if tta:
+        from aerialseg.training.dihedral import DihedralPredictor
+
+        averaging = DihedralPredictor.load(model, device, precision)
+        return averaging, f"{averaging.device.type} torch fp32", card.halo
+    spec = resolve(model, device=device, precision=precision, tiling="exact" if card.exact else "approximate")
+    return spec.load(), spec.numerics, spec.card.halo
+
+
+def score_frames(predictor: Predictor, frames: FrameSet, *, halo: int, progress: Progress | None = None) -> Evaluation:
+    """The evaluation of a predictor that wants ``halo`` pixels around a tile. Raises InputError."""
+    progress = progress or Silent()
+    progress.stage("score", len(frames.pairs))
+    confusion, reliability, scores = Confusion.empty(len(frames.legend)), Reliability.empty(), []
+    for name in frames.pairs:
+        score = score_frame(predictor, frames, name, halo=halo)
+        confusion, reliability = confusion + score.confusion, reliability + score.reliability
+        scores.append(score)
+        progress.advance(1)
+    if not confusion.counts.sum():
+        raise InputError(f"the masks of {len(scores)} frames hold no pixel that is not void: there is nothing to score")
+    return Evaluation(frames.legend, confusion, reliability, tuple(scores), frames.void)
+
+
+def score_frame(predictor: Predictor, frames: FrameSet, name: str, *, halo: int) -> FrameScore:
+    """How one frame is met, brought to the size first. Raises InputError."""
+    image_path, mask_path = frames.pairs[name]
+    image, mask = read_image(image_path), read_mask(mask_path, frames.legend, frames.void)
+    check_shapes(image.size[::-1], mask.shape, image_path, mask_path)
+    shape = frames.size or (image.height, image.width)
+    pixels = np.asarray(image.resize(shape[::-1], Image.Resampling.BILINEAR)).transpose(2, 0, 1)
+    said = predict_frame(predictor, np.ascontiguousarray(pixels), halo=halo)
+    truth = resize_ids(mask, shape)
+    rows, cols = shape
+    small = (max(1, round(rows * min(1, SHOWN_PX / cols))), min(cols, SHOWN_PX))
+    return FrameScore(
+        name=name,
+        image=image_path,
+        mask=mask_path,
+        confusion=Confusion.of(truth, said.classes, len(frames.legend)),
+        reliability=Reliability.of(truth, said.classes, said.confidence),
+        predicted=resize_ids(said.classes, small),
+        scene=frames.scenes.get(name, ""),
+    )
 
 
 def predict_frame(predictor: Predictor, pixels: NDArray[np.uint8], *, halo: int, stride: int = 32) -> Prediction:
@@ -26,57 +124,3 @@ def predict_frame(predictor: Predictor, pixels: NDArray[np.uint8], *, halo: int,
     padding = [(0, grid.canvas.height - height), (0, grid.canvas.width - width)]
     valid = np.pad(np.ones((height, width), dtype=np.bool_), padding)
     return predictor.predict(Tile(np.pad(pixels, [(0, 0), *padding]), valid, grid.canvas, grid.raster))
-
-
-def score_frames(
-    predictor: Predictor,
-    pairs: Mapping[str, tuple[Path, Path]],
-    legend: Legend,
-    *,
-    size: tuple[int, int] | None = None,
-    void: tuple[int, ...] = (),
-    halo: int = 608,
-    each: Callable[[str, Confusion], None] | None = None,
-) -> Confusion:
-    """The confusion matrix over all pairs of image and mask, each frame brought to ``size`` (rows, columns) first."""
-    total = Confusion.empty(len(legend))
-    for name, (image_path, mask_path) in pairs.items():
-        pixels = np.asarray(read_image(image_path, size)).transpose(2, 0, 1)
-        truth = _resized(read_mask(mask_path, legend, void), pixels.shape[1:])
-        predicted = predict_frame(predictor, np.ascontiguousarray(pixels), halo=halo).classes
-        frame = Confusion.of(truth, predicted, len(legend))
-        total += frame
-        if each is not None:
-            each(name, frame)
-    return total
-
-
-def _resized(mask: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    if mask.shape == shape:
-        return mask
-    return np.asarray(Image.fromarray(mask).resize((shape[1], shape[0]), Image.Resampling.NEAREST))
-
-
-def evaluate(
-    config_path: str | Path,
-    data_dir: str | Path,
-    model: str | Path | None = None,
-    *,
-    size: tuple[int, int] | None = None,
-    device: str = "auto",
-    precision: str = "auto",
-    each: Callable[[str, Confusion], None] | None = None,
-) -> tuple[Legend, Confusion]:
-    """(legend, confusion matrix) of a model on the frames that the configuration's split holds out.
-
-    size: (rows, columns) at which frames are looked at, the configuration's working size unless told. Raises
-    InputError, ModelError, ResourceError.
-    """
-    config = TrainingConfig.read(config_path)
-    tiling: Tiling = "exact" if load_card(model).exact else "approximate"
-    spec = resolve(model, device=device, precision=precision, tiling=tiling)
-    legend = Legend.from_csv(config.data.legend)
-    _, held = split_pairs(find_pairs(data_dir, config.data), read_split(config.data.split))
-    chosen = size or config.data.size
-    predictor, void = spec.load(), config.data.void
-    return legend, score_frames(predictor, held, legend, size=chosen, void=void, halo=spec.card.halo, each=each)

@@ -48,7 +48,7 @@ def quantize(
     found: dict[str, Any] = {"images": len(paths), "ranges": ranges}
     replace(card, quantization=found).write(folder / CARD)
     for name in ("fp32", "int8"):
-        _, confusion = evaluate(config_path, data_dir, folder, device="cpu", precision=name)
+        confusion = evaluate(folder, data_dir, config=config_path, device="cpu", precision=name).confusion
         found.setdefault("mean_iou", {})[name] = round(confusion.mean_iou, 4)
         found.setdefault("pixel_accuracy", {})[name] = round(confusion.pixel_accuracy, 4)
         progress(f"{name}: mean IoU {confusion.mean_iou:.4f}, pixel accuracy {confusion.pixel_accuracy:.4f}")

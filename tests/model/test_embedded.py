@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -44,16 +45,13 @@ def test_it_says_its_licence_lineage_and_scores(card: ModelCard) -> None:
 @pytest.mark.data
 @pytest.mark.skipif(not DRONE.is_dir(), reason="needs ../shared/data/drone")
 def test_it_does_better_than_the_commonest_class_on_places_it_has_not_seen(card: ModelCard) -> None:
-    pytest.importorskip("fastai", reason="needs aerialseg[train]")
-    from aerialseg.training.config import TrainingConfig
+    pytest.importorskip("PIL", reason="needs aerialseg[train]")
     from aerialseg.training.evaluate import score_frames
-    from aerialseg.training.pairs import find_pairs, read_split, split_pairs
+    from aerialseg.training.frames import find_frames
 
-    config = TrainingConfig.read(REPOSITORY / "configs" / "training" / "drone.toml")
-    _, held = split_pairs(find_pairs(DRONE, config.data), read_split(config.data.split))
-    few = dict(list(held.items())[::10])
-    predictor = resolve(device="cpu").load()
-    scores = score_frames(predictor, few, card.legend, size=config.data.size, void=card.void)
+    frames = find_frames(card, DRONE, config=REPOSITORY / "configs" / "training" / "drone.toml")
+    few = replace(frames, pairs=dict(list(frames.pairs.items())[::10]))
+    scores = score_frames(resolve(device="cpu").load(), few, halo=card.halo).confusion
     commonest = scores.counts.sum(axis=1).max() / scores.counts.sum()
     assert scores.pixel_accuracy > commonest
     assert np.nanmean(scores.iou[scores.present]) > 0.1

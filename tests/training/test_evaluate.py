@@ -98,3 +98,51 @@ def test_reliability_by_hand() -> None:
     assert (found.seen[90], found.right[90], found.seen[40], found.right[40], found.seen.sum()) == (2, 1, 1, 0, 3)
     assert found.expected_calibration_error == pytest.approx((abs(1 - 1.8) + 0.4) / 3)
     assert (found + Reliability.empty()).seen.sum() == 3
+
+
+def test_one_wrong_pixel_of_an_absent_class_costs_one_pixel() -> None:
+    """fastai's JaccardCoeffMulti falls from 1.0 to 0.66: it takes the mean over a class that is not there."""
+    truth = np.array([[0] * 50 + [1] * 50], dtype=np.uint8)
+    said = truth.copy()
+    said[0, 0] = 2
+    scores = Confusion.of(truth, said, 3)
+    assert scores.mean_iou == pytest.approx((49 / 50 + 1) / 2)
+    assert scores.mean_dice == pytest.approx((98 / 99 + 1) / 2)
+    assert scores.pixel_accuracy == pytest.approx(0.99)
+    assert np.isnan(scores.recall[2])
+    assert scores.precision[2] == 0
+
+
+def test_void_is_ignored_whatever_is_said_there() -> None:
+    """fastai's metrics count it as a class of its own."""
+    truth = np.array([[0, 1, NODATA, NODATA]], dtype=np.uint8)
+    for said in ([0, 1, 0, 1], [0, 1, 2, NODATA]):
+        scores = Confusion.of(truth, np.array([said], dtype=np.uint8), 3)
+        assert scores.pixel_accuracy == scores.mean_iou == scores.mean_dice == 1
+        assert scores.counts.sum() == 2
+
+
+def test_a_perfect_prediction_of_three_classes_has_a_dice_of_one() -> None:
+    """fastai's Dice gives 2.0: it is for two classes."""
+    truth = np.array([[0, 1, 2, 2]], dtype=np.uint8)
+    scores = Confusion.of(truth, truth, 3)
+    assert scores.dice.tolist() == [1, 1, 1]
+    assert scores.mean_dice == 1
+
+
+def test_a_score_over_the_set_is_not_the_mean_over_images() -> None:
+    """Class 1: nothing of 1 px in the first image, all of 9 px in the second. Some report means over images."""
+    images = [(np.array([[0] * 9 + [1]], np.uint8), np.zeros((1, 10), np.uint8))]
+    images += [(np.array([[0] + [1] * 9], np.uint8), np.array([[0] + [1] * 9], np.uint8))]
+    single = [Confusion.of(truth, said, 2) for truth, said in images]
+    whole = single[0] + single[1]
+    assert whole.iou == pytest.approx([10 / 11, 9 / 10])
+    assert whole.mean_iou == pytest.approx((10 / 11 + 9 / 10) / 2)
+    assert np.mean([scores.mean_iou for scores in single]) == pytest.approx(((9 / 10 + 0) / 2 + 1) / 2)
+
+
+def test_precision_recall_and_share_by_hand() -> None:
+    scores = Confusion.of(TRUTH, SAID, 4)
+    assert scores.precision[:2] == pytest.approx([3 / 4, 2 / 3])
+    assert scores.recall[:2] == pytest.approx([3 / 4, 2 / 3])
+    assert scores.share == pytest.approx([4 / 7, 3 / 7, 0, 0])
