@@ -1,0 +1,202 @@
+"""aerialseg model and aerialseg calibrate: what models there are, what they say of themselves, what they become."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from aerialseg.cli.failures import errors, print_paths
+from aerialseg.cli.options import CONTEXT, DEBUG, QUIET, Numbers
+
+_FILE = click.Path(path_type=Path)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout instead.")
+OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace what is there.")
+FORMATS = {".onnx": "onnx", ".json": "stac"}
+
+
+@click.group("model", context_settings=CONTEXT)
+def model_group() -> None:
+    """Look at models, hand them to other programs, take them over from fastai.
+
+    MODEL is a model's folder or the name of one that comes along; without it, the default one is meant.
+    """
+
+
+@model_group.command("list", context_settings=CONTEXT)
+@click.argument("folder", metavar="[DIR]", type=_FILE, required=False)
+@JSON
+@DEBUG
+def list_command(folder: Path | None, as_json: bool, debug: bool) -> None:
+    """List the models that come along, and those below DIR."""
+    with errors(debug):
+        from aerialseg import console_model
+        from aerialseg.model.listing import find_models
+
+        models = find_models(folder)
+        if as_json:
+            click.echo(json.dumps([model.to_json() for model in models], indent=1, ensure_ascii=False))
+        else:
+            console_model.show_models(models)
+
+
+@model_group.command("show", context_settings=CONTEXT)
+@click.argument("model", metavar="[MODEL]", required=False)
+@JSON
+@DEBUG
+def show_command(model: str | None, as_json: bool, debug: bool) -> None:
+    """Show a model's card: what it is for, how good it is, where it comes from, under which terms."""
+    with errors(debug):
+        from aerialseg import console_model
+        from aerialseg.model.store import load_card, model_dir
+
+        card = load_card(model)
+        if as_json:
+            click.echo(json.dumps(card.to_json(), indent=1, ensure_ascii=False))
+        else:
+            console_model.show_card(card, model_dir(model))
+
+
+@model_group.command("export", context_settings=CONTEXT)
+@click.argument("names", metavar="[MODEL] OUT", nargs=-1, required=True)
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["onnx", "stac"]),
+    help="What OUT is to be.  [default: by its ending, .onnx or .json]",
+)
+@click.option(
+    "--tile", metavar="PX", type=int, default=1024, show_default=True, help="ONNX: sides of the square that it takes."
+)
+@click.option("--any-size", is_flag=True, help="ONNX: take images of any size (QGIS's Deepness cannot use that).")
+@click.option("--logits", is_flag=True, help="ONNX: give logits, without temperature and softmax.")
+@click.option("--onnx", metavar="FILE", type=_FILE, help="STAC: name this file as the model's ONNX.")
+@OVERWRITE
+@DEBUG
+def export_command(
+    names: tuple[str, ...],
+    kind: str | None,
+    tile: int,
+    any_size: bool,
+    logits: bool,
+    onnx: Path | None,
+    overwrite: bool,
+    debug: bool,
+) -> None:
+    """Write a model as ONNX, with what QGIS's plugin Deepness wants to know, or as a STAC item (MLM extension).
+
+    Programs that run the ONNX file cut tiles of their own, so that their results have seams; aerialseg's have none.
+    Needs the extra `onnx` or `stac`.
+    """
+    with errors(debug):
+        model, out, kind = _what_and_where(names, kind)
+        _check_free(out, overwrite)
+        if kind == "onnx":
+            from aerialseg.model.onnx_export import LOGITS, PROBABILITIES, export_onnx
+
+            output = LOGITS if logits else PROBABILITIES
+            path = export_onnx(model, out, tile=None if any_size else tile, output=output)
+        else:
+            from aerialseg.stac_model import export_stac
+
+            path = export_stac(model, out, onnx=onnx)
+        print_paths([path])
+
+
+def _what_and_where(names: tuple[str, ...], kind: str | None) -> tuple[str | None, Path, str]:
+    """(model, output, format) of what was given. Raises UsageError."""
+    from aerialseg.errors import UsageError
+
+    if len(names) > 2:
+        raise UsageError(f"met {len(names)} names: wanted [MODEL] OUT")
+    out = Path(names[-1])
+    kind = kind or FORMATS.get(out.suffix.lower())
+    if kind is None:
+        raise UsageError(f"output {out} ends neither in .onnx nor in .json: say which --format is meant")
+    return (names[0] if len(names) == 2 else None), out, kind
+
+
+def _check_free(out: Path, overwrite: bool) -> None:
+    from aerialseg.errors import OutputError, UsageError
+
+    if out.is_dir():
+        raise UsageError(f"output {out} is a directory: give a file's name")
+    if out.exists() and not overwrite:
+        raise UsageError(f"output {out} exists: add --overwrite to replace it")
+    if not out.absolute().parent.is_dir():
+        raise OutputError(f"the folder {out.parent} of output {out.name} does not exist: make it first")
+
+
+CONVERT_HELP = """Make a model folder OUT of a fastai learner, FILE.
+
+FILE is what learn.export() wrote (a pickle), or weights alone (learn.save(), state_dict(), safetensors). A pickle can
+run any code when it is opened, so none is, unless --i-trust-this-pickle says that whoever made it may run code on this
+computer: it is opened in a process of its own, which is no sandbox. The network must be fastai's DynamicUnet over one
+of torchvision's ResNets; that the converted one answers the same is checked. Needs the extra `train` for pickles.
+"""
+
+
+@model_group.command("convert", context_settings=CONTEXT, help=CONVERT_HELP)
+@click.argument("path", metavar="FILE", type=_FILE)
+@click.argument("out", metavar="OUT", type=_FILE)
+@click.option("--legend", metavar="L.csv", type=_FILE, required=True, help="Classes in the network's order.")
+@click.option(
+    "--gsd", "gsd_m", metavar="M", type=float, required=True, help="Metres a pixel of the imagery it was trained on."
+)
+@click.option("--name", metavar="TEXT", help="The model's name.  [default: FILE's]")
+@click.option("--void", metavar="IDS", type=Numbers(int, "IDS"), default=(), help="Classes never to predict: 0,23.")
+@click.option("--licence", metavar="TEXT", default="", help="The terms under which it may be used, for the card.")
+@click.option("--blur", is_flag=True, help="Of weights alone: the decoder blurs (unet_learner's blur=True).")
+@click.option(
+    "--i-trust-this-pickle", "trusted", is_flag=True, help="Open FILE although that runs whatever code is in it."
+)
+@OVERWRITE
+@QUIET
+@DEBUG
+def convert_command(path: Path, out: Path, quiet: bool, debug: bool, **options: Any) -> None:
+    with errors(debug):
+        from aerialseg import console
+        from aerialseg.training.convert import convert
+
+        with console.progress(quiet) as progress:
+            made = convert(path, out, progress=progress, **options)
+        print_paths([made])
+
+
+@click.command("calibrate", context_settings=CONTEXT)
+@click.argument("model", metavar="MODEL")
+@click.option("--data", metavar="DIR", type=_FILE, required=True, help="The data set's folder.")
+@click.option("--split", metavar="FILE", type=_FILE, help="Which frames are held out (CSV: frame, held_out, scene).")
+@click.option("--config", metavar="CONFIG.toml", type=_FILE, help="Take folders, size and split from a training's.")
+@click.option(
+    "--size", metavar="ROWS,COLS", type=Numbers(int, "ROWS,COLS", 2), help="Bring frames to.  [default: the model's]"
+)
+@click.option("--pixels", metavar="N", type=int, default=20_000, show_default=True, help="Of each frame, at most.")
+@QUIET
+@DEBUG
+def calibrate_command(
+    model: str,
+    data: Path,
+    split: Path | None,
+    config: Path | None,
+    size: tuple[int, int] | None,
+    pixels: int,
+    quiet: bool,
+    debug: bool,
+) -> None:
+    """Make the confidence true: that of pixels given 80 %, four in five are right.
+
+    One temperature is fitted on held-out frames and goes into the model's card, with how far the confidence was off
+    before and is off after, the latter on frames that the temperature was not fitted on. Labels do not change.
+    """
+    with errors(debug):
+        from aerialseg import console
+        from aerialseg.model.store import CARD, model_dir
+        from aerialseg.training.calibrate import calibrate_on
+
+        with console.progress(quiet) as progress:
+            found = calibrate_on(model, data, config=config, split=split, size=size, pixels=pixels, progress=progress)
+            progress.note(found.text())
+        print_paths([model_dir(model) / CARD])

@@ -1,0 +1,271 @@
+"""A fastai learner, or the weights of one, made into a model folder; a pickle only on request, in a child process."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from aerialseg._version import __version__
+from aerialseg.errors import InputError, ModelError, UsageError
+from aerialseg.legend import Legend
+from aerialseg.model.card import APPROXIMATE_HALO, Architecture, ModelCard
+from aerialseg.model.encoders import ENCODERS, make_encoder
+from aerialseg.model.store import CARD, WEIGHTS, save
+from aerialseg.model.unet import UNet, build
+from aerialseg.progress import Progress, Silent
+from aerialseg.training.convert_child import ANSWERED, ASKED, FACTS, NUMBERS, WEIGHT
+from aerialseg.training.folding import fold_norms
+
+FLAG = "--i-trust-this-pickle"
+PLAIN = (".pth", ".pt", ".safetensors")
+"""Endings of files that may hold weights alone, which torch reads without running anything."""
+TIMEOUT_S = 600
+AGREE = 1e-3
+"""Largest difference between the logits of the network converted and those of its origin, of their size."""
+_IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+_UNSCALED = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What was found in a file. answers: (an image, the logits that the network gave for it), if it could be asked."""
+
+    weights: Mapping[str, Tensor]
+    vocab: tuple[str, ...] = ()
+    normalisation: Mapping[str, tuple[float, ...]] = field(default_factory=lambda: _IMAGENET)
+    answers: tuple[Tensor, Tensor] | None = None
+
+
+def convert(
+    path: str | Path,
+    out: str | Path,
+    *,
+    legend: str | Path,
+    gsd_m: float,
+    name: str | None = None,
+    void: tuple[int, ...] = (),
+    blur: bool = False,
+    licence: str = "",
+    trusted: bool = False,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """The model folder ``out``, made of ``learn.export()`` or of saved weights (``learn.save``, safetensors).
+
+    legend: CSV file with the classes in the order of the network's. trusted: the file may run code (``learn.export()``
+    writes a pickle); without it no pickle is opened. blur: of the decoder, where weights alone are given, which do not
+    tell it. Weights alone do not tell the normalisation either: that of ImageNet is taken, which fastai uses for
+    encoders that were trained before. Raises InputError, ModelError, UsageError.
+    """
+    path, out, progress = Path(path), Path(out), progress or Silent()
+    classes = Legend.from_csv(legend)
+    if not path.is_file():
+        raise InputError(f"there is no file {path}: give the file that learn.export() or learn.save() wrote")
+    if any((out / file).exists() for file in (CARD, WEIGHTS)) and not overwrite:
+        raise UsageError(f"{out} holds a model already: add --overwrite to replace it")
+    origin = _open(path, trusted, progress)
+    _check_vocab(origin.vocab, classes, progress)
+    state = fold_norms(origin.weights)
+    architecture = find_architecture(state, len(classes), path)
+    architecture = _with_blur(architecture, state, origin, path, blur)
+    with torch.device("meta"):
+        network = build(classes=len(classes), **asdict(architecture))
+    card = ModelCard(
+        name=name or path.stem,
+        legend=classes,
+        gsd_m=gsd_m,
+        mean=tuple(origin.normalisation["mean"]),
+        std=tuple(origin.normalisation["std"]),
+        architecture=architecture,
+        halo=APPROXIMATE_HALO if network.inexact else network.reach.halo,
+        exact=not network.inexact,
+        void=void,
+        licence=licence,
+        lineage=(f"Converted from {path.name}",),
+        created=datetime.datetime.now(datetime.UTC).date().isoformat(),
+        code_version=__version__,
+    )
+    save(out, card, state, torch.float32)
+    return out
+
+
+def _open(path: Path, trusted: bool, progress: Progress) -> Origin:
+    if path.suffix.lower() in PLAIN and not trusted:
+        return Origin(_read_weights(path))
+    if not trusted:
+        raise ModelError(
+            f"{path} is a pickle, which can run any code when it is opened: it was not opened. If you know who made it "
+            f"and trust them with this computer, add {FLAG}"
+        )
+    with tempfile.TemporaryDirectory(prefix="aerialseg-convert-") as folder:
+        progress.note(f"opening {path.name} in a process of its own; whatever code is in it runs there")
+        return _opened_by_child(path.resolve(), Path(folder), progress)
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    """The weights of a file that holds nothing else: safetensors, or torch's own format, read without running code."""
+    try:
+        found: Any = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"cannot read the weights {path}: {error}") from error
+    except Exception as error:  # torch has many ways to say that a file is not what it should be
+        raise ModelError(
+            f"{path} holds more than weights, or is damaged: it was not opened as a pickle, which can run any code. "
+            f"If you trust whoever made it with this computer, add {FLAG}"
+        ) from error
+    found = found.get("model", found) if isinstance(found, dict) else found
+    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
+        raise ModelError(f"{path} holds no weights by name: wanted what learn.save() or model.state_dict() gives")
+    return {name.removeprefix("module."): tensor.float() for name, tensor in found.items()}
+
+
+def _opened_by_child(path: Path, folder: Path, progress: Progress) -> Origin:
+    said = _run_child(path, folder)
+    try:
+        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        if "error" in facts:
+            raise ModelError(f"{path} cannot be used: {facts['error']}")
+        numbers = load_file(folder / NUMBERS)
+        answers = numbers.pop(ASKED), numbers.pop(ANSWERED)
+        given = facts["normalisation"]
+        scaling = {key: tuple(float(v) for v in given[key]) for key in ("mean", "std")} if given else _UNSCALED
+        vocab, stubs = (tuple(str(value) for value in facts[key]) for key in ("vocab", "stubs"))
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise ModelError(f"{path} could not be opened: {said or error}") from error
+    if stubs:
+        progress.note(f"not in the file, and not needed to predict: {', '.join(stubs)} of the notebook that made it")
+    weights = {key.removeprefix(WEIGHT): tensor for key, tensor in numbers.items()}
+    return Origin(weights, vocab, scaling, answers)
+
+
+def _run_child(path: Path, folder: Path) -> str:
+    """The last line that the child said, in a session of its own and with an environment that holds no secrets."""
+    kept = {key: os.environ[key] for key in ("PATH", "SYSTEMROOT", "LD_LIBRARY_PATH") if key in os.environ}
+    home = {key: str(folder) for key in ("HOME", "USERPROFILE", "TMPDIR", "TEMP", "XDG_CACHE_HOME", "MPLCONFIGDIR")}
+    package = str(Path(__file__).parents[2])
+    code = f"import sys; sys.path.append({package!r}); from aerialseg.training.convert_child import main; "
+    code += "import os; os._exit(main(*sys.argv[1:3]))"
+    child = subprocess.Popen(
+        [sys.executable, "-I", "-c", code, str(path), str(folder)],
+        cwd=folder,
+        env=kept | home,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        _, said = child.communicate(timeout=TIMEOUT_S)
+    except subprocess.TimeoutExpired as error:
+        raise ModelError(f"{path} was not open after {TIMEOUT_S} s: it was given up") from error
+    finally:
+        if child.poll() is None:
+            _kill(child)
+    lines = said.decode(errors="replace").strip().splitlines()
+    return lines[-1] if lines else ""
+
+
+def _kill(child: subprocess.Popen[bytes]) -> None:
+    """The child and whatever it has started."""
+    if hasattr(os, "killpg"):
+        os.killpg(child.pid, signal.SIGKILL)
+    else:
+        child.kill()
+    child.wait()
+
+
+def _check_vocab(vocab: tuple[str, ...], legend: Legend, progress: Progress) -> None:
+    """Raise ModelError where the file names its classes and they are the legend's in another order."""
+    if not vocab:
+        progress.note("the file does not name its classes: those of the legend are taken in their order")
+        return
+    if len(vocab) != len(legend):
+        raise ModelError(
+            f"the file has {len(vocab)} classes ({', '.join(vocab[:3])} ...), the legend {len(legend)}: wanted one "
+            "line for each, in its order"
+        )
+    ids = {_bare(entry.name): entry.id for entry in legend}
+    for number, name in enumerate(vocab):
+        if ids.get(_bare(name), number) != number:
+            raise ModelError(
+                f"class {number} of the file is {name!r}, which is {ids[_bare(name)]} in the legend: put the legend "
+                "into the file's order"
+            )
+    others = [f"{name!r} is {legend[n].name!r}" for n, name in enumerate(vocab) if _bare(name) not in ids]
+    if others:
+        progress.note(f"classes get the legend's names: {', '.join(others)}")
+
+
+def _bare(name: str) -> str:
+    return "".join(letter for letter in name.lower() if letter.isalnum())
+
+
+def find_architecture(state: Mapping[str, Tensor], classes: int, path: object = "the file") -> Architecture:
+    """The architecture, but for ``blur``, whose network has weights of these names and shapes. Raises ModelError."""
+    last = state.get("layers.12.0.weight")
+    if last is not None and last.shape[0] != classes:
+        raise ModelError(f"{path}: the network has {last.shape[0]} classes, the legend {classes}")
+    first = state.get("layers.0.0.weight")
+    if first is not None and first.ndim == 4 and first.shape[1] != 3:
+        raise ModelError(f"{path}: the network takes {first.shape[1]} bands; only red, green, blue can be converted")
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    attention, encoder = any(".query." in name for name in shapes), _encoder_of(shapes)
+    for norm in ("none", "batch", "instance") if encoder else ():
+        wanted = Architecture(encoder=encoder or "", norm=norm, self_attention=attention)
+        with torch.device("meta"):
+            network = build(classes=classes, **asdict(wanted))
+        if shapes == _shapes(network):
+            return wanted
+    raise ModelError(
+        f"{path}: {len(shapes)} weights that fit no network known here: wanted fastai's DynamicUnet (unet_learner) "
+        f"over one of {', '.join(name for name in ENCODERS if '-' not in name)}"
+    )
+
+
+def _encoder_of(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
+    """The encoder whose weights, the first layer of the network, have these names and shapes."""
+    prefix = "layers.0."
+    own = {name.removeprefix(prefix): shape for name, shape in shapes.items() if name.startswith(prefix)}
+    with torch.device("meta"):
+        fitting = (name for name, shape in ENCODERS.items() if _shapes(make_encoder(shape, 3, nn.BatchNorm2d)) == own)
+        return next(fitting, None)
+
+
+def _shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+
+
+def _with_blur(
+    architecture: Architecture, state: Mapping[str, Tensor], origin: Origin, path: Path, told: bool
+) -> Architecture:
+    """The architecture that answers as the file's own network did. Raises ModelError where none does."""
+    if origin.answers is None:
+        return replace(architecture, blur=told)
+    image, theirs = origin.answers
+    apart = {}
+    for blur in (False, True):
+        network: UNet = build(classes=theirs.shape[1], **asdict(replace(architecture, blur=blur)))
+        network.load_state_dict({name: tensor.float() for name, tensor in state.items()})
+        with torch.inference_mode():
+            apart[blur] = float((network.eval()(image) - theirs).abs().max() / theirs.abs().max().clamp(min=1e-6))
+    best = min(apart, key=lambda blur: apart[blur])
+    if not apart[best] <= AGREE:
+        raise ModelError(
+            f"{path}: the network has the weights of a DynamicUnet but answers otherwise (logits differ by "
+            f"{apart[best]:.1%}): another activation or y_range cannot be converted"
+        )
+    return replace(architecture, blur=best)
