@@ -13,12 +13,16 @@ import click
 
 from aerialseg._version import __version__
 from aerialseg.cli.batch import batch_command, collect_command, status_command
+from aerialseg.cli.chips import chips_command
 from aerialseg.cli.demo import demo_command
+from aerialseg.cli.evaluate import evaluate_command
+from aerialseg.cli.model import calibrate_command, model_group
 from aerialseg.cli.options import CONTEXT
 from aerialseg.cli.polygonize import polygonize_command
 from aerialseg.cli.seams import seams_command
 from aerialseg.cli.segment import segment_command
-from aerialseg.cli.training import quantize_command, train_command
+from aerialseg.cli.split import split_command
+from aerialseg.cli.training import distil_command, experiment_command, quantize_command, train_command
 
 
 @click.group(context_settings=CONTEXT)
@@ -31,8 +35,15 @@ for command in (
     segment_command,
     polygonize_command,
     demo_command,
+    chips_command,
     train_command,
+    experiment_command,
+    distil_command,
     quantize_command,
+    calibrate_command,
+    model_group,
+    evaluate_command,
+    split_command,
     seams_command,
     batch_command,
     status_command,

@@ -9,6 +9,13 @@ import click
 from aerialseg.cli.failures import errors, print_paths
 from aerialseg.cli.options import CONTEXT, DEBUG
 
+WEIGHTS = click.option(
+    "--encoder-weights",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Weights that the encoder starts from; for encoder.start = 'model', a model's folder.",
+)
+
 
 @click.command("train", context_settings=CONTEXT)
 @click.argument("config", metavar="CONFIG.toml", type=click.Path(path_type=Path))
@@ -16,21 +23,73 @@ from aerialseg.cli.options import CONTEXT, DEBUG
 @click.option(
     "--out", metavar="MODEL_DIR", type=click.Path(path_type=Path), required=True, help="Where the model goes."
 )
-@click.option(
-    "--encoder-weights", metavar="FILE", type=click.Path(path_type=Path), help="Weights that the encoder starts from."
-)
+@WEIGHTS
 @DEBUG
 def train_command(config: Path, data: Path, out: Path, encoder_weights: Path | None, debug: bool) -> None:
     """Train a model as CONFIG.toml says and score it on the held-out frames.
 
-    Needs the extra `train`: pip install 'aerialseg[train]'.
+    A run that was cut off goes on when the same command is given again, with the same result. Needs the extra `train`:
+    pip install 'aerialseg[train]'.
     """
     with errors(debug):
         from aerialseg import console
         from aerialseg.training import train
 
         with console.progress() as progress:
-            path = train(config, data, out, encoder_weights=encoder_weights, progress=progress.note)
+            path = train(config, data, out, encoder_weights=encoder_weights, progress=progress)
+        print_paths([path])
+
+
+@click.command("experiment", context_settings=CONTEXT)
+@click.argument("config", metavar="EXPERIMENT.toml", type=click.Path(path_type=Path))
+@click.option("--data", metavar="DIR", type=click.Path(path_type=Path), required=True, help="The data set's folder.")
+@click.option(
+    "--out", metavar="FOLDER", type=click.Path(path_type=Path), required=True, help="Where models and report go."
+)
+@WEIGHTS
+@DEBUG
+def experiment_command(config: Path, data: Path, out: Path, encoder_weights: Path | None, debug: bool) -> None:
+    """Train the runs of EXPERIMENT.toml with equal computing and compare them: separate sizes, progressive resizing.
+
+    All are judged on the same held-out frames at the same final resolution. FOLDER gets results.csv, results.json, one
+    page experiment.html and the models. Goes on where it was cut off. Needs the extra `train`.
+    """
+    with errors(debug):
+        from aerialseg import console
+        from aerialseg.training import experiment
+        from aerialseg.training.comparison import write_comparison
+
+        with console.progress() as progress:
+            results = experiment(config, data, out, encoder_weights=encoder_weights, progress=progress)
+        print_paths(write_comparison(out, results))
+
+
+@click.command("distil", context_settings=CONTEXT)
+@click.argument("config", metavar="CONFIG.toml", type=click.Path(path_type=Path))
+@click.option("--data", metavar="DIR", type=click.Path(path_type=Path), required=True, help="The data set's folder.")
+@click.option(
+    "--teacher", metavar="FILE", type=click.Path(path_type=Path), required=True, help="Weights of a ResNet-50."
+)
+@click.option(
+    "--student", metavar="FILE", type=click.Path(path_type=Path), help="Weights to start from.  [default: random ones]"
+)
+@click.option("--out", metavar="FILE.safetensors", type=click.Path(path_type=Path), required=True)
+@click.option("--crops", metavar="N", type=int, default=4800, show_default=True, help="Crops that are seen.")
+@DEBUG
+def distil_command(
+    config: Path, data: Path, teacher: Path, student: Path | None, out: Path, crops: int, debug: bool
+) -> None:
+    """Teach the encoder of CONFIG.toml to give the features of a ResNet-50, on the frames that it learns from.
+
+    For where no ImageNet weights of the encoder are to be had; `train` starts from the file with encoder.start =
+    'pretrained'. Needs the extra `train`.
+    """
+    with errors(debug):
+        from aerialseg import console
+        from aerialseg.training import distil
+
+        with console.progress() as progress:
+            path = distil(config, data, out, teacher=teacher, student=student, crops=crops, progress=progress)
         print_paths([path])
 
 

@@ -1,29 +1,32 @@
 """Training and scoring of models: the only place that imports fastai (install ``aerialseg[train]``).
 
-``train`` is here; ``aerialseg.training.evaluate.evaluate`` and ``aerialseg.training.export.export`` are where their
-names say.
+``train``, ``experiment`` and ``distil`` are here; the rest is where its name says.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from aerialseg.errors import UsageError
 
 if TYPE_CHECKING:
+    from aerialseg.training.distillation import distil
+    from aerialseg.training.experiments import experiment
     from aerialseg.training.schedule import train
 
-__all__ = ["train"]
+__all__ = ["distil", "experiment", "train"]
+_HOMES = {"distil": "distillation", "experiment": "experiments", "train": "schedule"}
 _EXTRA = ("fastai", "fastcore", "torchvision", "PIL", "scipy")
 
 
 def __getattr__(name: str) -> Any:
-    if name != "train":
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        from aerialseg.training.schedule import train
+        module = import_module(f"{__name__}.{_HOMES[name]}")
     except ModuleNotFoundError as error:
         if error.name not in _EXTRA:
             raise
         raise UsageError(f"training needs {error.name}: pip install 'aerialseg[train]'") from error
-    return train
+    return getattr(module, name)

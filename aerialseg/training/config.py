@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from aerialseg.errors import InputError, UsageError
 
-ENCODER_STARTS = ("deepen", "pretrained", "scratch")
+ENCODER_STARTS = ("deepen", "pretrained", "model", "scratch")
+LOSSES = ("cross-entropy", "focal", "dice", "cross-entropy+dice")
+FIND = "find"
+"""In place of a number: search for it."""
 DECODER_NORMS = ("none", "batch", "weight", "spectral", "instance")
 
 
@@ -20,9 +24,9 @@ class DataConfig:
 
     images, masks: folders of files with the same stems. Masks hold class indices (mode L or P) or colours of the
     legend (RGB). legend, split: CSV files beside the configuration. void: class ids that are neither learned nor
-    scored. watch: held-out frames looked at after each epoch, 0 for all. prepared: (rows, columns) at which frames are
-    kept on disk. size: (rows, columns) of a frame at the resolution of the finished model, whose pixels are ``gsd_m``
-    metres on the ground.
+    scored. watch: frames looked at after each epoch, 0 for all that are held out (see ``TrainingConfig.keep``).
+    prepared: (rows, columns) at which frames are kept on disk. size: (rows, columns) of a frame at the resolution of
+    the finished model, whose pixels are ``gsd_m`` metres on the ground.
     """
 
     legend: Path
@@ -41,13 +45,15 @@ class EncoderConfig:
     """The encoder and how it starts.
 
     start: "deepen" (from the weights of the shallower ResNet with the same blocks), "pretrained" (weights of this very
-    network, torchvision's names) or "scratch". calibrate: frames from which BatchNorm is estimated again, 0 for none.
+    network, torchvision's names), "model" (encoder and decoder of a model of this project, as far as they fit: the one
+    given as weights, else ``model``, else the one inside) or "scratch". calibrate: frames from which BatchNorm is
+    estimated again, 0 for none.
     """
 
     arch: str = "resnet34"
     start: str = "pretrained"
     calibrate: int = 64
-    lineage: str = ""
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,30 +71,68 @@ class DecoderConfig:
 
 @dataclass(frozen=True, slots=True)
 class Augment:
-    """zoom: range of the scale; turn: flips and quarter turns; lighting: of brightness, contrast, saturation."""
+    """What is varied at random.
+
+    zoom: range of the scale, drawn evenly in its logarithm. turn: flips and quarter turns. lighting: of brightness,
+    contrast, saturation; hue: of the hue, in turns of the colour wheel. balanced: share of the crops that are centred
+    on a class of their frame, drawn evenly from those that it has.
+    """
 
     zoom: tuple[float, float] = (0.8, 1.5)
     turn: bool = True
     lighting: float = 0.2
+    hue: float = 0.0
+    balanced: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One stage of progressive resizing: frames of ``size`` (rows, columns), of which ``crop`` is seen at a time."""
+    """One stage of progressive resizing: frames of ``size`` (rows, columns), of which ``crop`` is seen at a time.
+
+    batch: crops between two updates of the weights; those that do not fit into memory at once are accumulated. lr: the
+    highest learning rate of the one-cycle, of which the encoder's first layers get ``encoder_lr``. Both may be "find".
+    zoom, balanced: this step's instead of the augmentation's. patience: end the step after so many epochs without a
+    better result, 0 for never.
+    """
 
     size: tuple[int, int]
     epochs: int
-    batch: int
-    lr: float
+    batch: int | str
+    lr: float | str
     crop: tuple[int, int] | None = None
     encoder_lr: float = 0.2
+    zoom: tuple[float, float] | None = None
+    balanced: float | None = None
+    patience: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value in (("batch", self.batch), ("lr", self.lr)):
+            if value != FIND and (isinstance(value, str) or value <= 0):
+                raise UsageError(f"a step's {name} is {value!r}; wanted a number above 0, or {FIND!r}")
+        if self.epochs < 1:
+            raise UsageError(f"a step has {self.epochs} epochs; wanted at least 1")
+
+    @property
+    def seen(self) -> tuple[int, int]:
+        """(rows, columns) of what goes through the network at once."""
+        return self.crop or self.size
+
+    def augmented(self, augment: Augment) -> Augment:
+        """The augmentation as this step has it."""
+        balanced = augment.balanced if self.balanced is None else self.balanced
+        return replace(augment, zoom=self.zoom or augment.zoom, balanced=balanced)
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingConfig:
     """Everything that decides a training run but the imagery itself.
 
-    balance: a class weighs (1 / its share of pixels) ** balance in the loss; 0 weighs all alike.
+    loss: "cross-entropy", "focal" (Lin et al. 2017, arXiv 1708.02002), "dice" or "cross-entropy+dice". balance: a
+    class weighs (1 / its share of pixels) ** balance in cross-entropy and focal loss; 0 weighs all alike. keep: the
+    weights of the "last" epoch, or of the "best" by ``monitor`` ("dice" or "loss"). Where something is chosen by them
+    ("best", or a step's patience) the watched frames are taken from the learning side, whole scenes of them, so that
+    the held-out ones stay unseen; else they are held-out ones, and only shown. search_steps: updates of a search for
+    the learning rate. max_batch: the most that a search for the batch goes up to.
     """
 
     name: str
@@ -100,7 +144,12 @@ class TrainingConfig:
     seed: int = 2026
     weight_decay: float = 0.01
     precision: str = "auto"
+    loss: str = "cross-entropy"
     balance: float = 0.0
+    keep: str = "last"
+    monitor: str = "dice"
+    search_steps: int = 60
+    max_batch: int = 32
     description: str = ""
     licence: str = ""
     lineage: tuple[str, ...] = ()
@@ -108,12 +157,28 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         if not self.steps:
             raise UsageError(f"training {self.name!r} has no [[steps]]: give at least one")
-        if self.encoder.start not in ENCODER_STARTS:
-            raise UsageError(f"encoder.start is {self.encoder.start!r}; wanted one of {', '.join(ENCODER_STARTS)}")
-        if self.decoder.norm not in DECODER_NORMS:
-            raise UsageError(f"decoder.norm is {self.decoder.norm!r}; wanted one of {', '.join(DECODER_NORMS)}")
-        if self.precision not in ("auto", "fp32", "bf16"):
-            raise UsageError(f"precision is {self.precision!r}; wanted auto, fp32 or bf16")
+        for name, value, wanted in (
+            ("encoder.start", self.encoder.start, ENCODER_STARTS),
+            ("decoder.norm", self.decoder.norm, DECODER_NORMS),
+            ("precision", self.precision, ("auto", "fp32", "bf16")),
+            ("loss", self.loss, LOSSES),
+            ("keep", self.keep, ("last", "best")),
+            ("monitor", self.monitor, ("dice", "loss")),
+        ):
+            if value not in wanted:
+                raise UsageError(f"{name} is {value!r}; wanted one of {', '.join(wanted)}")
+
+    @property
+    def chooses(self) -> bool:
+        """Whether anything is chosen by what the watched frames say."""
+        return self.keep == "best" or any(step.patience for step in self.steps)
+
+    def to_json(self) -> dict[str, Any]:
+        """What a card keeps: all of it, paths by their names alone."""
+        values = asdict(self)
+        values["data"] |= {name: values["data"][name].name for name in ("legend", "split")}
+        plain: dict[str, Any] = json.loads(json.dumps(values))
+        return plain
 
     @classmethod
     def read(cls, path: str | Path) -> TrainingConfig:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from aerialseg.legend import Legend
 from aerialseg.training.config import Augment, Step
+from aerialseg.training.pairs import VOID, Pairs
 from aerialseg.training.torchvision_fix import mend_torchvision
 
 mend_torchvision()
@@ -20,6 +21,7 @@ from fastai.vision.all import (  # noqa: E402
     DataBlock,
     DataLoaders,
     FuncSplitter,
+    Hue,
     ImageBlock,
     MaskBlock,
     Normalize,
@@ -44,14 +46,25 @@ class ScaledCrop(RandTransform):
         super().__init__(p=1.0, **kwargs)
         self.size, self.crop, self.augment = size, crop or size, augment
         self.train = True
-        self.fractions = (1.0, 0.5, 0.5)
+        self.place: tuple[float, float, float, tuple[float, float] | None] = (1.0, 0.5, 0.5, None)
         self.turns: list[Image.Transpose] = []
 
     def before_call(self, b: Any, split_idx: int | None) -> None:
         self.train = not split_idx
-        zoom = random.uniform(*self.augment.zoom)
-        self.fractions = (zoom, random.random(), random.random())
+        low, high = self.augment.zoom
+        zoom = low * (high / low) ** random.random()
+        centre = self._on_a_class(b) if self.train and random.random() < self.augment.balanced else None
+        self.place = (zoom, random.random(), random.random(), centre)
         self.turns = self._random_turns() if self.augment.turn else []
+
+    def _on_a_class(self, pair: Any) -> tuple[float, float] | None:
+        """(x, y) of a pixel of one of the frame's classes, as shares of its sides; None where all is void."""
+        mask = np.asarray(pair[1])
+        there = [class_id for class_id in np.flatnonzero(np.bincount(mask.ravel(), minlength=256)) if class_id != VOID]
+        if not there:
+            return None
+        row, col = divmod(random.choice(np.flatnonzero(mask == random.choice(there))), mask.shape[1])
+        return (col + 0.5) / mask.shape[1], (row + 0.5) / mask.shape[0]
 
     def _random_turns(self) -> list[Image.Transpose]:
         square = self.crop[0] == self.crop[1]
@@ -68,11 +81,14 @@ class ScaledCrop(RandTransform):
     def _apply(self, x: Any, resampling: Image.Resampling) -> Any:
         if not self.train:
             return x.resize((self.size[1], self.size[0]), resampling)
-        zoom, across, down = self.fractions
+        zoom, across, down, centre = self.place
         per_px = max(x.width / self.size[1], x.height / self.size[0]) / zoom
         per_px = min(per_px, x.width / self.crop[1], x.height / self.crop[0])
         width, height = self.crop[1] * per_px, self.crop[0] * per_px
         left, top = across * (x.width - width), down * (x.height - height)
+        if centre is not None:  # the class lies anywhere in the crop, as far as the frame goes
+            left = min(max(centre[0] * x.width - across * width, 0.0), x.width - width)
+            top = min(max(centre[1] * x.height - down * height, 0.0), x.height - height)
         cut = x.resize((self.crop[1], self.crop[0]), resampling, box=(left, top, left + width, top + height))
         for turn in self.turns:
             cut = cut.transpose(turn)
@@ -80,23 +96,21 @@ class ScaledCrop(RandTransform):
 
 
 def make_loaders(
-    learn: dict[str, tuple[Path, Path]],
-    held: dict[str, tuple[Path, Path]],
-    legend: Legend,
-    step: Step,
-    augment: Augment,
-    *,
-    workers: int = 0,
+    learn: Pairs, watched: Pairs, legend: Legend, step: Step, augment: Augment, *, batch: int, workers: int = 0
 ) -> DataLoaders:
-    """fastai's DataLoaders of one step: random crops to learn from, whole held-out frames to look at."""
-    light, pairs = augment.lighting, learn | held
+    """fastai's DataLoaders of one step: random crops to learn from, ``batch`` at once; whole frames to look at."""
+    augment = step.augmented(augment)
+    light, pairs = augment.lighting, {**learn, **watched}
     lighting = [Brightness(light, p=0.75), Contrast(light, p=0.75), Saturation(light, p=0.75)] if light else []
+    lighting += [Hue(augment.hue, p=0.75)] if augment.hue else []
     block = DataBlock(
         blocks=(ImageBlock, MaskBlock(list(legend.names))),
         get_x=lambda name: pairs[name][0],
         get_y=lambda name: pairs[name][1],
-        splitter=FuncSplitter(lambda name: name in held),
+        splitter=FuncSplitter(lambda name: name in watched),
         item_tfms=[ScaledCrop(step.size, step.crop, augment)],
         batch_tfms=[*lighting, Normalize.from_stats(*imagenet_stats)],
     )
-    return block.dataloaders([*learn, *held], bs=step.batch, val_bs=step.batch, num_workers=workers)
+    in_a_frame = max(1, round(step.size[0] * step.size[1] / (step.seen[0] * step.seen[1])))
+    watched_at_once = max(1, batch // in_a_frame)
+    return block.dataloaders([*learn, *watched], bs=batch, val_bs=watched_at_once, num_workers=workers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import re
 from collections.abc import Iterable, Mapping
@@ -13,6 +14,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from aerialseg.errors import ModelError
+from aerialseg.legend import Legend
+from aerialseg.model.store import load_card, load_network
+from aerialseg.training.config import TrainingConfig
 
 logger = logging.getLogger(__name__)
 DEPTHS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
@@ -54,7 +58,7 @@ def deepen(state: Mapping[str, Tensor], depths: tuple[int, ...]) -> dict[str, Te
     """
     deep = dict(state)
     for stage, depth in enumerate(depths, start=1):
-        present = _blocks(state, stage)
+        present = blocks_of(state, stage)
         if not present or depth < present:
             raise ModelError(f"stage {stage} has {present} blocks: it cannot be deepened to {depth}")
         last = {
@@ -69,7 +73,8 @@ def deepen(state: Mapping[str, Tensor], depths: tuple[int, ...]) -> dict[str, Te
     return deep
 
 
-def _blocks(state: Mapping[str, Tensor], stage: int) -> int:
+def blocks_of(state: Mapping[str, Tensor], stage: int) -> int:
+    """Number of blocks in a stage, 1 to 4, of a ResNet with torchvision's names."""
     return len({m[2] for name in state if (m := _BLOCK.match(name)) and int(m[1]) == stage})
 
 
@@ -83,7 +88,7 @@ def load_encoder(body: nn.Module, arch: str, start: str, path: str | Path) -> No
     depths = DEPTHS.get(arch)
     if depths is None:
         raise ModelError(f"encoder {arch!r}: wanted one of {', '.join(DEPTHS)}")
-    present = tuple(_blocks(state, stage) for stage in range(1, 5))
+    present = tuple(blocks_of(state, stage) for stage in range(1, 5))
     if start == "deepen":
         state = deepen(state, depths)
     elif present != depths:
@@ -95,6 +100,45 @@ def load_encoder(body: nn.Module, arch: str, start: str, path: str | Path) -> No
     lost = [name for name in missing if not name.endswith("num_batches_tracked")]
     if lost or unexpected:
         raise ModelError(f"{path} does not fit {arch}: missing {lost[:3]}, unexpected {list(unexpected)[:3]}")
+
+
+def load_model_weights(network: nn.Module, model: str | Path | None, legend: Legend) -> list[str]:
+    """Load a model of this project into fastai's network; the names of what did not fit and stays as it is.
+
+    The last layers fit where the legends have the same names in the same order. Raises ModelError where the encoder is
+    another one.
+    """
+    card, source = load_network(model)
+    given, wanted = source.state_dict(), network.state_dict()
+    fitting = {name: tensor for name, tensor in given.items() if name in wanted and tensor.shape == wanted[name].shape}
+    if card.legend.names != legend.names:
+        fitting = {name: tensor for name, tensor in fitting.items() if not name.startswith(_CLASSIFIER)}
+    left = sorted(set(wanted) - set(fitting))
+    lost = [name for name in left if not name.startswith(_CLASSIFIER)]
+    if lost:
+        raise ModelError(f"the model {card.name!r} does not fit this network: {lost[0]} and {len(lost) - 1} others")
+    network.load_state_dict(fitting, strict=False)
+    logger.info("started from %s, but for %s", card.name, left or "nothing")
+    return left
+
+
+_CLASSIFIER = "layers.12."
+
+
+def describe_start(config: TrainingConfig, weights: str | Path | None) -> dict[str, str]:
+    """{"start", "file" or "model", "sha256"}: what the network began as. Raises ModelError where it is not there."""
+    start = config.encoder.start
+    if start == "model":
+        card = load_card(weights or config.encoder.model or None)
+        return {"start": start, "model": card.name, "sha256": card.weights_sha256}
+    if start == "scratch" or weights is None:
+        return {"start": start}
+    try:
+        with open(weights, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelError(f"cannot read the encoder weights {weights}: {error.strerror}") from error
+    return {"start": start, "file": Path(weights).name, "sha256": digest}
 
 
 def calibrate(network: nn.Module, batches: Iterable[Tensor]) -> int:

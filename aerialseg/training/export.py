@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import datetime
-import logging
+import json
 from dataclasses import asdict, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,11 @@ from aerialseg.legend import Legend
 from aerialseg.model.card import APPROXIMATE_HALO, Architecture, ModelCard
 from aerialseg.model.store import CARD, load_network, save
 from aerialseg.model.unet import build
+from aerialseg.progress import Progress, Silent
+from aerialseg.training.checkpoint import Saved, read_checkpoint
 from aerialseg.training.config import TrainingConfig
 from aerialseg.training.evaluate import evaluate
 from aerialseg.training.folding import FOLDED, fold_norms
-from aerialseg.training.learner import read_checkpoint
-from aerialseg.training.pairs import Progress
-
-logger = logging.getLogger(__name__)
 
 
 def export(
@@ -38,25 +37,24 @@ def export(
     A run that was killed is exported by this too. With ``data_dir`` the held-out frames are scored and the scores go
     into the card; None leaves them out. Raises ModelError where there is no checkpoint.
     """
-    progress = progress or logger.info
-    config, out_dir = TrainingConfig.read(config_path), Path(out_dir)
+    progress, config, out_dir = progress or Silent(), TrainingConfig.read(config_path), Path(out_dir)
     work = Path(work) if work else out_dir / "training"
-    found = read_checkpoint(work)
-    if found is None:
-        raise ModelError(f"{work} holds no checkpoint.safetensors: train for at least one epoch")
-    state, history = found
-    card = save(out_dir, make_card(config, history), fold_norms(state))
+    saved = read_checkpoint(work)
+    if saved is None or not saved.history:
+        raise ModelError(f"{work} holds no finished epoch: train for at least one")
+    card = save(out_dir, make_card(config, saved, work), fold_norms(saved.weights))
     load_network(out_dir)  # what was written is what loads
     if data_dir is not None:
-        legend, confusion = evaluate(config_path, data_dir, out_dir)
-        card = replace(card, scores={"held_out": confusion.to_json(legend)})
+        found = evaluate(out_dir, data_dir, config=config_path, progress=progress)
+        confusion = found.confusion
+        card = replace(card, scores={"held_out": confusion.to_json(found.legend)})
         card.write(out_dir / CARD)
-        progress(f"held out: accuracy {confusion.pixel_accuracy:.4f}, mean IoU {confusion.mean_iou:.4f}")
-    progress(f"model in {out_dir}")
+        progress.note(f"held out: accuracy {confusion.pixel_accuracy:.4f}, mean IoU {confusion.mean_iou:.4f}")
+    progress.note(f"model in {out_dir}")
     return out_dir
 
 
-def make_card(config: TrainingConfig, history: list[dict[str, Any]]) -> ModelCard:
+def make_card(config: TrainingConfig, saved: Saved, work: Path) -> ModelCard:
     """The card of a trained model but for its hash and scores; the halo is the network's own reach, if it has one."""
     legend = Legend.from_csv(config.data.legend)
     decoder = config.decoder
@@ -77,14 +75,22 @@ def make_card(config: TrainingConfig, history: list[dict[str, Any]]) -> ModelCar
         description=config.description,
         licence=config.licence,
         lineage=config.lineage,
-        training={
-            "steps": [asdict(step) for step in config.steps],
-            "augment": asdict(config.augment),
-            "balance": config.balance,
-            "seed": config.seed,
-            "split": config.data.split.name,
-            "history": history,
-        },
+        training=_provenance(config, saved, work),
         created=datetime.datetime.now(datetime.UTC).date().isoformat(),
         code_version=__version__,
     )
+
+
+def _provenance(config: TrainingConfig, saved: Saved, work: Path) -> dict[str, Any]:
+    """What the run can be repeated from: configuration, seed, hash of the data; and how it went."""
+    run = work / "run.json"
+    known = json.loads(run.read_text(encoding="utf-8")) if run.exists() else {}
+    return {
+        "config": config.to_json(),
+        "frame_size": list(config.data.size),
+        "data_sha256": known.get("data_sha256", ""),
+        "encoder_weights": known.get("encoder_weights", {}),
+        "versions": {"torch": torch.__version__, "fastai": version("fastai")},
+        "searches": saved.searches,
+        "history": saved.history,
+    }

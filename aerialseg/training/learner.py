@@ -1,30 +1,30 @@
-"""fastai's U-Net learner, as this project trains it: on CPU or GPU, in bf16 where that is fast, saved at each epoch."""
+"""fastai's U-Net learner, as this project trains it: on CPU or GPU, in bf16 where that is fast."""
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Mapping
+import random
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
-from aerialseg.errors import ModelError, UsageError
-from aerialseg.training.config import Step, TrainingConfig
-from aerialseg.training.encoder import calibrate, load_encoder
-from aerialseg.training.pairs import VOID, Progress
+from aerialseg.errors import UsageError
+from aerialseg.legend import Legend
+from aerialseg.training.config import TrainingConfig
+from aerialseg.training.encoder import calibrate, load_encoder, load_model_weights
+from aerialseg.training.losses import make_loss
 from aerialseg.training.torchvision_fix import mend_torchvision
 
 mend_torchvision()
 
 from fastai.vision.all import (  # noqa: E402
     Callback,
-    CrossEntropyLossFlat,
     DataLoaders,
     DiceMulti,
+    GradientAccumulation,
     Learner,
     NormType,
     unet_learner,
@@ -46,9 +46,7 @@ def make_learner(loaders: DataLoaders, config: TrainingConfig, classes: int, wei
         blur=config.decoder.blur,
         self_attention=config.decoder.self_attention,
         norm_type=None if config.decoder.norm == "none" else NormType[config.decoder.norm.title()],
-        loss_func=CrossEntropyLossFlat(
-            axis=1, ignore_index=VOID, weight=None if weights is None else weights.to(loaders.device)
-        ),
+        loss_func=make_loss(config.loss, None if weights is None else weights.to(loaders.device)),
         metrics=DiceMulti(),
         wd=config.weight_decay,
     )
@@ -60,6 +58,9 @@ def make_learner(loaders: DataLoaders, config: TrainingConfig, classes: int, wei
 def start_encoder(learner: Learner, config: TrainingConfig, weights: str | Path | None) -> None:
     """Load and calibrate the encoder as the configuration says. Raises UsageError where the weights are missing."""
     if config.encoder.start == "scratch":
+        return
+    if config.encoder.start == "model":
+        load_model_weights(learner.model, weights or config.encoder.model or None, Legend.from_csv(config.data.legend))
         return
     if weights is None:
         raise UsageError(
@@ -81,6 +82,12 @@ def _some_batches(loaders: DataLoaders, frames: int) -> Any:
             return
 
 
+def autocast(device: torch.device, bf16: bool) -> Any:
+    """A context in which torch computes in bf16, or as it is."""
+    kind: Any = torch.autocast
+    return kind(device.type, dtype=torch.bfloat16) if bf16 else nullcontext()
+
+
 class Autocast(Callback):
     """bf16 where the forward pass and the loss allow it; it needs no scaling of the loss."""
 
@@ -88,8 +95,7 @@ class Autocast(Callback):
 
     def before_batch(self) -> None:
         self.learn.xb = tuple(x.contiguous(memory_format=torch.channels_last) for x in self.xb)
-        autocast: Any = torch.autocast
-        self._context = autocast(self.x.device.type, dtype=torch.bfloat16)
+        self._context = autocast(self.x.device, True)
         self._context.__enter__()
 
     def after_pred(self) -> None:
@@ -101,76 +107,57 @@ class Autocast(Callback):
     def after_cancel_batch(self) -> None:
         self._leave()
 
+    def after_batch(self) -> None:
+        self._leave()
+
     def _leave(self) -> None:
         context, self._context = getattr(self, "_context", None), None
         if context is not None:
             context.__exit__(None, None, None)
 
 
-class Checkpoint(Callback):
-    """Weights and history after each epoch, whole or not at all: written beside, then renamed."""
+class Accumulate(GradientAccumulation):
+    """fastai's accumulation to ``n_acc`` items, in which nothing is carried from one epoch to the next."""
 
-    order = 60
+    def before_train(self) -> None:
+        self.count = 0
+        self.learn.opt.zero_grad()
 
-    def __init__(
-        self, folder: Path, step: int, history: list[dict[str, Any]], progress: Progress, *, start_epoch: int = 0
-    ) -> None:
+
+class Reseed(Callback):
+    """An epoch draws the same random numbers whatever went before it: what resuming exactly needs."""
+
+    order = 55
+
+    def __init__(self, seed: int, step: int) -> None:
         super().__init__()
-        self.start_epoch = start_epoch
-        self.folder, self.step, self.history, self.progress = folder, step, history, progress
+        self.seed, self.step = seed, step
 
-    def before_epoch(self) -> None:
-        self._started = time.monotonic()
-
-    def after_epoch(self) -> None:
-        if self.epoch < self.start_epoch:  # fastai announces the epochs that it skips, too
-            return
-        names = ["train_loss", "valid_loss", "dice_shown"]
-        values = [float(value) for value in self.learn.recorder.log[1 : 1 + len(names)]]
-        record = {"step": self.step, "epoch": int(self.epoch), **dict(zip(names, values, strict=False))}
-        record["seconds"] = round(time.monotonic() - self._started, 1)
-        self.history.append(record)
-        write_checkpoint(self.folder, self.learn.model, self.history)
-        shown = " ".join(f"{key} {value:.4g}" for key, value in record.items())
-        self.progress(shown)
+    def before_train(self) -> None:
+        seed_everything(hash((self.seed, self.step, self.epoch)) % 2**31)
+        for loader in self.dls.loaders:
+            loader.rng = random.Random(self.epoch)
 
 
-def write_checkpoint(folder: Path, model: nn.Module, history: list[dict[str, Any]]) -> None:
-    """``checkpoint.safetensors`` (float32) and ``checkpoint.json`` in ``folder``."""
-    part = folder / "checkpoint.part"
-    save_file(plain_state(model), part, metadata={"history": json.dumps(history)})
-    part.replace(folder / "checkpoint.safetensors")
-    text = folder / "checkpoint.json.part"
-    text.write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")
-    text.replace(folder / "checkpoint.json")
+def seed_everything(seed: int) -> None:
+    """Fix every random number generator that training uses."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002  (fastai draws from the global generator)
+    torch.manual_seed(seed)
+    torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True
 
 
-def read_checkpoint(folder: Path) -> tuple[dict[str, Tensor], list[dict[str, Any]]] | None:
-    """(state, history) of the last finished epoch, or None if there is none. Raises ModelError if it cannot be read."""
-    path = folder / "checkpoint.safetensors"
-    if not path.exists():
-        return None
+def use_bf16(precision: str) -> bool:
+    """Whether to compute in bf16: "auto" does where the processor or GPU has instructions for it."""
+    if precision != "auto":
+        return precision == "bf16"
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported())
+    return "avx512_bf16" in _cpu_flags() or "amx_bf16" in _cpu_flags()
+
+
+def _cpu_flags() -> str:
     try:
-        from safetensors import safe_open
-
-        with safe_open(path, "pt") as file:
-            history = json.loads((file.metadata() or {})["history"])
-        return load_file(path), history
-    except (OSError, KeyError, ValueError, RuntimeError) as error:
-        raise ModelError(f"cannot read the checkpoint {path}: {error}; delete it to start anew") from error
-
-
-def plain_state(model: nn.Module) -> dict[str, Tensor]:
-    """The state dict as contiguous CPU tensors, nothing shared."""
-    state: Mapping[str, Tensor] = model.state_dict()
-    return {
-        name: torch.Tensor(t).detach().cpu().contiguous().clone() if t.is_floating_point() else t.detach().cpu().clone()
-        for name, t in state.items()
-    }
-
-
-def fit_step(learner: Learner, step: Step, *, start_epoch: int, callbacks: list[Callback]) -> None:
-    """Train one step with the one-cycle policy, the encoder's first layers at a fraction of the learning rate."""
-    rates = slice(step.lr * step.encoder_lr, step.lr)
-    with learner.no_bar(), learner.no_logging():
-        learner.fit_one_cycle(step.epochs, rates, start_epoch=start_epoch, cbs=callbacks)
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return ""

@@ -2,22 +2,41 @@
 
 from __future__ import annotations
 
-import logging
-import random
-import shutil
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from filelock import FileLock, Timeout
 
-from aerialseg.legend import Legend
-from aerialseg.training.config import TrainingConfig
+from aerialseg.errors import OutputError
+from aerialseg.model.device import free_bytes
+from aerialseg.progress import Progress, Silent, spoken_bytes
+from aerialseg.training.callbacks import EarlyStop, KeepBest, Records, Report
+from aerialseg.training.checkpoint import Saved, plain_state, read_checkpoint, restore_optimizer, write_checkpoint
+from aerialseg.training.config import FIND, Step, TrainingConfig
 from aerialseg.training.dataset import make_loaders
-from aerialseg.training.learner import Autocast, Checkpoint, fit_step, make_learner, read_checkpoint, start_encoder
-from aerialseg.training.pairs import Progress, class_weights, find_pairs, prepare, read_split, split_pairs
+from aerialseg.training.encoder import describe_start
+from aerialseg.training.learner import (
+    Accumulate,
+    Autocast,
+    Reseed,
+    autocast,
+    make_learner,
+    seed_everything,
+    start_encoder,
+    use_bf16,
+)
+from aerialseg.training.pairs import class_weights
+from aerialseg.training.search import batch_fits, collect, find_batch, find_learning_rate
+from aerialseg.training.sides import Sides, load_sides
 
-logger = logging.getLogger(__name__)
+CHECKPOINTS = "training"
+"""Folder inside the model's folder."""
 
 
 def train(
@@ -30,77 +49,188 @@ def train(
 ) -> Path:
     """The folder of the trained model (card.json, weights.safetensors), which is ``out_dir``.
 
-    Goes on after the last epoch found in ``out_dir``/training. When done, scores the held-out frames through the
-    project's own tiling and writes the scores into the card. Raises InputError, ModelError, UsageError.
+    Goes on after the last epoch found in ``out_dir``/training, as if it had never been stopped. When done, scores the
+    held-out frames through the project's own tiling and writes the scores into the card. Raises InputError, ModelError,
+    UsageError, ResourceError, and OutputError where ``out_dir`` holds the training of another configuration.
     """
-    progress = progress or logger.info
-    config, out_dir = TrainingConfig.read(config_path), Path(out_dir)
-    work = out_dir / "training"
-    work.mkdir(parents=True, exist_ok=True)
-    seed_everything(config.seed)
-    legend = Legend.from_csv(config.data.legend)
-    pairs = find_pairs(data_dir, config.data)
-    learn, held = split_pairs(pairs, read_split(config.data.split))
-    progress(f"{len(learn)} frames to learn from, {len(held)} held out")
-    prepared = prepare(learn | held, config.data, legend, work / "prepared")
-    watched = list(held)[:: max(1, round(len(held) / config.data.watch))] if config.data.watch else list(held)
-    sides = {name: prepared[name] for name in learn}, {name: prepared[name] for name in watched}
-    _run_steps(config, legend, sides, work, encoder_weights, progress)
     from aerialseg.training.export import export
 
-    return export(config_path, data_dir, out_dir, progress=progress)
+    progress, config, out_dir = progress or Silent(), TrainingConfig.read(config_path), Path(out_dir)
+    work = out_dir / CHECKPOINTS
+    with locked(work):
+        sides = load_sides(config, data_dir, work / "prepared", progress)
+        Course(config, sides, work, encoder_weights, progress).run()
+        return export(config_path, data_dir, out_dir, progress=progress)
 
 
-def _run_steps(
-    config: TrainingConfig,
-    legend: Legend,
-    sides: Any,
-    work: Path,
-    encoder_weights: str | Path | None,
-    progress: Progress,
-) -> None:
-    found = read_checkpoint(work)
-    history: list[dict[str, Any]] = found[1] if found else []
-    learner = None
-    for number, step in enumerate(config.steps):
-        done = sum(record["step"] == number for record in history)
-        if done >= step.epochs:
-            continue
-        loaders = make_loaders(sides[0], sides[1], legend, step, config.augment)
-        if learner is None:
-            weights = torch.from_numpy(class_weights(sides[0], len(legend), config.balance)) if config.balance else None
-            learner = make_learner(loaders, config, len(legend), weights)
-            if found:
-                learner.model.load_state_dict(found[0])
-                progress(f"going on after epoch {len(history)}")
-            else:
-                start_encoder(learner, config, encoder_weights)
-        learner.dls = loaders
-        progress(f"step {number}: frames {step.size}, crops {step.crop}, {step.epochs} epochs, batch {step.batch}")
-        callbacks = [Checkpoint(work, number, history, progress, start_epoch=done)]
-        callbacks += [Autocast()] if use_bf16(config.precision) else []
-        fit_step(learner, step, start_epoch=done, callbacks=callbacks)
-        shutil.copyfile(work / "checkpoint.safetensors", work / f"step{number}.safetensors")
-
-
-def use_bf16(precision: str) -> bool:
-    """Whether to compute in bf16: "auto" does where the processor or GPU has instructions for it."""
-    if precision != "auto":
-        return precision == "bf16"
-    if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported())
-    return "avx512_bf16" in _cpu_flags() or "amx_bf16" in _cpu_flags()
-
-
-def _cpu_flags() -> str:
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """The folder, made if need be, for this process alone. Raises OutputError where another one is at work in it."""
     try:
-        return Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return ""
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / "lock", timeout=0):
+            yield
+    except Timeout as error:
+        raise OutputError(f"{folder} is in use by another training: wait for it, or give another folder") from error
 
 
-def seed_everything(seed: int) -> None:
-    """Fix every random number generator that training uses."""
-    random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002  (fastai draws from the global generator)
-    torch.manual_seed(seed)
+class Course:
+    """One training run in its folder: step after step, each from the checkpoint that the one before it left."""
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        sides: Sides,
+        work: Path,
+        encoder_weights: str | Path | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self.config, self.sides, self.work = config, sides, work
+        self.encoder_weights, self.progress = encoder_weights, progress or Silent()
+        self.bf16 = use_bf16(config.precision)
+
+    def run(self) -> Saved:
+        """The last checkpoint, once every step is done. Raises as ``train`` does."""
+        self._check_same()
+        for number, step in enumerate(self.config.steps):
+            if not self._done(number, step):
+                self._run_step(number, step)
+        saved = read_checkpoint(self.work)
+        assert saved is not None
+        return saved
+
+    def _check_same(self) -> None:
+        """Raise OutputError where the folder belongs to another configuration or other data."""
+        path = self.work / "run.json"
+        ours: dict[str, Any] = {
+            "config": self.config.to_json(),
+            "data_sha256": self.sides.sha256,
+            "encoder_weights": describe_start(self.config, self.encoder_weights),
+        }
+        if path.exists():
+            theirs = json.loads(path.read_text(encoding="utf-8"))
+            changed = [key for key in ours["config"] if theirs["config"].get(key) != ours["config"][key]]
+            changed += ["the data"] if theirs["data_sha256"] != ours["data_sha256"] else []
+            if changed:
+                raise OutputError(
+                    f"{self.work} holds a training with another {changed[0]}: give another folder, or delete this one"
+                )
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps(ours, indent=1) + "\n", encoding="utf-8")
+        part.replace(path)
+
+    def _done(self, number: int, step: Step) -> bool:
+        saved = read_checkpoint(self.work)
+        records = [record for record in (saved.history if saved else []) if record["step"] == number]
+        return len(records) >= step.epochs or any(record.get("stopped") for record in records)
+
+    def _run_step(self, number: int, step: Step) -> None:
+        step, at_once = self._searched(number, step)
+        while not self._fits(number, step, at_once):
+            at_once //= 2
+            self.progress.note(f"out of memory: going on with {at_once} crops at once, accumulated to {step.batch}")
+        saved = read_checkpoint(self.work)
+        assert saved is not None
+        write_checkpoint(self.work, replace(saved, optimizer={}), f"step{number}.safetensors")
+
+    def _fits(self, number: int, step: Step, at_once: int) -> bool:
+        """Train the rest of the step; False where memory ran out. Nothing of a failed attempt outlives this call."""
+        learner, saved = self._learner(number, step, at_once)
+        done = sum(record["step"] == number for record in saved.history)
+        if done:
+            restore_optimizer(learner.opt, saved.optimizer)
+        callbacks = self._callbacks(number, step, at_once, saved)
+        failed = False
+        try:
+            rates = slice(float(step.lr) * step.encoder_lr, float(step.lr))
+            with learner.no_bar(), learner.no_logging():
+                learner.fit_one_cycle(step.epochs, rates, start_epoch=done, cbs=callbacks)
+        except torch.OutOfMemoryError:
+            if at_once == 1:
+                raise
+            failed = True
+        if failed:
+            del learner, saved, callbacks
+            collect()
+        return not failed
+
+    def _callbacks(self, number: int, step: Step, at_once: int, saved: Saved) -> list[Any]:
+        notes = {"step": number, "lr": step.lr, "batch": step.batch, "at_once": at_once}
+        records, monitor = Records(self.work, saved, notes, self.progress), self.config.monitor
+        callbacks: list[Any] = [Reseed(self.config.seed, number), Report(self.progress, records.skip), records]
+        callbacks += [KeepBest(records, monitor)] if self.config.keep == "best" else []
+        callbacks += [EarlyStop(records, monitor, step.patience)] if step.patience else []
+        callbacks += [Accumulate(int(step.batch))] if at_once < int(step.batch) else []
+        callbacks += [Autocast()] if self.bf16 else []
+        return callbacks
+
+    def _learner(self, number: int, step: Step, at_once: int) -> tuple[Any, Saved]:
+        """The learner of a step with the last checkpoint's weights and a fresh optimizer, and that checkpoint."""
+        seed_everything(self.config.seed + number)
+        learner = self._bare_learner(step, at_once)
+        saved = read_checkpoint(self.work)
+        if saved is None:
+            start_encoder(learner, self.config, self.encoder_weights)
+            saved = Saved(plain_state(learner.model), {}, [], [])
+        learner.model.load_state_dict(saved.weights)
+        learner.create_opt()
+        return learner, saved
+
+    def _bare_learner(self, step: Step, at_once: int) -> Any:
+        learn, legend = self.sides.learn, self.sides.legend
+        workers = min(8, os.cpu_count() or 1) if torch.cuda.is_available() else 0
+        batch = min(at_once, len(learn))
+        loaders = make_loaders(
+            learn, self.sides.watched, legend, step, self.config.augment, batch=batch, workers=workers
+        )
+        balance = self.config.balance
+        weights = torch.from_numpy(class_weights(learn, len(legend), balance)) if balance else None
+        learner = make_learner(loaders, self.config, len(legend), weights)
+        learner.path, learner.model_dir = self.work, "search"
+        return learner
+
+    def _searched(self, number: int, step: Step) -> tuple[Step, int]:
+        """The step with numbers where it said "find", and how many crops to compute at once.
+
+        What was found is kept in the checkpoint, so that a run that goes on finds the same.
+        """
+        learner, saved = self._learner(number, step, 1 if step.batch == FIND else int(step.batch))
+        for found in saved.searches:
+            if found["step"] == number:
+                return replace(step, lr=found["lr"], batch=found["batch"]), found["at_once"]
+        found = self._search(learner, step)
+        step = replace(step, lr=found["lr"], batch=found["batch"])
+        searches = [*saved.searches, {"step": number, **found}]
+        write_checkpoint(self.work, replace(saved, searches=searches))
+        self.progress.note(
+            f"step {number}: frames {_shape(step.size)}, crops {_shape(step.seen)}, {step.epochs} epochs, "
+            f"batch {step.batch} ({found['at_once']} at once), learning rate {step.lr:g}"
+        )
+        return step, int(found["at_once"])
+
+    def _search(self, learner: Any, step: Step) -> dict[str, Any]:
+        most = self.config.max_batch if step.batch == FIND else int(step.batch)
+        free = free_bytes(learner.dls.device)
+        at_once = find_batch(lambda batch: batch_fits(learner, step.seen, batch, self._context(learner)), most)
+        batch = min(at_once, len(self.sides.learn)) if step.batch == FIND else int(step.batch)
+        at_once = min(at_once, batch) if batch & (batch - 1) == 0 else batch if at_once * 2 > batch else at_once
+        self.progress.note(f"{at_once} crops of {_shape(step.seen)} fit at once into {spoken_bytes(int(free))}")
+        found: dict[str, Any] = {"batch": batch, "at_once": at_once, "lr": step.lr}
+        if step.lr == FIND:
+            learner = self._learner_for_search(learner, replace(step, batch=batch), at_once)
+            callbacks = [Autocast()] if self.bf16 else []
+            found |= find_learning_rate(learner, self.config.search_steps, callbacks)
+        return found
+
+    def _learner_for_search(self, learner: Any, step: Step, at_once: int) -> Any:
+        """The same weights over batches of the size that the step will have."""
+        searching = self._bare_learner(step, at_once)
+        searching.model.load_state_dict(learner.model.state_dict())
+        return searching
+
+    def _context(self, learner: Any) -> Any:
+        return lambda: autocast(learner.dls.device, self.bf16)
+
+
+def _shape(size: tuple[int, int]) -> str:
+    return f"{size[0]} x {size[1]}"

@@ -72,6 +72,15 @@ def test_folders_without_pairs_are_an_input_error(drawn_data: Path, config: Data
         find_pairs(tmp_path, config)
 
 
+def test_an_image_without_a_mask_is_named(drawn_data: Path, config: DataConfig, tmp_path: Path) -> None:
+    for folder, names in (("images", ("000", "001")), ("masks", ("000",))):
+        (tmp_path / folder).mkdir()
+        for name in names:
+            (tmp_path / folder / f"{name}.png").write_bytes((drawn_data / folder / f"{name}.png").read_bytes())
+    with pytest.raises(InputError, match=r"images/001\.png has no mask masks/001"):
+        find_pairs(tmp_path, config)
+
+
 def test_the_split_keeps_every_frame_on_one_side(drawn_data: Path, config: DataConfig) -> None:
     learn, held = split_pairs(find_pairs(drawn_data, config), read_split(config.split))
     assert (len(learn), len(held)) == (20, 4)
@@ -79,8 +88,11 @@ def test_the_split_keeps_every_frame_on_one_side(drawn_data: Path, config: DataC
 
 
 def test_a_split_of_other_frames_is_refused(drawn_data: Path, config: DataConfig) -> None:
-    with pytest.raises(InputError, match="0 frames to learn from"):
-        split_pairs(find_pairs(drawn_data, config), {"other": True})
+    pairs = find_pairs(drawn_data, config)
+    with pytest.raises(InputError, match="1 are not among these data \\(first 'other'\\)"):
+        split_pairs(pairs, {"other": True, "000": False})
+    with pytest.raises(InputError, match="0 frames to learn from and 1 held out"):
+        split_pairs(pairs, {"000": True})
 
 
 def test_prepared_masks_are_reduced_by_the_nearest_pixel_only(
@@ -121,6 +133,22 @@ def test_image_and_mask_are_cropped_and_turned_alike() -> None:
         assert agree.mean() > 0.85  # the image is interpolated at the edges
 
 
+@pytest.mark.parametrize("zoom", [0.5, 1.0, 3.0])
+def test_balanced_crops_hold_the_class_that_they_are_centred_on(zoom: float) -> None:
+    """One pixel in 10,800 is of class 9, and half of the crops drawn for two classes hold it."""
+    from fastai.vision.all import PILImage, PILMask
+
+    mask = np.full((90, 120), 7, dtype=np.uint8)
+    mask[1, 118] = 9
+    mask[5:9] = VOID
+    image = PILImage.create(np.zeros((90, 120, 3), dtype=np.uint8))
+    transform = ScaledCrop((90, 120), (30, 30), Augment(zoom=(zoom, zoom), balanced=1.0))
+    crops = [np.asarray(transform((image, PILMask.create(mask)), split_idx=0)[1]) for _ in range(200)]
+    held = sum(9 in crop for crop in crops)
+    assert held > 60 or zoom < 1  # reduced, the nearest pixel may be another one
+    assert all(crop.shape == (30, 30) for crop in crops)
+
+
 def test_rare_classes_weigh_more_and_the_mean_pixel_weighs_one(tmp_path: Path) -> None:
     mask = np.full((10, 10), 1, dtype=np.uint8)
     mask[0] = 2
@@ -137,7 +165,7 @@ def test_void_pixels_do_not_touch_the_loss(drawn_data: Path, config: DataConfig,
     learn, held = split_pairs(
         prepare(find_pairs(drawn_data, config), config, DRAWN, tmp_path), read_split(config.split)
     )
-    loaders = make_loaders(learn, held, DRAWN, Step((64, 64), 1, 4, 1e-3), Augment())
+    loaders = make_loaders(learn, held, DRAWN, Step((64, 64), 1, 4, 1e-3), Augment(), batch=4)
     loss = make_learner(loaders, whole, len(DRAWN)).loss_func
     logits, target = torch.randn(2, 4, 8, 8), torch.randint(1, 4, (2, 8, 8))
     target[:, :3] = VOID

@@ -7,20 +7,28 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from aerialseg.errors import UsageError
-from aerialseg.model.store import load_card, resolve
+from aerialseg.errors import ModelError, OutputError, UsageError
+from aerialseg.model.store import load_card, load_network, resolve
+from aerialseg.progress import Silent
 from aerialseg.training import train
+from aerialseg.training.checkpoint import read_checkpoint
+from aerialseg.training.config import TrainingConfig
+from aerialseg.training.dataset import make_loaders
 from aerialseg.training.evaluate import predict_frame
 from aerialseg.training.export import export
+from aerialseg.training.learner import Autocast, Reseed, make_learner
+from aerialseg.training.schedule import locked
+from aerialseg.training.sides import load_sides
 from tests.training.conftest import CONFIG, DRAWN, draw_pair
 
 
 @pytest.fixture(scope="module")
 def trained(drawn_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
-    said: list[str] = []
-    folder = train(drawn_data / "train.toml", drawn_data, tmp_path_factory.mktemp("model"), progress=said.append)
-    return folder, said
+    heard = Heard()
+    folder = train(drawn_data / "train.toml", drawn_data, tmp_path_factory.mktemp("model"), progress=heard)
+    return folder, heard.notes
 
 
 @pytest.mark.slow
@@ -48,42 +56,206 @@ def test_the_card_says_what_was_done(trained: tuple[Path, list[str]]) -> None:
     assert card.gsd_m == 0.05
     assert card.halo % 32 == 0
     assert len(card.training["history"]) == 8
-    assert [tuple(step["size"]) for step in card.training["steps"]] == [(64, 64), (96, 96)]
+    assert [tuple(step["size"]) for step in card.training["config"]["steps"]] == [(64, 64), (96, 96)]
     json.dumps(card.to_json(), allow_nan=False)
 
 
 @pytest.mark.slow
 def test_a_finished_training_trains_no_more(trained: tuple[Path, list[str]], drawn_data: Path) -> None:
-    said: list[str] = []
     before = (trained[0] / "training" / "checkpoint.safetensors").stat().st_mtime_ns
-    train(drawn_data / "train.toml", drawn_data, trained[0], progress=said.append)
+    train(drawn_data / "train.toml", drawn_data, trained[0])
     assert (trained[0] / "training" / "checkpoint.safetensors").stat().st_mtime_ns == before
 
 
 @pytest.mark.slow
-def test_a_killed_training_can_be_exported_and_goes_on(drawn_data: Path, tmp_path: Path) -> None:
-    """What is there after one epoch is a model; the rest of the epochs follow it."""
+def test_progressive_resizing_changes_the_size_at_the_right_epochs(trained: tuple[Path, list[str]]) -> None:
+    history = load_card(trained[0]).training["history"]
+    assert [(record["step"], record["epoch"]) for record in history] == [(0, n) for n in range(6)] + [(1, 0), (1, 1)]
+    told = [line for line in trained[1] if line.startswith("step") and "frames" in line]
+    assert [line.split(": ")[1].split(",")[0] for line in told] == ["frames 64 x 64", "frames 96 x 96"]
 
-    class Killed(Exception):
-        pass
 
-    def die_after_an_epoch(line: str) -> None:
-        if "epoch 0" in line:
-            raise Killed("now")
+@pytest.mark.slow
+def test_the_exported_model_predicts_as_the_learner(trained: tuple[Path, list[str]], drawn_data: Path) -> None:
+    """The model's folder holds half-precision kernels, so scores agree to a thousandth and labels but for ties."""
+    config = TrainingConfig.read(drawn_data / "train.toml")
+    sides = load_sides(config, drawn_data, trained[0] / "training" / "prepared", Silent())
+    step = config.steps[-1]
+    loaders = make_loaders(sides.learn, sides.watched, sides.legend, step, config.augment, batch=2)
+    learner = make_learner(loaders, config, len(sides.legend))
+    saved = read_checkpoint(trained[0] / "training")
+    assert saved is not None
+    learner.model.load_state_dict(saved.weights)
+    _, network = load_network(trained[0])
+    images = loaders.valid.one_batch()[0].as_subclass(torch.Tensor)
+    with torch.inference_mode():
+        theirs, ours = learner.model.eval()(images), network(images)
+    assert float((theirs - ours).abs().max()) < 0.02
+    assert (theirs.argmax(1) == ours.argmax(1)).float().mean() > 0.999
 
-    short = CONFIG.replace("epochs = 6", "epochs = 2").replace(
-        "size = [96, 96]\ncrop = [64, 64]\nepochs = 2", "size = [96, 96]\ncrop = [32, 32]\nepochs = 1"
-    )
+
+class Killed(Exception):
+    pass
+
+
+class Heard(Silent):
+    """Remembers what it was told; raises Killed at a note that holds ``deadly``."""
+
+    def __init__(self, deadly: str = "") -> None:
+        self.notes: list[str] = []
+        self.deadly = deadly
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
+        if self.deadly and self.deadly in message:
+            raise Killed(message)
+
+
+SHORT = (
+    CONFIG.replace("epochs = 6", "epochs = 3")
+    .replace("size = [96, 96]\ncrop = [64, 64]\nepochs = 2", "size = [96, 96]\ncrop = [32, 32]\nepochs = 1")
+    .replace("lighting = 0.1", "lighting = 0.1\nbalanced = 0.5")
+)
+
+
+def write_config(drawn_data: Path, folder: Path, text: str) -> Path:
     for name in ("legend.csv", "split.csv"):
-        (tmp_path / name).write_bytes((drawn_data / name).read_bytes())
-    (tmp_path / "train.toml").write_text(short)
+        (folder / name).write_bytes((drawn_data / name).read_bytes())
+    (folder / "train.toml").write_text(text)
+    return folder / "train.toml"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("change", ["", 'keep = "best"', 'loss = "focal"'])
+def test_a_killed_training_goes_on_as_if_it_had_never_been_stopped(
+    drawn_data: Path, tmp_path: Path, change: str
+) -> None:
+    """Killed twice, in the middle of a step and between two: the same weights to the bit, the same history."""
+    text = change + "\n" + SHORT.replace("void = [0]", "void = [0]\nwatch = 1")
+    config = write_config(drawn_data, tmp_path, text)
+    whole = train(config, drawn_data, tmp_path / "whole")
+    for deadly in ("step 0, epoch 2", "step 1: frames"):
+        with pytest.raises(Killed):
+            train(config, drawn_data, tmp_path / "cut", progress=Heard(deadly))
+    cut = train(config, drawn_data, tmp_path / "cut")
+    mine, theirs = (read_checkpoint(folder / "training") for folder in (cut, whole))
+    assert mine is not None
+    assert theirs is not None
+    assert all(torch.equal(mine.weights[name], tensor) for name, tensor in theirs.weights.items())
+    assert load_card(cut).weights_sha256 == load_card(whole).weights_sha256
+    assert [_lasting(record) for record in mine.history] == [_lasting(record) for record in theirs.history]
+
+
+def _lasting(record: dict[str, object]) -> dict[str, object]:
+    return {name: value for name, value in record.items() if name not in ("seconds", "peak_mb")}
+
+
+@pytest.mark.slow
+def test_what_a_killed_training_left_can_be_exported(drawn_data: Path, tmp_path: Path) -> None:
+    config = write_config(drawn_data, tmp_path, SHORT)
     with pytest.raises(Killed):
-        train(tmp_path / "train.toml", drawn_data, tmp_path / "out", progress=die_after_an_epoch)
-    export(tmp_path / "train.toml", None, tmp_path / "early", work=tmp_path / "out" / "training")
-    assert len(load_card(tmp_path / "early").training["history"]) == 1
-    train(tmp_path / "train.toml", drawn_data, tmp_path / "out", progress=lambda _: None)
-    history = load_card(tmp_path / "out").training["history"]
-    assert [(record["step"], record["epoch"]) for record in history] == [(0, 0), (0, 1), (1, 0)]
+        train(config, drawn_data, tmp_path / "out", progress=Heard("step 0: frames"))
+    with pytest.raises(ModelError, match="no finished epoch"):
+        export(config, None, tmp_path / "early", work=tmp_path / "out" / "training")
+    with pytest.raises(Killed):
+        train(config, drawn_data, tmp_path / "out", progress=Heard("step 0, epoch 2"))
+    export(config, None, tmp_path / "early", work=tmp_path / "out" / "training")
+    assert len(load_card(tmp_path / "early").training["history"]) == 1  # killed before the second was written
+
+
+@pytest.mark.slow
+def test_out_of_memory_halves_the_batch_accumulates_and_goes_on(
+    drawn_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pretended card on which two crops at once are too many in the second epoch."""
+    seen: list[int] = []
+
+    def full(self: Autocast) -> None:
+        seen.append(len(self.x))
+        if self.training and len(self.x) > 1 and self.epoch == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    monkeypatch.setattr(Reseed, "before_batch", full, raising=False)
+    heard = Heard()
+    config = write_config(drawn_data, tmp_path, SHORT.split("[[steps]]\nsize = [96")[0])
+    folder = train(config, drawn_data, tmp_path / "out", progress=heard)
+    history = load_card(folder).training["history"]
+    assert [(record["epoch"], record["at_once"], record["batch"]) for record in history] == [
+        (0, 2, 2),
+        (1, 1, 2),
+        (2, 1, 2),
+    ]
+    assert any("out of memory: going on with 1 crops at once, accumulated to 2" in note for note in heard.notes)
+    assert max(seen[-20:]) == 1
+
+
+@pytest.mark.slow
+def test_early_stopping_ends_a_step_and_the_best_weights_are_kept(
+    drawn_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The watched Dice falls after the second epoch: two more are waited for, then the second one's is kept."""
+    made = iter([0.2, 0.5, 0.4, 0.3, 0.9, 0.9])
+    monkeypatch.setattr("aerialseg.training.callbacks.shown_values", lambda log: [1.0, 1.0, next(made)])
+    text = 'keep = "best"\n' + CONFIG.split("[[steps]]\nsize = [96")[0].replace("lr = 1e-3", "lr = 1e-3\npatience = 2")
+    config = write_config(drawn_data, tmp_path, text.replace("void = [0]", "void = [0]\nwatch = 1"))
+    folder = train(config, drawn_data, tmp_path / "out")
+    history = load_card(folder).training["history"]
+    assert [record["dice_shown"] for record in history] == [0.2, 0.5, 0.4, 0.3]
+    assert [bool(record.get("kept")) for record in history] == [False, True, False, False]
+    best, last = (read_checkpoint(folder / "training", name) for name in ("best.safetensors", "checkpoint.safetensors"))
+    assert best is not None
+    assert last is not None
+    assert all(torch.equal(best.weights[name], tensor) for name, tensor in last.weights.items())
+
+
+@pytest.mark.slow
+def test_searches_find_a_rate_and_a_batch_and_leave_the_weights_alone(drawn_data: Path, tmp_path: Path) -> None:
+    text = (
+        SHORT.split("[[steps]]\nsize = [96")[0]
+        .replace("lr = 1e-3", 'lr = "find"')
+        .replace("batch = 2", 'batch = "find"')
+    )
+    config = write_config(drawn_data, tmp_path, "max_batch = 4\nsearch_steps = 20\n" + text)
+    with pytest.raises(Killed):
+        train(config, drawn_data, tmp_path / "out", progress=Heard("step 0: frames"))
+    found = read_checkpoint(tmp_path / "out" / "training")
+    assert found is not None
+    (search,) = found.searches
+    assert search["batch"] == search["at_once"] == 4
+    assert len(search["lrs"]) == len(search["losses"]) > 5
+    assert min(search["lrs"]) <= search["lr"] <= max(search["lrs"])
+    with pytest.raises(Killed):
+        train(
+            write_config(drawn_data, tmp_path, SHORT), drawn_data, tmp_path / "plain", progress=Heard("step 0: frames")
+        )
+    plain = read_checkpoint(tmp_path / "plain" / "training")
+    assert plain is not None
+    assert all(torch.equal(found.weights[name], tensor) for name, tensor in plain.weights.items())
+
+
+@pytest.mark.slow
+def test_fine_tuning_starts_from_a_model(trained: tuple[Path, list[str]], drawn_data: Path, tmp_path: Path) -> None:
+    """An epoch from a trained model is at once better than one from scratch, and the card says what it came from."""
+    text = SHORT.replace("epochs = 3", "epochs = 1").split("[[steps]]\nsize = [96")[0]
+    config = write_config(drawn_data, tmp_path, text.replace('start = "scratch"', 'start = "model"'))
+    folder = train(config, drawn_data, tmp_path / "out", encoder_weights=trained[0])
+    assert load_card(folder).training["encoder_weights"]["sha256"] == load_card(trained[0]).weights_sha256
+    assert load_card(folder).scores["held_out"]["mean_iou"] > 0.5
+
+
+def test_another_configuration_or_other_data_do_not_go_on_in_the_same_folder(drawn_data: Path, tmp_path: Path) -> None:
+    config = write_config(drawn_data, tmp_path, SHORT)
+    with pytest.raises(Killed):
+        train(config, drawn_data, tmp_path / "out", progress=Heard("fit at once"))
+    write_config(drawn_data, tmp_path, SHORT.replace("seed = 1", "seed = 2"))
+    with pytest.raises(OutputError, match="another seed"):
+        train(config, drawn_data, tmp_path / "out")
+
+
+def test_a_folder_that_is_in_use_is_refused(drawn_data: Path, tmp_path: Path) -> None:
+    config = write_config(drawn_data, tmp_path, SHORT)
+    with locked(tmp_path / "out" / "training"), pytest.raises(OutputError, match="in use by another training"):
+        train(config, drawn_data, tmp_path / "out")
 
 
 def test_an_encoder_without_weights_is_a_usage_error(drawn_data: Path, tmp_path: Path) -> None:
@@ -91,4 +263,4 @@ def test_an_encoder_without_weights_is_a_usage_error(drawn_data: Path, tmp_path:
         (tmp_path / name).write_bytes((drawn_data / name).read_bytes())
     (tmp_path / "a.toml").write_text(CONFIG.replace('start = "scratch"', 'start = "pretrained"'))
     with pytest.raises(UsageError, match="--encoder-weights"):
-        train(tmp_path / "a.toml", drawn_data, tmp_path / "out", progress=lambda _: None)
+        train(tmp_path / "a.toml", drawn_data, tmp_path / "out")

@@ -1,0 +1,157 @@
+"""What happens around an epoch: told, saved, compared, ended early."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from aerialseg.memory import peak_bytes, reset_peak
+from aerialseg.progress import Progress
+from aerialseg.training.checkpoint import Saved, optimizer_tensors, plain_state, read_checkpoint, write_checkpoint
+from aerialseg.training.torchvision_fix import mend_torchvision
+
+mend_torchvision()
+
+from fastai.vision.all import Callback, CancelFitException  # noqa: E402
+
+BEST = "best.safetensors"
+SHOWN = ("train_loss", "valid_loss", "dice_shown")
+
+
+class Report(Callback):
+    """A bar over the batches of a step, of which ``done`` epochs are behind it."""
+
+    order = 50
+
+    def __init__(self, progress: Progress, done: int) -> None:
+        super().__init__()
+        self.progress, self.done = progress, done
+
+    def before_fit(self) -> None:
+        batches = len(self.dls.train)
+        self.progress.stage("train", self.learn.n_epoch * batches)
+        self.progress.advance(self.done * batches)
+
+    def after_batch(self) -> None:
+        if self.training:
+            self.progress.advance(1)
+
+    def after_cancel_batch(self) -> None:  # a batch that only adds to the gradients
+        self.after_batch()
+
+
+class Records(Callback):
+    """The history of the run, and a checkpoint after each epoch."""
+
+    order = 60
+
+    def __init__(self, folder: Path, saved: Saved, notes: dict[str, Any], progress: Progress) -> None:
+        super().__init__()
+        self.folder, self.saved, self.notes, self.progress = folder, saved, notes, progress
+        self.history = list(saved.history)
+        self.skip = sum(record["step"] == notes["step"] for record in self.history)
+
+    def before_epoch(self) -> None:
+        self.started = time.monotonic()
+        reset_peak()
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
+
+    def after_epoch(self) -> None:
+        if self.epoch < self.skip:  # fastai announces the epochs that it skips, too
+            return
+        values = shown_values(self.learn.recorder.log)
+        record = {**self.notes, "epoch": int(self.epoch), **dict(zip(SHOWN, values, strict=True))}
+        record["seconds"] = round(time.monotonic() - self.started, 1)
+        peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else peak_bytes()
+        record["peak_mb"] = round(peak / 1e6)
+        self.history.append(record)
+        self.progress.note(
+            f"step {record['step']}, epoch {self.epoch + 1} of {self.learn.n_epoch}: loss {values[0]:.3f} to learn, "
+            f"{values[1]:.3f} watched, Dice {values[2]:.3f}, {record['seconds']:.0f} s"
+        )
+        self.write()
+
+    def write(self) -> None:
+        """The checkpoint of now."""
+        optimizer = optimizer_tensors(self.learn.opt)
+        now = replace(
+            self.saved, weights=plain_state(self.learn.model), optimizer=optimizer, history=list(self.history)
+        )
+        write_checkpoint(self.folder, now)
+
+
+def shown_values(log: list[Any]) -> list[float]:
+    """Those of SHOWN from a line of fastai's Recorder."""
+    return [_number(value) for value in log[1 : 1 + len(SHOWN)]]
+
+
+def _number(value: Any) -> float:
+    number = float(value)
+    return round(number, 5) if math.isfinite(number) else 0.0
+
+
+def better(history: list[dict[str, Any]], monitor: str) -> int:
+    """Index of the best record: highest Dice or lowest loss, the first of equals."""
+    key = "dice_shown" if monitor == "dice" else "valid_loss"
+    sign = 1 if monitor == "dice" else -1
+    return max(range(len(history)), key=lambda i: (sign * history[i][key], -i))
+
+
+class _Watching(Callback):
+    """Base of what looks at the records of this step, which ``Records`` has written before."""
+
+    order = 61
+
+    def __init__(self, written: Records, monitor: str) -> None:
+        super().__init__()
+        self.written, self.monitor = written, monitor
+
+    def records(self) -> list[dict[str, Any]]:
+        return [record for record in self.written.history if record["step"] == self.written.notes["step"]]
+
+    def is_new(self) -> bool:
+        return bool(self.epoch >= self.written.skip)
+
+
+class KeepBest(_Watching):
+    """The weights of the step's best epoch, which the step ends with."""
+
+    def __init__(self, written: Records, monitor: str) -> None:
+        super().__init__(written, monitor)
+        self.folder = written.folder
+
+    def after_epoch(self) -> None:
+        if self.is_new() and better(self.records(), self.monitor) == len(self.records()) - 1:
+            now = Saved(plain_state(self.learn.model), {}, [], [])
+            write_checkpoint(self.folder, now, BEST)
+
+    def after_fit(self) -> None:
+        best = read_checkpoint(self.folder, BEST)
+        if best is not None and self.records():
+            self.learn.model.load_state_dict(best.weights)
+            chosen = self.records()[better(self.records(), self.monitor)]
+            chosen["kept"] = True
+            self.written.write()
+
+
+class EarlyStop(_Watching):
+    """Ends the step after ``patience`` epochs without a better one."""
+
+    order = 62
+
+    def __init__(self, written: Records, monitor: str, patience: int) -> None:
+        super().__init__(written, monitor)
+        self.patience = patience
+
+    def after_epoch(self) -> None:
+        records = self.records()
+        if self.is_new() and len(records) - 1 - better(records, self.monitor) >= self.patience:
+            records[-1]["stopped"] = True
+            self.written.write()
+            raise CancelFitException

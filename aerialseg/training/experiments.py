@@ -1,0 +1,186 @@
+"""What resolution does to learning: runs of equal computing, judged on the same held-out frames at the same resolution.
+
+The runs differ in the sizes at which they see the frames, and in nothing else. Equal computing means an equal number of
+pixels learnt from: a network of convolutions does the same work for each. (Howard et al. 2018, "Training Imagenet in 3
+hours for 25 minutes", for progressive resizing.)
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from aerialseg.errors import InputError, UsageError
+from aerialseg.model.store import CARD, save
+from aerialseg.progress import Progress, Silent
+from aerialseg.training.checkpoint import read_checkpoint
+from aerialseg.training.config import Step, TrainingConfig
+from aerialseg.training.export import make_card
+from aerialseg.training.folding import fold_norms
+from aerialseg.training.resolutions import evaluate_sizes
+from aerialseg.training.schedule import Course, locked
+from aerialseg.training.sides import Sides, load_sides
+
+RESULTS = "results.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """A part of a run: frames of ``size`` (rows, columns), crops, and its ``share`` of the run's pixels."""
+
+    size: tuple[int, int]
+    share: float = 1.0
+    crop: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """Runs of a training that differ in their legs alone.
+
+    training: everything else of them; its own steps say batch and learning rate of all. budget_mpx: megapixels that
+    each run learns from, kept to the nearest whole epoch.
+    """
+
+    training: TrainingConfig
+    budget_mpx: float
+    runs: Mapping[str, tuple[Leg, ...]]
+
+    @classmethod
+    def read(cls, path: str | Path) -> Experiment:
+        """The experiment of a TOML file: a training configuration with budget_mpx and [[runs]]. Raises UsageError."""
+        path = Path(path)
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise InputError(f"cannot read the experiment {path}: {error}") from error
+        budget, runs = values.pop("budget_mpx", None), values.pop("runs", [])
+        if not isinstance(budget, (int, float)) or budget <= 0 or not runs:
+            raise UsageError(f"{path}: wanted budget_mpx, above 0, and [[runs]]; met {budget!r} and {len(runs)} runs")
+        training = TrainingConfig.from_dict(values, path.parent)
+        return cls(training, float(budget), {_name(run, path): _legs(run, path) for run in runs})
+
+    def config(self, run: str, frames: int) -> TrainingConfig:
+        """The training of a run over so many frames."""
+        model = self.training.steps[0]
+        steps = tuple(
+            replace(model, size=leg.size, crop=leg.crop, epochs=self._epochs(leg, frames)) for leg in self.runs[run]
+        )
+        return replace(self.training, name=f"{self.training.name}-{run}", steps=steps)
+
+    def _epochs(self, leg: Leg, frames: int) -> int:
+        rows, cols = leg.crop or leg.size
+        return max(1, round(self.budget_mpx * 1e6 * leg.share / (frames * rows * cols)))
+
+
+def _name(run: Mapping[str, Any], path: Path) -> str:
+    if not isinstance(run.get("name"), str) or not run["name"].replace("-", "").isalnum():
+        raise UsageError(f"{path}: a run's name is {run.get('name')!r}; wanted letters, digits and hyphens")
+    return str(run["name"])
+
+
+def _legs(run: Mapping[str, Any], path: Path) -> tuple[Leg, ...]:
+    try:
+        legs = tuple(Leg(**{key: _pair(value) for key, value in leg.items()}) for leg in run["legs"])
+    except (KeyError, TypeError) as error:
+        raise UsageError(f"{path}: the legs of run {run.get('name')!r}: {error}; wanted size, share, crop") from error
+    total = sum(leg.share for leg in legs)
+    if abs(total - 1) > 0.01:
+        raise UsageError(f"{path}: the shares of run {run['name']!r} add up to {total}; wanted 1")
+    return legs
+
+
+def _pair(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def experiment(
+    config_path: str | Path,
+    data_dir: str | Path,
+    out_dir: str | Path,
+    *,
+    encoder_weights: str | Path | None = None,
+    progress: Progress | None = None,
+) -> list[dict[str, Any]]:
+    """A record for each step of each run, which ``out_dir``/results.json keeps; models lie in ``out_dir``/models.
+
+    Goes on where it was cut off. Each step is scored twice on all held-out frames, always at the final resolution:
+    "final" as the model sees them there, "own" as it sees them at the size that it has learnt at, its labels enlarged.
+    Raises InputError, ModelError, UsageError, ResourceError, OutputError.
+    """
+    progress, wanted, out_dir = progress or Silent(), Experiment.read(config_path), Path(out_dir)
+    with locked(out_dir):
+        sides = load_sides(wanted.training, data_dir, out_dir / "prepared", progress)
+        results = _read_results(out_dir)
+        for run in wanted.runs:
+            config = wanted.config(run, len(sides.learn))
+            progress.note(f"run {run}: {', '.join(f'{s.size[0]} px x {s.epochs} epochs' for s in config.steps)}")
+            work = out_dir / "runs" / run
+            work.mkdir(parents=True, exist_ok=True)
+            Course(config, sides, work, encoder_weights, progress).run()
+            for number in range(len(config.steps)):
+                if not any(record["run"] == run and record["step"] == number for record in results):
+                    results.append(_judge(config, run, number, out_dir, sides, data_dir, config_path, progress))
+                    _write_results(out_dir, results)
+    return results
+
+
+def _judge(
+    config: TrainingConfig,
+    run: str,
+    number: int,
+    out_dir: Path,
+    sides: Sides,
+    data_dir: str | Path,
+    config_path: str | Path,
+    progress: Progress,
+) -> dict[str, Any]:
+    """The record of a step: what it took, and how its model does."""
+    work, step = out_dir / "runs" / run, config.steps[number]
+    saved = read_checkpoint(work, f"step{number}.safetensors")
+    assert saved is not None
+    folder = out_dir / "models" / f"{run}-{number}"
+    save(folder, make_card(config, saved, work), fold_norms(saved.weights))
+    history = [record for record in saved.history if record["step"] == number]
+    legend, found = sides.legend, evaluate_sizes(folder, data_dir, config_path, step.size, progress=progress)
+    scores = {name: confusion.to_json(legend) for name, confusion in found.items()}
+    shown = {name: f"accuracy {s['pixel_accuracy']:.3f}, mean IoU {s['mean_iou']:.3f}" for name, s in scores.items()}
+    progress.note(f"{run}, step {number}: {'; '.join(f'{name}: {text}' for name, text in shown.items())}")
+    return {
+        "run": run,
+        "step": number,
+        **_cost(step, history, len(sides.learn)),
+        "scores": scores,
+        "model": f"models/{folder.name}/{CARD}",
+        "search": next((s for s in saved.searches if s["step"] == number), {}),
+        "history": history,
+    }
+
+
+def _cost(step: Step, history: list[dict[str, Any]], frames: int) -> dict[str, Any]:
+    return {
+        "size": list(step.size),
+        "crop": list(step.seen),
+        "epochs": len(history),
+        "mpx": round(len(history) * frames * step.seen[0] * step.seen[1] / 1e6, 1),
+        "lr": history[-1]["lr"],
+        "batch": history[-1]["batch"],
+        "at_once": history[-1]["at_once"],
+        "seconds": round(sum(record["seconds"] for record in history), 1),
+        "peak_mb": max(record.get("peak_mb", 0) for record in history),
+    }
+
+
+def _read_results(folder: Path) -> list[dict[str, Any]]:
+    path = folder / RESULTS
+    found: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    return found
+
+
+def _write_results(folder: Path, results: list[dict[str, Any]]) -> None:
+    part = folder / f"{RESULTS}.part"
+    part.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    part.replace(folder / RESULTS)

@@ -1,0 +1,119 @@
+"""Looking for the learning rate and for the batch that fits into memory."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from aerialseg.errors import ResourceError
+from aerialseg.model.device import free_bytes
+from aerialseg.training.torchvision_fix import mend_torchvision
+
+mend_torchvision()
+
+from fastai.vision.all import Callback, Learner, valley  # noqa: E402
+
+MEMORY_SHARE = 0.5
+"""Of the memory that is free: what the activations of a batch may take on a CPU, where too much is fatal."""
+_OVERHEAD = 1.6
+"""Memory in use over what is kept for the backward pass: gradients, buffers of the convolutions."""
+LOWEST_LR, HIGHEST_LR = 1e-5, 1e-2
+
+
+def find_learning_rate(learner: Learner, updates: int, callbacks: Sequence[Callback]) -> dict[str, Any]:
+    """{"lr", "lrs", "losses"}: fastai's ``lr_find`` over so many batches, and the rate in the longest valley.
+
+    The learner is as it was afterwards. (Smith 2017, arXiv 1506.01186, section 3.3.) The rate is kept between 1e-5 and
+    1e-2: outside, a search of few updates has seen noise.
+    """
+    with learner.no_bar(), learner.added_cbs(list(callbacks)):
+        found = learner.lr_find(
+            start_lr=LOWEST_LR, end_lr=1.0, num_it=max(updates, 20), show_plot=False, suggest_funcs=valley
+        )
+    lrs, losses = (
+        [float(f"{float(v):.4g}") for v in values] for values in (learner.recorder.lrs, learner.recorder.losses)
+    )
+    learner.opt = None
+    return {"lr": float(f"{min(max(found.valley, LOWEST_LR), HIGHEST_LR):.3g}"), "lrs": lrs, "losses": losses}
+
+
+def find_batch(fits: Callable[[int], bool], most: int) -> int:
+    """The largest power of two up to ``most`` that fits. Raises ResourceError where not even 1 does."""
+    batch = 0
+    while max(1, batch * 2) <= most and fits(max(1, batch * 2)):
+        batch = max(1, batch * 2)
+    if not batch:
+        raise ResourceError(
+            "not even one crop at a time fits into memory: train with a smaller crop, or close other programs"
+        )
+    return batch
+
+
+def batch_fits(learner: Learner, shape: tuple[int, int], batch: int, context: Callable[[], Any]) -> bool:
+    """Whether a forward and a backward pass over ``batch`` images of ``shape`` fit into memory.
+
+    Tried out on a GPU; on a CPU, where trying would be fatal, reckoned from what one image keeps for the backward pass.
+    """
+    device = learner.dls.device
+    if device.type == "cuda":
+        return not runs_out(lambda: forward_backward(learner, shape, batch, context))
+    kept = KeptBytes()
+    with kept:
+        forward_backward(learner, shape, 1, context)
+    return kept.total * _OVERHEAD * batch <= MEMORY_SHARE * free_bytes(device)
+
+
+def runs_out(work: Callable[[], object]) -> bool:
+    """Whether the work ends for want of memory; what it held is given back."""
+    try:
+        work()
+        failed = False
+    except torch.OutOfMemoryError:
+        failed = True
+    collect()
+    return failed
+
+
+def collect() -> None:
+    """Give back what nobody holds any more: to be called where no reference to a failed pass is left."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def forward_backward(learner: Learner, shape: tuple[int, int], batch: int, context: Callable[[], Any]) -> None:
+    """One pass there and back over noise; weights and statistics stay as they are."""
+    model: nn.Module = learner.model
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    model.to(learner.dls.device).train()
+    image = torch.randn(batch, 3, *shape, device=learner.dls.device).contiguous(memory_format=torch.channels_last)
+    truth = torch.zeros(batch, *shape, dtype=torch.long, device=learner.dls.device)
+    try:
+        with context():
+            loss = learner.loss_func(model(image).float(), truth)
+        loss.backward()
+    finally:
+        model.zero_grad(set_to_none=True)
+        for name, buffer in model.named_buffers():
+            buffer.copy_(buffers[name])
+
+
+class KeptBytes(torch.autograd.graph.saved_tensors_hooks):
+    """Counts the bytes that the passes inside keep for going back, each piece of memory once."""
+
+    def __init__(self) -> None:
+        self._pieces: dict[int, int] = {}
+        super().__init__(self._note, lambda tensor: tensor)
+
+    def _note(self, tensor: Tensor) -> Tensor:
+        piece = tensor.untyped_storage()
+        self._pieces[piece.data_ptr()] = piece.nbytes()
+        return tensor
+
+    @property
+    def total(self) -> int:
+        return sum(self._pieces.values())
