@@ -13,7 +13,9 @@ from pathlib import Path
 import geopandas
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from aerialseg.cli.segment import segment_command
 from aerialseg.model.store import model_dir
 from tests.conftest import WriteRaster, land_cover
 
@@ -26,6 +28,12 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     command = [str(SCRIPTS / program), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=250)
+
+
+def here(*arguments: object) -> Done:
+    """The same in this process, which has everything imported already: a process of its own costs a second."""
+    done = CliRunner().invoke(segment_command, [*map(str, arguments)], prog_name="segment-raster")
+    return Done(arguments, done.exit_code, done.stdout, done.stderr)
 
 
 @pytest.fixture
@@ -98,16 +106,36 @@ def test_the_same_command_stands_under_aerialseg() -> None:
     ],
 )  # fmt: skip
 def test_what_goes_wrong_is_one_line_and_the_right_exit_code(
-    tmp_path: Path, small: Path, arguments: list[str], code: int, message: str
+    tmp_path: Path,
+    small: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    arguments: list[str],
+    code: int,
+    message: str,
 ) -> None:
-    done = run(*(argument.format(ortho=small) for argument in arguments), cwd=tmp_path)
+    monkeypatch.chdir(tmp_path)
+    done = here(*(argument.format(ortho=small) for argument in arguments))
     assert done.returncode == code, done.stderr
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+    assert capfd.readouterr() == ("", ""), "what GDAL and torch say past Python"
     if code != 2:
         assert len([line for line in done.stderr.splitlines() if line.startswith("error:")]) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["ortho.tif"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(["map.gpkg"], 2), (["nowhere.tif", "map.gpkg"], 3), (["ortho.tif", "map.gpkg", "--model", "no-such-model"], 4)],
+)
+def test_a_process_that_fails_ends_as_the_command_does(
+    tmp_path: Path, small: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], code: int
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done, told = run(*arguments), here(*arguments)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", told.stderr)
 
 
 def test_debug_shows_the_traceback_and_changes_nothing_else(tmp_path: Path) -> None:

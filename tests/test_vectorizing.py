@@ -15,9 +15,11 @@ import pytest
 import rasterio
 import shapely
 from affine import Affine
+from click.testing import CliRunner
 from filelock import FileLock
 
 import aerialseg
+from aerialseg.cli.polygonize import polygonize_command
 from aerialseg.errors import InputError, OutputError, UsageError
 from aerialseg.legend import LandClass, Legend
 from tests.vector.drawn import blobs
@@ -29,6 +31,12 @@ PLACE = {"crs": "EPSG:32633", "transform": Affine(0.5, 0, 500_000, 0, -0.5, 5_00
 def run(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     command = [str(SCRIPT), "polygonize", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=250)
+
+
+def here(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """The same in this process, which has everything imported already: a process of its own costs a second."""
+    done = CliRunner().invoke(polygonize_command, [*map(str, arguments)], prog_name="aerialseg polygonize")
+    return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
 
 
 def raster(path: Path, values: np.ndarray, **profile: object) -> Path:
@@ -158,7 +166,13 @@ def test_workers_change_no_byte_of_the_polygons(tmp_path: Path, classes: Path) -
     ],
 )  # fmt: skip
 def test_what_goes_wrong_is_one_line_and_the_right_exit_code(
-    tmp_path: Path, classes: Path, arguments: list[str], code: int, message: str
+    tmp_path: Path,
+    classes: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    arguments: list[str],
+    code: int,
+    message: str,
 ) -> None:
     raster(tmp_path / "float.tif", np.zeros((40, 50), np.float32))
     with rasterio.open(tmp_path / "bands.tif", "w", driver="GTiff", count=3, height=2, width=2, dtype="uint8", **PLACE):
@@ -168,12 +182,23 @@ def test_what_goes_wrong_is_one_line_and_the_right_exit_code(
     for name in ("old.gpkg", "old.qml", "open.gpkg", "open.gpkg-wal"):
         (tmp_path / name).write_text("old")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    done = run(*(argument.format(c=classes) for argument in arguments), cwd=tmp_path)
+    monkeypatch.chdir(tmp_path)
+    done = here(*(argument.format(c=classes) for argument in arguments))
     assert done.returncode == code, done.stderr
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+    assert capfd.readouterr() == ("", ""), "what GDAL says past Python"
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(["c.tif"], 2), (["nowhere.tif", "map.gpkg"], 3)])
+def test_a_process_that_fails_ends_as_the_command_does(
+    tmp_path: Path, classes: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], code: int
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done, told = run(*arguments), here(*arguments)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", told.stderr)
 
 
 def test_the_input_is_never_the_output_by_whatever_name(tmp_path: Path, classes: Path) -> None:
