@@ -123,7 +123,7 @@ def experiment(
             Course(config, sides, work, encoder_weights, progress).run()
             for number in range(len(config.steps)):
                 if not any(record["run"] == run and record["step"] == number for record in results):
-                    results.append(_judge(config, run, number, out_dir, sides, data_dir, config_path, progress))
+                    results.append(_judge(config, run, number, out_dir, sides, data_dir, progress))
                     _write_results(out_dir, results)
     return results
 
@@ -135,7 +135,6 @@ def _judge(
     out_dir: Path,
     sides: Sides,
     data_dir: str | Path,
-    config_path: str | Path,
     progress: Progress,
 ) -> dict[str, Any]:
     """The record of a step: what it took, and how its model does."""
@@ -145,7 +144,7 @@ def _judge(
     folder = out_dir / "models" / f"{run}-{number}"
     save(folder, make_card(config, saved, work), fold_norms(saved.weights))
     history = [record for record in saved.history if record["step"] == number]
-    legend, found = sides.legend, evaluate_sizes(folder, data_dir, config_path, step.size, progress=progress)
+    legend, found = sides.legend, evaluate_sizes(folder, data_dir, config, step.size, progress=progress)
     scores = {name: confusion.to_json(legend) for name, confusion in found.items()}
     shown = {name: f"accuracy {s['pixel_accuracy']:.3f}, mean IoU {s['mean_iou']:.3f}" for name, s in scores.items()}
     progress.note(f"{run}, step {number}: {'; '.join(f'{name}: {text}' for name, text in shown.items())}")

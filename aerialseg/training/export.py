@@ -18,6 +18,7 @@ from aerialseg.model.card import APPROXIMATE_HALO, Architecture, ModelCard
 from aerialseg.model.store import CARD, load_network, save
 from aerialseg.model.unet import build
 from aerialseg.progress import Progress, Silent
+from aerialseg.training.calibrate import calibrate_on
 from aerialseg.training.checkpoint import Saved, read_checkpoint
 from aerialseg.training.config import TrainingConfig
 from aerialseg.training.evaluate import evaluate
@@ -34,8 +35,8 @@ def export(
 ) -> Path:
     """The model folder ``out_dir``, made from the last checkpoint of ``work`` (``out_dir``/training unless told).
 
-    A run that was killed is exported by this too. With ``data_dir`` the held-out frames are scored and the scores go
-    into the card; None leaves them out. Raises ModelError where there is no checkpoint.
+    A run that was killed is exported by this too. With ``data_dir`` the held-out frames are scored, the confidence is
+    calibrated on them, and both go into the card; None leaves them out. Raises ModelError where there is no checkpoint.
     """
     progress, config, out_dir = progress or Silent(), TrainingConfig.read(config_path), Path(out_dir)
     work = Path(work) if work else out_dir / "training"
@@ -50,6 +51,8 @@ def export(
         card = replace(card, scores={"held_out": confusion.to_json(found.legend)})
         card.write(out_dir / CARD)
         progress.note(f"held out: accuracy {confusion.pixel_accuracy:.4f}, mean IoU {confusion.mean_iou:.4f}")
+        if len(found.frames) > 1:
+            progress.note(calibrate_on(out_dir, data_dir, config=config_path, progress=progress).text())
     progress.note(f"model in {out_dir}")
     return out_dir
 

@@ -44,7 +44,7 @@ def find_frames(
     card: ModelCard,
     data_dir: str | Path,
     *,
-    config: str | Path | None = None,
+    config: str | Path | TrainingConfig | None = None,
     split: str | Path | None = None,
     every: bool = False,
     size: tuple[int, int] | None = None,
@@ -89,8 +89,8 @@ def held_out_pairs(pairs: Pairs, split: Mapping[str, bool], name: object = "the 
     return {frame: pairs[frame] for frame in sorted(wanted)}
 
 
-def _configured(path: str | Path, data_dir: str | Path) -> tuple[FrameSet, Path]:
-    data = TrainingConfig.read(path).data
+def _configured(config: str | Path | TrainingConfig, data_dir: str | Path) -> tuple[FrameSet, Path]:
+    data = (config if isinstance(config, TrainingConfig) else TrainingConfig.read(config)).data
     return FrameSet(find_pairs(data_dir, data), Legend.from_csv(data.legend), data.void, data.size), data.split
 
 

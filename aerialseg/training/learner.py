@@ -137,6 +137,7 @@ class Reseed(Callback):
         seed_everything(hash((self.seed, self.step, self.epoch)) % 2**31)
         for loader in self.dls.loaders:
             loader.rng = random.Random(self.epoch)
+        self.learn.recorder.smooth_loss.reset()  # or the loss that is shown would hold that of earlier epochs
 
 
 def seed_everything(seed: int) -> None:

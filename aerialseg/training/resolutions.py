@@ -13,6 +13,7 @@ from aerialseg.model.interface import Predictor
 from aerialseg.model.store import load_card, resolve
 from aerialseg.progress import Progress, Silent
 from aerialseg.scores import Confusion
+from aerialseg.training.config import TrainingConfig
 from aerialseg.training.evaluate import predict_frame
 from aerialseg.training.frames import FrameSet, find_frames
 from aerialseg.training.pairs import read_image, read_mask
@@ -22,7 +23,7 @@ from aerialseg.training.pictures import resize_ids
 def evaluate_sizes(
     model: str | Path,
     data_dir: str | Path,
-    config: str | Path,
+    config: TrainingConfig,
     own: tuple[int, int],
     *,
     progress: Progress | None = None,

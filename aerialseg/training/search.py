@@ -21,6 +21,8 @@ MEMORY_SHARE = 0.5
 """Of the memory that is free: what the activations of a batch may take on a CPU, where too much is fatal."""
 _OVERHEAD = 1.6
 """Memory in use over what is kept for the backward pass: gradients, buffers of the convolutions."""
+_LEAST = 2
+"""Images of a trial: of a single small one BatchNorm would see a single value."""
 LOWEST_LR, HIGHEST_LR = 1e-5, 1e-2
 
 
@@ -60,11 +62,11 @@ def batch_fits(learner: Learner, shape: tuple[int, int], batch: int, context: Ca
     """
     device = learner.dls.device
     if device.type == "cuda":
-        return not runs_out(lambda: forward_backward(learner, shape, batch, context))
+        return not runs_out(lambda: forward_backward(learner, shape, max(batch, _LEAST), context))
     kept = KeptBytes()
     with kept:
-        forward_backward(learner, shape, 1, context)
-    return kept.total * _OVERHEAD * batch <= MEMORY_SHARE * free_bytes(device)
+        forward_backward(learner, shape, _LEAST, context)
+    return kept.total / _LEAST * _OVERHEAD * batch <= MEMORY_SHARE * free_bytes(device)
 
 
 def runs_out(work: Callable[[], object]) -> bool:
