@@ -25,12 +25,12 @@ if TYPE_CHECKING:
         UsageError,
     )
     from aerialseg.job import segment
+    from aerialseg.judging.evaluate import evaluate
     from aerialseg.legend import LandClass, Legend
     from aerialseg.model.card import ModelCard
     from aerialseg.model.store import load_network as load_model
     from aerialseg.result import Result
     from aerialseg.training import train
-    from aerialseg.training.evaluate import evaluate
     from aerialseg.vectorizing import polygonize
 
 _HOMES = {
@@ -48,7 +48,7 @@ _HOMES = {
     "Result": "aerialseg.result",
     "segment": "aerialseg.job",
     "train": "aerialseg.training",
-    "evaluate": "aerialseg.training.evaluate",
+    "evaluate": "aerialseg.judging.evaluate",
     "polygonize": "aerialseg.vectorizing",
 }
 

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import TaskID
 
+    from aerialseg.judging.evaluation import Evaluation
     from aerialseg.result import LayerResult, Result
     from aerialseg.timeline import StageTime
-    from aerialseg.training.evaluation import Evaluation
 
 LABELS = {
     "blocks": "Classifying",

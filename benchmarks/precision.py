@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 
 from aerialseg.errors import AerialsegError
+from aerialseg.judging.evaluate import predict_frame
 from aerialseg.legend import Legend
 from aerialseg.model.device import PRECISIONS, RUNTIMES
 from aerialseg.model.predictor import ModelPredictor
 from aerialseg.model.store import resolve
 from aerialseg.scores import Confusion
 from aerialseg.training.config import TrainingConfig
-from aerialseg.training.evaluate import predict_frame
 from aerialseg.training.pairs import find_pairs, read_image, read_mask, read_split, split_pairs
 
 

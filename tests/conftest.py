@@ -39,6 +39,15 @@ def shared_data() -> Path:
     return SHARED
 
 
+@pytest.fixture(scope="session")
+def drawn_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder of drawn frames (tests/drawn_frames.py)."""
+    pytest.importorskip("PIL", reason="frames need aerialseg[train]")
+    from tests.drawn_frames import write_drawn_data
+
+    return write_drawn_data(tmp_path_factory.mktemp("drawn"))
+
+
 WriteRaster = Callable[..., Path]
 
 

@@ -16,7 +16,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Imports go down only: a module may import its own floor and those below it.
 FLOORS = [
     ["cli", "console", "console_model", "__init__", "__main__"],
-    ["job", "vectorizing", "demo", "seams", "figures", "training", "embedded"],
+    ["job", "vectorizing", "demo", "seams", "figures", "training", "judging", "groundwork", "embedded"],
     ["run", "outputs", "result", "classify", "estimate", "scores", "assess", "stac_model"],
     ["plan", "block", "executor", "workers", "memory", "progress", "timeline"],
     ["model", "vector"],
@@ -29,13 +29,13 @@ ONLY_IN = [
     ("fastai", ["training"], False),
     ("fastcore", ["training"], False),
     ("torchvision", ["training"], False),
-    ("torch", ["model", "training"], True),
+    ("torch", ["model", "training", "judging"], True),
     ("dask", ["executor"], False),
     ("distributed", ["executor"], False),
     ("rasterio", ["raster", "vector"], False),
     ("click", ["cli"], False),
     ("rich", ["console", "console_model"], False),
-    ("cv2", ["training"], False),
+    ("cv2", ["groundwork"], False),
 ]
 NO_THIRD_PARTY = ["errors.py", "legend.py", "raster/grid.py", "_version.py"]
 BANNED_NAMES = {"utils", "util", "helpers", "helper", "common", "core"}

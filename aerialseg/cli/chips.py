@@ -85,7 +85,7 @@ orthophotos, are on one side. chips.gpkg shows them in QGIS; chips.json says wha
 def chips_command(orthos: tuple[str, ...], labels: str, quiet: bool, debug: bool, **given: Any) -> None:
     with errors(debug):
         from aerialseg import console
-        from aerialseg.training.chips import make_chips
+        from aerialseg.groundwork.chips import make_chips
 
         with console.progress(quiet) as progress:
             made = make_chips(orthos, labels, progress=progress, **given)

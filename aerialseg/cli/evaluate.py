@@ -12,9 +12,9 @@ from aerialseg.cli.options import CONTEXT, DEBUG, QUIET, Numbers, options
 from aerialseg.errors import UsageError
 
 if TYPE_CHECKING:
+    from aerialseg.judging.evaluation import Evaluation
     from aerialseg.model.card import ModelCard
     from aerialseg.progress import Progress
-    from aerialseg.training.evaluation import Evaluation
 
 FORMS = "'aerialseg evaluate MODEL --data DIR' or 'aerialseg evaluate CLASSES.tif TRUTH.tif|.gpkg'"
 
@@ -119,7 +119,7 @@ def evaluate_command(
 
         of_map = is_of_map(truth, data, given)
         if out is not None:
-            from aerialseg.training.report import check_free
+            from aerialseg.judging.report import check_free
 
             check_free(out, overwrite=overwrite)
         with console.progress(quiet) as progress:
@@ -129,7 +129,7 @@ def evaluate_command(
         if not quiet:
             console.show_scores(evaluation)
         if out is not None:
-            from aerialseg.training.report import write_report
+            from aerialseg.judging.report import write_report
 
             print_paths(write_report(out, evaluation, card=card, overwrite=overwrite))
 
@@ -152,7 +152,7 @@ def _of_map(
     subject: str, truth: Path | None, progress: Progress, given: dict[str, Any]
 ) -> tuple[Evaluation, ModelCard | None]:
     from aerialseg.assess import assess
-    from aerialseg.training.evaluation import Evaluation
+    from aerialseg.judging.evaluation import Evaluation
 
     assert truth is not None
     chosen = {name: given[name] for name in OF_MAPS if given[name] is not None}
@@ -162,8 +162,8 @@ def _of_map(
 def _of_model(
     subject: str, data: Path | None, progress: Progress, given: dict[str, Any]
 ) -> tuple[Evaluation, ModelCard | None]:
+    from aerialseg.judging.evaluate import evaluate
     from aerialseg.model.store import load_card
-    from aerialseg.training.evaluate import evaluate
 
     assert data is not None
     chosen = {name: given[name] for name in OF_MODELS if given[name] is not None}

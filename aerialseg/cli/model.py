@@ -193,8 +193,8 @@ def calibrate_command(
     """
     with errors(debug):
         from aerialseg import console
+        from aerialseg.judging.calibrate import calibrate_on
         from aerialseg.model.store import CARD, model_dir
-        from aerialseg.training.calibrate import calibrate_on
 
         with console.progress(quiet) as progress:
             found = calibrate_on(model, data, config=config, split=split, size=size, pixels=pixels, progress=progress)

@@ -55,7 +55,7 @@ def split_command(
         from aerialseg import console
 
         try:
-            from aerialseg.training.splits import make_split
+            from aerialseg.groundwork.splits import make_split
         except ModuleNotFoundError as error:
             if error.name != "PIL":
                 raise

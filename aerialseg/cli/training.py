@@ -56,8 +56,8 @@ def experiment_command(config: Path, data: Path, out: Path, encoder_weights: Pat
     """
     with errors(debug):
         from aerialseg import console
+        from aerialseg.judging.comparison import write_comparison
         from aerialseg.training import experiment
-        from aerialseg.training.comparison import write_comparison
 
         with console.progress() as progress:
             results = experiment(config, data, out, encoder_weights=encoder_weights, progress=progress)

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from aerialseg.errors import InputError, UsageError
+from aerialseg.judging.resolutions import evaluate_sizes
 from aerialseg.model.store import CARD, save
 from aerialseg.progress import Progress, Silent
 from aerialseg.training.checkpoint import read_checkpoint
 from aerialseg.training.config import Step, TrainingConfig
 from aerialseg.training.export import make_card
 from aerialseg.training.folding import fold_norms
-from aerialseg.training.resolutions import evaluate_sizes
 from aerialseg.training.schedule import Course, locked
 from aerialseg.training.sides import Sides, load_sides
 

@@ -13,15 +13,15 @@ import torch
 
 from aerialseg._version import __version__
 from aerialseg.errors import ModelError
+from aerialseg.judging.calibrate import calibrate_on
+from aerialseg.judging.evaluate import evaluate
 from aerialseg.legend import Legend
 from aerialseg.model.card import APPROXIMATE_HALO, Architecture, ModelCard
 from aerialseg.model.store import CARD, load_network, save
 from aerialseg.model.unet import build
 from aerialseg.progress import Progress, Silent
-from aerialseg.training.calibrate import calibrate_on
 from aerialseg.training.checkpoint import Saved, read_checkpoint
 from aerialseg.training.config import TrainingConfig
-from aerialseg.training.evaluate import evaluate
 from aerialseg.training.folding import FOLDED, fold_norms
 
 

@@ -46,8 +46,8 @@ def test_it_says_its_licence_lineage_and_scores(card: ModelCard) -> None:
 @pytest.mark.skipif(not DRONE.is_dir(), reason="needs ../shared/data/drone")
 def test_it_does_better_than_the_commonest_class_on_places_it_has_not_seen(card: ModelCard) -> None:
     pytest.importorskip("PIL", reason="needs aerialseg[train]")
-    from aerialseg.training.evaluate import score_frames
-    from aerialseg.training.frames import find_frames
+    from aerialseg.judging.evaluate import score_frames
+    from aerialseg.judging.frames import find_frames
 
     frames = find_frames(card, DRONE, config=REPOSITORY / "configs" / "training" / "drone.toml")
     few = replace(frames, pairs=dict(list(frames.pairs.items())[::10]))

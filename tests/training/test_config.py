@@ -11,7 +11,7 @@ from aerialseg.legend import Legend
 from aerialseg.training.config import TrainingConfig
 from aerialseg.training.experiments import Experiment
 from aerialseg.training.pairs import read_split
-from tests.training.conftest import CONFIG
+from tests.drawn_frames import CONFIG
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 

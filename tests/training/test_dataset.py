@@ -24,7 +24,7 @@ from aerialseg.training.pairs import (
     read_split,
     split_pairs,
 )
-from tests.training.conftest import DRAWN
+from tests.drawn_frames import DRAWN
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from aerialseg.model.store import load_network
 from aerialseg.training import train
 from aerialseg.training.config import TrainingConfig
 from aerialseg.training.export import make_card
-from tests.training.conftest import CONFIG
+from tests.drawn_frames import CONFIG
 
 
 def configured(drawn_data: Path, folder: Path, decoder: str) -> TrainingConfig:

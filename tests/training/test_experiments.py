@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from aerialseg.errors import UsageError
+from aerialseg.judging.comparison import SEEN, charts_of, draw_page, write_comparison
 from aerialseg.model.store import load_card
 from aerialseg.training import experiment
-from aerialseg.training.comparison import SEEN, charts_of, draw_page, write_comparison
 from aerialseg.training.experiments import Experiment
-from tests.training.conftest import CONFIG
+from tests.drawn_frames import CONFIG
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "training"
 RUNS = """

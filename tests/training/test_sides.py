@@ -14,7 +14,7 @@ from aerialseg.progress import Silent
 from aerialseg.training.config import TrainingConfig
 from aerialseg.training.pairs import hash_pairs, prepare
 from aerialseg.training.sides import Sides, load_sides
-from tests.training.conftest import DRAWN
+from tests.drawn_frames import DRAWN
 
 
 @pytest.fixture

@@ -10,18 +10,18 @@ import pytest
 import torch
 
 from aerialseg.errors import ModelError, OutputError, UsageError
+from aerialseg.judging.evaluate import predict_frame
 from aerialseg.model.store import load_card, load_network, resolve
 from aerialseg.progress import Silent
 from aerialseg.training import train
 from aerialseg.training.checkpoint import read_checkpoint
 from aerialseg.training.config import TrainingConfig
 from aerialseg.training.dataset import make_loaders
-from aerialseg.training.evaluate import predict_frame
 from aerialseg.training.export import export
 from aerialseg.training.learner import Autocast, Reseed, make_learner
 from aerialseg.training.schedule import locked
 from aerialseg.training.sides import load_sides
-from tests.training.conftest import CONFIG, DRAWN, draw_pair
+from tests.drawn_frames import CONFIG, DRAWN, draw_pair
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from aerialseg.judging.evaluate import predict_frame
 from aerialseg.legend import NODATA, LandClass, Legend
 from aerialseg.model.interface import Prediction, Tile
 from aerialseg.scores import Confusion, Reliability
-from aerialseg.training.evaluate import predict_frame
 from aerialseg.training.gsd import estimate_gsd
 
 TRUTH = np.array([[0, 0, 1, 1], [0, 0, 1, NODATA]], dtype=np.uint8)

@@ -14,18 +14,18 @@ import pytest
 from PIL import Image
 
 from aerialseg.errors import UsageError
+from aerialseg.judging.curves import curves, searches, step_marks
+from aerialseg.judging.evaluate import score_frames
+from aerialseg.judging.evaluation import Evaluation
+from aerialseg.judging.frames import FrameSet
+from aerialseg.judging.pictures import WRONG, draw_mistakes
+from aerialseg.judging.report import choose, write_report
+from aerialseg.judging.tables import scores_json
 from aerialseg.legend import LandClass, Legend
 from aerialseg.model.card import ModelCard
 from aerialseg.model.interface import Prediction, Tile
 from aerialseg.scores import Confusion, Reliability
-from aerialseg.training.curves import curves, searches, step_marks
-from aerialseg.training.evaluate import score_frames
-from aerialseg.training.evaluation import Evaluation
-from aerialseg.training.frames import FrameSet
-from aerialseg.training.pictures import WRONG, draw_mistakes
-from aerialseg.training.report import choose, write_report
-from aerialseg.training.tables import scores_json
-from tests.training.conftest import DRAWN
+from tests.drawn_frames import DRAWN
 
 CLOSED_BY_THEMSELVES = {"meta", "br", "img", "link", "hr", "input"}
 

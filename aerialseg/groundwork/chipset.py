@@ -18,15 +18,15 @@ import numpy as np
 
 from aerialseg._version import __version__
 from aerialseg.errors import OutputError, UsageError
+from aerialseg.groundwork.footprints import write_footprints
+from aerialseg.groundwork.lattice import Block, Lattice
+from aerialseg.groundwork.starter import starter
 from aerialseg.legend import Legend
 from aerialseg.progress import Progress
 from aerialseg.raster.describe import source_sha256
 from aerialseg.raster.grid import Box
 from aerialseg.raster.sink import blaming, cannot_write
 from aerialseg.raster.view import View
-from aerialseg.training.footprints import write_footprints
-from aerialseg.training.lattice import Block, Lattice
-from aerialseg.training.starter import starter
 
 IMAGES, MASKS = "images", "masks"
 LEGEND, SPLIT, CONFIG, ABOUT, FOOTPRINTS = "legend.csv", "split.csv", "train.toml", "chips.json", "chips.gpkg"

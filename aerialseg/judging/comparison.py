@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from aerialseg._version import __version__
+from aerialseg.judging.charts import Bars, Line, bars, lines, templates
+from aerialseg.judging.curves import searches
 from aerialseg.raster.sink import writing
-from aerialseg.training.charts import Bars, Line, bars, lines, templates
-from aerialseg.training.curves import searches
 
 TABLE, PAGE = "results.csv", "experiment.html"
 COLUMNS = ("run", "step", "frames_px", "crops_px", "epochs", "mpx", "lr", "batch", "at_once", "seconds", "peak_mb")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from aerialseg.groundwork.splits import at_random, read_groups
 from aerialseg.training.pairs import read_scenes, read_split
-from aerialseg.training.splits import at_random, read_groups
 
 SPLITS = Path(__file__).resolve().parents[2] / "configs/training/splits"
 GROUPS, PLACES, RANDOM = (SPLITS / f"semantic-drone-{name}.csv" for name in ("groups", "places", "random"))

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from aerialseg.training.axes import text
-from aerialseg.training.charts import Line, Mark, lines
+from aerialseg.judging.axes import text
+from aerialseg.judging.charts import Line, Mark, lines
 
 CURVES = (
     ("loss", (("train_loss", "on what it learns from"), ("valid_loss", "on what it does not")), False),

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from aerialseg.judging.evaluation import Evaluation, FrameScore
 from aerialseg.legend import NODATA, Legend
-from aerialseg.training.evaluation import Evaluation, FrameScore
 from aerialseg.training.pairs import read_image, read_mask
 
 WRONG, UNKNOWN = (230, 40, 60), (128, 128, 128)

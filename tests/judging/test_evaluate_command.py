@@ -18,13 +18,13 @@ from PIL import Image
 import aerialseg
 from aerialseg.cli import cli
 from aerialseg.errors import InputError, UsageError
+from aerialseg.judging.dihedral import DihedralPredictor
+from aerialseg.judging.evaluate import predict_frame
+from aerialseg.judging.frames import find_frames
 from aerialseg.model.store import load_card, load_network, save
-from aerialseg.training.dihedral import DihedralPredictor
-from aerialseg.training.evaluate import predict_frame
-from aerialseg.training.frames import find_frames
 from tests.conftest import WriteRaster
+from tests.drawn_frames import DRAWN
 from tests.model.nets import card, lively_network
-from tests.training.conftest import DRAWN
 
 
 @pytest.fixture(scope="module")
@@ -82,21 +82,24 @@ def test_colours_give_the_scores_of_indices_and_originals_those_of_reduced_copie
     assert plain.about["size"] == [96, 96]
 
 
+_ROOMS = ("aerialseg.training", "aerialseg.judging", "fastai.", "fastcore.")
+
+
 def test_fastai_is_not_needed(model: Path, drawn_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("fastai", "fastcore", "torchvision"):
         monkeypatch.setitem(sys.modules, name, None)
-    for name in [name for name in sys.modules if name.startswith(("aerialseg.training", "fastai.", "fastcore."))]:
+    for name in [name for name in sys.modules if name.startswith(_ROOMS)]:
         monkeypatch.delitem(sys.modules, name)
-    evaluate = import_module("aerialseg.training.evaluate").evaluate
+    evaluate = import_module("aerialseg.judging.evaluate").evaluate
     found = evaluate(model, drawn_data, split=drawn_data / "split.csv", device="cpu", precision="fp32")
     assert found.confusion.counts.sum()
 
 
 def test_a_missing_pillow_is_named_with_the_extra_that_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "PIL", None)
-    monkeypatch.delitem(sys.modules, "aerialseg.training.evaluate", raising=False)
+    monkeypatch.delitem(sys.modules, "aerialseg.judging.evaluate", raising=False)
     with pytest.raises(UsageError, match=r"aerialseg\[train\]"):
-        import_module("aerialseg.training.evaluate")
+        import_module("aerialseg.judging.evaluate")
 
 
 def test_a_map_is_scored_against_a_raster_of_the_truth(write_raster: WriteRaster, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from aerialseg._version import __version__
-from aerialseg.training.evaluation import Evaluation
+from aerialseg.judging.evaluation import Evaluation
 
 SCORES, CONFUSION, CLASSES, FRAMES = "scores.json", "confusion.csv", "classes.csv", "frames.csv"
 

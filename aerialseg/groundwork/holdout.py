@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from aerialseg.errors import UsageError
 
 try:
-    from aerialseg.training.splits import choose
+    from aerialseg.groundwork.splits import choose
 except ModuleNotFoundError as error:
     if error.name != "PIL":
         raise

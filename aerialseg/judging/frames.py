@@ -9,9 +9,9 @@ from pathlib import Path
 from PIL import Image
 
 from aerialseg.errors import InputError, UsageError
+from aerialseg.judging.calibrate import frame_size
 from aerialseg.legend import Legend
 from aerialseg.model.card import ModelCard
-from aerialseg.training.calibrate import frame_size
 from aerialseg.training.config import DataConfig, TrainingConfig
 from aerialseg.training.pairs import Pairs, find_pairs, read_scenes, read_split, same_ratio
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from aerialseg.model.store import load_card
 
 if TYPE_CHECKING:
-    from aerialseg.training.chipset import ChipSet
+    from aerialseg.groundwork.chipset import ChipSet
 
 LOOKS = 6000
 """About as many chips are looked at in each step, however few there are: few chips are looked at more often."""

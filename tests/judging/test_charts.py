@@ -8,9 +8,9 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
-from aerialseg.training import charts
-from aerialseg.training.axes import round_values, text, value_range
-from aerialseg.training.charts import Bars, Line, Mark
+from aerialseg.judging import charts
+from aerialseg.judging.axes import round_values, text, value_range
+from aerialseg.judging.charts import Bars, Line, Mark
 
 SVG = "{http://www.w3.org/2000/svg}"
 NASTY = "<script>\"x\" & 'y'</script>"

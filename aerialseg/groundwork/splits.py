@@ -99,7 +99,7 @@ def _check(by: str, held_out: float, paths: Sequence[Path], *, matching: bool, o
 
 
 def _match(pairs: Pairs, found: list[tuple[object, ...]], progress: Progress) -> dict[str, str]:
-    from aerialseg.training.scenes import find_links, join
+    from aerialseg.groundwork.scenes import find_links, join
 
     links = find_links({name: image for name, (image, _) in pairs.items()}, progress)
     found += [

@@ -9,15 +9,15 @@ import numpy as np
 from PIL import Image
 
 from aerialseg.errors import UsageError
+from aerialseg.judging.evaluate import predict_frame
+from aerialseg.judging.frames import FrameSet, find_frames
+from aerialseg.judging.pictures import resize_ids
 from aerialseg.model.interface import Predictor
 from aerialseg.model.store import load_card, resolve
 from aerialseg.progress import Progress, Silent
 from aerialseg.scores import Confusion
 from aerialseg.training.config import TrainingConfig
-from aerialseg.training.evaluate import predict_frame
-from aerialseg.training.frames import FrameSet, find_frames
 from aerialseg.training.pairs import read_image, read_mask
-from aerialseg.training.pictures import resize_ids
 
 
 def evaluate_sizes(

@@ -132,7 +132,7 @@ def calibrate_on(
     Raises UsageError where neither a split nor a configuration says which these are: on frames that a model has learnt
     it is always sure, and right.
     """
-    from aerialseg.training.frames import find_frames
+    from aerialseg.judging.frames import find_frames
 
     if split is None and config is None:
         raise UsageError("a calibration needs frames that the model has not learnt: give --split FILE or --config FILE")

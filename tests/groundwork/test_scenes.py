@@ -11,9 +11,9 @@ import pytest
 pytest.importorskip("cv2", reason="finding places needs aerialseg[scenes]")
 
 from aerialseg.errors import InputError, UsageError
-from aerialseg.training import scenes
-from aerialseg.training.scenes import Link, compare, find_features, find_links, join, match
-from tests.training.drawn_places import draw_place, save, shoot
+from aerialseg.groundwork import scenes
+from aerialseg.groundwork.scenes import Link, compare, find_features, find_links, join, match
+from tests.groundwork.drawn_places import draw_place, save, shoot
 
 HERE = (450.0, 450.0)
 SAME = {

@@ -13,9 +13,7 @@ import torch
 from PIL import Image
 
 from aerialseg.errors import InputError
-from aerialseg.model.card import ModelCard
-from aerialseg.model.store import load_card, save
-from aerialseg.training.calibrate import (
+from aerialseg.judging.calibrate import (
     RANGE,
     Samples,
     calibrate,
@@ -26,6 +24,8 @@ from aerialseg.training.calibrate import (
     part_scenes,
     reliability,
 )
+from aerialseg.model.card import ModelCard
+from aerialseg.model.store import load_card, save
 from tests.model.nets import card, lively_network, smooth_noise
 
 
@@ -116,7 +116,7 @@ def test_the_logits_are_those_of_the_whole_image(monkeypatch: pytest.MonkeyPatch
     pixels = np.random.default_rng(0).integers(0, 256, (200, 150, 3), dtype=np.uint8)
     chosen = np.random.default_rng(1).random((200, 150)) < 0.1
     whole, where = logits_at(network, model, pixels, chosen)
-    monkeypatch.setattr("aerialseg.training.calibrate._BLOCK", 64)
+    monkeypatch.setattr("aerialseg.judging.calibrate._BLOCK", 64)
     parts, elsewhere = logits_at(network, model, pixels, chosen)
     order, other = np.lexsort(where), np.lexsort(elsewhere)
     assert (np.transpose(where)[order] == np.transpose(elsewhere)[other]).all()

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aerialseg.training.axes import Axis, text, value_range
+from aerialseg.judging.axes import Axis, text, value_range
 
 PALETTE = ("#1f83cc", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#7f7f7f")
 """Colours that most people with weak colour vision can tell apart, on white and on black (after Okabe and Ito)."""
@@ -287,7 +287,7 @@ def templates() -> Any:
     """The environment of the templates in this folder: everything is escaped, an unknown name is an error."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    loader = PackageLoader("aerialseg.training", ".")
+    loader = PackageLoader("aerialseg.judging", ".")
     made = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     made.filters["px"] = "{:.1f}".format
     return made

@@ -16,9 +16,9 @@ from PIL import Image
 
 from aerialseg.cli import cli
 from aerialseg.errors import InputError, UsageError
+from aerialseg.groundwork.splits import at_random, choose, make_split
 from aerialseg.training.pairs import read_split
-from aerialseg.training.splits import at_random, choose, make_split
-from tests.training.drawn_places import draw_place, save, shoot
+from tests.groundwork.drawn_places import draw_place, save, shoot
 
 Data = Callable[[int], Path]
 

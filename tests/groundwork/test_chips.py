@@ -20,15 +20,15 @@ from PIL import Image
 
 from aerialseg.cli import cli
 from aerialseg.errors import InputError, OutputError, UsageError
+from aerialseg.groundwork import chipset, splits
+from aerialseg.groundwork.chips import make_chips
+from aerialseg.groundwork.chipset import ChipSet
+from aerialseg.groundwork.holdout import hold_out
+from aerialseg.groundwork.lattice import cut, make_lattice, patch_of
 from aerialseg.legend import LandClass, Legend
 from aerialseg.raster.patch import Patch
 from aerialseg.raster.view import View
-from aerialseg.training import chipset, splits
-from aerialseg.training.chips import make_chips
-from aerialseg.training.chipset import ChipSet
 from aerialseg.training.config import TrainingConfig
-from aerialseg.training.holdout import hold_out
-from aerialseg.training.lattice import cut, make_lattice, patch_of
 from aerialseg.training.pairs import VOID, find_pairs, read_mask, read_split, split_pairs
 from tests.conftest import land_cover
 from tests.raster.drawing import UTM, write
@@ -395,7 +395,9 @@ def test_the_command_prints_the_folder_and_says_what_is_in_it(tmp_path: Path) ->
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # fastai and its friends warn about themselves
 def test_from_an_orthophoto_and_its_labels_to_a_model(tmp_path: Path) -> None:
+    pytest.importorskip("fastai", reason="training needs aerialseg[train]")
     from aerialseg.demo import draw_demo
     from aerialseg.model.store import load_card, load_network
     from aerialseg.training import train

@@ -17,13 +17,13 @@ import numpy as np
 
 from aerialseg._version import __version__
 from aerialseg.errors import UsageError
+from aerialseg.judging import charts
+from aerialseg.judging.axes import text
+from aerialseg.judging.evaluation import Evaluation, FrameScore
+from aerialseg.judging.tables import CLASSES, CONFUSION, FRAMES, SCORES, write_table
 from aerialseg.model.card import ModelCard
 from aerialseg.raster.sink import cannot_write, writing
 from aerialseg.scores import Confusion
-from aerialseg.training import charts
-from aerialseg.training.axes import text
-from aerialseg.training.evaluation import Evaluation, FrameScore
-from aerialseg.training.tables import CLASSES, CONFUSION, FRAMES, SCORES, write_table
 
 REPORT = "report.html"
 EACH = 3
@@ -158,7 +158,7 @@ def spoken(value: Any) -> str:
 
 
 def _frame(frame: FrameScore, evaluation: Evaluation) -> dict[str, Any]:
-    from aerialseg.training.pictures import draw_frame
+    from aerialseg.judging.pictures import draw_frame
 
     return {
         "name": frame.name,
@@ -257,7 +257,7 @@ def _training(card: ModelCard | None) -> dict[str, Any] | None:
     """Curves, searches and configuration, as far as the card holds them."""
     if card is None or not card.training:
         return None
-    from aerialseg.training.curves import curves, searches, steps_of
+    from aerialseg.judging.curves import curves, searches, steps_of
 
     told = ("history", "searches", "config", "steps")
     known = {name: value for name, value in card.training.items() if name not in told}

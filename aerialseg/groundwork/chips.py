@@ -14,6 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aerialseg.errors import InputError, UsageError
+from aerialseg.groundwork.chipset import Chip, ChipSet, Recipe, check_out, making, write_about
+from aerialseg.groundwork.holdout import hold_out
+from aerialseg.groundwork.lattice import Block, Lattice, chips_along, cut, make_lattice, patch_of
 from aerialseg.legend import NODATA, Legend
 from aerialseg.model.store import load_card
 from aerialseg.outputs import absolute
@@ -25,9 +28,6 @@ from aerialseg.raster.patch import Bounds, check_overlap, overlap, reproject_bou
 from aerialseg.raster.png import write_png
 from aerialseg.raster.source import Source
 from aerialseg.raster.view import GSD_TOLERANCE, View, make_view
-from aerialseg.training.chipset import Chip, ChipSet, Recipe, check_out, making, write_about
-from aerialseg.training.holdout import hold_out
-from aerialseg.training.lattice import Block, Lattice, chips_along, cut, make_lattice, patch_of
 
 PathLike = str | Path
 Gsd = float | Literal["native"] | None

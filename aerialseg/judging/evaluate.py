@@ -9,20 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aerialseg.errors import InputError, UsageError
+from aerialseg.judging.evaluation import Evaluation, FrameScore
 from aerialseg.model.card import ModelCard
 from aerialseg.model.interface import Prediction, Predictor, Tile
 from aerialseg.model.store import load_card, resolve
 from aerialseg.progress import Progress, Silent
 from aerialseg.raster.grid import Grid
 from aerialseg.scores import Confusion, Reliability
-from aerialseg.training.evaluation import Evaluation, FrameScore
 
 try:
     from PIL import Image
 
-    from aerialseg.training.frames import FrameSet, find_frames
+    from aerialseg.judging.frames import FrameSet, find_frames
+    from aerialseg.judging.pictures import resize_ids
     from aerialseg.training.pairs import check_shapes, read_image, read_mask
-    from aerialseg.training.pictures import resize_ids
 except ModuleNotFoundError as error:
     if error.name != "PIL":
         raise
@@ -72,7 +72,7 @@ def _predictor(
 ) -> tuple[Predictor, str, int]:
     """(predictor, what it computes in, pixels around a tile that it wants)."""
     if tta:
-        from aerialseg.training.dihedral import DihedralPredictor
+        from aerialseg.judging.dihedral import DihedralPredictor
 
         averaging = DihedralPredictor.load(model, device, precision)
         return averaging, f"{averaging.device.type} torch fp32", card.halo

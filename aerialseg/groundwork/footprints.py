@@ -14,7 +14,7 @@ from aerialseg.vector.fields import LayerKind
 from aerialseg.vector.qgis import qml
 
 if TYPE_CHECKING:
-    from aerialseg.training.chipset import ChipSet
+    from aerialseg.groundwork.chipset import ChipSet
 
 SIDES = Legend((LandClass(0, "learned from", (40, 110, 220)), LandClass(1, "held out", (240, 130, 20))))
 _SEE_THROUGH = 'alpha="0.35"'

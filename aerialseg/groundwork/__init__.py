@@ -1,0 +1,1 @@
+"""What data sets are made of before anything is trained: chips of orthophotos, places, splits. Needs no fastai."""
