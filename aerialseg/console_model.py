@@ -62,7 +62,8 @@ def _facts(card: ModelCard, folder: Path) -> Iterator[tuple[str, str]]:
     yield "tiles", f"exact, halo {card.halo} px, lattice {card.stride} px" if card.exact else card.tiling
     for name, values in score_sets(card).items():
         shown = [f"{text} {values[key]:.3f}" for key, text in SHOWN.items() if isinstance(values.get(key), float)]
-        yield name.replace("_", " "), ", ".join(shown)
+        remark = [str(values["remark"])] if values.get("remark") else []
+        yield name.replace("_", " "), "; ".join([", ".join(shown), *remark])
     yield "confidence", _confidence(card)
     yield "int8", _int8(card)
     yield "made", f"{card.created or 'not stated'}, aerialseg {card.code_version or 'not stated'}"

@@ -15,7 +15,7 @@ run places train "$here/configs/training/drone-gpu.toml" --data "$data" --out "$
 sed 's/semantic-drone-places.csv/semantic-drone-random.csv/; s/name = "drone-landcover"/name = "drone-landcover-random"/' \
   "$here/configs/training/drone-gpu.toml" >"$here/configs/training/.drone-gpu-random.toml"
 run random train "$here/configs/training/.drone-gpu-random.toml" --data "$data" --out "$out/random" --encoder-weights "$weights"
-sed 's/budget_mpx = 37.5/budget_mpx = 2000/' "$here/configs/training/resolution.toml" >"$here/configs/training/.resolution-gpu.toml"
+sed 's/budget_mpx = 37.5/budget_mpx = 1000/; s/max_batch = 8/max_batch = 64/' "$here/configs/training/resolution.toml" >"$here/configs/training/.resolution-gpu.toml"
 run resolution experiment "$here/configs/training/.resolution-gpu.toml" --data "$data" --out "$out/resolution" --encoder-weights "$weights"
 for model in places random; do
   config=$([ $model = places ] && echo drone-gpu.toml || echo .drone-gpu-random.toml)

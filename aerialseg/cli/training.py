@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -75,10 +76,9 @@ def experiment_command(config: Path, data: Path, out: Path, encoder_weights: Pat
 )
 @click.option("--out", metavar="FILE.safetensors", type=click.Path(path_type=Path), required=True)
 @click.option("--crops", metavar="N", type=int, default=4800, show_default=True, help="Crops that are seen.")
+@click.option("--overwrite", is_flag=True, help="Replace a file that exists.")
 @DEBUG
-def distil_command(
-    config: Path, data: Path, teacher: Path, student: Path | None, out: Path, crops: int, debug: bool
-) -> None:
+def distil_command(config: Path, data: Path, out: Path, debug: bool, **options: Any) -> None:
     """Teach the encoder of CONFIG.toml to give the features of a ResNet-50, on the frames that it learns from.
 
     For where no ImageNet weights of the encoder are to be had; `train` starts from the file with encoder.start =
@@ -89,7 +89,7 @@ def distil_command(
         from aerialseg.training import distil
 
         with console.progress() as progress:
-            path = distil(config, data, out, teacher=teacher, student=student, crops=crops, progress=progress)
+            path = distil(config, data, out, progress=progress, **options)
         print_paths([path])
 
 

@@ -31,6 +31,7 @@ from aerialseg.model.unet import UNet
 from aerialseg.progress import Progress, Silent
 from aerialseg.raster.grid import Grid
 from aerialseg.scores import Reliability
+from aerialseg.training.config import TrainingConfig
 from aerialseg.training.pairs import VOID, read_image, read_mask
 
 PIXELS = 20_000
@@ -121,7 +122,7 @@ def calibrate_on(
     model: str | Path,
     data_dir: str | Path,
     *,
-    config: str | Path | None = None,
+    config: str | Path | TrainingConfig | None = None,
     split: str | Path | None = None,
     size: tuple[int, int] | None = None,
     pixels: int = PIXELS,

@@ -79,7 +79,8 @@ def _curves(results: Results, key: str) -> list[Line]:
         begun = xs[-1] if xs else 0.0
         share = record["mpx"] / len(record["history"])
         xs += [begun + share * (place + 1) for place in range(len(record["history"]))]
-        ys += [float(epoch.get(key, math.nan)) for epoch in record["history"]]
+        values = [epoch.get(key) for epoch in record["history"]]
+        ys += [math.nan if value is None else float(value) for value in values]
     return [Line(run, xs, ys) for run, (xs, ys) in points.items()]
 
 

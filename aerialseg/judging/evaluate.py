@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from aerialseg.errors import InputError, UsageError
+from aerialseg.errors import InputError, ModelError, UsageError
 from aerialseg.judging.evaluation import Evaluation, FrameScore
 from aerialseg.model.card import ModelCard
 from aerialseg.model.interface import Prediction, Predictor, Tile
@@ -16,6 +16,7 @@ from aerialseg.model.store import load_card, resolve
 from aerialseg.progress import Progress, Silent
 from aerialseg.raster.grid import Grid
 from aerialseg.scores import Confusion, Reliability
+from aerialseg.training.config import TrainingConfig
 
 try:
     from PIL import Image
@@ -36,7 +37,7 @@ def evaluate(
     model: str | Path | None,
     data_dir: str | Path,
     *,
-    config: str | Path | None = None,
+    config: str | Path | TrainingConfig | None = None,
     split: str | Path | None = None,
     every: bool = False,
     size: tuple[int, int] | None = None,
@@ -52,6 +53,11 @@ def evaluate(
     """
     card = load_card(model)
     frames = find_frames(card, data_dir, config=config, split=split, every=every, size=size)
+    if frames.legend.names != card.legend.names:
+        raise ModelError(
+            f"the classes of the model {card.name!r} ({', '.join(card.legend.names[:3])} ...) are not those of the "
+            f"data's legend ({', '.join(frames.legend.names[:3])} ...): give data of its classes"
+        )
     predictor, numerics, halo = _predictor(model, card, device, precision, tta)
     about = {
         "model": card.name,

@@ -41,20 +41,16 @@ class Report(Callback):
         if self.training:
             self.progress.advance(1)
 
-    def after_cancel_batch(self) -> None:  # a batch that only adds to the gradients
-        self.after_batch()
-
 
 class Records(Callback):
     """The history of the run, and a checkpoint after each epoch."""
 
     order = 60
 
-    def __init__(self, folder: Path, saved: Saved, notes: dict[str, Any], progress: Progress) -> None:
+    def __init__(self, folder: Path, saved: Saved, notes: dict[str, Any], progress: Progress, skip: int) -> None:
         super().__init__()
-        self.folder, self.saved, self.notes, self.progress = folder, saved, notes, progress
+        self.folder, self.saved, self.notes, self.progress, self.skip = folder, saved, notes, progress, skip
         self.history = list(saved.history)
-        self.skip = sum(record["step"] == notes["step"] for record in self.history)
 
     def before_epoch(self) -> None:
         self.started = time.monotonic()
@@ -72,10 +68,9 @@ class Records(Callback):
         record["peak_mb"] = round(peak / 1e6)
         self.history.append(record)
         self.progress.note(
-            f"step {record['step']}, epoch {self.epoch + 1} of {self.learn.n_epoch}: loss {values[0]:.3f} to learn, "
-            f"{values[1]:.3f} watched, Dice {values[2]:.3f}, {record['seconds']:.0f} s"
+            f"step {record['step']}, epoch {self.epoch + 1} of {self.learn.n_epoch}: loss {_shown(values[0])} to "
+            f"learn, {_shown(values[1])} watched, Dice {_shown(values[2])}, {record['seconds']:.0f} s"
         )
-        self.write()
 
     def write(self) -> None:
         """The checkpoint of now."""
@@ -86,21 +81,40 @@ class Records(Callback):
         write_checkpoint(self.folder, now)
 
 
-def shown_values(log: list[Any]) -> list[float]:
-    """Those of SHOWN from a line of fastai's Recorder."""
+class Save(Callback):
+    """The checkpoint of an epoch, when all has been said about it."""
+
+    order = 70
+
+    def __init__(self, records: Records) -> None:
+        super().__init__()
+        self.records = records
+
+    def after_epoch(self) -> None:
+        if self.epoch >= self.records.skip:
+            self.records.write()
+
+
+def shown_values(log: list[Any]) -> list[float | None]:
+    """Those of SHOWN from a line of fastai's Recorder; None for what is no number."""
     return [_number(value) for value in log[1 : 1 + len(SHOWN)]]
 
 
-def _number(value: Any) -> float:
+def _number(value: Any) -> float | None:
     number = float(value)
-    return round(number, 5) if math.isfinite(number) else 0.0
+    return round(number, 5) if math.isfinite(number) else None
+
+
+def _shown(value: float | None) -> str:
+    return "no number" if value is None else f"{value:.3f}"
 
 
 def better(history: list[dict[str, Any]], monitor: str) -> int:
-    """Index of the best record: highest Dice or lowest loss, the first of equals."""
+    """Index of the best record: highest Dice or lowest loss, the first of equals; what is no number is the worst."""
     key = "dice_shown" if monitor == "dice" else "valid_loss"
     sign = 1 if monitor == "dice" else -1
-    return max(range(len(history)), key=lambda i: (sign * history[i][key], -i))
+    worth = [-math.inf if record[key] is None else sign * record[key] for record in history]
+    return worth.index(max(worth))
 
 
 class _Watching(Callback):

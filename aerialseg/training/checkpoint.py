@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from aerialseg.errors import ModelError
+from aerialseg.raster.sink import blaming
 
 NAME = "checkpoint.safetensors"
 _MODEL, _OPTIMIZER = "model.", "optimizer."
@@ -34,15 +35,20 @@ class Saved:
 
 
 def write_checkpoint(folder: Path, saved: Saved, name: str = NAME) -> None:
-    """``checkpoint.safetensors`` (float32) and ``checkpoint.json``, for people, in ``folder``."""
+    """``name`` (float32) in ``folder``, and for the last epoch ``checkpoint.json``, for people. Raises OutputError."""
     tensors = {_MODEL + key: tensor for key, tensor in saved.weights.items()}
     tensors |= {_OPTIMIZER + key: tensor for key, tensor in saved.optimizer.items()}
     part, notes = folder / f"{name}.part", {"history": saved.history, "searches": saved.searches}
-    save_file(tensors, part, metadata={key: json.dumps(value) for key, value in notes.items()})
-    part.replace(folder / name)
-    text = folder / "checkpoint.json.part"
-    text.write_text(json.dumps(notes, indent=1) + "\n", encoding="utf-8")
-    text.replace(folder / "checkpoint.json")
+    with blaming(part):
+        try:
+            save_file(tensors, part, metadata={key: json.dumps(value) for key, value in notes.items()})
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
+        part.replace(folder / name)
+        if name == NAME:
+            text = folder / "checkpoint.json.part"
+            text.write_text(json.dumps(notes, indent=1) + "\n", encoding="utf-8")
+            text.replace(folder / "checkpoint.json")
 
 
 def read_checkpoint(folder: Path, name: str = NAME) -> Saved | None:

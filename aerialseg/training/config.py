@@ -224,4 +224,8 @@ def _build(kind: Any, values: Mapping[str, Any], where: str) -> Any:
     missing = sorted(needed - set(values))
     if missing:
         raise UsageError(f"the training configuration lacks {where}{missing[0]}")
-    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+    try:
+        return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+    except TypeError as error:
+        place = where or "its first lines"
+        raise UsageError(f"the training configuration has a value of the wrong kind in {place}: {error}") from error

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from aerialseg.errors import ModelError
+from aerialseg.errors import ModelError, UsageError
 from aerialseg.progress import Progress, Silent
 from aerialseg.training.config import Step, TrainingConfig
 from aerialseg.training.encoder import DEPTHS, blocks_of, calibrate, deepen, read_encoder_weights
@@ -42,9 +42,10 @@ def distil(
     *,
     teacher: str | Path,
     student: str | Path | None = None,
-    crops: int = 6000,
-    side: int = 256,
+    crops: int = 4800,
+    side: int = 224,
     batch: int = 16,
+    overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Path:
     """The file ``out``: weights of the configuration's encoder, trained to give the teacher's features.
@@ -56,8 +57,13 @@ def distil(
     convolution that is thrown away. Raises InputError, ModelError, UsageError.
     """
     progress, config, out = progress or Silent(), TrainingConfig.read(config_path), Path(out)
+    if out.exists() and not overwrite:
+        raise UsageError(f"output {out} exists: add --overwrite to replace it")
     seed_everything(config.seed)
     sides = load_sides(config, data_dir, out.parent / "prepared", progress)
+    batch = min(batch, len(sides.learn))
+    if crops < batch:
+        raise UsageError(f"{crops} crops: wanted at least {batch}, one batch")
     step = Step(config.data.size, 1, batch, HIGHEST_LR, crop=(side, side))
     loaders = make_loaders(sides.learn, sides.watched, sides.legend, step, config.augment, batch=batch)
     device = loaders.device
@@ -145,12 +151,12 @@ class Features(nn.Module):
 
 def load_teacher(path: str | Path) -> nn.Module:
     """torchvision's ResNet-50 with the weights of a file. Raises ModelError where they do not fit."""
-    network = models.resnet50(weights=None)
+    network, state = models.resnet50(weights=None), read_encoder_weights(path)
     if _is_v1(path):
         for stage in STAGES[1:]:
             block = getattr(network, stage)[0]
             block.conv1.stride, block.conv2.stride = (2, 2), (1, 1)
-    return _filled(network, read_encoder_weights(path), path)
+    return _filled(network, state, path)
 
 
 def _is_v1(path: str | Path) -> bool:

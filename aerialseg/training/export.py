@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from aerialseg._version import __version__
-from aerialseg.errors import ModelError
+from aerialseg.errors import InputError, ModelError
 from aerialseg.judging.calibrate import calibrate_on
 from aerialseg.judging.evaluate import evaluate
 from aerialseg.legend import Legend
@@ -26,7 +26,7 @@ from aerialseg.training.folding import FOLDED, fold_norms
 
 
 def export(
-    config_path: str | Path,
+    config: str | Path | TrainingConfig,
     data_dir: str | Path | None,
     out_dir: str | Path,
     *,
@@ -38,7 +38,8 @@ def export(
     A run that was killed is exported by this too. With ``data_dir`` the held-out frames are scored, the confidence is
     calibrated on them, and both go into the card; None leaves them out. Raises ModelError where there is no checkpoint.
     """
-    progress, config, out_dir = progress or Silent(), TrainingConfig.read(config_path), Path(out_dir)
+    progress, out_dir = progress or Silent(), Path(out_dir)
+    config = config if isinstance(config, TrainingConfig) else TrainingConfig.read(config)
     work = Path(work) if work else out_dir / "training"
     saved = read_checkpoint(work)
     if saved is None or not saved.history:
@@ -46,15 +47,21 @@ def export(
     card = save(out_dir, make_card(config, saved, work), fold_norms(saved.weights))
     load_network(out_dir)  # what was written is what loads
     if data_dir is not None:
-        found = evaluate(out_dir, data_dir, config=config_path, progress=progress)
+        found = evaluate(out_dir, data_dir, config=config, progress=progress)
         confusion = found.confusion
         card = replace(card, scores={"held_out": confusion.to_json(found.legend)})
         card.write(out_dir / CARD)
         progress.note(f"held out: accuracy {confusion.pixel_accuracy:.4f}, mean IoU {confusion.mean_iou:.4f}")
-        if len(found.frames) > 1:
-            progress.note(calibrate_on(out_dir, data_dir, config=config_path, progress=progress).text())
+        _calibrate(out_dir, data_dir, config, progress)
     progress.note(f"model in {out_dir}")
     return out_dir
+
+
+def _calibrate(model: Path, data_dir: str | Path, config: TrainingConfig, progress: Progress) -> None:
+    try:
+        progress.note(calibrate_on(model, data_dir, config=config, progress=progress).text())
+    except InputError as error:  # one scene alone cannot be both fitted on and judged by
+        progress.note(f"the confidence is not calibrated: {error}")
 
 
 def make_card(config: TrainingConfig, saved: Saved, work: Path) -> ModelCard:
@@ -91,8 +98,7 @@ def _provenance(config: TrainingConfig, saved: Saved, work: Path) -> dict[str, A
     return {
         "config": config.to_json(),
         "frame_size": list(config.data.size),
-        "data_sha256": known.get("data_sha256", ""),
-        "encoder_weights": known.get("encoder_weights", {}),
+        **{name: known[name] for name in ("data_sha256", "split_sha256", "encoder_weights") if name in known},
         "versions": {"torch": torch.__version__, "fastai": version("fastai")},
         "searches": saved.searches,
         "history": saved.history,

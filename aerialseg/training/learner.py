@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -62,15 +63,31 @@ def start_encoder(learner: Learner, config: TrainingConfig, weights: str | Path 
     if config.encoder.start == "model":
         load_model_weights(learner.model, weights or config.encoder.model or None, Legend.from_csv(config.data.legend))
         return
-    if weights is None:
+    if weights is None and config.encoder.start == "deepen":
         raise UsageError(
-            f"encoder.start is {config.encoder.start!r}: give --encoder-weights FILE (torchvision's "
-            "resnet34 file, or a shallower one for 'deepen'), or set it to 'scratch'"
+            "encoder.start is 'deepen': give --encoder-weights FILE, those of a shallower ResNet, or set it to "
+            "'scratch'"
         )
     body = learner.model.layers[0].to(learner.dls.device)
-    load_encoder(body, config.encoder.arch, config.encoder.start, weights)
+    load_encoder(body, config.encoder.arch, config.encoder.start, weights or torchvisions_file(config.encoder.arch))
     if config.encoder.calibrate:
         calibrate(body, _some_batches(learner.dls, config.encoder.calibrate))
+
+
+def torchvisions_file(arch: str) -> Path:
+    """torchvision's own ImageNet weights of a network: from its cache, else from its site. Raises UsageError."""
+    url = str(models.get_model_weights(arch).DEFAULT.url)
+    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
+    if not path.exists():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(url, str(path), hash_prefix=path.stem.rsplit("-", 1)[-1], progress=False)
+        except (OSError, RuntimeError) as error:
+            raise UsageError(
+                f"encoder.start is 'pretrained', and torchvision's weights of {arch} are neither in {path.parent} nor "
+                f"at {url}: give --encoder-weights FILE, or set it to 'scratch'"
+            ) from error
+    return path
 
 
 def _some_batches(loaders: DataLoaders, frames: int) -> Any:
@@ -102,18 +119,25 @@ class Autocast(Callback):
         self.learn.pred = self.pred.float()
 
     def after_loss(self) -> None:
-        self._leave()
+        self.leave()
 
     def after_cancel_batch(self) -> None:
-        self._leave()
+        self.leave()
 
     def after_batch(self) -> None:
-        self._leave()
+        self.leave()
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
         context, self._context = getattr(self, "_context", None), None
         if context is not None:
             context.__exit__(None, None, None)
+
+
+def leave_autocast(callbacks: Iterable[Callback]) -> None:
+    """Leave what an error has left open: fastai tells no callback of errors. Left open, weights stay as first cast."""
+    for callback in callbacks:
+        if isinstance(callback, Autocast):
+            callback.leave()
 
 
 class Accumulate(GradientAccumulation):
@@ -153,7 +177,7 @@ def use_bf16(precision: str) -> bool:
     if precision != "auto":
         return precision == "bf16"
     if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported())
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return "avx512_bf16" in _cpu_flags() or "amx_bf16" in _cpu_flags()
 
 

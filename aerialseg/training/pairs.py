@@ -27,19 +27,28 @@ Pairs = Mapping[str, tuple[Path, Path]]
 
 def find_pairs(data_dir: str | Path, config: DataConfig) -> dict[str, tuple[Path, Path]]:
     """Stem to (image, mask) of every image, in the order of stems. Raises InputError where an image has no mask."""
-    images, masks = (_by_stem(Path(data_dir) / folder) for folder in (config.images, config.masks))
+    masks_folder = _masks_folder(Path(data_dir), config)
+    images, masks = (_by_stem(Path(data_dir) / folder) for folder in (config.images, masks_folder))
     if not set(images) & set(masks):
         raise InputError(
-            f"{data_dir}: no image of {config.images}/ has a mask of the same name in {config.masks}/; "
+            f"{data_dir}: no image of {config.images}/ has a mask of the same name in {masks_folder}/; "
             f"met {len(images)} images and {len(masks)} masks"
         )
     without = sorted(set(images) - set(masks))
     if without:
         raise InputError(
-            f"{images[without[0]]} has no mask {config.masks}/{without[0]}.* ({len(without)} such images): "
+            f"{images[without[0]]} has no mask {masks_folder}/{without[0]}.* ({len(without)} such images): "
             "add the masks, or take the images away"
         )
     return {stem: (images[stem], masks[stem]) for stem in sorted(images)}
+
+
+def _masks_folder(data_dir: Path, config: DataConfig) -> str:
+    """The folder of masks; the Semantic Drone Dataset comes with class indices, with colours, or with both."""
+    known = ("label_images_semantic", "RGB_color_image_masks")
+    if config.masks in known and not (data_dir / config.masks).is_dir():
+        return next((name for name in known if (data_dir / name).is_dir()), config.masks)
+    return config.masks
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:
@@ -135,14 +144,16 @@ def prepare(
     is called for each pair that was made. Raises InputError.
     """
     rows, cols = config.prepared or config.size
+    meaning = hashlib.sha256(repr((legend, config.void)).encode()).hexdigest()[:8]
+    place = folder / f"{rows}x{cols}-{meaning}"
     made: dict[str, tuple[Path, Path]] = {}
     for stem, (image_path, mask_path) in pairs.items():
         targets = (
-            folder / f"{rows}x{cols}" / "images" / f"{stem}.png",
-            folder / f"{rows}x{cols}" / "masks" / f"{stem}.png",
+            place / "images" / f"{stem}.png",
+            place / "masks" / f"{stem}.png",
         )
         made[stem] = targets
-        if all(target.exists() for target in targets):
+        if all(target.exists() and _newer(target, image_path, mask_path) for target in targets):
             continue
         mask, image = Image.fromarray(read_mask(mask_path, legend, config.void)), read_image(image_path)
         check_shapes((image.height, image.width), (mask.height, mask.width), image_path, mask_path)
@@ -150,6 +161,21 @@ def prepare(
         _save(mask.resize((cols, rows), Image.Resampling.NEAREST), targets[1])
         progress()
     return made
+
+
+def _newer(made: Path, *sources: Path) -> bool:
+    return made.stat().st_mtime_ns >= max(source.stat().st_mtime_ns for source in sources)
+
+
+def check_pairs(pairs: Pairs, legend: Legend, void: tuple[int, ...]) -> None:
+    """Read every pair, for the errors. Raises InputError."""
+    for image_path, mask_path in pairs.values():
+        mask = read_mask(mask_path, legend, void)
+        try:
+            with Image.open(image_path) as image:
+                check_shapes(image.size[::-1], mask.shape, image_path, mask_path)
+        except OSError as error:
+            raise InputError(f"cannot read the image {image_path}: {error}") from error
 
 
 def check_shapes(image: tuple[int, ...], mask: tuple[int, ...], image_path: Path, mask_path: Path) -> None:
@@ -166,14 +192,22 @@ def same_ratio(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
     return abs(one[0] * other[1] - other[0] * one[1]) <= 0.01 * one[0] * other[1]
 
 
+def hash_file(path: str | Path) -> str:
+    """SHA-256 of a file's bytes. Raises InputError."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+
+
 def hash_pairs(pairs: Pairs) -> str:
     """SHA-256 over the names and bytes of all images and masks, in the order of names."""
     total = hashlib.sha256()
     for name in sorted(pairs):
         total.update(name.encode())
         for path in pairs[name]:
-            with open(path, "rb") as file:
-                total.update(hashlib.file_digest(file, "sha256").digest())
+            total.update(bytes.fromhex(hash_file(path)))
     return total.hexdigest()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,10 +14,12 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
-from aerialseg.errors import OutputError
+from aerialseg.errors import OutputError, ResourceError, UsageError
 from aerialseg.model.device import free_bytes
+from aerialseg.model.store import CARD
 from aerialseg.progress import Progress, Silent, spoken_bytes
-from aerialseg.training.callbacks import EarlyStop, KeepBest, Records, Report
+from aerialseg.raster.sink import blaming
+from aerialseg.training.callbacks import EarlyStop, KeepBest, Records, Report, Save
 from aerialseg.training.checkpoint import Saved, plain_state, read_checkpoint, restore_optimizer, write_checkpoint
 from aerialseg.training.config import FIND, Step, TrainingConfig
 from aerialseg.training.dataset import make_loaders
@@ -26,17 +29,21 @@ from aerialseg.training.learner import (
     Autocast,
     Reseed,
     autocast,
+    leave_autocast,
     make_learner,
     seed_everything,
     start_encoder,
     use_bf16,
 )
-from aerialseg.training.pairs import class_weights
+from aerialseg.training.pairs import class_weights, hash_file
 from aerialseg.training.search import batch_fits, collect, find_batch, find_learning_rate
 from aerialseg.training.sides import Sides, load_sides
 
 CHECKPOINTS = "training"
 """Folder inside the model's folder."""
+
+USUAL_BATCH = 8
+"""From batches of so many BatchNorm is estimated at the start, where the batch has still to be found."""
 
 
 def train(
@@ -57,17 +64,20 @@ def train(
 
     progress, config, out_dir = progress or Silent(), TrainingConfig.read(config_path), Path(out_dir)
     work = out_dir / CHECKPOINTS
+    if (out_dir / CARD).exists() and not (work / "run.json").exists():
+        raise UsageError(f"output {out_dir} holds a model that was not trained there: give another folder")
     with locked(work):
         sides = load_sides(config, data_dir, work / "prepared", progress)
         Course(config, sides, work, encoder_weights, progress).run()
-        return export(config_path, data_dir, out_dir, progress=progress)
+        return export(config, data_dir, out_dir, progress=progress)
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """The folder, made if need be, for this process alone. Raises OutputError where another one is at work in it."""
-    try:
+    with blaming(folder):
         folder.mkdir(parents=True, exist_ok=True)
+    try:
         with FileLock(folder / "lock", timeout=0):
             yield
     except Timeout as error:
@@ -93,7 +103,7 @@ class Course:
         """The last checkpoint, once every step is done. Raises as ``train`` does."""
         self._check_same()
         for number, step in enumerate(self.config.steps):
-            if not self._done(number, step):
+            if not (self.work / step_file(number)).exists():
                 self._run_step(number, step)
         saved = read_checkpoint(self.work)
         assert saved is not None
@@ -101,16 +111,22 @@ class Course:
 
     def _check_same(self) -> None:
         """Raise OutputError where the folder belongs to another configuration or other data."""
-        path = self.work / "run.json"
+        path, weights = self.work / "run.json", describe_start(self.config, self.encoder_weights)
         ours: dict[str, Any] = {
             "config": self.config.to_json(),
             "data_sha256": self.sides.sha256,
-            "encoder_weights": describe_start(self.config, self.encoder_weights),
+            "split_sha256": hash_file(self.config.data.split),
+            "legend_sha256": hash_file(self.config.data.legend),
+            "encoder_weights": weights,
         }
         if path.exists():
             theirs = json.loads(path.read_text(encoding="utf-8"))
             changed = [key for key in ours["config"] if theirs["config"].get(key) != ours["config"][key]]
-            changed += ["the data"] if theirs["data_sha256"] != ours["data_sha256"] else []
+            if "sha256" not in weights:
+                ours["encoder_weights"] = theirs["encoder_weights"]
+            others = {"data_sha256": "data", "split_sha256": "split", "legend_sha256": "legend"}
+            others["encoder_weights"] = "start of the encoder"
+            changed += [what for key, what in others.items() if theirs.get(key) != ours[key]]
             if changed:
                 raise OutputError(
                     f"{self.work} holds a training with another {changed[0]}: give another folder, or delete this one"
@@ -119,48 +135,55 @@ class Course:
         part.write_text(json.dumps(ours, indent=1) + "\n", encoding="utf-8")
         part.replace(path)
 
-    def _done(self, number: int, step: Step) -> bool:
-        saved = read_checkpoint(self.work)
-        records = [record for record in (saved.history if saved else []) if record["step"] == number]
-        return len(records) >= step.epochs or any(record.get("stopped") for record in records)
-
     def _run_step(self, number: int, step: Step) -> None:
         step, at_once = self._searched(number, step)
         while not self._fits(number, step, at_once):
+            if at_once == 1:
+                raise ResourceError("out of memory with one crop at a time: train with a smaller crop")
             at_once //= 2
+            self._remember(number, at_once)
             self.progress.note(f"out of memory: going on with {at_once} crops at once, accumulated to {step.batch}")
         saved = read_checkpoint(self.work)
         assert saved is not None
-        write_checkpoint(self.work, replace(saved, optimizer={}), f"step{number}.safetensors")
+        write_checkpoint(self.work, replace(saved, optimizer={}), step_file(number))
+
+    def _remember(self, number: int, at_once: int) -> None:
+        """Keep what fits in the checkpoint: a run that goes on need not run out of memory again."""
+        saved = read_checkpoint(self.work)
+        assert saved is not None
+        searches = [{**s, "at_once": at_once} if s["step"] == number else s for s in saved.searches]
+        write_checkpoint(self.work, replace(saved, searches=searches))
 
     def _fits(self, number: int, step: Step, at_once: int) -> bool:
         """Train the rest of the step; False where memory ran out. Nothing of a failed attempt outlives this call."""
         learner, saved = self._learner(number, step, at_once)
-        done = sum(record["step"] == number for record in saved.history)
+        records = [record for record in saved.history if record["step"] == number]
+        done = step.epochs if any(record.get("stopped") for record in records) else len(records)
         if done:
             restore_optimizer(learner.opt, saved.optimizer)
-        callbacks = self._callbacks(number, step, at_once, saved)
+        callbacks = self._callbacks(number, step, at_once, saved, done)
         failed = False
         try:
             rates = slice(float(step.lr) * step.encoder_lr, float(step.lr))
             with learner.no_bar(), learner.no_logging():
                 learner.fit_one_cycle(step.epochs, rates, start_epoch=done, cbs=callbacks)
         except torch.OutOfMemoryError:
-            if at_once == 1:
-                raise
             failed = True
+        finally:
+            leave_autocast(callbacks)
         if failed:
             del learner, saved, callbacks
             collect()
         return not failed
 
-    def _callbacks(self, number: int, step: Step, at_once: int, saved: Saved) -> list[Any]:
+    def _callbacks(self, number: int, step: Step, at_once: int, saved: Saved, done: int) -> list[Any]:
         notes = {"step": number, "lr": step.lr, "batch": step.batch, "at_once": at_once}
-        records, monitor = Records(self.work, saved, notes, self.progress), self.config.monitor
-        callbacks: list[Any] = [Reseed(self.config.seed, number), Report(self.progress, records.skip), records]
+        records, monitor = Records(self.work, saved, notes, self.progress, done), self.config.monitor
+        callbacks: list[Any] = [Reseed(self.config.seed, number), Report(self.progress, done), records, Save(records)]
         callbacks += [KeepBest(records, monitor)] if self.config.keep == "best" else []
         callbacks += [EarlyStop(records, monitor, step.patience)] if step.patience else []
-        callbacks += [Accumulate(int(step.batch))] if at_once < int(step.batch) else []
+        together = accumulated(int(step.batch), at_once, len(self.sides.learn))
+        callbacks += [Accumulate(together)] if together > at_once else []
         callbacks += [Autocast()] if self.bf16 else []
         return callbacks
 
@@ -173,12 +196,14 @@ class Course:
             start_encoder(learner, self.config, self.encoder_weights)
             saved = Saved(plain_state(learner.model), {}, [], [])
         learner.model.load_state_dict(saved.weights)
+        learner.model.to(learner.dls.device)  # before the optimizer, whose state goes where the weights are
         learner.create_opt()
         return learner, saved
 
     def _bare_learner(self, step: Step, at_once: int) -> Any:
         learn, legend = self.sides.learn, self.sides.legend
-        workers = min(8, os.cpu_count() or 1) if torch.cuda.is_available() else 0
+        forks = multiprocessing.get_start_method() == "fork"  # what the loaders look up cannot be pickled
+        workers = min(8, os.cpu_count() or 1) if torch.cuda.is_available() and forks else 0
         batch = min(at_once, len(learn))
         loaders = make_loaders(
             learn, self.sides.watched, legend, step, self.config.augment, batch=batch, workers=workers
@@ -194,7 +219,8 @@ class Course:
 
         What was found is kept in the checkpoint, so that a run that goes on finds the same.
         """
-        learner, saved = self._learner(number, step, 1 if step.batch == FIND else int(step.batch))
+        usual = min(USUAL_BATCH, len(self.sides.learn))
+        learner, saved = self._learner(number, step, usual if step.batch == FIND else int(step.batch))
         for found in saved.searches:
             if found["step"] == number:
                 return replace(step, lr=found["lr"], batch=found["batch"]), found["at_once"]
@@ -215,12 +241,27 @@ class Course:
         batch = min(at_once, len(self.sides.learn)) if step.batch == FIND else int(step.batch)
         at_once = min(at_once, batch) if batch & (batch - 1) == 0 else batch if at_once * 2 > batch else at_once
         self.progress.note(f"{at_once} crops of {_shape(step.seen)} fit at once into {spoken_bytes(int(free))}")
-        found: dict[str, Any] = {"batch": batch, "at_once": at_once, "lr": step.lr}
-        if step.lr == FIND:
-            learner = self._learner_for_search(learner, replace(step, batch=batch), at_once)
-            callbacks = [Autocast()] if self.bf16 else []
-            found |= find_learning_rate(learner, self.config.search_steps, callbacks)
-        return found
+        if step.lr != FIND:
+            return {"batch": batch, "at_once": at_once, "lr": step.lr}
+        while (rates := self._rates(learner, step, at_once)) is None:
+            if at_once == 1:
+                raise ResourceError("out of memory with one crop at a time: train with a smaller crop")
+            at_once //= 2
+        return {"batch": batch, "at_once": at_once, **rates}
+
+    def _rates(self, learner: Any, step: Step, at_once: int) -> dict[str, Any] | None:
+        """What a search for the learning rate found; None where memory ran out."""
+        searching = self._learner_for_search(learner, step, at_once)
+        callbacks = [Autocast()] if self.bf16 else []
+        try:
+            return find_learning_rate(searching, self.config.search_steps, callbacks)
+        except torch.OutOfMemoryError:
+            pass
+        finally:
+            leave_autocast(callbacks)
+        del searching
+        collect()
+        return None
 
     def _learner_for_search(self, learner: Any, step: Step, at_once: int) -> Any:
         """The same weights over batches of the size that the step will have."""
@@ -230,6 +271,20 @@ class Course:
 
     def _context(self, learner: Any) -> Any:
         return lambda: autocast(learner.dls.device, self.bf16)
+
+
+def accumulated(batch: int, at_once: int, frames: int) -> int:
+    """Crops whose gradients are added before an update: ``batch`` to the next multiple of what is computed at once.
+
+    Less where an epoch has not so many: without an update nothing is learnt.
+    """
+    at_once = min(at_once, frames)
+    return min(-(-batch // at_once), frames // at_once) * at_once
+
+
+def step_file(number: int) -> str:
+    """The checkpoint that a finished step leaves."""
+    return f"step{number}.safetensors"
 
 
 def _shape(size: tuple[int, int]) -> str:

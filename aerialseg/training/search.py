@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -32,15 +35,27 @@ def find_learning_rate(learner: Learner, updates: int, callbacks: Sequence[Callb
     The learner is as it was afterwards. (Smith 2017, arXiv 1506.01186, section 3.3.) The rate is kept between 1e-5 and
     1e-2: outside, a search of few updates has seen noise.
     """
-    with learner.no_bar(), learner.added_cbs(list(callbacks)):
+    with learner.no_bar(), learner.added_cbs(list(callbacks)), _too_short():
         found = learner.lr_find(
             start_lr=LOWEST_LR, end_lr=1.0, num_it=max(updates, 20), show_plot=False, suggest_funcs=valley
         )
-    lrs, losses = (
-        [float(f"{float(v):.4g}") for v in values] for values in (learner.recorder.lrs, learner.recorder.losses)
-    )
+    pairs = zip(learner.recorder.lrs, learner.recorder.losses, strict=True)
+    finite = list(takewhile(lambda pair: math.isfinite(pair[1]), ((float(lr), float(loss)) for lr, loss in pairs)))
+    lrs, losses = ([float(f"{value:.4g}") for value in values] for values in zip(*finite, strict=True))
     learner.opt = None
     return {"lr": float(f"{min(max(found.valley, LOWEST_LR), HIGHEST_LR):.3g}"), "lrs": lrs, "losses": losses}
+
+
+@contextmanager
+def _too_short() -> Iterator[None]:
+    """fastai finds no valley in a search that broke off at once."""
+    try:
+        yield
+    except (IndexError, ValueError) as error:
+        raise ResourceError(
+            "the search for the learning rate broke off at once, as the loss is no number from the start: give lr as a "
+            "number, or another precision"
+        ) from error
 
 
 def find_batch(fits: Callable[[int], bool], most: int) -> int:
@@ -99,6 +114,8 @@ def forward_backward(learner: Learner, shape: tuple[int, int], batch: int, conte
             loss = learner.loss_func(model(image).float(), truth)
         loss.backward()
     finally:
+        for hook in getattr(model, "sfs", ()):  # of fastai's DynamicUnet: they would keep the encoder's features
+            hook.stored = None
         model.zero_grad(set_to_none=True)
         for name, buffer in model.named_buffers():
             buffer.copy_(buffers[name])

@@ -11,7 +11,16 @@ from aerialseg.errors import InputError
 from aerialseg.legend import Legend
 from aerialseg.progress import Progress
 from aerialseg.training.config import TrainingConfig
-from aerialseg.training.pairs import Pairs, find_pairs, hash_pairs, prepare, read_scenes, read_split, split_pairs
+from aerialseg.training.pairs import (
+    Pairs,
+    check_pairs,
+    find_pairs,
+    hash_pairs,
+    prepare,
+    read_scenes,
+    read_split,
+    split_pairs,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +46,7 @@ def load_sides(config: TrainingConfig, data_dir: str | Path, folder: Path, progr
     watched = choose_watched(config, learn, held)
     seen = {**learn, **watched}
     progress.stage("prepare", len(seen))
+    check_pairs({name: held[name] for name in held if name not in watched}, legend, config.data.void)
     prepared = prepare(seen, config.data, legend, folder, lambda: progress.advance(1))
     progress.note(
         f"{len(set(learn) - set(watched))} frames to learn from, {len(watched)} watched, {len(held)} held out"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -70,6 +71,14 @@ def test_folders_without_pairs_are_an_input_error(drawn_data: Path, config: Data
     (tmp_path / "masks").mkdir()
     with pytest.raises(InputError, match="no image of images/"):
         find_pairs(tmp_path, config)
+
+
+def test_masks_of_colours_stand_in_for_masks_of_indices_that_are_not_there(drawn_data: Path, tmp_path: Path) -> None:
+    """The Semantic Drone Dataset is passed on with either."""
+    shutil.copytree(drawn_data / "images", tmp_path / "original_images")
+    shutil.copytree(drawn_data / "colors", tmp_path / "RGB_color_image_masks")
+    found = find_pairs(tmp_path, DataConfig(Path(), Path(), (96, 96), 0.05))
+    assert {mask.parent.name for _, mask in found.values()} == {"RGB_color_image_masks"}
 
 
 def test_an_image_without_a_mask_is_named(drawn_data: Path, config: DataConfig, tmp_path: Path) -> None:

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
 
-from aerialseg.errors import ModelError, OutputError, UsageError
+from aerialseg.errors import InputError, ModelError, OutputError, UsageError
 from aerialseg.judging.evaluate import predict_frame
 from aerialseg.model.store import load_card, load_network, resolve
 from aerialseg.progress import Silent
 from aerialseg.training import train
+from aerialseg.training.callbacks import better
 from aerialseg.training.checkpoint import read_checkpoint
 from aerialseg.training.config import TrainingConfig
 from aerialseg.training.dataset import make_loaders
 from aerialseg.training.export import export
-from aerialseg.training.learner import Autocast, Reseed, make_learner
-from aerialseg.training.schedule import locked
+from aerialseg.training.learner import Reseed, make_learner
+from aerialseg.training.schedule import accumulated, locked
 from aerialseg.training.sides import load_sides
 from tests.drawn_frames import CONFIG, DRAWN, draw_pair
 
@@ -164,20 +169,22 @@ def test_what_a_killed_training_left_can_be_exported(drawn_data: Path, tmp_path:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_out_of_memory_halves_the_batch_accumulates_and_goes_on(
-    drawn_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    drawn_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
 ) -> None:
     """A pretended card on which two crops at once are too many in the second epoch."""
     seen: list[int] = []
 
-    def full(self: Autocast) -> None:
+    def full(self: Reseed) -> None:
         seen.append(len(self.x))
         if self.training and len(self.x) > 1 and self.epoch == 1:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
     monkeypatch.setattr(Reseed, "before_batch", full, raising=False)
     heard = Heard()
-    config = write_config(drawn_data, tmp_path, SHORT.split("[[steps]]\nsize = [96")[0])
+    text = SHORT.split("[[steps]]\nsize = [96")[0].replace('"fp32"', f'"{precision}"')
+    config = write_config(drawn_data, tmp_path, text)
     folder = train(config, drawn_data, tmp_path / "out", progress=heard)
     history = load_card(folder).training["history"]
     assert [(record["epoch"], record["at_once"], record["batch"]) for record in history] == [
@@ -187,6 +194,7 @@ def test_out_of_memory_halves_the_batch_accumulates_and_goes_on(
     ]
     assert any("out of memory: going on with 1 crops at once, accumulated to 2" in note for note in heard.notes)
     assert max(seen[-20:]) == 1
+    assert not torch.is_autocast_enabled("cpu")
 
 
 @pytest.mark.slow
@@ -224,8 +232,8 @@ def test_searches_find_a_rate_and_a_batch_and_leave_the_weights_alone(drawn_data
     assert search["batch"] == search["at_once"] == 4
     assert len(search["lrs"]) == len(search["losses"]) > 5
     assert min(search["lrs"]) <= search["lr"] <= max(search["lrs"])
-    # A batch of one, for the network's random weights depend on the batch that fastai looks at when it makes it.
-    config = write_config(drawn_data, tmp_path, SHORT.replace("batch = 2", "batch = 1"))
+    # A batch of eight, as a search begins with: the network's random weights depend on the batch that fastai looks at.
+    config = write_config(drawn_data, tmp_path, SHORT.replace("batch = 2", "batch = 8"))
     with pytest.raises(Killed):
         train(config, drawn_data, tmp_path / "plain", progress=Heard("step 0: frames"))
     plain = read_checkpoint(tmp_path / "plain" / "training")
@@ -252,6 +260,71 @@ def test_another_configuration_or_other_data_do_not_go_on_in_the_same_folder(dra
         train(config, drawn_data, tmp_path / "out")
 
 
+def test_a_split_that_was_edited_does_not_go_on_in_the_same_folder(drawn_data: Path, tmp_path: Path) -> None:
+    config = write_config(drawn_data, tmp_path, SHORT)
+    with pytest.raises(Killed):
+        train(config, drawn_data, tmp_path / "out", progress=Heard("fit at once"))
+    text = (tmp_path / "split.csv").read_text()
+    (tmp_path / "split.csv").write_text(text.replace("019,0", "019,1").replace("020,1", "020,0"))
+    with pytest.raises(OutputError, match="another split"):
+        train(config, drawn_data, tmp_path / "out")
+
+
+def test_a_model_that_was_not_trained_there_is_not_replaced(drawn_data: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "card.json").write_text("{}")
+    with pytest.raises(UsageError, match="holds a model"):
+        train(write_config(drawn_data, tmp_path, SHORT), drawn_data, tmp_path / "out")
+    assert (tmp_path / "out" / "card.json").read_text() == "{}"
+
+
+@given(batch=st.integers(1, 70), at_once=st.integers(1, 70), frames=st.integers(1, 90))
+def test_every_epoch_updates_and_by_as_many_crops_as_the_batch_has(batch: int, at_once: int, frames: int) -> None:
+    """A whole number of parts, no fewer crops than the batch where the epoch has so many, never more than it has."""
+    together = accumulated(batch, at_once, frames)
+    part = min(at_once, frames)
+    assert together % part == 0
+    assert part <= together <= frames
+    assert together >= min(batch, frames // part * part)
+    assert together < batch + part or together == part
+
+
+def test_an_epoch_without_a_number_is_never_the_best() -> None:
+    history = [{"valid_loss": None, "dice_shown": None}, {"valid_loss": 2.0, "dice_shown": 0.1}]
+    assert [better(history, monitor) for monitor in ("loss", "dice")] == [1, 1]
+
+
+def test_a_held_out_mask_that_is_not_right_is_named_before_anything_is_trained(
+    drawn_data: Path, tmp_path: Path
+) -> None:
+    """Also one that is not watched."""
+    config = write_config(drawn_data, tmp_path, SHORT.replace("void = [0]", "void = [0]\nwatch = 1"))
+    shutil.copytree(drawn_data / "images", tmp_path / "images")
+    shutil.copytree(drawn_data / "masks", tmp_path / "masks")
+    Image.fromarray(np.full((96, 96), 77, np.uint8)).save(tmp_path / "masks" / "023.png")
+    with pytest.raises(InputError, match=r"023\.png: class 77"):
+        train(config, tmp_path, tmp_path / "out")
+
+
+def test_torchvisions_weights_are_taken_from_its_cache(
+    drawn_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torchvision import models
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    file = tmp_path / "torch" / "hub" / "checkpoints" / "resnet18-f37072fd.pth"
+    file.parent.mkdir(parents=True)
+    state = models.resnet18(weights=None).state_dict()
+    torch.save(state, file)
+    text = SHORT.replace('start = "scratch"', 'start = "pretrained"\ncalibrate = 0')
+    config = write_config(drawn_data, tmp_path, text)
+    with pytest.raises(Killed):
+        train(config, drawn_data, tmp_path / "out", progress=Heard("step 0: frames"))
+    begun = read_checkpoint(tmp_path / "out" / "training")
+    assert begun is not None
+    assert torch.equal(begun.weights["layers.0.0.weight"], state["conv1.weight"])
+
+
 def test_a_folder_that_is_in_use_is_refused(drawn_data: Path, tmp_path: Path) -> None:
     config = write_config(drawn_data, tmp_path, SHORT)
     with locked(tmp_path / "out" / "training"), pytest.raises(OutputError, match="in use by another training"):
@@ -261,6 +334,6 @@ def test_a_folder_that_is_in_use_is_refused(drawn_data: Path, tmp_path: Path) ->
 def test_an_encoder_without_weights_is_a_usage_error(drawn_data: Path, tmp_path: Path) -> None:
     for name in ("legend.csv", "split.csv"):
         (tmp_path / name).write_bytes((drawn_data / name).read_bytes())
-    (tmp_path / "a.toml").write_text(CONFIG.replace('start = "scratch"', 'start = "pretrained"'))
+    (tmp_path / "a.toml").write_text(CONFIG.replace('start = "scratch"', 'start = "deepen"'))
     with pytest.raises(UsageError, match="--encoder-weights"):
         train(tmp_path / "a.toml", drawn_data, tmp_path / "out")
