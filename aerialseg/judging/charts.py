@@ -244,6 +244,13 @@ def reliability(seen: NDArray[np.int64], right: NDArray[np.int64], *, bins: int 
     )
 
 
+def standalone(svg: str) -> str:
+    """A chart as a file of its own, black on white, for pages that only link to it."""
+    head, rest = svg.split(">", 1)
+    head = head.replace('fill="currentColor"', 'fill="#1d2733" color="#1d2733"')
+    return f'{head}><rect width="100%" height="100%" fill="#ffffff"/>{rest}\n'
+
+
 def _drawable(line: Line, log_x: bool, log_y: bool) -> list[list[tuple[float, float]]]:
     """Runs of points that can be drawn; what cannot lies between them."""
     runs: list[list[tuple[float, float]]] = [[]]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from aerialseg._version import __version__
-from aerialseg.judging.charts import Bars, Line, bars, lines, templates
+from aerialseg.judging.charts import Bars, Line, bars, lines, standalone, templates
 from aerialseg.judging.curves import searches
 from aerialseg.raster.sink import writing
 
@@ -24,15 +24,20 @@ Results = Sequence[dict[str, Any]]
 
 
 def write_comparison(folder: str | Path, results: Results) -> list[Path]:
-    """The paths written into ``folder``: results.csv, experiment.html; older ones are replaced. Raises OutputError."""
+    """The paths written into ``folder``: results.csv, a chart each as SVG, experiment.html. Raises OutputError.
+
+    Older ones are replaced.
+    """
     table, page = Path(folder) / TABLE, Path(folder) / PAGE
+    charts = {Path(folder) / f"{name}.svg": standalone(chart) for name, chart in charts_of(results).items()}
     with writing(table) as part, open(part, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(_rows(results)[0]))
         writer.writeheader()
         writer.writerows(_rows(results))
-    with writing(page) as part:
-        part.write_text(draw_page(results), encoding="utf-8")
-    return [table, page]
+    for path, text in {**charts, page: draw_page(results)}.items():
+        with writing(path) as part:
+            part.write_text(text, encoding="utf-8")
+    return [table, *charts, page]
 
 
 def draw_page(results: Results) -> str:
@@ -67,8 +72,10 @@ def charts_of(results: Results) -> dict[str, str]:
 
 
 def last_steps(results: Results) -> list[dict[str, Any]]:
-    """The record that each run ended with."""
-    return list({record["run"]: record for record in results}.values())
+    """The record that each run ended with, and ``total_mpx``, what all its steps learnt from."""
+    ends = {record["run"]: record for record in results}
+    totals = {run: sum(record["mpx"] for record in results if record["run"] == run) for run in ends}
+    return [{**record, "total_mpx": totals[run]} for run, record in ends.items()]
 
 
 def _curves(results: Results, key: str) -> list[Line]:

@@ -189,6 +189,7 @@ class Course:
 
     def _learner(self, number: int, step: Step, at_once: int) -> tuple[Any, Saved]:
         """The learner of a step with the last checkpoint's weights and a fresh optimizer, and that checkpoint."""
+        collect()  # learners and their callbacks hold each other: an earlier one would stay for a while
         seed_everything(self.config.seed + number)
         learner = self._bare_learner(step, at_once)
         saved = read_checkpoint(self.work)

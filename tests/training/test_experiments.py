@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from aerialseg.errors import UsageError
+from aerialseg.judging.charts import standalone
 from aerialseg.judging.comparison import SEEN, charts_of, draw_page, write_comparison
 from aerialseg.model.store import load_card
 from aerialseg.training import experiment
@@ -133,5 +134,5 @@ def test_the_page_holds_every_run_takes_nothing_from_elsewhere_and_its_charts_ar
     assert "&lt;roof&gt; &amp; wall" in page
     assert not re.search(r"(src|href)=|<script|<link|url\(", page)
     charts = charts_of(results)
-    assert all(ET.fromstring(chart).tag.endswith("svg") for chart in charts.values())
+    assert all(ET.fromstring(text).tag.endswith("svg") for c in charts.values() for text in (c, standalone(c)))
     assert "progressive, after 256x384" in charts["scores"]
