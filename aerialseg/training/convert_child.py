@@ -23,7 +23,7 @@ NUMBERS, FACTS = "numbers.safetensors", "facts.json"
 WEIGHT, ASKED, ANSWERED = "weight:", "asked", "answered"
 """Names in NUMBERS: each weight of the network, and what it said to an image of noise."""
 PROBE_PX = (96, 160)
-_MISSING = re.compile(r"Can't get attribute '(\w+)' on <module '__main__'")
+_MISSING = re.compile(r"Can't get attribute '(\w+)' on <module '[\w.]*__main__'")
 
 
 def main(pickle: str, folder: str) -> int:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from aerialseg.errors import ResourceError, UsageError
+from aerialseg.model.card import ModelCard
 from aerialseg.model.device import check_device, choose
 from aerialseg.model.engine import decide
 from aerialseg.model.interface import Prediction, Tile
@@ -18,7 +19,7 @@ from aerialseg.model.predictor import ModelPredictor, ModelSpec, split
 from aerialseg.model.store import load_network, resolve, save
 from aerialseg.model.unet import UNet
 from aerialseg.raster.grid import Box, Grid
-from tests.model.nets import card, lively_network
+from tests.model.nets import card, legend, lively_network
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +105,7 @@ def test_void_classes_are_never_predicted() -> None:
     logits = torch.zeros(1, 3, 2, 2)
     logits[:, 1] = 50.0
     logits[:, 2] = 1.0
-    answer = decide(logits, void=[1])
+    answer = decide(logits, ModelCard("drawn", legend(3), gsd_m=0.1, void=(1,)))
     assert (answer[0, 0] == 2).all()
     assert (answer[0, 1] == 73).all()  # e / (1 + e)
 

@@ -10,6 +10,7 @@ from aerialseg.errors import UsageError
 from aerialseg.model.card import APPROXIMATE_HALO
 from aerialseg.model.store import load_network
 from aerialseg.training import train
+from aerialseg.training.checkpoint import Saved
 from aerialseg.training.config import TrainingConfig
 from aerialseg.training.export import make_card
 from tests.drawn_frames import CONFIG
@@ -38,7 +39,7 @@ def configured(drawn_data: Path, folder: Path, decoder: str) -> TrainingConfig:
 def test_the_card_says_what_the_decoder_is(
     drawn_data: Path, tmp_path: Path, decoder: str, exact: bool, norm: str
 ) -> None:
-    card = make_card(configured(drawn_data, tmp_path, decoder), [])
+    card = make_card(configured(drawn_data, tmp_path, decoder), Saved({}, {}, [], []), tmp_path)
     assert card.exact is exact
     assert card.architecture.norm == norm
     assert card.halo == ((384 if card.architecture.blur else 352) if exact else APPROXIMATE_HALO)
