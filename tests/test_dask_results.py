@@ -138,6 +138,8 @@ def test_stretches_of_any_height_make_the_same_polygons_on_workers(
     assert there.equals(here)
 
 
+# Python's catch_warnings, with which blocks are opened, is not for several threads: one's end undoes another's.
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 def test_many_rasters_at_once_share_the_workers(
     processes: Processes, tmp_path: Path, write_raster: WriteRaster
 ) -> None:

@@ -54,7 +54,7 @@ def test_an_unknown_norm_is_a_usage_error(drawn_data: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize("decoder", ['self_attention = true\nnorm = "weight"', 'norm = "instance"', 'norm = "batch"'])
 def test_every_decoder_trains_and_is_scored(drawn_data: Path, tmp_path: Path, decoder: str) -> None:
     configured(drawn_data, tmp_path, decoder)
-    out = train(tmp_path / "train.toml", drawn_data, tmp_path / "model", progress=lambda _: None)
+    out = train(tmp_path / "train.toml", drawn_data, tmp_path / "model")
     card, network = load_network(out)
     assert card.exact is not bool(network.inexact)
     assert 0 < card.scores["held_out"]["pixel_accuracy"] < 1
