@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from aerialseg.training.torchvision_fix import mend_torchvision
 
@@ -14,6 +16,15 @@ mend_torchvision()
 with warnings.catch_warnings():  # fastai and its friends warn about themselves; that is not ours to mend
     warnings.simplefilter("ignore")
     import fastai.vision.all  # noqa: F401
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Networks this small gain nothing from a second thread, and wait for it for minutes on a machine that is busy."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
