@@ -183,12 +183,7 @@ class TrainingConfig:
     @classmethod
     def read(cls, path: str | Path) -> TrainingConfig:
         """The configuration of a TOML file; paths in it are relative to it. Raises InputError, UsageError."""
-        path = Path(path)
-        try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise InputError(f"cannot read the training configuration {path}: {error}") from error
-        return cls.from_dict(values, path.parent)
+        return cls.from_dict(read_toml(path, "training configuration"), Path(path).parent)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], folder: Path) -> TrainingConfig:
@@ -206,6 +201,14 @@ class TrainingConfig:
         values["steps"] = tuple(_build(Step, step, f"steps[{i}].") for i, step in enumerate(steps))
         built: TrainingConfig = _build(cls, values, "")
         return built
+
+
+def read_toml(path: str | Path, what: str) -> dict[str, Any]:
+    """The tables of a TOML file, which is a ``what``. Raises InputError."""
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"cannot read the {what} {path}: {error}") from error
 
 
 def _table(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -8,18 +8,17 @@ hours for 25 minutes", for progressive resizing.)
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from aerialseg.errors import InputError, UsageError
+from aerialseg.errors import UsageError
 from aerialseg.judging.resolutions import evaluate_sizes
 from aerialseg.model.store import CARD, save
 from aerialseg.progress import Progress, Silent
 from aerialseg.training.checkpoint import read_checkpoint
-from aerialseg.training.config import Step, TrainingConfig
+from aerialseg.training.config import Step, TrainingConfig, read_toml
 from aerialseg.training.export import make_card
 from aerialseg.training.folding import fold_norms
 from aerialseg.training.schedule import Course, locked
@@ -53,10 +52,7 @@ class Experiment:
     def read(cls, path: str | Path) -> Experiment:
         """The experiment of a TOML file: a training configuration with budget_mpx and [[runs]]. Raises UsageError."""
         path = Path(path)
-        try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise InputError(f"cannot read the experiment {path}: {error}") from error
+        values = read_toml(path, "experiment")
         budget, runs = values.pop("budget_mpx", None), values.pop("runs", [])
         if not isinstance(budget, (int, float)) or budget <= 0 or not runs:
             raise UsageError(f"{path}: wanted budget_mpx, above 0, and [[runs]]; met {budget!r} and {len(runs)} runs")
