@@ -13,6 +13,7 @@ from PIL import Image
 
 from aerialseg.errors import InputError
 from aerialseg.legend import NODATA, Legend
+from aerialseg.raster.sink import blaming
 from aerialseg.training.config import DataConfig
 
 VOID = NODATA
@@ -141,10 +142,11 @@ def prepare(
     """The same pairs, checked and reduced to ``config.prepared`` under ``folder``: decoding large JPEGs dominates else.
 
     Images are averaged (antialiased), masks take the nearest pixel; what is there already is taken as it is. progress
-    is called for each pair that was made. Raises InputError.
+    is called for each pair that was made. Raises InputError, and OutputError where ``folder`` cannot be written.
     """
     rows, cols = config.prepared or config.size
-    meaning = hashlib.sha256(repr((legend, config.void)).encode()).hexdigest()[:8]
+    sources = sorted({path.parent.resolve() for pair in pairs.values() for path in pair})
+    meaning = hashlib.sha256(repr((legend, config.void, sources)).encode()).hexdigest()[:8]
     place = folder / f"{rows}x{cols}-{meaning}"
     made: dict[str, tuple[Path, Path]] = {}
     for stem, (image_path, mask_path) in pairs.items():
@@ -237,7 +239,8 @@ def read_image(path: str | Path, size: tuple[int, int] | None = None) -> Image.I
 
 
 def _save(image: Image.Image, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    image.save(part, format="PNG", compress_level=1)
-    part.replace(path)
+    with blaming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        image.save(part, format="PNG", compress_level=1)
+        part.replace(path)

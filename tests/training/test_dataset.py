@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from aerialseg.errors import InputError
+from aerialseg.errors import InputError, OutputError
 from aerialseg.training.config import Augment, DataConfig, Step, TrainingConfig
 from aerialseg.training.dataset import ScaledCrop, make_loaders
 from aerialseg.training.learner import make_learner
@@ -112,6 +113,30 @@ def test_prepared_masks_are_reduced_by_the_nearest_pixel_only(
     reduced = np.asarray(Image.open(made["003"][1]))
     assert reduced.shape == (37, 50)
     assert set(np.unique(reduced)) <= {1, 2, 3, VOID}
+
+
+def test_frames_of_the_same_names_from_another_folder_are_prepared_anew(
+    drawn_data: Path, config: DataConfig, tmp_path: Path
+) -> None:
+    """Even where they are older than what was prepared: a killed run leaves prepared frames and nothing else."""
+    shutil.copytree(drawn_data, tmp_path / "other")
+    image = tmp_path / "other" / "images" / "003.png"
+    Image.fromarray(np.full((96, 96, 3), 9, np.uint8)).save(image)
+    os.utime(image, (1, 1))
+    first, second = (
+        prepare({"003": find_pairs(folder, config)["003"]}, config, DRAWN, tmp_path / "prepared")["003"][0]
+        for folder in (drawn_data, tmp_path / "other")
+    )
+    assert np.asarray(Image.open(first)).std() > 10
+    assert (np.asarray(Image.open(second)) == 9).all()
+
+
+def test_a_folder_that_cannot_be_written_is_an_output_error(
+    drawn_data: Path, config: DataConfig, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OutputError, match=r"cannot write .*003\.png"):
+        prepare({"003": find_pairs(drawn_data, config)["003"]}, config, DRAWN, tmp_path / "file")
 
 
 @pytest.mark.parametrize("crop", [None, (64, 64), (64, 32)])
