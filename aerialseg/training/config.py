@@ -7,9 +7,11 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from aerialseg.errors import InputError, UsageError
+from aerialseg.training.shallow import STRIDES
 
 ENCODER_STARTS = ("deepen", "pretrained", "model", "scratch")
 LOSSES = ("cross-entropy", "focal", "dice", "cross-entropy+dice")
@@ -92,7 +94,8 @@ class Step:
     batch: crops between two updates of the weights; those that do not fit into memory at once are accumulated. lr: the
     highest learning rate of the one-cycle, of which the encoder's first layers get ``encoder_lr``. Both may be "find".
     zoom, balanced: this step's instead of the augmentation's. patience: end the step after so many epochs without a
-    better result, 0 for never.
+    better result, 0 for never. stride: how far down the decoder is trained, in pixels of the frame between its cells;
+    1 is the whole network, 8 leaves its costly last layers to a later step (``aerialseg.training.shallow``).
     """
 
     size: tuple[int, int]
@@ -104,6 +107,7 @@ class Step:
     zoom: tuple[float, float] | None = None
     balanced: float | None = None
     patience: int = 0
+    stride: int = 1
 
     def __post_init__(self) -> None:
         for name, value in (("batch", self.batch), ("lr", self.lr)):
@@ -111,6 +115,8 @@ class Step:
                 raise UsageError(f"a step's {name} is {value!r}; wanted a number above 0, or {FIND!r}")
         if self.epochs < 1:
             raise UsageError(f"a step has {self.epochs} epochs; wanted at least 1")
+        if self.stride not in STRIDES:
+            raise UsageError(f"a step's stride is {self.stride!r}; wanted one of {', '.join(map(str, STRIDES))}")
 
     @property
     def seen(self) -> tuple[int, int]:
@@ -157,6 +163,8 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         if not self.steps:
             raise UsageError(f"training {self.name!r} has no [[steps]]: give at least one")
+        if self.steps[-1].stride != 1:
+            raise UsageError("the last step has a stride: it must train the whole network, down to single pixels")
         for name, value, wanted in (
             ("encoder.start", self.encoder.start, ENCODER_STARTS),
             ("decoder.norm", self.decoder.norm, DECODER_NORMS),
@@ -227,8 +235,23 @@ def _build(kind: Any, values: Mapping[str, Any], where: str) -> Any:
     missing = sorted(needed - set(values))
     if missing:
         raise UsageError(f"the training configuration lacks {where}{missing[0]}")
-    try:
-        return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
-    except TypeError as error:
-        place = where or "its first lines"
-        raise UsageError(f"the training configuration has a value of the wrong kind in {place}: {error}") from error
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    hints = get_type_hints(kind)
+    for name, value in values.items():
+        if not _is(value, hints[name]):
+            wanted = str(next(entry.type for entry in fields(kind) if entry.name == name)).removesuffix(" | None")
+            raise UsageError(f"{where}{name} is {value!r} in the training configuration; wanted {wanted}")
+    return kind(**values)
+
+
+def _is(value: Any, hint: Any) -> bool:
+    """Whether a value of TOML, lists as tuples, is what an annotation says; an int is a float too, a bool is not."""
+    parts, origin = get_args(hint), get_origin(hint)
+    if origin in (Union, UnionType):
+        return any(_is(value, part) for part in parts)
+    if origin is tuple:
+        inner = parts[:1] * len(value) if isinstance(value, tuple) and Ellipsis in parts else parts
+        return isinstance(value, tuple) and len(value) == len(inner) and all(map(_is, value, inner))
+    if isinstance(value, bool):
+        return hint is bool
+    return isinstance(value, (int, float) if hint is float else hint)

@@ -17,6 +17,7 @@ from aerialseg.errors import ModelError
 from aerialseg.legend import Legend
 from aerialseg.model.store import load_card, load_network
 from aerialseg.training.config import TrainingConfig
+from aerialseg.training.shallow import ASIDE
 
 logger = logging.getLogger(__name__)
 DEPTHS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
@@ -114,7 +115,7 @@ def load_model_weights(network: nn.Module, model: str | Path | None, legend: Leg
     if card.legend.names != legend.names:
         fitting = {name: tensor for name, tensor in fitting.items() if not name.startswith(_CLASSIFIER)}
     left = sorted(set(wanted) - set(fitting))
-    lost = [name for name in left if not name.startswith(_CLASSIFIER)]
+    lost = [name for name in left if not name.startswith((_CLASSIFIER, ASIDE))]
     if lost:
         raise ModelError(f"the model {card.name!r} does not fit this network: {lost[0]} and {len(lost) - 1} others")
     network.load_state_dict(fitting, strict=False)

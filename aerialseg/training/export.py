@@ -23,6 +23,7 @@ from aerialseg.progress import Progress, Silent
 from aerialseg.training.checkpoint import Saved, read_checkpoint
 from aerialseg.training.config import TrainingConfig
 from aerialseg.training.folding import FOLDED, fold_norms
+from aerialseg.training.shallow import network_weights
 
 
 def export(
@@ -44,7 +45,7 @@ def export(
     saved = read_checkpoint(work)
     if saved is None or not saved.history:
         raise ModelError(f"{work} holds no finished epoch: train for at least one")
-    card = save(out_dir, make_card(config, saved, work), fold_norms(saved.weights))
+    card = save(out_dir, make_card(config, saved, work), fold_norms(network_weights(saved.weights)))
     load_network(out_dir)  # what was written is what loads
     if data_dir is not None:
         found = evaluate(out_dir, data_dir, config=config, progress=progress)

@@ -17,6 +17,7 @@ from aerialseg.legend import Legend
 from aerialseg.training.config import TrainingConfig
 from aerialseg.training.encoder import calibrate, load_encoder, load_model_weights
 from aerialseg.training.losses import make_loss
+from aerialseg.training.shallow import Shallow
 from aerialseg.training.torchvision_fix import mend_torchvision
 
 mend_torchvision()
@@ -33,8 +34,13 @@ from fastai.vision.all import (  # noqa: E402
 from torchvision import models  # noqa: E402
 
 
-def make_learner(loaders: DataLoaders, config: TrainingConfig, classes: int, weights: Tensor | None = None) -> Learner:
-    """A ``unet_learner`` over the configured encoder, from random weights; void does not count in its loss."""
+def make_learner(
+    loaders: DataLoaders, config: TrainingConfig, classes: int, weights: Tensor | None = None, stride: int = 1
+) -> Learner:
+    """A ``unet_learner`` over the configured encoder, from random weights; void does not count in its loss.
+
+    With a ``stride`` above 1 it trains the network without its finest layers.
+    """
     arch = getattr(models, config.encoder.arch, None)
     if arch is None or not config.encoder.arch.startswith("resnet"):
         raise UsageError(f"encoder.arch is {config.encoder.arch!r}; wanted a ResNet of torchvision, such as resnet34")
@@ -52,6 +58,8 @@ def make_learner(loaders: DataLoaders, config: TrainingConfig, classes: int, wei
         wd=config.weight_decay,
     )
     learner.remove_cbs([cb for cb in learner.cbs if type(cb).__name__ in ("ProgressCallback",)])
+    if stride > 1:
+        learner.model = Shallow(learner.model, stride, classes).to(loaders.device)
     learner.model.to(memory_format=torch.channels_last)
     return learner
 

@@ -37,6 +37,7 @@ from aerialseg.training.learner import (
 )
 from aerialseg.training.pairs import class_weights, hash_file
 from aerialseg.training.search import batch_fits, collect, find_batch, find_learning_rate
+from aerialseg.training.shallow import load_weights
 from aerialseg.training.sides import Sides, load_sides
 
 CHECKPOINTS = "training"
@@ -196,7 +197,7 @@ class Course:
         if saved is None:
             start_encoder(learner, self.config, self.encoder_weights)
             saved = Saved(plain_state(learner.model), {}, [], [])
-        learner.model.load_state_dict(saved.weights)
+        load_weights(learner.model, saved.weights)
         learner.model.to(learner.dls.device)  # before the optimizer, whose state goes where the weights are
         learner.create_opt()
         return learner, saved
@@ -211,7 +212,7 @@ class Course:
         )
         balance = self.config.balance
         weights = torch.from_numpy(class_weights(learn, len(legend), balance)) if balance else None
-        learner = make_learner(loaders, self.config, len(legend), weights)
+        learner = make_learner(loaders, self.config, len(legend), weights, step.stride)
         learner.path, learner.model_dir = self.work, "search"
         return learner
 

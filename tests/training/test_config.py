@@ -42,6 +42,11 @@ def test_paths_are_relative_to_the_configuration(tmp_path: Path) -> None:
         (("gsd_m = 0.05", ""), r"lacks data\.gsd_m"),
         (('start = "scratch"', 'start = "magic"'), "'magic'"),
         (('precision = "fp32"', 'precision = "fp8"'), "fp8"),
+        (("size = [64, 64]", "size = 64"), r"steps\[0\]\.size is 64 .*; wanted tuple\[int, int\]"),
+        (("size = [64, 64]", "size = [64, 64, 3]"), r"steps\[0\]\.size"),
+        (("epochs = 6", 'epochs = "6"'), r"steps\[0\]\.epochs is '6'"),
+        (("lr = 1e-3", "lr = true"), r"steps\[0\]\.lr is True"),
+        (("void = [0]", 'void = ["roof"]'), r"data\.void"),
     ],
 )
 def test_a_slip_is_named(tmp_path: Path, change: tuple[str, str], named: str) -> None:

@@ -131,12 +131,13 @@ def write_config(drawn_data: Path, folder: Path, text: str) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("change", ["", 'keep = "best"', 'loss = "focal"'])
+@pytest.mark.parametrize("change", ["", 'keep = "best"', 'loss = "focal"', "stride = 8"])
 def test_a_killed_training_goes_on_as_if_it_had_never_been_stopped(
     drawn_data: Path, tmp_path: Path, change: str
 ) -> None:
     """Killed twice, in the middle of a step and between two: the same weights to the bit, the same history."""
-    text = change + "\n" + SHORT.replace("void = [0]", "void = [0]\nwatch = 1")
+    text = SHORT.replace("void = [0]", "void = [0]\nwatch = 1")
+    text = text.replace("epochs = 3", f"epochs = 3\n{change}") if "stride" in change else f"{change}\n{text}"
     config = write_config(drawn_data, tmp_path, text)
     whole = train(config, drawn_data, tmp_path / "whole")
     for deadly in ("step 0, epoch 2", "step 1: frames"):
