@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +13,14 @@ import pytest
 import shapely
 from affine import Affine
 from click.testing import CliRunner
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
 from aerialseg.cli import cli
 from aerialseg.errors import InputError, OutputError, UsageError
-from aerialseg.groundwork import chipset, splits
+from aerialseg.groundwork import chipset
 from aerialseg.groundwork.chips import make_chips
 from aerialseg.groundwork.chipset import ChipSet
-from aerialseg.groundwork.holdout import hold_out
-from aerialseg.groundwork.lattice import cut, make_lattice, patch_of
 from aerialseg.legend import LandClass, Legend
-from aerialseg.raster.patch import Patch
-from aerialseg.raster.view import View
 from aerialseg.training.config import TrainingConfig
 from aerialseg.training.pairs import VOID, find_pairs, read_mask, read_split, split_pairs
 from tests.conftest import land_cover
@@ -35,7 +28,6 @@ from tests.raster.drawing import UTM, write
 
 LEGEND = Legend(tuple(LandClass(n, name, (40 * n, 0, 0)) for n, name in enumerate(("grass", "roof", "road", "tree"))))
 AT = Affine(0.035, 0, 500_000, 0, -0.035, 5_000_000)
-EVERYWHERE = (-1e9, -1e9, 1e9, 1e9)
 
 
 def scene(folder: Path, height: int = 330, width: int = 420, **profile: Any) -> tuple[Path, Path]:
@@ -58,94 +50,6 @@ def files(chips: ChipSet, frame: str) -> tuple[np.ndarray, np.ndarray]:
     """(image (h, w, 3), mask (h, w)) of a chip."""
     image, mask = (np.asarray(Image.open(chips.folder / kind / f"{frame}.png")) for kind in ("images", "masks"))
     return image, mask
-
-
-def a_view(
-    x: float, y: float, gsd: float, shape: tuple[int, int], *, ratio: float = 1.0, turn: float = 0.0, crs: str = UTM
-) -> View:
-    """An orthophoto that nobody opens, ``turn`` degrees off north."""
-    transform = Affine.translation(x, y) @ Affine.rotation(turn) @ Affine.scale(gsd, -gsd)
-    return View(
-        path="",
-        height=shape[0],
-        width=shape[1],
-        transform=tuple(transform)[:6],  # type: ignore[arg-type]
-        crs=crs,
-        source_shape=(round(shape[0] * ratio), round(shape[1] * ratio)),
-        bands=(1, 2, 3),
-        scale=None,
-        resampled=ratio != 1,
-        ratio=(ratio, ratio),
-        on_read_error="fail",
-        gsd_m=(gsd, gsd),
-        note="",
-    )
-
-
-def seen(view: View, size: tuple[int, int], chips: tuple[int, int], views: list[View]) -> Iterator[tuple[str, Any]]:
-    """Block and the ground that each chip was made of: a resampled pixel looks half a source pixel further."""
-    spread = max(1, view.ratio[0]) * 0.5 + 0.5 / min(1, view.ratio[0]) if view.resampled else 0.0
-    ground = patch_of(view)
-    for block, boxes in cut(view, make_lattice(views, size, chips), size, EVERYWHERE):
-        for box in boxes:
-            corners = (
-                (box.left - spread, box.top - spread),
-                (box.right + spread, box.top - spread),
-                (box.right + spread, box.bottom + spread),
-                (box.left - spread, box.bottom + spread),
-            )
-            yield block.name, shapely.Polygon([ground.at(*corner) for corner in corners])
-
-
-@settings(max_examples=25)
-@given(
-    st.floats(-50, 50),
-    st.floats(-50, 50),
-    st.floats(0.9, 1.1),
-    st.sampled_from([1.0, 2.37, 0.4, 0.15]),
-    st.sampled_from([0.0, 0.0, 90.0, 180.0, 30.0]),
-    st.tuples(st.integers(1, 4), st.integers(1, 4)),
-    st.tuples(st.sampled_from([32, 64]), st.sampled_from([32, 96])),
-)
-def test_no_ground_is_seen_from_two_blocks_even_by_two_overlapping_orthophotos(
-    x: float, y: float, scale: float, ratio: float, turn: float, chips: tuple[int, int], size: tuple[int, int]
-) -> None:
-    second = a_view(500_000 + x, 5_000_000 + y, 0.1 * scale, (310, 290), ratio=ratio, turn=turn)
-    views = [a_view(500_000, 5_000_000, 0.1, (300, 400)), second]
-    grounds: dict[str, list[Any]] = {}
-    for view in views:
-        for name, ground in seen(view, size, chips, views):
-            grounds.setdefault(name, []).append(ground)
-    whole = {name: shapely.unary_union(parts) for name, parts in grounds.items()}
-    names = sorted(whole)
-    assert len(names) > 1
-    for number, name in enumerate(names):
-        for other in names[number + 1 :]:
-            assert not whole[name].intersects(whole[other])
-
-
-@settings(max_examples=30)
-@given(
-    st.floats(0, 1e7),
-    st.floats(0.01, 2.0),
-    st.tuples(st.integers(8, 300), st.integers(8, 300)),
-    st.integers(1, 4),
-    st.sampled_from([0.0, 90.0, 180.0, 270.0]),
-)
-def test_chips_leave_out_nothing_but_the_borders_of_blocks(
-    x: float, gsd: float, shape: tuple[int, int], along: int, turn: float
-) -> None:
-    """Each row and column is in chips, but for four of each block; of a turned image, also of the first one."""
-    view, size = a_view(x, x / 3, gsd, shape, turn=turn), (64, 96)
-    covered = np.zeros((shape[0] + 800, shape[1] + 800), np.int8)
-    for _, boxes in cut(view, make_lattice([view], size, (along, along)), size, EVERYWHERE):
-        for box in boxes:
-            covered[box.top + 400 : box.bottom + 400, box.left + 400 : box.right + 400] += 1
-    inside = covered[400 : 400 + shape[0], 400 : 400 + shape[1]]
-    assert covered.max() <= 1
-    for axis, side in ((1, size[0]), (0, size[1])):
-        lines = inside.any(axis=axis)
-        assert (~lines).sum() <= 4 * (len(lines) // (side * along) + (turn != 0))
 
 
 def test_chips_hold_the_pixels_and_the_labels_of_their_ground(tmp_path: Path) -> None:
@@ -270,32 +174,6 @@ def test_ids_become_those_of_a_model_and_keep_their_names(tmp_path: Path) -> Non
     ]
 
 
-@settings(max_examples=20)
-@given(st.integers(2, 7), st.integers(1, 6), st.floats(0.05, 0.6), st.integers(0, 99))
-def test_each_class_of_two_blocks_is_on_both_sides_if_it_can_be(
-    blocks: int, classes: int, share: float, seed: int
-) -> None:
-    rng = np.random.default_rng(seed)
-    pixels = rng.integers(1, 1000, (blocks, classes)) * (rng.random((blocks, classes)) < 0.5)
-    pixels[:, 0] += 1
-    with pytest.MonkeyPatch.context() as patching:
-        patching.setattr(splits, "DRAWS", 50)
-        held = hold_out(pixels, share, seed)
-        assert held == hold_out(pixels, share, seed)
-    assert 0 < len(held) < blocks
-    lacking = _lacking(pixels, held)
-    ways = ([at for at in range(blocks) if way >> at & 1] for way in range(1, 2**blocks - 1))
-    best = min(_lacking(pixels, way) for way in ways)
-    assert lacking <= best + 1  # block by block, it may stop one short of the best of all ways
-
-
-def _lacking(pixels: np.ndarray, held: list[int]) -> int:
-    """Classes of two blocks or more that are on one side only."""
-    part = pixels[held].sum(axis=0)
-    whole = pixels.sum(axis=0)
-    return int((((part == 0) | (part == whole)) & ((pixels > 0).sum(axis=0) > 1)).sum())
-
-
 def test_orthophotos_of_two_coordinate_systems_are_refused(tmp_path: Path) -> None:
     ortho, labels = scene(tmp_path)
     other = tmp_path / "other"
@@ -414,8 +292,3 @@ def test_from_an_orthophoto_and_its_labels_to_a_model(tmp_path: Path) -> None:
     assert card.legend == legend
     assert card.gsd_m == pytest.approx(0.035, rel=1e-3)
     assert card.scores
-
-
-def test_rows_and_columns_of_a_patch_are_found_again() -> None:
-    patch = Patch((0.3, 0.1, 7.0, 0.2, -0.4, 9.0), None, 5, 6)
-    assert patch.to_pixels(*patch.at(2.5, 4.25)) == pytest.approx((2.5, 4.25))
