@@ -1,7 +1,7 @@
 """The U-Net without its finest layers, which cost most of the computing: what a step with a ``stride`` trains.
 
 Above the encoder each block of fastai's decoder doubles the resolution, and the last ones, at half and full resolution,
-take most of the time. A step that stops at stride 8 learns from some five times as many pixels a second, and what it
+take most of the time. A step that stops at stride 8 learns from four to five times as many pixels a second, and what it
 teaches (the encoder, the bridge, the coarse half of the decoder) stays when a later step trains the whole. The idea is
 that of growing networks (Karras et al. 2018, arXiv 1710.10196), the means is deep supervision (Lee et al. 2015, arXiv
 1409.5185): a convolution reads the classes from the coarse features, and is thrown away afterwards.

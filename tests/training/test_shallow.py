@@ -91,7 +91,7 @@ def write(drawn_data: Path, folder: Path, text: str) -> Path:
 
 
 @pytest.mark.slow
-def test_a_step_with_a_stride_learns_and_leaves_the_finest_layers_alone(drawn_data: Path, tmp_path: Path) -> None:
+def test_a_step_with_a_stride_learns_and_its_classifier_is_not_in_the_next(drawn_data: Path, tmp_path: Path) -> None:
     config = write(drawn_data, tmp_path, STRIDED)
     out = train(config, drawn_data, tmp_path / "model")
     card = load_card(out)
