@@ -25,9 +25,12 @@ WEIGHTS = click.option(
     "--out", metavar="MODEL_DIR", type=click.Path(path_type=Path), required=True, help="Where the model goes."
 )
 @WEIGHTS
+@click.option(
+    "--teacher", metavar="DIR", type=click.Path(path_type=Path), help="The teacher, where CONFIG.toml follows one."
+)
 @DEBUG
-def train_command(config: Path, data: Path, out: Path, encoder_weights: Path | None, debug: bool) -> None:
-    """Train a model as CONFIG.toml says and score it on the held-out frames.
+def train_command(config: Path, data: Path, out: Path, debug: bool, **options: Path | None) -> None:
+    """Train a model, or a teacher for others, as CONFIG.toml says and score it on the held-out frames.
 
     A run that was cut off goes on when the same command is given again, with the same result. Needs the extra `train`:
     pip install 'aerialseg[train]'.
@@ -37,7 +40,7 @@ def train_command(config: Path, data: Path, out: Path, encoder_weights: Path | N
         from aerialseg.training import train
 
         with console.progress() as progress:
-            path = train(config, data, out, encoder_weights=encoder_weights, progress=progress)
+            path = train(config, data, out, progress=progress, **options)
         print_paths([path])
 
 

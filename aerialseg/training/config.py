@@ -17,6 +17,7 @@ ENCODER_STARTS = ("deepen", "pretrained", "model", "scratch")
 LOSSES = ("cross-entropy", "focal", "dice", "cross-entropy+dice")
 FIND = "find"
 """In place of a number: search for it."""
+DECODER_KINDS = ("unet", "pyramid")
 DECODER_NORMS = ("none", "batch", "weight", "spectral", "instance")
 
 
@@ -49,26 +50,52 @@ class EncoderConfig:
     start: "deepen" (from the weights of the shallower ResNet with the same blocks), "pretrained" (weights of this very
     network, torchvision's names), "model" (encoder and decoder of a model of this project, as far as they fit: the one
     given as weights, else ``model``, else the one inside) or "scratch". calibrate: frames from which BatchNorm is
-    estimated again, 0 for none.
+    estimated again, 0 for none. v1: bottlenecks stride in their first convolution; for a pyramid alone.
     """
 
     arch: str = "resnet34"
     start: str = "pretrained"
     calibrate: int = 64
     model: str = ""
+    v1: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class DecoderConfig:
-    """What fastai's unet_learner may vary in the decoder.
+    """What stands on the encoder: fastai's decoder and what unet_learner may vary in it, or a pyramid.
 
-    blur: average after each upsampling. norm: its NormType; weight and spectral norm are folded when the model is
-    written. With self_attention or instance norm the model cannot be tiled exactly, and its card says so.
+    kind: "unet", or "pyramid", which makes a teacher (``aerialseg.training.pyramid``) instead of a model. blur: average
+    after each upsampling. norm: its NormType; weight and spectral norm are folded when the model is written. With
+    self_attention or instance norm the model cannot be tiled exactly, and its card says so.
     """
 
+    kind: str = "unet"
     blur: bool = False
     self_attention: bool = False
     norm: str = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class FollowConfig:
+    """How closely a teacher is followed (``aerialseg.training.following``).
+
+    weight: of the distance between the teacher's classes and the network's, beside the loss; 0 follows none.
+    temperature: by which the logits of both are divided before. hints: weight of the distance between the teacher's
+    features and what a convolution reads of them from the network's, in steps with a stride.
+    """
+
+    weight: float = 0.0
+    temperature: float = 2.0
+    hints: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.weight < 0 or self.hints < 0 or self.temperature <= 0:
+            raise UsageError(f"[follow] is {self}; wanted weights of 0 or more and a temperature above 0")
+
+    @property
+    def wanted(self) -> bool:
+        """Whether a teacher is needed."""
+        return self.weight > 0 or self.hints > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +174,7 @@ class TrainingConfig:
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     augment: Augment = field(default_factory=Augment)
+    follow: FollowConfig = field(default_factory=FollowConfig)
     seed: int = 2026
     weight_decay: float = 0.01
     precision: str = "auto"
@@ -167,6 +195,7 @@ class TrainingConfig:
             raise UsageError("the last step has a stride: it must train the whole network, down to single pixels")
         for name, value, wanted in (
             ("encoder.start", self.encoder.start, ENCODER_STARTS),
+            ("decoder.kind", self.decoder.kind, DECODER_KINDS),
             ("decoder.norm", self.decoder.norm, DECODER_NORMS),
             ("precision", self.precision, ("auto", "fp32", "bf16")),
             ("loss", self.loss, LOSSES),
@@ -175,6 +204,21 @@ class TrainingConfig:
         ):
             if value not in wanted:
                 raise UsageError(f"{name} is {value!r}; wanted one of {', '.join(wanted)}")
+        if self.teaches:
+            self._check_teaching()
+
+    def _check_teaching(self) -> None:
+        strided = any(step.stride != 1 for step in self.steps)
+        if strided or self.follow.wanted or self.encoder.start == "model":
+            raise UsageError(
+                "decoder.kind is 'pyramid', which has no finer layers to leave out, follows no teacher and starts from "
+                "weights of an encoder: leave out stride, [follow] and encoder.start = 'model'"
+            )
+
+    @property
+    def teaches(self) -> bool:
+        """Whether what is trained is a teacher and not a model."""
+        return self.decoder.kind == "pyramid"
 
     @property
     def chooses(self) -> bool:
@@ -205,6 +249,7 @@ class TrainingConfig:
         values["encoder"] = _build(EncoderConfig, _table(values, "encoder"), "encoder.")
         values["decoder"] = _build(DecoderConfig, _table(values, "decoder"), "decoder.")
         values["augment"] = _build(Augment, _table(values, "augment"), "augment.")
+        values["follow"] = _build(FollowConfig, _table(values, "follow"), "follow.")
         steps = values.get("steps", [])
         values["steps"] = tuple(_build(Step, step, f"steps[{i}].") for i, step in enumerate(steps))
         built: TrainingConfig = _build(cls, values, "")

@@ -15,21 +15,15 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from aerialseg.errors import ModelError, UsageError
+from aerialseg.errors import UsageError
 from aerialseg.progress import Progress, Silent
 from aerialseg.training.config import Step, TrainingConfig
-from aerialseg.training.encoder import DEPTHS, blocks_of, calibrate, deepen, read_encoder_weights
+from aerialseg.training.dataset import make_loaders
+from aerialseg.training.encoder import calibrate
 from aerialseg.training.learner import autocast, seed_everything, use_bf16
+from aerialseg.training.resnets import STAGES, Features, load_student, load_teacher
 from aerialseg.training.sides import load_sides
-from aerialseg.training.torchvision_fix import mend_torchvision
 
-mend_torchvision()
-
-from torchvision import models  # noqa: E402
-
-from aerialseg.training.dataset import make_loaders  # noqa: E402
-
-STAGES = ("layer1", "layer2", "layer3", "layer4")
 HIGHEST_LR = 1e-3
 _STATISTICS = 8
 """Batches from which the teacher's mean and spread are estimated."""
@@ -128,59 +122,3 @@ def _images(loaders: Any, count: int) -> Iterator[Tensor]:
             if count > 0:
                 yield batch[0].as_subclass(Tensor).contiguous(memory_format=torch.channels_last)
             count -= 1
-
-
-class Features(nn.Module):
-    """The output of each of the four stages of a torchvision ResNet."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        network.fc = nn.Identity()
-        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        last = [list(getattr(network, stage)[-1].modules()) for stage in STAGES]
-        self.channels = [[m for m in part if isinstance(m, nn.Conv2d)][-1].out_channels for part in last]
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        net: Any = self.network
-        x, features = net.maxpool(net.relu(net.bn1(net.conv1(x)))), []
-        for stage in STAGES:
-            x = getattr(net, stage)(x)
-            features.append(x)
-        return features
-
-
-def load_teacher(path: str | Path) -> nn.Module:
-    """torchvision's ResNet-50 with the weights of a file. Raises ModelError where they do not fit."""
-    network, state = models.resnet50(weights=None), read_encoder_weights(path)
-    if _is_v1(path):
-        for stage in STAGES[1:]:
-            block = getattr(network, stage)[0]
-            block.conv1.stride, block.conv2.stride = (2, 2), (1, 1)
-    return _filled(network, state, path)
-
-
-def _is_v1(path: str | Path) -> bool:
-    from safetensors import safe_open
-
-    if Path(path).suffix != ".safetensors":
-        return False
-    with safe_open(path, "pt") as file:
-        return "v1" in (file.metadata() or {}).get("note", "")
-
-
-def load_student(arch: str, path: str | Path | None) -> nn.Module:
-    """torchvision's network of that name, with the weights of a file (deepened if need be) or random ones."""
-    network: nn.Module = getattr(models, arch)(weights=None)
-    if path is None:
-        return network
-    state = read_encoder_weights(path)
-    shallow = tuple(blocks_of(state, stage) for stage in range(1, 5)) != DEPTHS[arch]
-    return _filled(network, deepen(state, DEPTHS[arch]) if shallow else state, path)
-
-
-def _filled(network: nn.Module, state: dict[str, Tensor], path: str | Path) -> nn.Module:
-    missing, unexpected = network.load_state_dict(state, strict=False)
-    lost = [name for name in missing if not name.startswith("fc.") and not name.endswith("num_batches_tracked")]
-    if lost or unexpected:
-        raise ModelError(f"{path} does not fit: missing {lost[:3]}, unexpected {list(unexpected)[:3]}")
-    return network

@@ -83,19 +83,28 @@ def _is(match: re.Match[str], stage: int, block: int) -> bool:
     return int(match[1]) == stage and int(match[2]) == block
 
 
-def load_encoder(body: nn.Module, arch: str, start: str, path: str | Path) -> None:
-    """Load the weights of ``path`` into fastai's encoder ``body``, deepened if ``start`` says so. Raises ModelError."""
+def encoder_state(arch: str, start: str, path: str | Path) -> dict[str, Tensor]:
+    """Weights of ``arch`` with torchvision's names, read from ``path`` and deepened if ``start`` says so.
+
+    Raises ModelError.
+    """
     state = read_encoder_weights(path)
     depths = DEPTHS.get(arch)
     if depths is None:
         raise ModelError(f"encoder {arch!r}: wanted one of {', '.join(DEPTHS)}")
     present = tuple(blocks_of(state, stage) for stage in range(1, 5))
     if start == "deepen":
-        state = deepen(state, depths)
-    elif present != depths:
+        return deepen(state, depths)
+    if present != depths:
         raise ModelError(
             f"{path} has {present} blocks a stage and {arch} wants {depths}: set encoder.start to 'deepen'"
         )
+    return state
+
+
+def load_encoder(body: nn.Module, arch: str, start: str, path: str | Path) -> None:
+    """Load the weights of ``path`` into fastai's encoder ``body``, deepened if ``start`` says so. Raises ModelError."""
+    state = encoder_state(arch, start, path)
     renamed = {".".join([BODY[name.split(".")[0]], *name.split(".")[1:]]): tensor for name, tensor in state.items()}
     missing, unexpected = body.load_state_dict(renamed, strict=False)
     lost = [name for name in missing if not name.endswith("num_batches_tracked")]

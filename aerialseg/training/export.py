@@ -23,7 +23,10 @@ from aerialseg.progress import Progress, Silent
 from aerialseg.training.checkpoint import Saved, read_checkpoint
 from aerialseg.training.config import TrainingConfig
 from aerialseg.training.folding import FOLDED, fold_norms
+from aerialseg.training.learner import use_bf16
+from aerialseg.training.pairs import find_pairs, read_split, split_pairs
 from aerialseg.training.shallow import network_weights
+from aerialseg.training.teacher import read_teacher, score_teacher, write_teacher
 
 
 def export(
@@ -45,6 +48,8 @@ def export(
     saved = read_checkpoint(work)
     if saved is None or not saved.history:
         raise ModelError(f"{work} holds no finished epoch: train for at least one")
+    if config.teaches:
+        return _export_teacher(config, data_dir, out_dir, saved, _provenance(config, saved, work), progress)
     card = save(out_dir, make_card(config, saved, work), fold_norms(network_weights(saved.weights)))
     load_network(out_dir)  # what was written is what loads
     if data_dir is not None:
@@ -55,6 +60,26 @@ def export(
         progress.note(f"held out: accuracy {confusion.pixel_accuracy:.4f}, mean IoU {confusion.mean_iou:.4f}")
         _calibrate(out_dir, data_dir, config, progress)
     progress.note(f"model in {out_dir}")
+    return out_dir
+
+
+def _export_teacher(
+    config: TrainingConfig,
+    data_dir: str | Path | None,
+    out_dir: Path,
+    saved: Saved,
+    training: dict[str, Any],
+    progress: Progress,
+) -> Path:
+    legend, notes = Legend.from_csv(config.data.legend), {"training": training}
+    write_teacher(out_dir, config, legend, saved.weights, notes)
+    if data_dir is not None:
+        held = split_pairs(find_pairs(data_dir, config.data), read_split(config.data.split))[1]
+        network = read_teacher(out_dir, legend).network  # what was written is what is scored
+        confusion = score_teacher(network, held, legend, config, use_bf16(config.precision))
+        write_teacher(out_dir, config, legend, saved.weights, {**notes, "scores": confusion.to_json(legend)})
+        progress.note(f"held out: accuracy {confusion.pixel_accuracy:.4f}, mean IoU {confusion.mean_iou:.4f}")
+    progress.note(f"teacher in {out_dir}")
     return out_dir
 
 
@@ -92,6 +117,9 @@ def make_card(config: TrainingConfig, saved: Saved, work: Path) -> ModelCard:
     )
 
 
+_KNOWN = ("data_sha256", "split_sha256", "encoder_weights", "teacher")
+
+
 def _provenance(config: TrainingConfig, saved: Saved, work: Path) -> dict[str, Any]:
     """What the run can be repeated from: configuration, seed, hash of the data; and how it went."""
     run = work / "run.json"
@@ -99,7 +127,7 @@ def _provenance(config: TrainingConfig, saved: Saved, work: Path) -> dict[str, A
     return {
         "config": config.to_json(),
         "frame_size": list(config.data.size),
-        **{name: known[name] for name in ("data_sha256", "split_sha256", "encoder_weights") if name in known},
+        **{name: known[name] for name in _KNOWN if name in known},
         "versions": {"torch": torch.__version__, "fastai": version("fastai")},
         "searches": saved.searches,
         "history": saved.history,

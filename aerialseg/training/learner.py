@@ -15,8 +15,10 @@ from torch import Tensor
 from aerialseg.errors import UsageError
 from aerialseg.legend import Legend
 from aerialseg.training.config import TrainingConfig
-from aerialseg.training.encoder import calibrate, load_encoder, load_model_weights
+from aerialseg.training.encoder import calibrate, encoder_state, load_encoder, load_model_weights
 from aerialseg.training.losses import make_loss
+from aerialseg.training.pyramid import WIDTH, Pyramid, groups
+from aerialseg.training.resnets import bare_resnet, filled, is_v1
 from aerialseg.training.shallow import Shallow
 from aerialseg.training.torchvision_fix import mend_torchvision
 
@@ -39,12 +41,33 @@ def make_learner(
 ) -> Learner:
     """A ``unet_learner`` over the configured encoder, from random weights; void does not count in its loss.
 
-    With a ``stride`` above 1 it trains the network without its finest layers.
+    With a ``stride`` above 1 it trains the network without its finest layers, and gives hints where a teacher's are
+    followed. For a teacher it trains a ``Pyramid``.
     """
+    loss = make_loss(config.loss, None if weights is None else weights.to(loaders.device))
+    learner = (
+        _pyramid_learner(loaders, config, classes, loss)
+        if config.teaches
+        else _unet_learner(loaders, config, classes, loss)
+    )
+    learner.remove_cbs([cb for cb in learner.cbs if type(cb).__name__ in ("ProgressCallback",)])
+    if stride > 1:
+        hints = WIDTH if config.follow.hints else 0
+        learner.model = Shallow(learner.model, stride, classes, hints).to(loaders.device)
+    learner.model.to(memory_format=torch.channels_last)
+    return learner
+
+
+def _pyramid_learner(loaders: DataLoaders, config: TrainingConfig, classes: int, loss: Any) -> Learner:
+    model = Pyramid(bare_resnet(config.encoder.arch, v1=config.encoder.v1), classes).to(loaders.device)
+    return Learner(loaders, model, loss, splitter=groups, metrics=DiceMulti(), wd=config.weight_decay)
+
+
+def _unet_learner(loaders: DataLoaders, config: TrainingConfig, classes: int, loss: Any) -> Learner:
     arch = getattr(models, config.encoder.arch, None)
     if arch is None or not config.encoder.arch.startswith("resnet"):
         raise UsageError(f"encoder.arch is {config.encoder.arch!r}; wanted a ResNet of torchvision, such as resnet34")
-    learner = unet_learner(
+    return unet_learner(
         loaders,
         arch,
         n_out=classes,
@@ -53,15 +76,10 @@ def make_learner(
         blur=config.decoder.blur,
         self_attention=config.decoder.self_attention,
         norm_type=None if config.decoder.norm == "none" else NormType[config.decoder.norm.title()],
-        loss_func=make_loss(config.loss, None if weights is None else weights.to(loaders.device)),
+        loss_func=loss,
         metrics=DiceMulti(),
         wd=config.weight_decay,
     )
-    learner.remove_cbs([cb for cb in learner.cbs if type(cb).__name__ in ("ProgressCallback",)])
-    if stride > 1:
-        learner.model = Shallow(learner.model, stride, classes).to(loaders.device)
-    learner.model.to(memory_format=torch.channels_last)
-    return learner
 
 
 def start_encoder(learner: Learner, config: TrainingConfig, weights: str | Path | None) -> None:
@@ -76,9 +94,16 @@ def start_encoder(learner: Learner, config: TrainingConfig, weights: str | Path 
             "encoder.start is 'deepen': give --encoder-weights FILE, those of a shallower ResNet, or set it to "
             "'scratch'"
         )
-    body = learner.model.layers[0].to(learner.dls.device)
-    load_encoder(body, config.encoder.arch, config.encoder.start, weights or torchvisions_file(config.encoder.arch))
-    if config.encoder.calibrate:
+    encoder, file = config.encoder, weights or torchvisions_file(config.encoder.arch)
+    if config.teaches:
+        body = learner.model.encoder
+        if encoder.v1 != is_v1(file):
+            raise UsageError(f"encoder.v1 is {encoder.v1}, and {file} says otherwise: set it to {not encoder.v1}")
+        filled(body.network, encoder_state(encoder.arch, encoder.start, file), file)
+    else:
+        body = learner.model.layers[0].to(learner.dls.device)
+        load_encoder(body, encoder.arch, encoder.start, file)
+    if encoder.calibrate:
         calibrate(body, _some_batches(learner.dls, config.encoder.calibrate))
 
 

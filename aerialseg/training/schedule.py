@@ -15,6 +15,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from aerialseg.errors import OutputError, ResourceError, UsageError
+from aerialseg.legend import Legend
 from aerialseg.model.device import free_bytes
 from aerialseg.model.store import CARD
 from aerialseg.progress import Progress, Silent, spoken_bytes
@@ -24,6 +25,7 @@ from aerialseg.training.checkpoint import Saved, plain_state, read_checkpoint, r
 from aerialseg.training.config import FIND, Step, TrainingConfig
 from aerialseg.training.dataset import make_loaders
 from aerialseg.training.encoder import describe_start
+from aerialseg.training.following import Follow
 from aerialseg.training.learner import (
     Accumulate,
     Autocast,
@@ -39,6 +41,7 @@ from aerialseg.training.pairs import class_weights, hash_file
 from aerialseg.training.search import batch_fits, collect, find_batch, find_learning_rate
 from aerialseg.training.shallow import load_weights
 from aerialseg.training.sides import Sides, load_sides
+from aerialseg.training.teacher import Teacher, read_teacher
 
 CHECKPOINTS = "training"
 """Folder inside the model's folder."""
@@ -53,9 +56,13 @@ def train(
     out_dir: str | Path,
     *,
     encoder_weights: str | Path | None = None,
+    teacher: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """The folder of the trained model (card.json, weights.safetensors), which is ``out_dir``.
+
+    teacher: the folder of one, where the configuration follows it. With ``decoder.kind`` "pyramid" it is a teacher that
+    is trained, and ``out_dir`` holds its file (``aerialseg.training.teacher``) in place of a model.
 
     Goes on after the last epoch found in ``out_dir``/training, as if it had never been stopped. When done, scores the
     held-out frames through the project's own tiling and writes the scores into the card. Raises InputError, ModelError,
@@ -69,8 +76,20 @@ def train(
         raise UsageError(f"output {out_dir} holds a model that was not trained there: give another folder")
     with locked(work):
         sides = load_sides(config, data_dir, work / "prepared", progress)
-        Course(config, sides, work, encoder_weights, progress).run()
+        followed = followed_teacher(config, teacher, sides.legend)
+        Course(config, sides, work, encoder_weights, progress, followed).run()
         return export(config, data_dir, out_dir, progress=progress)
+
+
+def followed_teacher(config: TrainingConfig, teacher: str | Path | None, legend: Legend) -> Teacher | None:
+    """The teacher that the configuration follows, if it does. Raises ModelError, UsageError."""
+    if config.follow.wanted and teacher is None:
+        raise UsageError(f"training {config.name!r} follows a teacher: give --teacher DIR, or leave out [follow]")
+    if teacher is not None and not config.follow.wanted:
+        raise UsageError(
+            f"training {config.name!r} follows no teacher: give weights in [follow], or leave out --teacher"
+        )
+    return None if teacher is None else read_teacher(teacher, legend)
 
 
 @contextmanager
@@ -95,8 +114,9 @@ class Course:
         work: Path,
         encoder_weights: str | Path | None = None,
         progress: Progress | None = None,
+        teacher: Teacher | None = None,
     ) -> None:
-        self.config, self.sides, self.work = config, sides, work
+        self.config, self.sides, self.work, self.teacher = config, sides, work, teacher
         self.encoder_weights, self.progress = encoder_weights, progress or Silent()
         self.bf16 = use_bf16(config.precision)
 
@@ -119,6 +139,7 @@ class Course:
             "split_sha256": hash_file(self.config.data.split),
             "legend_sha256": hash_file(self.config.data.legend),
             "encoder_weights": weights,
+            **({"teacher": self.teacher.described()} if self.teacher else {}),
         }
         if path.exists():
             theirs = json.loads(path.read_text(encoding="utf-8"))
@@ -126,8 +147,8 @@ class Course:
             if "sha256" not in weights:
                 ours["encoder_weights"] = theirs["encoder_weights"]
             others = {"data_sha256": "data", "split_sha256": "split", "legend_sha256": "legend"}
-            others["encoder_weights"] = "start of the encoder"
-            changed += [what for key, what in others.items() if theirs.get(key) != ours[key]]
+            others |= {"encoder_weights": "start of the encoder", "teacher": "teacher"}
+            changed += [what for key, what in others.items() if theirs.get(key) != ours.get(key)]
             if changed:
                 raise OutputError(
                     f"{self.work} holds a training with another {changed[0]}: give another folder, or delete this one"
@@ -186,7 +207,7 @@ class Course:
         together = accumulated(int(step.batch), at_once, len(self.sides.learn))
         callbacks += [Accumulate(together)] if together > at_once else []
         callbacks += [Autocast()] if self.bf16 else []
-        return callbacks
+        return callbacks + ([Follow(self.teacher.network, self.config.follow)] if self.teacher else [])
 
     def _learner(self, number: int, step: Step, at_once: int) -> tuple[Any, Saved]:
         """The learner of a step with the last checkpoint's weights and a fresh optimizer, and that checkpoint."""

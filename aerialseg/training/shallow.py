@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -26,15 +27,18 @@ class Shallow(nn.Module):
     """fastai's ``DynamicUnet`` down to ``stride``, a power of two from 2 to 16; logits (B, classes, h, w) as it has.
 
     Shares the layers of ``unet`` and names them alike; those that it leaves out get no gradient. Logits are computed at
-    the stride and interpolated to the size of the image, so that loss and metrics see the whole mask.
+    the stride and interpolated to the size of the image, so that loss and metrics see the whole mask. With ``hints``
+    the same convolution reads so many channels more, at the stride, which ``hinted`` has after a call: what is compared
+    with a teacher's features.
     """
 
-    def __init__(self, unet: Any, stride: int, classes: int) -> None:
+    def __init__(self, unet: Any, stride: int, classes: int, hints: int = 0) -> None:
         super().__init__()
         self.layers, self.sfs = unet.layers, unet.sfs
         self._unet = (unet,)  # out of the module's sight, but alive: with it fastai's hooks on the encoder would end
         self._last = _BRIDGED + STRIDES[::-1].index(stride) + 1
-        self.aside = nn.Conv2d(self._channels(), classes, 1)
+        self.classes, self.hinted = classes, torch.empty(0)
+        self.aside = nn.Conv2d(self._channels(), classes + hints, 1)
 
     def _channels(self) -> int:
         convolutions = [module for module in self.layers[self._last - 1].modules() if isinstance(module, nn.Conv2d)]
@@ -48,7 +52,8 @@ class Shallow(nn.Module):
         out = x
         for layer in self.layers[: self._last]:
             out = layer(out)
-        return F.interpolate(self.aside(out), x.shape[-2:], mode="bilinear", align_corners=False)
+        logits, self.hinted = self.aside(out).tensor_split([self.classes], dim=1)
+        return F.interpolate(logits, x.shape[-2:], mode="bilinear", align_corners=False)
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:

@@ -1,0 +1,70 @@
+"""Learning from a teacher as well as from masks: what it says of each batch, and what it sees there.
+
+A mask says of a pixel what it is; a teacher says also what it resembles, and its features hold what it knows of a
+place. Teacher and network are shown the same crops, varied as training varies them, so that the network becomes the
+same function where it matters. (Hinton et al. 2015, arXiv 1503.02531; Beyer et al. 2022, "Knowledge distillation: a good
+teacher is patient and consistent", arXiv 2106.05237; hints: Romero et al. 2015, arXiv 1412.6550.)
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from aerialseg.training.config import FollowConfig
+from aerialseg.training.losses import plain
+from aerialseg.training.pyramid import Pyramid
+from aerialseg.training.torchvision_fix import mend_torchvision
+
+mend_torchvision()
+
+from fastai.vision.all import Callback  # noqa: E402
+
+POOLED = 4
+"""Pixels a side over which logits are averaged before they are compared: a teacher knows no sharper outlines."""
+
+
+class Follow(Callback):
+    """Adds the distance to a teacher to the loss that gradients come from; the loss that is shown stays as it is."""
+
+    order = 5  # before gradients are scaled for accumulation, and inside of autocast
+
+    def __init__(self, teacher: Pyramid, config: FollowConfig) -> None:
+        super().__init__()
+        self.teacher, self.config = teacher.eval().requires_grad_(False), config
+        teacher.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def before_fit(self) -> None:
+        self.teacher.to(self.dls.device)
+
+    def after_loss(self) -> None:
+        if not self.training:
+            return
+        image, said = plain(self.x), plain(self.pred)
+        with torch.no_grad():
+            hints = self.teacher.hints(image)
+            wanted = self.teacher.classes(hints, (said.shape[-2], said.shape[-1]))
+        distance = self.config.weight * class_distance(said, wanted, self.config.temperature)
+        hinted = getattr(self.learn.model, "hinted", None)
+        if self.config.hints and hinted is not None:
+            distance = distance + self.config.hints * hint_distance(hinted, hints)
+        self.learn.loss_grad = self.learn.loss_grad + distance
+
+
+def class_distance(said: Tensor, wanted: Tensor, temperature: float) -> Tensor:
+    """Mean Kullback-Leibler divergence of logits (B, classes, h, w) from a teacher's, times temperature squared.
+
+    Both are averaged over ``POOLED`` x ``POOLED`` pixels and divided by the temperature first. The square makes up for
+    the smaller gradients of a higher temperature (Hinton et al. 2015).
+    """
+    logs = [F.log_softmax(F.avg_pool2d(x.float(), POOLED) / temperature, dim=1) for x in (said, wanted)]
+    return F.kl_div(logs[0], logs[1], reduction="none", log_target=True).sum(1).mean() * temperature**2
+
+
+def hint_distance(hinted: Tensor, hints: Tensor) -> Tensor:
+    """Mean squared difference of (B, C, h, w) to hints, each of whose channels has mean 0 and spread 1 in the batch."""
+    hints = F.batch_norm(hints.float(), None, None, training=True)
+    if hinted.shape[-2:] != hints.shape[-2:]:
+        hinted = F.interpolate(hinted, hints.shape[-2:], mode="area")
+    return F.mse_loss(hinted.float(), hints)

@@ -1,0 +1,106 @@
+"""A teacher as a file: written when its training is done, read by trainings that follow it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from aerialseg.errors import ModelError
+from aerialseg.judging.pictures import resize_ids
+from aerialseg.legend import Legend
+from aerialseg.raster.sink import blaming
+from aerialseg.scores import Confusion
+from aerialseg.training.config import TrainingConfig
+from aerialseg.training.learner import autocast
+from aerialseg.training.pairs import Pairs, read_image, read_mask
+from aerialseg.training.pyramid import Pyramid
+from aerialseg.training.resnets import bare_resnet
+
+NAME = "teacher.safetensors"
+_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Teacher:
+    """A ``Pyramid`` with its weights; its name, arch, v1, classes, training and scores; the SHA-256 of its file."""
+
+    network: Pyramid
+    about: dict[str, Any]
+    sha256: str
+
+    def described(self) -> dict[str, Any]:
+        """What the card of a model that followed it says of it."""
+        return {**self.about, "sha256": self.sha256}
+
+
+def write_teacher(
+    folder: Path, config: TrainingConfig, legend: Legend, weights: Mapping[str, Tensor], notes: Mapping[str, Any]
+) -> Path:
+    """The file ``folder``/teacher.safetensors, kernels in half precision. Raises OutputError.
+
+    notes: of the training and its scores.
+    """
+    encoder = config.encoder
+    about = {"name": config.name, "arch": encoder.arch, "v1": encoder.v1, "classes": list(legend.names), **notes}
+    halves = {name: tensor.half() if tensor.ndim > 1 else tensor for name, tensor in weights.items()}
+    part = folder / f"{NAME}.part"
+    with blaming(part):
+        try:
+            save_file(halves, part, metadata={"teacher": json.dumps(about)})
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
+        part.replace(folder / NAME)
+    return folder / NAME
+
+
+def read_teacher(path: str | Path, legend: Legend) -> Teacher:
+    """The teacher in a folder that ``train`` has made, or in its file. Raises ModelError.
+
+    legend: what it must know: the same classes in the same order.
+    """
+    path = Path(path) / NAME if Path(path).is_dir() else Path(path)
+    try:
+        with safe_open(path, "pt") as file:
+            about = json.loads((file.metadata() or {})["teacher"])
+            weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (not a dict)
+        with open(path, "rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        network = Pyramid(bare_resnet(about["arch"], v1=about["v1"]), len(about["classes"]))
+        network.load_state_dict(weights)
+    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelError(
+            f"cannot read the teacher {path}: {first}; wanted what a training with decoder.kind = 'pyramid' leaves"
+        ) from error
+    if tuple(about["classes"]) != tuple(legend.names):
+        raise ModelError(f"the teacher {path} knows other classes than {', '.join(legend.names[:3])} ...")
+    return Teacher(network, about, digest)
+
+
+@torch.inference_mode()
+def score_teacher(network: Pyramid, pairs: Pairs, legend: Legend, config: TrainingConfig, bf16: bool) -> Confusion:
+    """How a teacher meets whole frames, brought to the configuration's size. Raises InputError."""
+    network, total = network.eval(), Confusion.empty(len(legend))
+    device = next(network.parameters()).device
+    mean, std = (torch.tensor(values, device=device).view(-1, 1, 1) for values in _IMAGENET)
+    shape = config.data.size
+    for image_path, mask_path in pairs.values():
+        image = read_image(image_path).resize(shape[::-1], Image.Resampling.BILINEAR)
+        pixels = torch.from_numpy(np.array(image).transpose(2, 0, 1)).to(device).float() / 255
+        with autocast(device, bf16):
+            logits = network(((pixels - mean) / std)[None])[0].float()
+        logits[list(config.data.void)] = -torch.inf
+        truth = resize_ids(read_mask(mask_path, legend, config.data.void), shape)
+        total = total + Confusion.of(truth, logits.argmax(0).to(torch.uint8).cpu().numpy(), len(legend))
+    return total

@@ -1,0 +1,182 @@
+"""A teacher is trained, kept in one file and followed: a network that is shown no right masks learns from it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from aerialseg.errors import ModelError, OutputError, UsageError
+from aerialseg.legend import LandClass, Legend
+from aerialseg.model.store import load_card
+from aerialseg.training import train
+from aerialseg.training.checkpoint import read_checkpoint
+from aerialseg.training.config import FollowConfig, TrainingConfig
+from aerialseg.training.following import Follow, class_distance, hint_distance
+from aerialseg.training.pyramid import WIDTH, Pyramid, groups
+from aerialseg.training.resnets import bare_resnet
+from aerialseg.training.teacher import NAME, read_teacher
+from tests.drawn_frames import CONFIG, DRAWN
+from tests.training.test_train import Heard, Killed, write_config
+
+PYRAMID = CONFIG.replace("[augment]", '[decoder]\nkind = "pyramid"\n\n[augment]').replace("epochs = 6", "epochs = 10")
+FOLLOWING = CONFIG.replace("[augment]", "[follow]\nweight = 1.0\nhints = 0.5\n\n[augment]").replace(
+    "epochs = 6", "stride = 8\nepochs = 2"
+)
+
+
+@pytest.fixture(scope="module")
+def teacher(drawn_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("teacher")
+    return train(write_config(drawn_data, folder, PYRAMID), drawn_data, folder / "teacher")
+
+
+@pytest.mark.slow
+def test_a_teacher_learns_and_its_file_says_how(teacher: Path) -> None:
+    kept = read_teacher(teacher, DRAWN)
+    shares = [entry["share"] for entry in kept.about["scores"]["per_class"].values()]
+    assert kept.about["scores"]["pixel_accuracy"] > max(shares) + 0.05
+    assert kept.about["training"]["config"]["decoder"]["kind"] == "pyramid"
+    assert not (teacher / "card.json").exists()
+    assert read_teacher(teacher / NAME, DRAWN).sha256 == kept.sha256
+
+
+@pytest.mark.slow
+def test_a_model_follows_its_teacher_goes_on_exactly_and_its_card_names_it(
+    teacher: Path, drawn_data: Path, tmp_path: Path
+) -> None:
+    config = write_config(drawn_data, tmp_path, FOLLOWING)
+    whole = train(config, drawn_data, tmp_path / "whole", teacher=teacher)
+    for deadly in ("step 0, epoch 2", "step 1: frames"):
+        with pytest.raises(Killed):
+            train(config, drawn_data, tmp_path / "cut", teacher=teacher, progress=Heard(deadly))
+    with pytest.raises(UsageError, match="give --teacher DIR"):
+        train(config, drawn_data, tmp_path / "cut")
+    cut = train(config, drawn_data, tmp_path / "cut", teacher=teacher)
+    mine, theirs = (read_checkpoint(folder / "training") for folder in (cut, whole))
+    assert mine is not None
+    assert theirs is not None
+    assert all(torch.equal(mine.weights[name], tensor) for name, tensor in theirs.weights.items())
+    told = load_card(whole).training["teacher"]
+    assert told["sha256"] == read_teacher(teacher, DRAWN).sha256
+    assert told["scores"]["pixel_accuracy"] > 0
+    assert not any(name.startswith("aside") for name in mine.weights)
+
+
+@pytest.mark.slow
+def test_another_teacher_does_not_go_on_with_the_run(teacher: Path, drawn_data: Path, tmp_path: Path) -> None:
+    config = write_config(drawn_data, tmp_path, FOLLOWING)
+    with pytest.raises(Killed):
+        train(config, drawn_data, tmp_path / "out", teacher=teacher, progress=Heard("step 0: frames"))
+    other = tmp_path / "other"
+    other.mkdir()
+    with safe_open(teacher / NAME, "pt") as file:
+        about = json.loads(file.metadata()["teacher"])
+        weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    from safetensors.torch import save_file
+
+    save_file(weights, other / NAME, metadata={"teacher": json.dumps({**about, "name": "other"})})
+    with pytest.raises(OutputError, match="another teacher"):
+        train(config, drawn_data, tmp_path / "out", teacher=other)
+
+
+def test_following_teaches_without_a_single_mask() -> None:
+    """Gradients of the added distance alone lead the network to the teacher's classes."""
+    torch.manual_seed(0)
+    teacher, pupil = (Pyramid(bare_resnet("resnet18"), 4) for _ in range(2))
+    with torch.no_grad():
+        teacher.classifier[1].weight.mul_(20)
+    follow = Follow(teacher, FollowConfig(weight=1.0))
+    image = torch.randn(2, 3, 64, 64)
+    optimizer, distances = torch.optim.Adam(pupil.parameters(), 1e-3), []
+    for _ in range(12):
+        follow.learn = SimpleNamespace(
+            x=image, pred=pupil(image), model=pupil, loss_grad=torch.zeros(()), training=True
+        )
+        follow.after_loss()
+        optimizer.zero_grad()
+        follow.learn.loss_grad.backward()
+        optimizer.step()
+        distances.append(float(follow.learn.loss_grad))
+    assert distances[-1] < 0.5 * distances[0]
+    assert all(parameter.grad is None for parameter in teacher.parameters())
+
+
+def test_the_loss_that_is_shown_and_the_watched_frames_do_not_know_the_teacher() -> None:
+    follow = Follow(Pyramid(bare_resnet("resnet18"), 4), FollowConfig(weight=1.0))
+    follow.learn = SimpleNamespace(training=False, loss_grad=1.0)
+    follow.after_loss()
+    assert follow.learn.loss_grad == 1.0
+
+
+def test_distances_are_nothing_where_both_say_the_same_and_grow_where_they_differ() -> None:
+    logits = torch.randn(2, 4, 16, 16)
+    assert float(class_distance(logits, logits, 2.0)) == pytest.approx(0, abs=1e-6)
+    assert float(class_distance(logits + 3, logits, 2.0)) == pytest.approx(0, abs=1e-5)  # a shift says nothing
+    assert float(class_distance(-logits, logits, 2.0)) > 0.01
+    hints = torch.randn(2, 8, 4, 4) * 7 + 3
+    scaled = (hints - hints.mean((0, 2, 3), keepdim=True)) / hints.std((0, 2, 3), keepdim=True, correction=0)
+    assert float(hint_distance(scaled, hints)) == pytest.approx(0, abs=1e-5)
+    assert float(hint_distance(torch.zeros(2, 8, 4, 4), hints)) == pytest.approx(1, abs=1e-4)
+    assert hint_distance(torch.zeros(2, 8, 8, 8), hints).ndim == 0
+
+
+def test_the_distance_of_two_certain_answers_is_that_of_the_textbook() -> None:
+    """One cell, two classes: KL(p || q) by hand, times the temperature squared."""
+    said, wanted = torch.zeros(1, 2, 4, 4), torch.zeros(1, 2, 4, 4)
+    wanted[:, 0] = 2.0
+    p = torch.tensor([2.0 / 2, 0.0]).softmax(0)
+    by_hand = float((p * (p / 0.5).log()).sum()) * 4
+    assert float(class_distance(said, wanted, 2.0)) == pytest.approx(by_hand, rel=1e-5)
+
+
+def test_a_pyramid_answers_at_full_size_and_parts_its_parameters() -> None:
+    model = Pyramid(bare_resnet("resnet50", v1=True), 5).eval()
+    x = torch.randn(1, 3, 64, 96)
+    with torch.inference_mode():
+        assert model(x).shape == (1, 5, 64, 96)
+        assert model.hints(x).shape == (1, WIDTH, 8, 12)
+    encoder, rest = groups(model)
+    assert len(encoder) + len(rest) == len(list(model.parameters()))
+    assert not {id(p) for p in encoder} & {id(p) for p in rest}
+    block = model.encoder.network.layer2[0]
+    assert (block.conv1.stride, block.conv2.stride) == ((2, 2), (1, 1))
+
+
+def test_what_is_no_teacher_is_refused(tmp_path: Path) -> None:
+    (tmp_path / NAME).write_bytes(b"no tensors")
+    for path in (tmp_path, tmp_path / "nothing.safetensors"):
+        with pytest.raises(ModelError, match="cannot read the teacher"):
+            read_teacher(path, DRAWN)
+
+
+@pytest.mark.slow
+def test_a_teacher_of_other_classes_is_refused(teacher: Path) -> None:
+    others = Legend((*tuple(DRAWN)[:-1], LandClass(3, "lava", (255, 80, 0))))
+    with pytest.raises(ModelError, match="knows other classes"):
+        read_teacher(teacher, others)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (('kind = "pyramid"', 'kind = "tower"'), "decoder.kind is 'tower'; wanted one of unet, pyramid"),
+        (("epochs = 10", "epochs = 10\nstride = 8"), "no finer layers to leave out"),
+        (("[decoder]", "[follow]\nweight = 1.0\n\n[decoder]"), "follows no teacher"),
+        (("[decoder]", "[follow]\nweight = -1.0\n\n[decoder]"), "wanted weights of 0 or more"),
+    ],
+)
+def test_a_pyramid_that_cannot_be_is_a_usage_error(
+    drawn_data: Path, tmp_path: Path, change: tuple[str, str], told: str
+) -> None:
+    with pytest.raises(UsageError, match=told):
+        TrainingConfig.read(write_config(drawn_data, tmp_path, PYRAMID.replace(*change)))
+
+
+def test_a_teacher_that_nobody_asked_for_is_a_usage_error(drawn_data: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="follows no teacher"):
+        train(drawn_data / "train.toml", drawn_data, tmp_path / "out", teacher=tmp_path)
