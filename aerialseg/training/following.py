@@ -1,8 +1,8 @@
 """Learning from a teacher as well as from masks: what it says of each batch, and what it sees there.
 
 A mask says of a pixel what it is; a teacher says also what it resembles, and its features what it sees in a place.
-Teacher and network are shown the same crops, varied as training varies them, so that the network becomes the
-same function where it matters. (Hinton et al. 2015, arXiv 1503.02531; Beyer et al. 2022, "Knowledge distillation: a good
+Teacher and network are shown the same crops, varied as training varies them, so that the network becomes the same
+function where it matters. (Hinton et al. 2015, arXiv 1503.02531; Beyer et al. 2022, "Knowledge distillation: a good
 teacher is patient and consistent", arXiv 2106.05237; hints: Romero et al. 2015, arXiv 1412.6550.)
 """
 
