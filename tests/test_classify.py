@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import dataclass, field
@@ -167,21 +168,16 @@ def test_labels_do_not_depend_on_how_many_are_at_work(
     assert len(set(found)) == 1
 
 
-def resident_mb() -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS:"))
-
-
 @pytest.mark.slow
+@pytest.mark.timeout(1500)  # a hundred seconds of a core, which may be shared
 def test_a_thousand_small_rasters_leave_memory_and_descriptors_as_they_were(
     tmp_path: Path, write_raster: WriteRaster
 ) -> None:
-    source, output = write_raster(land_cover(64, 80), tiled=True, blockxsize=16, blockysize=16), "map.gpkg"
-    seen = []
-    for number in range(1000):
-        segment(source, tmp_path / output, model=Oracle(), raster=tmp_path / "c.tif", overwrite=True)
-        if number in (199, 599, 999):
-            seen.append((resident_mb(), len(os.listdir("/proc/self/fd")), threading.active_count()))
+    source = write_raster(land_cover(64, 80), tiled=True, blockxsize=16, blockysize=16)
+    command = [sys.executable, "-m", "tests.soak", str(source), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    assert done.returncode == 0, done.stderr
+    seen = json.loads(done.stdout)
     (before, files, threads), _, (after, files_then, threads_then) = seen
     assert (files_then, threads_then) == (files, threads), seen
     assert after - before < 8, seen  # MB, over 800 rasters: nothing is kept that a raster brings

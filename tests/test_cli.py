@@ -177,7 +177,13 @@ def test_told_to_stop_it_stops_within_five_seconds_and_says_130(
 ) -> None:
     source = write_raster(np.tile(land_cover(512, 512) * 20, (1, 4, 4)))
     command = [str(SCRIPTS / "segment-raster"), str(source), str(tmp_path / "map.gpkg"), "--gsd", "native"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # what a shell starts behind & ignores it
+    )
     assert process.stderr is not None
     while "Classifying" not in process.stderr.readline():
         assert process.poll() is None
