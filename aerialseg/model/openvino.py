@@ -21,6 +21,7 @@ from torch import Tensor, fx, nn
 
 from aerialseg.errors import ModelError
 from aerialseg.model.card import ModelCard
+from aerialseg.model.device import multiplies_int8
 from aerialseg.model.fold import ready
 from aerialseg.model.quantize import STEPS, Ranges
 from aerialseg.model.trace import find_crops, traced
@@ -151,20 +152,32 @@ def _conv(module: nn.Conv2d, x: Node, *, int8: bool = False) -> Node:
 
 
 def _rounded(x: Node, name: str, ranges: Ranges) -> Node:
-    """x in 256 steps: OpenVINO makes integers of it."""
+    """x in 256 steps: OpenVINO makes integers of it where the processor multiplies them right.
+
+    Elsewhere it would add products in 16 bits, which overflow without a word: there the same steps are taken in floats.
+    """
     if name not in ranges:
         raise ModelError(
             f"the card has no int8 range for {name}: run 'aerialseg quantize' again, or use --precision fp32"
         )
-    low, high = (_constant(np.full((1, 1, 1, 1), end, np.float32)) for end in ranges[name])
-    return op.fake_quantize(x, low, high, low, high, STEPS + 1)
+    low, high = (np.full((1, 1, 1, 1), end, np.float32) for end in ranges[name])
+    if multiplies_int8():
+        ends = _constant(low), _constant(high)
+        return op.fake_quantize(x, *ends, *ends, STEPS + 1)
+    step = (high - low) / np.float32(STEPS)
+    steps = op.round(op.multiply(x, _constant(1 / step)), "half_to_even")
+    below, above = (float(np.round(end / step).item()) for end in (low, high))
+    return op.multiply(op.clamp(steps, below, above), _constant(step))
 
 
 def _rounded_kernel(weight: NDArray[np.float32]) -> Node:
     """The kernels in 255 steps around zero, as wide for each output channel as that needs."""
     most = np.maximum(np.abs(weight).reshape(len(weight), -1).max(axis=1), 1e-8).reshape(-1, 1, 1, 1)
-    low, high = _constant(-most), _constant(most)
-    return op.fake_quantize(_constant(weight), low, high, low, high, STEPS)
+    if multiplies_int8():
+        ends = _constant(-most), _constant(most)
+        return op.fake_quantize(_constant(weight), *ends, *ends, STEPS)
+    step = most / np.float32(STEPS // 2)
+    return _constant((np.round(weight / step) * step).astype(np.float32))
 
 
 def _affine(module: nn.BatchNorm2d, x: Node) -> Node:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from aerialseg.errors import ModelError
 from aerialseg.model.card import ModelCard
-from aerialseg.model.device import choose
+from aerialseg.model.device import choose, multiplies_int8
 from aerialseg.model.encoders import ENCODERS, EncoderShape
 from aerialseg.model.fold import ready
 from aerialseg.model.interface import Tile
@@ -167,6 +167,42 @@ def test_int8_mostly_agrees_and_its_tiles_equal_the_whole_image() -> None:
     whole, cut = (in_blocks(int8, pixels, block, quantized.halo)[0] for block in (544, 160))
     assert (cut == whole).mean() > 0.999  # what rounds to another step does so by a difference of 1e-6
     assert (in_blocks(fp32, pixels, 544, quantized.halo)[0] == whole).mean() > 0.85
+
+
+def rounding(network: UNet, reference: ModelCard) -> UNet:
+    """The network in torch, its kernels and what they are fed with rounded as the card's ranges say."""
+    folded = ready(network)
+    for name, module in folded.named_modules():
+        if isinstance(module, torch.nn.Conv2d):
+            low, high = reference.ranges[name]
+            step, most = (high - low) / 255, module.weight.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-8)
+            module.weight.data = (module.weight / most * 127).round() * most / 127
+            module.register_forward_pre_hook(
+                lambda _, x, low=low, high=high, step=step: ((x[0] / step).round() * step).clamp(low, high)
+            )
+    return folded
+
+
+@pytest.mark.parametrize("multiplies", [True, False])
+def test_int8_is_torchs_own_rounding_whether_the_processor_has_the_integers_or_not(
+    monkeypatch: pytest.MonkeyPatch, multiplies: bool
+) -> None:
+    if multiplies and not multiplies_int8():
+        pytest.skip("no 8-bit products on this processor: they overflow")
+    monkeypatch.setattr("aerialseg.model.openvino.multiplies_int8", lambda: multiplies)
+    network = lively_network()
+    images = [smooth_noise(1, 3, 128, 128, seed=seed) for seed in range(4)]
+    quantized = card(network, quantization={"ranges": find_ranges(network, images)})
+    folded, (pixels, valid), box = ready(network), drawn((160, 128)), Box(0, 0, 160, 128)
+    compiled = ov.Core().compile_model(
+        build_graph(folded, quantized, int8=True, logits=True), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+    )
+    ours = compiled([pixels, valid[:, None].view(np.uint8), find_crops(folded, box, box)])[0]
+    wanted = on_torch(rounding(network, quantized), quantized)(pixels, valid, box, box)
+    unrounded = on_torch(network, quantized)(pixels, valid, box, box)
+    agree, otherwise = ((one.argmax(1) == wanted.argmax(1)).mean() for one in (ours, unrounded))
+    assert agree > 0.95
+    assert agree > otherwise  # so it is the rounding that is shared, and not only the network
 
 
 def test_a_card_without_a_range_is_refused_by_the_name_of_the_layer() -> None:
