@@ -15,7 +15,6 @@ import torch
 from filelock import FileLock, Timeout
 
 from aerialseg.errors import OutputError, ResourceError, UsageError
-from aerialseg.legend import Legend
 from aerialseg.model.device import free_bytes
 from aerialseg.model.store import CARD
 from aerialseg.progress import Progress, Silent, spoken_bytes
@@ -41,7 +40,7 @@ from aerialseg.training.pairs import class_weights, hash_file
 from aerialseg.training.search import batch_fits, collect, find_batch, find_learning_rate
 from aerialseg.training.shallow import load_weights
 from aerialseg.training.sides import Sides, load_sides
-from aerialseg.training.teacher import Teacher, read_teacher
+from aerialseg.training.teacher import Teacher, followed_teacher
 
 CHECKPOINTS = "training"
 """Folder inside the model's folder."""
@@ -74,22 +73,11 @@ def train(
     work = out_dir / CHECKPOINTS
     if (out_dir / CARD).exists() and not (work / "run.json").exists():
         raise UsageError(f"output {out_dir} holds a model that was not trained there: give another folder")
+    followed = followed_teacher(config, teacher)
     with locked(work):
         sides = load_sides(config, data_dir, work / "prepared", progress)
-        followed = followed_teacher(config, teacher, sides.legend)
         Course(config, sides, work, encoder_weights, progress, followed).run()
         return export(config, data_dir, out_dir, progress=progress)
-
-
-def followed_teacher(config: TrainingConfig, teacher: str | Path | None, legend: Legend) -> Teacher | None:
-    """The teacher that the configuration follows, if it does. Raises ModelError, UsageError."""
-    if config.follow.wanted and teacher is None:
-        raise UsageError(f"training {config.name!r} follows a teacher: give --teacher DIR, or leave out [follow]")
-    if teacher is not None and not config.follow.wanted:
-        raise UsageError(
-            f"training {config.name!r} follows no teacher: give weights in [follow], or leave out --teacher"
-        )
-    return None if teacher is None else read_teacher(teacher, legend)
 
 
 @contextmanager

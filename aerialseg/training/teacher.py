@@ -16,14 +16,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from aerialseg.errors import ModelError
+from aerialseg.errors import ModelError, UsageError
 from aerialseg.judging.pictures import resize_ids
 from aerialseg.legend import Legend
 from aerialseg.raster.sink import blaming
 from aerialseg.scores import Confusion
 from aerialseg.training.config import TrainingConfig
 from aerialseg.training.learner import autocast
-from aerialseg.training.pairs import Pairs, read_image, read_mask
+from aerialseg.training.pairs import Pairs, hash_file, read_image, read_mask
 from aerialseg.training.pyramid import Pyramid
 from aerialseg.training.resnets import bare_resnet
 
@@ -86,6 +86,25 @@ def read_teacher(path: str | Path, legend: Legend) -> Teacher:
     if tuple(about["classes"]) != tuple(legend.names):
         raise ModelError(f"the teacher {path} knows other classes than {', '.join(legend.names[:3])} ...")
     return Teacher(network, about, digest)
+
+
+def followed_teacher(config: TrainingConfig, path: str | Path | None) -> Teacher | None:
+    """The teacher that the configuration follows, if it does. Raises ModelError; UsageError if they do not fit."""
+    if config.follow.wanted and path is None:
+        raise UsageError(f"training {config.name!r} follows a teacher: give --teacher DIR, or leave out [follow]")
+    if path is None:
+        return None
+    if not config.follow.wanted:
+        raise UsageError(
+            f"training {config.name!r} follows no teacher: give weights in [follow], or leave out --teacher"
+        )
+    teacher = read_teacher(path, Legend.from_csv(config.data.legend))
+    if teacher.about["training"].get("split_sha256") != hash_file(config.data.split):
+        raise UsageError(
+            f"the teacher {path} learned by another split than {config.data.split}: it may have learned frames that "
+            "are held out here; train it by this split"
+        )
+    return teacher
 
 
 @torch.inference_mode()

@@ -161,6 +161,15 @@ def test_a_teacher_of_other_classes_is_refused(teacher: Path) -> None:
         read_teacher(teacher, others)
 
 
+@pytest.mark.slow
+def test_a_teacher_that_learned_by_another_split_is_refused(teacher: Path, drawn_data: Path, tmp_path: Path) -> None:
+    config = write_config(drawn_data, tmp_path, FOLLOWING)
+    split = (tmp_path / "split.csv").read_text()
+    (tmp_path / "split.csv").write_text(split.replace("000,0", "000,1"))
+    with pytest.raises(UsageError, match="learned by another split"):
+        train(config, drawn_data, tmp_path / "out", teacher=teacher)
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
