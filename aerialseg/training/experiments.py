@@ -58,6 +58,10 @@ class Experiment:
         if not isinstance(budget, (int, float)) or budget <= 0 or not runs:
             raise UsageError(f"{path}: wanted budget_mpx, above 0, and [[runs]]; met {budget!r} and {len(runs)} runs")
         training = TrainingConfig.from_dict(values, path.parent)
+        if training.teaches or training.follow.wanted:
+            raise UsageError(
+                f"{path}: an experiment compares models without a teacher: leave out [follow] and pyramids"
+            )
         return cls(training, float(budget), {_name(run, path): _legs(run, path) for run in runs})
 
     def config(self, run: str, frames: int) -> TrainingConfig:

@@ -68,6 +68,7 @@ def test_the_runs_differ_in_their_sizes_alone() -> None:
         (('name = "small"', 'name = "a/b"'), "'a/b'"),
         (("share = 0.5 }]", "share = 0.7 }]"), r"add up to 1\.2"),
         (("legs = [{ size = [32, 32] }]", "legs = [{ sise = [32, 32] }]"), "sise"),
+        (("[augment]", "[follow]\nweight = 1.0\n\n[augment]"), "without a teacher"),
     ],
 )
 def test_a_slip_is_named(drawn_data: Path, tmp_path: Path, change: tuple[str, str], named: str) -> None:
