@@ -164,7 +164,8 @@ class TrainingConfig:
     class weighs (1 / its share of pixels) ** balance in cross-entropy and focal loss; 0 weighs all alike. keep: the
     weights of the "last" epoch, or of the "best" by ``monitor`` ("dice" or "loss"). Where something is chosen by them
     ("best", or a step's patience) the watched frames are taken from the learning side, whole scenes of them, so that
-    the held-out ones stay unseen; else they are held-out ones, and only shown. search_steps: updates of a search for
+    the held-out ones stay unseen; else they are held-out ones, and only shown. average: the model gets the mean of
+    the weights that so many last steps ended with. search_steps: updates of a search for
     the learning rate. max_batch: the most that a search for the batch goes up to.
     """
 
@@ -181,6 +182,7 @@ class TrainingConfig:
     loss: str = "cross-entropy"
     balance: float = 0.0
     keep: str = "last"
+    average: int = 1
     monitor: str = "dice"
     search_steps: int = 60
     max_batch: int = 32
@@ -193,6 +195,10 @@ class TrainingConfig:
             raise UsageError(f"training {self.name!r} has no [[steps]]: give at least one")
         if self.steps[-1].stride != 1:
             raise UsageError("the last step has a stride: it must train the whole network, down to single pixels")
+        if not 1 <= self.average <= len(self.steps) or any(step.stride != 1 for step in self.steps[-self.average :]):
+            raise UsageError(
+                f"average is {self.average}; wanted how many of the last steps, each of which trains the whole network"
+            )
         for name, value, wanted in (
             ("encoder.start", self.encoder.start, ENCODER_STARTS),
             ("decoder.kind", self.decoder.kind, DECODER_KINDS),

@@ -20,7 +20,8 @@ from aerialseg.model.card import APPROXIMATE_HALO, Architecture, ModelCard
 from aerialseg.model.store import CARD, load_network, save
 from aerialseg.model.unet import build
 from aerialseg.progress import Progress, Silent
-from aerialseg.training.checkpoint import Saved, read_checkpoint
+from aerialseg.training.averaging import read_finished
+from aerialseg.training.checkpoint import Saved
 from aerialseg.training.config import TrainingConfig
 from aerialseg.training.folding import FOLDED, fold_norms
 from aerialseg.training.learner import use_bf16
@@ -45,7 +46,7 @@ def export(
     progress, out_dir = progress or Silent(), Path(out_dir)
     config = config if isinstance(config, TrainingConfig) else TrainingConfig.read(config)
     work = Path(work) if work else out_dir / "training"
-    saved = read_checkpoint(work)
+    saved = read_finished(work)
     if saved is None or not saved.history:
         raise ModelError(f"{work} holds no finished epoch: train for at least one")
     if config.teaches:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -104,7 +104,7 @@ def start_encoder(learner: Learner, config: TrainingConfig, weights: str | Path 
         body = learner.model.layers[0].to(learner.dls.device)
         load_encoder(body, encoder.arch, encoder.start, file)
     if encoder.calibrate:
-        calibrate(body, _some_batches(learner.dls, config.encoder.calibrate))
+        calibrate(body, some_batches(learner.dls, config.encoder.calibrate))
 
 
 def torchvisions_file(arch: str) -> Path:
@@ -123,7 +123,8 @@ def torchvisions_file(arch: str) -> Path:
     return path
 
 
-def _some_batches(loaders: DataLoaders, frames: int) -> Any:
+def some_batches(loaders: DataLoaders, frames: int) -> Iterator[Tensor]:
+    """Batches of images to learn from, of so many crops in all; fewer where an epoch has not so many."""
     seen = 0
     for batch in loaders.train:
         yield torch.Tensor(batch[0]).contiguous(memory_format=torch.channels_last)

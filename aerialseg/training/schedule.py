@@ -19,6 +19,7 @@ from aerialseg.model.device import free_bytes
 from aerialseg.model.store import CARD
 from aerialseg.progress import Progress, Silent, spoken_bytes
 from aerialseg.raster.sink import blaming
+from aerialseg.training import averaging
 from aerialseg.training.callbacks import EarlyStop, KeepBest, Records, Report, Save
 from aerialseg.training.checkpoint import Saved, plain_state, read_checkpoint, restore_optimizer, write_checkpoint
 from aerialseg.training.config import FIND, Step, TrainingConfig
@@ -114,9 +115,28 @@ class Course:
         for number, step in enumerate(self.config.steps):
             if not (self.work / step_file(number)).exists():
                 self._run_step(number, step)
+        if self.config.average > 1 and not (self.work / averaging.NAME).exists():
+            self._average()
+        saved = averaging.read_finished(self.work)
+        assert saved is not None
+        return saved
+
+    def _saved(self) -> Saved:
+        """The checkpoint of the last finished epoch or search."""
         saved = read_checkpoint(self.work)
         assert saved is not None
         return saved
+
+    def _average(self) -> None:
+        """Leave the mean of the weights that the last steps ended with."""
+        last, count = len(self.config.steps) - 1, self.config.average
+        at_once = next(found["at_once"] for found in self._saved().searches if found["step"] == last)
+        seed_everything(self.config.seed)
+        learner = self._bare_learner(self.config.steps[last], at_once)
+        averaging.write_average(
+            self.work, [step_file(last - back) for back in reversed(range(count))], learner, self.bf16
+        )
+        self.progress.note(f"averaged the weights that the last {count} steps ended with")
 
     def _check_same(self) -> None:
         """Raise OutputError where the folder belongs to another configuration or other data."""
@@ -153,14 +173,11 @@ class Course:
             at_once //= 2
             self._remember(number, at_once)
             self.progress.note(f"out of memory: going on with {at_once} crops at once, accumulated to {step.batch}")
-        saved = read_checkpoint(self.work)
-        assert saved is not None
-        write_checkpoint(self.work, replace(saved, optimizer={}), step_file(number))
+        write_checkpoint(self.work, replace(self._saved(), optimizer={}), step_file(number))
 
     def _remember(self, number: int, at_once: int) -> None:
         """Keep what fits in the checkpoint: a run that goes on need not run out of memory again."""
-        saved = read_checkpoint(self.work)
-        assert saved is not None
+        saved = self._saved()
         searches = [{**s, "at_once": at_once} if s["step"] == number else s for s in saved.searches]
         write_checkpoint(self.work, replace(saved, searches=searches))
 
