@@ -39,8 +39,8 @@ def mean_weights(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
 def write_average(folder: Path, files: Sequence[str], learner: Any, bf16: bool) -> None:
     """Leave in ``folder`` the last checkpoint with the mean of the weights in the steps' ``files``.
 
-    learner: of the last step; on crops of its frames BatchNorm is estimated again, for the statistics of several weights
-    are not those of their mean.
+    learner: of the last step; on crops of its frames BatchNorm is estimated again, for the statistics of several
+    weights are not those of their mean.
     """
     last, ends = read_checkpoint(folder), [read_checkpoint(folder, name) for name in files]
     assert last is not None
