@@ -1,24 +1,28 @@
 #!/usr/bin/env bash
 # Everything of training that waits for a GPU, in the order of what matters; each command goes on where it was cut off.
-#   benchmarks/train_on_gpu.sh DATA_DIR ENCODER_WEIGHTS OUT_DIR
+#   benchmarks/train_on_gpu.sh DATA_DIR ENCODER_WEIGHTS TEACHER_WEIGHTS OUT_DIR
 # DATA_DIR: the Semantic Drone Dataset. ENCODER_WEIGHTS: resnet18-encoder-fp16.safetensors, or torchvision's resnet34 with
-# encoder.start = "pretrained". Logs lie in OUT_DIR/*.log; figures go to docs/model.md and docs/progressive-resizing.md.
+# encoder.start = "pretrained". TEACHER_WEIGHTS: resnet50v1-imagenet1k-fp16.safetensors. Logs lie in OUT_DIR/*.log; figures
+# go to docs/model.md and docs/progressive-resizing.md.
 set -euo pipefail
-data=$1 weights=$2 out=$3
-here=$(cd "$(dirname "$0")/.." && pwd)
+data=$1 weights=$2 teacher=$3 out=$4
+configs=$(cd "$(dirname "$0")/.." && pwd)/configs/training
 mkdir -p "$out"
 run() { name=$1; shift; echo "== $name"; aerialseg "$@" 2>&1 | tee -a "$out/$name.log"; }
 
-trap 'rm -f "$here"/configs/training/.*-gpu*.toml' EXIT
+trap 'rm -f "$configs"/.*-gpu*.toml' EXIT
 nvidia-smi | tee "$out/gpu.log"
-run places train "$here/configs/training/drone-gpu.toml" --data "$data" --out "$out/places" --encoder-weights "$weights"
-sed 's/semantic-drone-places.csv/semantic-drone-random.csv/; s/name = "drone-landcover"/name = "drone-landcover-random"/' \
-  "$here/configs/training/drone-gpu.toml" >"$here/configs/training/.drone-gpu-random.toml"
-run random train "$here/configs/training/.drone-gpu-random.toml" --data "$data" --out "$out/random" --encoder-weights "$weights"
-sed 's/budget_mpx = 37.5/budget_mpx = 1000/; s/max_batch = 8/max_batch = 64/' "$here/configs/training/resolution.toml" >"$here/configs/training/.resolution-gpu.toml"
-run resolution experiment "$here/configs/training/.resolution-gpu.toml" --data "$data" --out "$out/resolution" --encoder-weights "$weights"
-for model in places random; do
-  config=$([ $model = places ] && echo drone-gpu.toml || echo .drone-gpu-random.toml)
-  run "$model-scores" evaluate "$out/$model" --data "$data" --config "$here/configs/training/$config" --precision fp32 --out "$out/$model-report" --overwrite
-  run "$model-tta" evaluate "$out/$model" --data "$data" --config "$here/configs/training/$config" --tta
+for split in places random; do   # a teacher must not have learned what is held out: each split has its own
+  suffix=$([ $split = places ] || echo "-$split")
+  for kind in teacher drone-gpu; do
+    sed "s/semantic-drone-places.csv/semantic-drone-$split.csv/; s/^\(name = \"[a-z-]*\)\"/\1$suffix\"/" \
+      "$configs/$kind.toml" >"$configs/.$kind-gpu-$split.toml"
+  done
+  model_config=$configs/.drone-gpu-gpu-$split.toml
+  run "teacher-$split" train "$configs/.teacher-gpu-$split.toml" --data "$data" --out "$out/teacher-$split" --encoder-weights "$teacher"
+  run "$split" train "$model_config" --data "$data" --out "$out/$split" --encoder-weights "$weights" --teacher "$out/teacher-$split"
+  run "$split-scores" evaluate "$out/$split" --data "$data" --config "$model_config" --precision fp32 --out "$out/$split-report" --overwrite
+  run "$split-tta" evaluate "$out/$split" --data "$data" --config "$model_config" --tta
 done
+sed 's/budget_mpx = 37.5/budget_mpx = 1000/; s/max_batch = 8/max_batch = 64/' "$configs/resolution.toml" >"$configs/.resolution-gpu.toml"
+run resolution experiment "$configs/.resolution-gpu.toml" --data "$data" --out "$out/resolution" --encoder-weights "$weights"
