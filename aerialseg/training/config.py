@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from types import UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any
 
-from aerialseg.errors import InputError, UsageError
+from aerialseg.errors import UsageError
 from aerialseg.training.shallow import STRIDES
+from aerialseg.training.tables import build, read_toml, table
 
 ENCODER_STARTS = ("deepen", "pretrained", "model", "scratch")
 LOSSES = ("cross-entropy", "focal", "dice", "cross-entropy+dice")
@@ -247,62 +246,16 @@ class TrainingConfig:
     def from_dict(cls, values: Mapping[str, Any], folder: Path) -> TrainingConfig:
         """The configuration of a dict as TOML gives it; an unknown key is an error that names it."""
         values = dict(values)
-        data = dict(_table(values, "data"))
+        data = dict(table(values, "data"))
         for name in ("legend", "split"):
             if name in data:
                 data[name] = folder / data[name]
-        values["data"] = _build(DataConfig, data, "data.")
-        values["encoder"] = _build(EncoderConfig, _table(values, "encoder"), "encoder.")
-        values["decoder"] = _build(DecoderConfig, _table(values, "decoder"), "decoder.")
-        values["augment"] = _build(Augment, _table(values, "augment"), "augment.")
-        values["follow"] = _build(FollowConfig, _table(values, "follow"), "follow.")
+        values["data"] = build(DataConfig, data, "data.")
+        values["encoder"] = build(EncoderConfig, table(values, "encoder"), "encoder.")
+        values["decoder"] = build(DecoderConfig, table(values, "decoder"), "decoder.")
+        values["augment"] = build(Augment, table(values, "augment"), "augment.")
+        values["follow"] = build(FollowConfig, table(values, "follow"), "follow.")
         steps = values.get("steps", [])
-        values["steps"] = tuple(_build(Step, step, f"steps[{i}].") for i, step in enumerate(steps))
-        built: TrainingConfig = _build(cls, values, "")
+        values["steps"] = tuple(build(Step, step, f"steps[{i}].") for i, step in enumerate(steps))
+        built: TrainingConfig = build(cls, values, "")
         return built
-
-
-def read_toml(path: str | Path, what: str) -> dict[str, Any]:
-    """The tables of a TOML file, which is a ``what``. Raises InputError."""
-    try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"cannot read the {what} {path}: {error}") from error
-
-
-def _table(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    table = values.get(name, {})
-    if not isinstance(table, Mapping):
-        raise UsageError(f"{name} is {table!r} in the training configuration; wanted a table, [{name}]")
-    return table
-
-
-def _build(kind: Any, values: Mapping[str, Any], where: str) -> Any:
-    known = {entry.name for entry in fields(kind)}
-    unknown = sorted(set(values) - known)
-    if unknown:
-        raise UsageError(f"the training configuration has an unknown key {where}{unknown[0]}; known: {sorted(known)}")
-    needed = {e.name for e in fields(kind) if e.default is MISSING and e.default_factory is MISSING}
-    missing = sorted(needed - set(values))
-    if missing:
-        raise UsageError(f"the training configuration lacks {where}{missing[0]}")
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-    hints = get_type_hints(kind)
-    for name, value in values.items():
-        if not _is(value, hints[name]):
-            wanted = str(next(entry.type for entry in fields(kind) if entry.name == name)).removesuffix(" | None")
-            raise UsageError(f"{where}{name} is {value!r} in the training configuration; wanted {wanted}")
-    return kind(**values)
-
-
-def _is(value: Any, hint: Any) -> bool:
-    """Whether a value of TOML, lists as tuples, is what an annotation says; an int is a float too, a bool is not."""
-    parts, origin = get_args(hint), get_origin(hint)
-    if origin in (Union, UnionType):
-        return any(_is(value, part) for part in parts)
-    if origin is tuple:
-        inner = parts[:1] * len(value) if isinstance(value, tuple) and Ellipsis in parts else parts
-        return isinstance(value, tuple) and len(value) == len(inner) and all(map(_is, value, inner))
-    if isinstance(value, bool):
-        return hint is bool
-    return isinstance(value, (int, float) if hint is float else hint)

@@ -18,12 +18,14 @@ from aerialseg.judging.resolutions import evaluate_sizes
 from aerialseg.model.store import CARD, save
 from aerialseg.progress import Progress, Silent
 from aerialseg.training.checkpoint import read_checkpoint
-from aerialseg.training.config import Step, TrainingConfig, read_toml
+from aerialseg.training.config import Step, TrainingConfig
+from aerialseg.training.course import Course
 from aerialseg.training.export import make_card
 from aerialseg.training.folding import fold_norms
-from aerialseg.training.schedule import Course, locked
+from aerialseg.training.schedule import locked
 from aerialseg.training.shallow import network_weights
 from aerialseg.training.sides import Sides, load_sides
+from aerialseg.training.tables import read_toml
 
 RESULTS = "results.json"
 

@@ -21,10 +21,11 @@ from aerialseg.training import train
 from aerialseg.training.callbacks import better
 from aerialseg.training.checkpoint import read_checkpoint
 from aerialseg.training.config import TrainingConfig
+from aerialseg.training.course import accumulated
 from aerialseg.training.dataset import make_loaders
 from aerialseg.training.export import export
 from aerialseg.training.learner import Reseed, make_learner
-from aerialseg.training.schedule import accumulated, locked
+from aerialseg.training.schedule import locked
 from aerialseg.training.sides import load_sides
 from tests.drawn_frames import CONFIG, DRAWN, draw_pair
 

@@ -1,0 +1,268 @@
+"""The course of a training: step after step of progressive resizing, each going on from the checkpoint before it."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from aerialseg.errors import OutputError, ResourceError
+from aerialseg.model.device import free_bytes
+from aerialseg.progress import Progress, Silent, spoken_bytes
+from aerialseg.training import averaging
+from aerialseg.training.callbacks import EarlyStop, KeepBest, Records, Report, Save
+from aerialseg.training.checkpoint import Saved, plain_state, read_checkpoint, restore_optimizer, write_checkpoint
+from aerialseg.training.config import FIND, Step, TrainingConfig
+from aerialseg.training.dataset import make_loaders
+from aerialseg.training.encoder import describe_start
+from aerialseg.training.following import Follow
+from aerialseg.training.learner import (
+    Accumulate,
+    Autocast,
+    Reseed,
+    autocast,
+    leave_autocast,
+    make_learner,
+    seed_everything,
+    start_encoder,
+    use_bf16,
+)
+from aerialseg.training.pairs import class_weights, hash_file
+from aerialseg.training.search import batch_fits, collect, find_batch, find_learning_rate
+from aerialseg.training.shallow import load_weights
+from aerialseg.training.sides import Sides
+from aerialseg.training.teacher import Teacher
+
+USUAL_BATCH = 8
+"""From batches of so many BatchNorm is estimated at the start, where the batch has still to be found."""
+
+
+class Course:
+    """One training run in its folder: step after step, each from the checkpoint that the one before it left."""
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        sides: Sides,
+        work: Path,
+        encoder_weights: str | Path | None = None,
+        progress: Progress | None = None,
+        teacher: Teacher | None = None,
+    ) -> None:
+        self.config, self.sides, self.work, self.teacher = config, sides, work, teacher
+        self.encoder_weights, self.progress = encoder_weights, progress or Silent()
+        self.bf16 = use_bf16(config.precision)
+
+    def run(self) -> Saved:
+        """The last checkpoint, once every step is done. Raises as ``train`` does."""
+        self._check_same()
+        for number, step in enumerate(self.config.steps):
+            if not (self.work / step_file(number)).exists():
+                self._run_step(number, step)
+        if self.config.average > 1 and not (self.work / averaging.NAME).exists():
+            self._average()
+        saved = averaging.read_finished(self.work)
+        assert saved is not None
+        return saved
+
+    def _saved(self) -> Saved:
+        """The checkpoint of the last finished epoch or search."""
+        saved = read_checkpoint(self.work)
+        assert saved is not None
+        return saved
+
+    def _average(self) -> None:
+        """Leave the mean of the weights that the last steps ended with."""
+        last, count = len(self.config.steps) - 1, self.config.average
+        at_once = next(found["at_once"] for found in self._saved().searches if found["step"] == last)
+        seed_everything(self.config.seed)
+        learner = self._bare_learner(self.config.steps[last], at_once)
+        averaging.write_average(
+            self.work, [step_file(last - back) for back in reversed(range(count))], learner, self.bf16
+        )
+        self.progress.note(f"averaged the weights that the last {count} steps ended with")
+
+    def _check_same(self) -> None:
+        """Raise OutputError where the folder belongs to another configuration or other data."""
+        path, weights = self.work / "run.json", describe_start(self.config, self.encoder_weights)
+        ours: dict[str, Any] = {
+            "config": self.config.to_json(),
+            "data_sha256": self.sides.sha256,
+            "split_sha256": hash_file(self.config.data.split),
+            "legend_sha256": hash_file(self.config.data.legend),
+            "encoder_weights": weights,
+            **({"teacher": self.teacher.described()} if self.teacher else {}),
+        }
+        if path.exists():
+            theirs = json.loads(path.read_text(encoding="utf-8"))
+            changed = [key for key in ours["config"] if theirs["config"].get(key) != ours["config"][key]]
+            if "sha256" not in weights:
+                ours["encoder_weights"] = theirs["encoder_weights"]
+            others = {"data_sha256": "data", "split_sha256": "split", "legend_sha256": "legend"}
+            others |= {"encoder_weights": "start of the encoder", "teacher": "teacher"}
+            changed += [what for key, what in others.items() if theirs.get(key) != ours.get(key)]
+            if changed:
+                raise OutputError(
+                    f"{self.work} holds a training with another {changed[0]}: give another folder, or delete this one"
+                )
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps(ours, indent=1) + "\n", encoding="utf-8")
+        part.replace(path)
+
+    def _run_step(self, number: int, step: Step) -> None:
+        step, at_once = self._searched(number, step)
+        while not self._fits(number, step, at_once):
+            if at_once == 1:
+                raise ResourceError("out of memory with one crop at a time: train with a smaller crop")
+            at_once //= 2
+            self._remember(number, at_once)
+            self.progress.note(f"out of memory: going on with {at_once} crops at once, accumulated to {step.batch}")
+        write_checkpoint(self.work, replace(self._saved(), optimizer={}), step_file(number))
+
+    def _remember(self, number: int, at_once: int) -> None:
+        """Keep what fits in the checkpoint: a run that goes on need not run out of memory again."""
+        saved = self._saved()
+        searches = [{**s, "at_once": at_once} if s["step"] == number else s for s in saved.searches]
+        write_checkpoint(self.work, replace(saved, searches=searches))
+
+    def _fits(self, number: int, step: Step, at_once: int) -> bool:
+        """Train the rest of the step; False where memory ran out. Nothing of a failed attempt outlives this call."""
+        learner, saved = self._learner(number, step, at_once)
+        records = [record for record in saved.history if record["step"] == number]
+        done = step.epochs if any(record.get("stopped") for record in records) else len(records)
+        if done:
+            restore_optimizer(learner.opt, saved.optimizer)
+        callbacks = self._callbacks(number, step, at_once, saved, done)
+        failed = False
+        try:
+            rates = slice(float(step.lr) * step.encoder_lr, float(step.lr))
+            with learner.no_bar(), learner.no_logging():
+                learner.fit_one_cycle(step.epochs, rates, start_epoch=done, cbs=callbacks)
+        except torch.OutOfMemoryError:
+            failed = True
+        finally:
+            leave_autocast(callbacks)
+        if failed:
+            del learner, saved, callbacks
+            collect()
+        return not failed
+
+    def _callbacks(self, number: int, step: Step, at_once: int, saved: Saved, done: int) -> list[Any]:
+        notes = {"step": number, "lr": step.lr, "batch": step.batch, "at_once": at_once}
+        records, monitor = Records(self.work, saved, notes, self.progress, done), self.config.monitor
+        callbacks: list[Any] = [Reseed(self.config.seed, number), Report(self.progress, done), records, Save(records)]
+        callbacks += [KeepBest(records, monitor)] if self.config.keep == "best" else []
+        callbacks += [EarlyStop(records, monitor, step.patience)] if step.patience else []
+        together = accumulated(int(step.batch), at_once, len(self.sides.learn))
+        callbacks += [Accumulate(together)] if together > at_once else []
+        callbacks += [Autocast()] if self.bf16 else []
+        return callbacks + ([Follow(self.teacher.network, self.config.follow)] if self.teacher else [])
+
+    def _learner(self, number: int, step: Step, at_once: int) -> tuple[Any, Saved]:
+        """The learner of a step with the last checkpoint's weights and a fresh optimizer, and that checkpoint."""
+        collect()  # learners and their callbacks hold each other: an earlier one would stay for a while
+        seed_everything(self.config.seed + number)
+        learner = self._bare_learner(step, at_once)
+        saved = read_checkpoint(self.work)
+        if saved is None:
+            start_encoder(learner, self.config, self.encoder_weights)
+            saved = Saved(plain_state(learner.model), {}, [], [])
+        load_weights(learner.model, saved.weights)
+        learner.model.to(learner.dls.device)  # before the optimizer, whose state goes where the weights are
+        learner.create_opt()
+        return learner, saved
+
+    def _bare_learner(self, step: Step, at_once: int) -> Any:
+        learn, legend = self.sides.learn, self.sides.legend
+        forks = multiprocessing.get_start_method() == "fork"  # what the loaders look up cannot be pickled
+        workers = min(8, os.cpu_count() or 1) if torch.cuda.is_available() and forks else 0
+        batch = min(at_once, len(learn))
+        loaders = make_loaders(
+            learn, self.sides.watched, legend, step, self.config.augment, batch=batch, workers=workers
+        )
+        balance = self.config.balance
+        weights = torch.from_numpy(class_weights(learn, len(legend), balance)) if balance else None
+        learner = make_learner(loaders, self.config, len(legend), weights, step.stride)
+        learner.path, learner.model_dir = self.work, "search"
+        return learner
+
+    def _searched(self, number: int, step: Step) -> tuple[Step, int]:
+        """The step with numbers where it said "find", and how many crops to compute at once.
+
+        What was found is kept in the checkpoint, so that a run that goes on finds the same.
+        """
+        usual = min(USUAL_BATCH, len(self.sides.learn))
+        learner, saved = self._learner(number, step, usual if step.batch == FIND else int(step.batch))
+        for found in saved.searches:
+            if found["step"] == number:
+                return replace(step, lr=found["lr"], batch=found["batch"]), found["at_once"]
+        found = self._search(learner, step)
+        step = replace(step, lr=found["lr"], batch=found["batch"])
+        searches = [*saved.searches, {"step": number, **found}]
+        write_checkpoint(self.work, replace(saved, searches=searches))
+        self.progress.note(
+            f"step {number}: frames {_shape(step.size)}, crops {_shape(step.seen)}, {step.epochs} epochs, "
+            f"batch {step.batch} ({found['at_once']} at once), learning rate {step.lr:g}"
+        )
+        return step, int(found["at_once"])
+
+    def _search(self, learner: Any, step: Step) -> dict[str, Any]:
+        most = self.config.max_batch if step.batch == FIND else int(step.batch)
+        free = free_bytes(learner.dls.device)
+        at_once = find_batch(lambda batch: batch_fits(learner, step.seen, batch, self._context(learner)), most)
+        batch = min(at_once, len(self.sides.learn)) if step.batch == FIND else int(step.batch)
+        at_once = min(at_once, batch) if batch & (batch - 1) == 0 else batch if at_once * 2 > batch else at_once
+        self.progress.note(f"{at_once} crops of {_shape(step.seen)} fit at once into {spoken_bytes(int(free))}")
+        if step.lr != FIND:
+            return {"batch": batch, "at_once": at_once, "lr": step.lr}
+        while (rates := self._rates(learner, step, at_once)) is None:
+            if at_once == 1:
+                raise ResourceError("out of memory with one crop at a time: train with a smaller crop")
+            at_once //= 2
+        return {"batch": batch, "at_once": at_once, **rates}
+
+    def _rates(self, learner: Any, step: Step, at_once: int) -> dict[str, Any] | None:
+        """What a search for the learning rate found; None where memory ran out."""
+        searching = self._learner_for_search(learner, step, at_once)
+        callbacks = [Autocast()] if self.bf16 else []
+        try:
+            return find_learning_rate(searching, self.config.search_steps, callbacks)
+        except torch.OutOfMemoryError:
+            pass
+        finally:
+            leave_autocast(callbacks)
+        del searching
+        collect()
+        return None
+
+    def _learner_for_search(self, learner: Any, step: Step, at_once: int) -> Any:
+        """The same weights over batches of the size that the step will have."""
+        searching = self._bare_learner(step, at_once)
+        searching.model.load_state_dict(learner.model.state_dict())
+        return searching
+
+    def _context(self, learner: Any) -> Any:
+        return lambda: autocast(learner.dls.device, self.bf16)
+
+
+def accumulated(batch: int, at_once: int, frames: int) -> int:
+    """Crops whose gradients are added before an update: ``batch`` to the next multiple of what is computed at once.
+
+    Less where an epoch has not so many: without an update nothing is learnt.
+    """
+    at_once = min(at_once, frames)
+    return min(-(-batch // at_once), frames // at_once) * at_once
+
+
+def step_file(number: int) -> str:
+    """The checkpoint that a finished step leaves."""
+    return f"step{number}.safetensors"
+
+
+def _shape(size: tuple[int, int]) -> str:
+    return f"{size[0]} x {size[1]}"
