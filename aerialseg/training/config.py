@@ -121,7 +121,8 @@ class Step:
     highest learning rate of the one-cycle, of which the encoder's first layers get ``encoder_lr``. Both may be "find".
     zoom, balanced: this step's instead of the augmentation's. patience: end the step after so many epochs without a
     better result, 0 for never. stride: how far down the decoder is trained, in pixels of the frame between its cells;
-    1 is the whole network, 8 leaves its costly last layers to a later step (``aerialseg.training.shallow``).
+    1 is the whole network, 8 leaves its costly last layers to a later step (``aerialseg.training.shallow``). frozen:
+    what an earlier step trained down to this stride stays as it is while finer layers find their way; 0 is nothing.
     """
 
     size: tuple[int, int]
@@ -134,6 +135,7 @@ class Step:
     balanced: float | None = None
     patience: int = 0
     stride: int = 1
+    frozen: int = 0
 
     def __post_init__(self) -> None:
         for name, value in (("batch", self.batch), ("lr", self.lr)):
@@ -143,6 +145,8 @@ class Step:
             raise UsageError(f"a step has {self.epochs} epochs; wanted at least 1")
         if self.stride not in STRIDES:
             raise UsageError(f"a step's stride is {self.stride!r}; wanted one of {', '.join(map(str, STRIDES))}")
+        if self.frozen and (self.frozen not in STRIDES or self.frozen <= self.stride):
+            raise UsageError(f"a step is frozen to {self.frozen!r}; wanted 0, or a stride above its own {self.stride}")
 
     @property
     def seen(self) -> tuple[int, int]:
@@ -213,11 +217,11 @@ class TrainingConfig:
             self._check_teaching()
 
     def _check_teaching(self) -> None:
-        strided = any(step.stride != 1 for step in self.steps)
+        strided = any(step.stride != 1 or step.frozen for step in self.steps)
         if strided or self.follow.wanted or self.encoder.start == "model":
             raise UsageError(
                 "decoder.kind is 'pyramid', which has no finer layers to leave out, follows no teacher and starts from "
-                "weights of an encoder: leave out stride, [follow] and encoder.start = 'model'"
+                "weights of an encoder: leave out stride, frozen, [follow] and encoder.start = 'model'"
             )
 
     @property

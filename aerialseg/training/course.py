@@ -34,7 +34,7 @@ from aerialseg.training.learner import (
 )
 from aerialseg.training.pairs import class_weights, hash_file
 from aerialseg.training.search import batch_fits, collect, find_batch, find_learning_rate
-from aerialseg.training.shallow import load_weights
+from aerialseg.training.shallow import freeze, load_weights
 from aerialseg.training.sides import Sides
 from aerialseg.training.teacher import Teacher
 
@@ -188,6 +188,8 @@ class Course:
         balance = self.config.balance
         weights = torch.from_numpy(class_weights(learn, len(legend), balance)) if balance else None
         learner = make_learner(loaders, self.config, len(legend), weights, step.stride)
+        if step.frozen:
+            freeze(learner.model, step.frozen)
         learner.path, learner.model_dir = self.work, "search"
         return learner
 

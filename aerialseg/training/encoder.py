@@ -17,6 +17,7 @@ from aerialseg.errors import ModelError
 from aerialseg.legend import Legend
 from aerialseg.model.store import load_card, load_network
 from aerialseg.training.config import TrainingConfig
+from aerialseg.training.folding import CLASSIFIER, without_norm
 from aerialseg.training.shallow import ASIDE
 
 logger = logging.getLogger(__name__)
@@ -119,7 +120,7 @@ def load_model_weights(network: nn.Module, model: str | Path | None, legend: Leg
     another one.
     """
     card, source = load_network(model)
-    given, wanted = source.state_dict(), network.state_dict()
+    given, wanted = without_norm(source.state_dict()), network.state_dict()
     fitting = {name: tensor for name, tensor in given.items() if name in wanted and tensor.shape == wanted[name].shape}
     if card.legend.names != legend.names:
         fitting = {name: tensor for name, tensor in fitting.items() if not name.startswith(_CLASSIFIER)}
@@ -132,7 +133,7 @@ def load_model_weights(network: nn.Module, model: str | Path | None, legend: Leg
     return left
 
 
-_CLASSIFIER = "layers.12."
+_CLASSIFIER = f"layers.{CLASSIFIER}."
 
 
 def describe_start(config: TrainingConfig, weights: str | Path | None) -> dict[str, str]:

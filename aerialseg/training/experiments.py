@@ -20,10 +20,8 @@ from aerialseg.progress import Progress, Silent
 from aerialseg.training.checkpoint import read_checkpoint
 from aerialseg.training.config import Step, TrainingConfig
 from aerialseg.training.course import Course
-from aerialseg.training.export import make_card
-from aerialseg.training.folding import fold_norms
+from aerialseg.training.export import make_card, network_state
 from aerialseg.training.schedule import locked
-from aerialseg.training.shallow import network_weights
 from aerialseg.training.sides import Sides, load_sides
 from aerialseg.training.tables import read_toml
 
@@ -145,7 +143,7 @@ def _judge(
     saved = read_checkpoint(work, f"step{number}.safetensors")
     assert saved is not None
     folder = out_dir / "models" / f"{run}-{number}"
-    save(folder, make_card(config, saved, work), fold_norms(network_weights(saved.weights)))
+    save(folder, make_card(config, saved, work), network_state(config, saved.weights))
     history = [record for record in saved.history if record["step"] == number]
     legend, found = sides.legend, evaluate_sizes(folder, data_dir, config, step.size, progress=progress)
     scores = {name: confusion.to_json(legend) for name, confusion in found.items()}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import datetime
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from aerialseg._version import __version__
 from aerialseg.errors import InputError, ModelError
@@ -23,7 +25,7 @@ from aerialseg.progress import Progress, Silent
 from aerialseg.training.averaging import read_finished
 from aerialseg.training.checkpoint import Saved
 from aerialseg.training.config import TrainingConfig
-from aerialseg.training.folding import FOLDED, fold_norms
+from aerialseg.training.folding import FOLDED, fold_norms, with_norm
 from aerialseg.training.learner import use_bf16
 from aerialseg.training.pairs import find_pairs, read_split, split_pairs
 from aerialseg.training.shallow import network_weights
@@ -51,7 +53,7 @@ def export(
         raise ModelError(f"{work} holds no finished epoch: train for at least one")
     if config.teaches:
         return _export_teacher(config, data_dir, out_dir, saved, _provenance(config, saved, work), progress)
-    card = save(out_dir, make_card(config, saved, work), fold_norms(network_weights(saved.weights)))
+    card = save(out_dir, make_card(config, saved, work), network_state(config, saved.weights))
     load_network(out_dir)  # what was written is what loads
     if data_dir is not None:
         found = evaluate(out_dir, data_dir, config=config, progress=progress)
@@ -89,6 +91,12 @@ def _calibrate(model: Path, data_dir: str | Path, config: TrainingConfig, progre
         progress.note(calibrate_on(model, data_dir, config=config, progress=progress).text())
     except InputError as error:  # one scene alone cannot be both fitted on and judged by
         progress.note(f"the confidence is not calibrated: {error}")
+
+
+def network_state(config: TrainingConfig, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of a checkpoint as those of the model that is kept."""
+    state = fold_norms(network_weights(weights))
+    return with_norm(state) if config.decoder.norm == "batch" else state
 
 
 def make_card(config: TrainingConfig, saved: Saved, work: Path) -> ModelCard:

@@ -1,4 +1,4 @@
-"""Norms of the weights (not of what flows through them) are folded into the weights once the training is over."""
+"""What is trained otherwise than it is kept: norms of weights, which are folded, and a classifier without a norm."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+CLASSIFIER = 12
+"""Place of the classifier among the layers of fastai's DynamicUnet."""
+_CONV, _NORM = f"layers.{CLASSIFIER}.0.", f"layers.{CLASSIFIER}.1."
+_EPS = 1e-5
 FOLDED = ("weight", "spectral")
 """Of fastai's NormTypes, those that are gone from a finished model."""
 
@@ -26,6 +30,28 @@ def fold_norms(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         elif name.endswith("weight_orig"):
             plain[base] = tensor / torch.dot(state[base + "_u"], tensor.flatten(1) @ state[base + "_v"])
     return plain
+
+
+def with_norm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state of the same network with a BatchNorm after its classifier, which adds the bias and nothing else."""
+    if _CONV + "bias" not in state:
+        return dict(state)
+    bias = state[_CONV + "bias"]
+    norm = {"weight": torch.ones_like(bias), "bias": bias, "running_mean": torch.zeros_like(bias)}
+    norm |= {"running_var": torch.full_like(bias, 1 - _EPS), "num_batches_tracked": torch.tensor(0)}
+    rest = {name: tensor for name, tensor in state.items() if name != _CONV + "bias"}
+    return rest | {_NORM + name: tensor for name, tensor in norm.items()}
+
+
+def without_norm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state of the same network with the classifier's BatchNorm, if it has one, folded into weight and bias."""
+    if _NORM + "weight" not in state:
+        return dict(state)
+    weight, bias, mean, var = (state[_NORM + name] for name in ("weight", "bias", "running_mean", "running_var"))
+    scale = weight / torch.sqrt(var + _EPS)
+    rest = {name: tensor for name, tensor in state.items() if not name.startswith(_NORM)}
+    kernel = {_CONV + "weight": state[_CONV + "weight"] * scale.view(-1, 1, 1, 1), _CONV + "bias": bias - mean * scale}
+    return rest | kernel
 
 
 _PARTS = ("weight_g", "weight_v", "weight_orig", "weight_u")

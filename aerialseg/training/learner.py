@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from aerialseg.errors import UsageError
 from aerialseg.legend import Legend
 from aerialseg.training.config import TrainingConfig
 from aerialseg.training.encoder import calibrate, encoder_state, load_encoder, load_model_weights
+from aerialseg.training.folding import CLASSIFIER
 from aerialseg.training.losses import make_loss
 from aerialseg.training.pyramid import WIDTH, Pyramid, groups
 from aerialseg.training.resnets import bare_resnet, filled, is_v1
@@ -67,7 +68,7 @@ def _unet_learner(loaders: DataLoaders, config: TrainingConfig, classes: int, lo
     arch = getattr(models, config.encoder.arch, None)
     if arch is None or not config.encoder.arch.startswith("resnet"):
         raise UsageError(f"encoder.arch is {config.encoder.arch!r}; wanted a ResNet of torchvision, such as resnet34")
-    return unet_learner(
+    learner = unet_learner(
         loaders,
         arch,
         n_out=classes,
@@ -80,6 +81,10 @@ def _unet_learner(loaders: DataLoaders, config: TrainingConfig, classes: int, lo
         metrics=DiceMulti(),
         wd=config.weight_decay,
     )
+    if config.decoder.norm == "batch":  # on the logits it would hold them near zero for hundreds of updates
+        last = learner.model.layers[CLASSIFIER][0]
+        learner.model.layers[CLASSIFIER] = nn.Sequential(nn.Conv2d(last.in_channels, classes, 1)).to(loaders.device)
+    return learner
 
 
 def start_encoder(learner: Learner, config: TrainingConfig, weights: str | Path | None) -> None:

@@ -36,7 +36,7 @@ class Shallow(nn.Module):
         super().__init__()
         self.layers, self.sfs = unet.layers, unet.sfs
         self._unet = (unet,)  # out of the module's sight, but alive: with it fastai's hooks on the encoder would end
-        self._last = _BRIDGED + STRIDES[::-1].index(stride) + 1
+        self._last = layers_down_to(stride)
         self.classes, self.hinted = classes, torch.empty(0)
         self.aside = nn.Conv2d(self._channels(), classes + hints, 1)
 
@@ -54,6 +54,20 @@ class Shallow(nn.Module):
             out = layer(out)
         logits, self.hinted = self.aside(out).tensor_split([self.classes], dim=1)
         return F.interpolate(logits, x.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def layers_down_to(stride: int) -> int:
+    """How many of the layers of fastai's ``DynamicUnet`` it takes to come down to a stride from 2 to 16."""
+    return _BRIDGED + STRIDES[::-1].index(stride) + 1
+
+
+def freeze(model: Any, stride: int) -> None:
+    """Let the layers down to ``stride`` of a ``DynamicUnet``, or a part of it, keep their weights.
+
+    Their BatchNorm goes on counting. Layers that have learned nothing yet give gradients that would spoil what coarser
+    ones know.
+    """
+    model.layers[: layers_down_to(stride)].requires_grad_(False)
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
