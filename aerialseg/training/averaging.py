@@ -36,17 +36,18 @@ def mean_weights(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     }
 
 
-def write_average(folder: Path, files: Sequence[str], learner: Any, bf16: bool) -> None:
+def write_average(folder: Path, files: Sequence[str], learner: Any, *, bf16: bool, estimate: bool) -> None:
     """Leave in ``folder`` the last checkpoint with the mean of the weights in the steps' ``files``.
 
-    learner: of the last step; on crops of its frames BatchNorm is estimated again, for the statistics of several
-    weights are not those of their mean.
+    learner: of the last step; on crops of its frames BatchNorm is estimated again if ``estimate`` says so, for the
+    statistics of several weights are not those of their mean.
     """
     last, ends = read_checkpoint(folder), [read_checkpoint(folder, name) for name in files]
     assert last is not None
     load_weights(learner.model, mean_weights([end.weights for end in ends if end is not None]))
-    with autocast(learner.dls.device, bf16):
-        calibrate(learner.model.to(learner.dls.device), some_batches(learner.dls, ESTIMATED_ON))
+    if estimate:
+        with autocast(learner.dls.device, bf16):
+            calibrate(learner.model.to(learner.dls.device), some_batches(learner.dls, ESTIMATED_ON))
     write_checkpoint(folder, replace(last, weights=plain_state(learner.model), optimizer={}), NAME)
 
 

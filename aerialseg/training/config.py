@@ -123,6 +123,7 @@ class Step:
     better result, 0 for never. stride: how far down the decoder is trained, in pixels of the frame between its cells;
     1 is the whole network, 8 leaves its costly last layers to a later step (``aerialseg.training.shallow``). frozen:
     what an earlier step trained down to this stride stays as it is while finer layers find their way; 0 is nothing.
+    keep_norms: BatchNorm goes by the statistics that it has, not by those of each batch, and counts no more.
     """
 
     size: tuple[int, int]
@@ -136,6 +137,7 @@ class Step:
     patience: int = 0
     stride: int = 1
     frozen: int = 0
+    keep_norms: bool = False
 
     def __post_init__(self) -> None:
         for name, value in (("batch", self.batch), ("lr", self.lr)):

@@ -21,14 +21,17 @@ from aerialseg.training.config import FIND, Step, TrainingConfig
 from aerialseg.training.dataset import make_loaders
 from aerialseg.training.encoder import describe_start
 from aerialseg.training.following import Follow
+from aerialseg.training.growing import grow
 from aerialseg.training.learner import (
     Accumulate,
     Autocast,
+    KeepNorms,
     Reseed,
     autocast,
     leave_autocast,
     make_learner,
     seed_everything,
+    some_batches,
     start_encoder,
     use_bf16,
 )
@@ -37,6 +40,9 @@ from aerialseg.training.search import batch_fits, collect, find_batch, find_lear
 from aerialseg.training.shallow import freeze, load_weights
 from aerialseg.training.sides import Sides
 from aerialseg.training.teacher import Teacher
+
+ESTIMATED_ON = 64
+"""Crops from which BatchNorm is estimated where the network has grown."""
 
 USUAL_BATCH = 8
 """From batches of so many BatchNorm is estimated at the start, where the batch has still to be found."""
@@ -82,9 +88,9 @@ class Course:
         at_once = next(found["at_once"] for found in self._saved().searches if found["step"] == last)
         seed_everything(self.config.seed)
         learner = self._bare_learner(self.config.steps[last], at_once)
-        averaging.write_average(
-            self.work, [step_file(last - back) for back in reversed(range(count))], learner, self.bf16
-        )
+        files = [step_file(last - back) for back in reversed(range(count))]
+        estimate = not self.config.steps[last].keep_norms
+        averaging.write_average(self.work, files, learner, bf16=self.bf16, estimate=estimate)
         self.progress.note(f"averaged the weights that the last {count} steps ended with")
 
     def _check_same(self) -> None:
@@ -161,6 +167,7 @@ class Course:
         together = accumulated(int(step.batch), at_once, len(self.sides.learn))
         callbacks += [Accumulate(together)] if together > at_once else []
         callbacks += [Autocast()] if self.bf16 else []
+        callbacks += [KeepNorms()] if step.keep_norms else []
         return callbacks + ([Follow(self.teacher.network, self.config.follow)] if self.teacher else [])
 
     def _learner(self, number: int, step: Step, at_once: int) -> tuple[Any, Saved]:
@@ -173,9 +180,20 @@ class Course:
             start_encoder(learner, self.config, self.encoder_weights)
             saved = Saved(plain_state(learner.model), {}, [], [])
         load_weights(learner.model, saved.weights)
+        if number and saved.history[-1]["step"] < number:
+            self._grow(learner, number, saved)
         learner.model.to(learner.dls.device)  # before the optimizer, whose state goes where the weights are
         learner.create_opt()
         return learner, saved
+
+    def _grow(self, learner: Any, number: int, saved: Saved) -> None:
+        """Let the finer layers of a new step begin with what the coarse classifier of the one before says."""
+        stride, classes = self.config.steps[number - 1].stride, len(self.sides.legend)
+        if stride > self.config.steps[number].stride and self.config.decoder.norm in ("none", "batch"):
+            device = learner.dls.device
+            coarse, bias = (saved.weights[f"aside.{name}"][:classes].to(device) for name in ("weight", "bias"))
+            with autocast(device, self.bf16):
+                grow(learner.model.to(device), coarse, bias, stride, some_batches(learner.dls, ESTIMATED_ON))
 
     def _bare_learner(self, step: Step, at_once: int) -> Any:
         learn, legend = self.sides.learn, self.sides.legend

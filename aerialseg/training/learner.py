@@ -172,6 +172,15 @@ class Autocast(Callback):
             context.__exit__(None, None, None)
 
 
+class KeepNorms(Callback):
+    """BatchNorm with the statistics that it has: of small batches its own are far from those of all frames."""
+
+    def before_train(self) -> None:
+        for module in self.learn.model.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+
+
 def leave_autocast(callbacks: Iterable[Callback]) -> None:
     """Leave what an error has left open: fastai tells no callback of errors. Left open, weights stay as first cast."""
     for callback in callbacks:

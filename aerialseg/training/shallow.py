@@ -36,12 +36,12 @@ class Shallow(nn.Module):
         super().__init__()
         self.layers, self.sfs = unet.layers, unet.sfs
         self._unet = (unet,)  # out of the module's sight, but alive: with it fastai's hooks on the encoder would end
-        self._last = layers_down_to(stride)
+        self.last = layers_down_to(stride)
         self.classes, self.hinted = classes, torch.empty(0)
         self.aside = nn.Conv2d(self._channels(), classes + hints, 1)
 
     def _channels(self) -> int:
-        convolutions = [module for module in self.layers[self._last - 1].modules() if isinstance(module, nn.Conv2d)]
+        convolutions = [module for module in self.layers[self.last - 1].modules() if isinstance(module, nn.Conv2d)]
         return convolutions[-1].out_channels
 
     def __getitem__(self, index: Any) -> nn.Module:
@@ -50,7 +50,7 @@ class Shallow(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         out = x
-        for layer in self.layers[: self._last]:
+        for layer in self.layers[: self.last]:
             out = layer(out)
         logits, self.hinted = self.aside(out).tensor_split([self.classes], dim=1)
         return F.interpolate(logits, x.shape[-2:], mode="bilinear", align_corners=False)

@@ -1,0 +1,92 @@
+"""Finer layers that begin by passing on what coarser ones say, and learn from there.
+
+A step with a stride leaves a coarse classifier beside the network. Where a finer step follows, layers that have learned
+nothing would first have to find again what that classifier knows, and spoil it meanwhile. Instead as many of their
+channels as there are classes carry its logits through to the finest resolution; the other channels are random, and
+nobody listens to them at first. (Function-preserving growth, as in Chen et al. 2016, "Net2Net", arXiv 1511.05641.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from aerialseg.training.encoder import calibrate
+from aerialseg.training.folding import CLASSIFIER
+from aerialseg.training.shallow import Shallow, layers_down_to
+
+OFFSET = 30.0
+"""Added to logits where no norm follows, so that no ReLU cuts them off; the classifier takes it away again."""
+SPREADS = 4.0
+"""The same where a BatchNorm follows, in standard deviations."""
+
+
+@torch.no_grad()
+def grow(model: Any, coarse: Tensor, bias: Tensor, stride: int, images: Iterable[Tensor]) -> None:
+    """Let a ``DynamicUnet``, or a ``Shallow`` finer than ``stride``, say what a classifier reads at that stride.
+
+    coarse, bias: its weights (classes, channels, 1, 1) and (classes,). images: normalised batches (B, 3, h, w) from
+    which BatchNorm is estimated, where the decoder has any. Logits are repeated in squares, not interpolated.
+    """
+    shallow, classes = isinstance(model, Shallow), len(bias)
+    first: Any = None
+    for layer in model.layers[layers_down_to(stride) : model.last if shallow else CLASSIFIER]:
+        if hasattr(layer, "shuf") or isinstance(layer, nn.Sequential):
+            enlarging = layer.shuf[0] if hasattr(layer, "shuf") else layer[0]
+            kernel = coarse if first is None else torch.eye(classes, device=coarse.device)[..., None, None]
+            _carry(enlarging, kernel.repeat_interleave(4, dim=0), 0.0 if first else OFFSET)
+            first = first or enlarging
+        if hasattr(layer, "shuf"):
+            _carry(layer.conv1, _identity(classes, coarse.device), 0.0)
+            _carry(layer.conv2, _identity(classes, coarse.device), 0.0)
+        elif hasattr(layer, "convpath"):
+            _silence(layer.convpath[-1], classes)
+    factor, summand = _way_back(first, bias, model, images)
+    head = model.aside if shallow else model.layers[CLASSIFIER][0]
+    head.weight[:classes] = 0
+    head.weight[:classes, :classes, 0, 0] = torch.diag(factor)
+    head.bias[:classes] = summand
+
+
+def _carry(layer: Any, kernel: Tensor, offset: float) -> None:
+    """Let the first channels that a convolution gives be those of ``kernel``, which looks at its first channels."""
+    count, used, convolution, norm = len(kernel), kernel.shape[1], layer[0], _norm(layer)
+    convolution.weight[:count] = 0
+    convolution.weight[:count, :used] = kernel
+    if convolution.bias is not None:
+        convolution.bias[:count] = offset
+    if norm is not None:
+        norm.weight[:count], norm.bias[:count] = 1, SPREADS
+
+
+def _identity(classes: int, device: torch.device) -> Tensor:
+    kernel = torch.zeros(classes, classes, 3, 3, device=device)
+    kernel[range(classes), range(classes), 1, 1] = 1
+    return kernel
+
+
+def _silence(layer: Any, classes: int) -> None:
+    """Let the last layer beside a shortcut add nothing to the classes."""
+    for module in layer:
+        if isinstance(module, (nn.Conv2d, nn.BatchNorm2d)):
+            module.weight[:classes] = 0
+            if module.bias is not None:
+                module.bias[:classes] = 0
+
+
+def _way_back(first: Any, bias: Tensor, model: nn.Module, images: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    """(factor, summand) by which the classifier makes logits again of what is carried."""
+    norm, cells = _norm(first), slice(0, 4 * len(bias), 4)
+    if norm is None:
+        return torch.ones_like(bias), bias - OFFSET
+    calibrate(model, images)
+    spread = torch.sqrt(norm.running_var[cells] + norm.eps)
+    return spread, norm.running_mean[cells] + bias - SPREADS * spread
+
+
+def _norm(layer: Any) -> Any:
+    """The BatchNorm of a layer, or None."""
+    return next((module for module in layer if isinstance(module, nn.BatchNorm2d)), None)
