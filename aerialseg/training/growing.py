@@ -18,8 +18,10 @@ from aerialseg.training.encoder import calibrate
 from aerialseg.training.folding import CLASSIFIER
 from aerialseg.training.shallow import Shallow, layers_down_to
 
-OFFSET = 30.0
-"""Added to logits where no norm follows, so that no ReLU cuts them off; the classifier takes it away again."""
+OFFSET = 12.0
+"""Added to logits where no norm follows; the classifier takes it away again. ReLUs cut off the least likely.
+
+The larger it is, the more a change of any kernel shifts what is carried."""
 SPREADS = 4.0
 """The same where a BatchNorm follows, in standard deviations."""
 
