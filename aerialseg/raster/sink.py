@@ -20,7 +20,7 @@ from rasterio.windows import Window
 from aerialseg.errors import OutputError
 from aerialseg.legend import NODATA
 from aerialseg.raster.grid import Box, Grid
-from aerialseg.raster.opening import GDAL_ERRORS, environment, one_line, quiet, shown
+from aerialseg.raster.opening import GDAL_ERRORS, UNPLACED, environment, one_line, quiet, shown
 from aerialseg.raster.view import View
 
 Bytes = NDArray[np.uint8]
@@ -47,8 +47,10 @@ _COMMON = {
 _BLOCK = {
     "count": 2,
     "interleave": "band",
-    "blockysize": 256,
-}  # few strips: they compress better, empty ones cost 8 bytes
+    "blockysize": 256,  # few strips: they compress better, empty ones cost 8 bytes
+    # Without one rasterio warns, and what other threads do to Python's filters can let that through quiet().
+    "transform": Affine(*UNPLACED),
+}
 
 
 def part_of(path: Path) -> Path:
