@@ -22,6 +22,8 @@ OFFSET = 12.0
 """Added to logits where no norm follows; the classifier takes it away again. ReLUs cut off the least likely.
 
 The larger it is, the more a change of any kernel shifts what is carried."""
+SAME, TENT = (0.0, 1.0, 0.0), (0.25, 0.5, 0.25)
+"""What a 3x3 convolution does along rows and columns: nothing, or soften the squares that a pixel shuffle makes."""
 SPREADS = 4.0
 """The same where a BatchNorm follows, in standard deviations."""
 
@@ -31,22 +33,23 @@ def grow(model: Any, coarse: Tensor, bias: Tensor, stride: int, images: Iterable
     """Let a ``DynamicUnet``, or a ``Shallow`` finer than ``stride``, say what a classifier reads at that stride.
 
     coarse, bias: its weights (classes, channels, 1, 1) and (classes,). images: normalised batches (B, 3, h, w) from
-    which BatchNorm is estimated, where the decoder has any. Logits are repeated in squares, not interpolated.
+    which BatchNorm is estimated, where the decoder has any. Logits are interpolated, but for the last doubling.
     """
     shallow, classes = isinstance(model, Shallow), len(bias)
-    first: Any = None
+    carriers: list[tuple[Any, int]] = []
     for layer in model.layers[layers_down_to(stride) : model.last if shallow else CLASSIFIER]:
         if hasattr(layer, "shuf") or isinstance(layer, nn.Sequential):
             enlarging = layer.shuf[0] if hasattr(layer, "shuf") else layer[0]
-            kernel = coarse if first is None else torch.eye(classes, device=coarse.device)[..., None, None]
-            _carry(enlarging, kernel.repeat_interleave(4, dim=0), 0.0 if first else OFFSET)
-            first = first or enlarging
+            kernel = torch.eye(classes, device=coarse.device)[..., None, None] if carriers else coarse
+            _carry(enlarging, kernel.repeat_interleave(4, dim=0), 0.0 if carriers else OFFSET)
+            carriers.append((enlarging, 4 * classes))
         if hasattr(layer, "shuf"):
-            _carry(layer.conv1, _identity(classes, coarse.device), 0.0)
-            _carry(layer.conv2, _identity(classes, coarse.device), 0.0)
+            for convolution, shape in ((layer.conv1, TENT), (layer.conv2, SAME)):
+                _carry(convolution, _through(classes, shape, coarse.device), 0.0)
+                carriers.append((convolution, classes))
         elif hasattr(layer, "convpath"):
             _silence(layer.convpath[-1], classes)
-    factor, summand = _way_back(first, bias, model, images)
+    factor, summand = _way_back(carriers, bias, model, images)
     head = model.aside if shallow else model.layers[CLASSIFIER][0]
     head.weight[:classes] = 0
     head.weight[:classes, :classes, 0, 0] = torch.diag(factor)
@@ -64,9 +67,10 @@ def _carry(layer: Any, kernel: Tensor, offset: float) -> None:
         norm.weight[:count], norm.bias[:count] = 1, SPREADS
 
 
-def _identity(classes: int, device: torch.device) -> Tensor:
+def _through(classes: int, shape: tuple[float, ...], device: torch.device) -> Tensor:
     kernel = torch.zeros(classes, classes, 3, 3, device=device)
-    kernel[range(classes), range(classes), 1, 1] = 1
+    line = torch.tensor(shape, device=device)
+    kernel[range(classes), range(classes)] = line[:, None] * line
     return kernel
 
 
@@ -79,12 +83,14 @@ def _silence(layer: Any, classes: int) -> None:
                 module.bias[:classes] = 0
 
 
-def _way_back(first: Any, bias: Tensor, model: nn.Module, images: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+def _way_back(carriers: Any, bias: Tensor, model: nn.Module, images: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
     """(factor, summand) by which the classifier makes logits again of what is carried."""
-    norm, cells = _norm(first), slice(0, 4 * len(bias), 4)
+    norm, cells = _norm(carriers[0][0]), slice(0, 4 * len(bias), 4)
     if norm is None:
         return torch.ones_like(bias), bias - OFFSET
     calibrate(model, images)
+    for layer, count in carriers[1:]:  # what the first one has normed goes on as it is
+        _norm(layer).running_mean[:count], _norm(layer).running_var[:count] = SPREADS, 1 - _norm(layer).eps
     spread = torch.sqrt(norm.running_var[cells] + norm.eps)
     return spread, norm.running_mean[cells] + bias - SPREADS * spread
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from aerialseg.model.store import load_card
 from aerialseg.training import train
@@ -35,6 +35,17 @@ def network(norm: NormType | None) -> Any:
     return model
 
 
+def softened(logits: Tensor, coarse: int, fine: int) -> Tensor:
+    """Doubled and softened again and again, from stride ``coarse`` to ``fine``; not softened from stride 2 on."""
+    line = torch.tensor([0.25, 0.5, 0.25])
+    kernel = (line[:, None] * line).expand(CLASSES, 1, 3, 3)
+    stride = coarse
+    while stride > fine:
+        logits, stride = F.interpolate(logits, scale_factor=2, mode="nearest"), stride // 2
+        logits = F.conv2d(logits, kernel, padding=1, groups=CLASSES) if stride > 1 else logits
+    return logits
+
+
 @pytest.mark.parametrize("norm", [None, NormType.Batch])
 @pytest.mark.parametrize(("coarse", "fine"), [(16, 1), (8, 1), (2, 1), (8, 2), (4, 2)])
 def test_a_grown_network_says_what_the_coarse_one_said(norm: NormType | None, coarse: int, fine: int) -> None:
@@ -51,13 +62,13 @@ def test_a_grown_network_says_what_the_coarse_one_said(norm: NormType | None, co
         for layer in small.layers[: small.last]:
             features = layer(features)
         logits = small.aside(features)[:, :CLASSES]
-        cells = F.interpolate(logits, scale_factor=coarse // fine, mode="nearest")
-        wanted = F.interpolate(cells, (64, 96), mode="bilinear", align_corners=False)
+        wanted = F.interpolate(softened(logits, coarse, fine), (64, 96), mode="bilinear", align_corners=False)
         said = torch.Tensor(grown(images[0]))
+    said, wanted = said[..., 24:-24, 24:-24], wanted[..., 24:-24, 24:-24]  # zeros lie beyond the edges
     spread = float(wanted.std())
     assert float((said - wanted).abs().mean()) < (1e-3 if norm is None else 0.15) * spread
     assert (said.argmax(1) == wanted.argmax(1)).float().mean() > 0.95
-    assert (before == wanted.argmax(1)).float().mean() < 0.8  # and that is not for nothing
+    assert (before[..., 24:-24, 24:-24] == wanted.argmax(1)).float().mean() < 0.8  # and that is not for nothing
 
 
 @pytest.mark.slow
