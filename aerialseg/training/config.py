@@ -198,9 +198,8 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         if not self.steps:
             raise UsageError(f"training {self.name!r} has no [[steps]]: give at least one")
-        if self.steps[-1].stride != 1:
-            raise UsageError("the last step has a stride: it must train the whole network, down to single pixels")
-        if not 1 <= self.average <= len(self.steps) or any(step.stride != 1 for step in self.steps[-self.average :]):
+        strided = self.average > 1 and any(step.stride != 1 for step in self.steps[-self.average :])
+        if not 1 <= self.average <= len(self.steps) or strided:
             raise UsageError(
                 f"average is {self.average}; wanted how many of the last steps, each of which trains the whole network"
             )
@@ -246,7 +245,10 @@ class TrainingConfig:
     @classmethod
     def read(cls, path: str | Path) -> TrainingConfig:
         """The configuration of a TOML file; paths in it are relative to it. Raises InputError, UsageError."""
-        return cls.from_dict(read_toml(path, "training configuration"), Path(path).parent)
+        config = cls.from_dict(read_toml(path, "training configuration"), Path(path).parent)
+        if config.steps[-1].stride != 1:  # an experiment's may: it compares, and makes no maps
+            raise UsageError("the last step has a stride: it must train the whole network, down to single pixels")
+        return config
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], folder: Path) -> TrainingConfig:

@@ -21,7 +21,7 @@ from aerialseg.training.config import FIND, Step, TrainingConfig
 from aerialseg.training.dataset import make_loaders
 from aerialseg.training.encoder import describe_start
 from aerialseg.training.following import Follow
-from aerialseg.training.growing import grow
+from aerialseg.training.growing import GROWING_NORMS, grow
 from aerialseg.training.learner import (
     Accumulate,
     Autocast,
@@ -181,19 +181,34 @@ class Course:
             saved = Saved(plain_state(learner.model), {}, [], [])
         load_weights(learner.model, saved.weights)
         if number and saved.history[-1]["step"] < number:
-            self._grow(learner, number, saved)
+            self._grow(learner, self.config.steps[number - 1].stride, step.stride, saved)
         learner.model.to(learner.dls.device)  # before the optimizer, whose state goes where the weights are
         learner.create_opt()
         return learner, saved
 
-    def _grow(self, learner: Any, number: int, saved: Saved) -> None:
-        """Let the finer layers of a new step begin with what the coarse classifier of the one before says."""
-        stride, classes = self.config.steps[number - 1].stride, len(self.sides.legend)
-        if stride > self.config.steps[number].stride and self.config.decoder.norm in ("none", "batch"):
-            device = learner.dls.device
+    def whole(self, number: int) -> Saved:
+        """The checkpoint that a finished step left, as one of the whole network.
+
+        After a step with a stride the finer layers pass on what its coarse classifier says (``growing``).
+        """
+        saved, step = read_checkpoint(self.work, step_file(number)), self.config.steps[number]
+        assert saved is not None
+        if step.stride == 1:
+            return saved
+        seed_everything(self.config.seed)
+        at_once = next(found["at_once"] for found in saved.searches if found["step"] == number)
+        learner = self._bare_learner(replace(step, stride=1, frozen=0), at_once)
+        load_weights(learner.model, saved.weights)
+        self._grow(learner, step.stride, 1, saved)
+        return replace(saved, weights=plain_state(learner.model))
+
+    def _grow(self, learner: Any, coarser: int, finer: int, saved: Saved) -> None:
+        """Let the layers from one stride to a finer one begin with what the coarse classifier says."""
+        if coarser > finer and self.config.decoder.norm in GROWING_NORMS:
+            device, classes = learner.dls.device, len(self.sides.legend)
             coarse, bias = (saved.weights[f"aside.{name}"][:classes].to(device) for name in ("weight", "bias"))
             with autocast(device, self.bf16):
-                grow(learner.model.to(device), coarse, bias, stride, some_batches(learner.dls, ESTIMATED_ON))
+                grow(learner.model.to(device), coarse, bias, coarser, some_batches(learner.dls, ESTIMATED_ON))
 
     def _bare_learner(self, step: Step, at_once: int) -> Any:
         learn, legend = self.sides.learn, self.sides.legend

@@ -1,7 +1,8 @@
 """What resolution does to learning: runs of equal computing, judged on the same held-out frames at the same resolution.
 
 The runs differ in the sizes at which they see the frames, and in nothing else. Equal computing means an equal number of
-pixels learnt from: a network of convolutions does the same work for each. (Howard et al. 2018, "Training Imagenet in 3
+pixels learnt from: a network of convolutions does the same work for each. Where the steps have a stride, the network is
+judged with finer layers that pass on what its coarse classifier says. (Howard et al. 2018, "Training Imagenet in 3
 hours for 25 minutes", for progressive resizing.)
 """
 
@@ -17,12 +18,12 @@ from aerialseg.errors import UsageError
 from aerialseg.judging.resolutions import evaluate_sizes
 from aerialseg.model.store import CARD, save
 from aerialseg.progress import Progress, Silent
-from aerialseg.training.checkpoint import read_checkpoint
 from aerialseg.training.config import Step, TrainingConfig
 from aerialseg.training.course import Course
 from aerialseg.training.export import make_card, network_state
+from aerialseg.training.growing import GROWING_NORMS
 from aerialseg.training.schedule import locked
-from aerialseg.training.sides import Sides, load_sides
+from aerialseg.training.sides import load_sides
 from aerialseg.training.tables import read_toml
 
 RESULTS = "results.json"
@@ -61,6 +62,11 @@ class Experiment:
         if training.teaches or training.follow.wanted:
             raise UsageError(
                 f"{path}: an experiment compares models without a teacher: leave out [follow] and pyramids"
+            )
+        if training.steps[0].stride > 1 and training.decoder.norm not in GROWING_NORMS:
+            raise UsageError(
+                f"{path}: steps with a stride are judged by what finer layers pass on, which a decoder with norm = "
+                f"{training.decoder.norm!r} cannot: leave out one of the two"
             )
         return cls(training, float(budget), {_name(run, path): _legs(run, path) for run in runs})
 
@@ -121,29 +127,27 @@ def experiment(
             progress.note(f"run {run}: {', '.join(f'{s.size[0]} px x {s.epochs} epochs' for s in config.steps)}")
             work = out_dir / "runs" / run
             work.mkdir(parents=True, exist_ok=True)
-            Course(config, sides, work, encoder_weights, progress).run()
+            course = Course(config, sides, work, encoder_weights, progress)
+            course.run()
             for number in range(len(config.steps)):
                 if not any(record["run"] == run and record["step"] == number for record in results):
-                    results.append(_judge(config, run, number, out_dir, sides, data_dir, progress))
+                    results.append(_judge(course, run, number, out_dir, data_dir, progress))
                     _write_results(out_dir, results)
     return results
 
 
 def _judge(
-    config: TrainingConfig,
+    course: Course,
     run: str,
     number: int,
     out_dir: Path,
-    sides: Sides,
     data_dir: str | Path,
     progress: Progress,
 ) -> dict[str, Any]:
     """The record of a step: what it took, and how its model does."""
-    work, step = out_dir / "runs" / run, config.steps[number]
-    saved = read_checkpoint(work, f"step{number}.safetensors")
-    assert saved is not None
-    folder = out_dir / "models" / f"{run}-{number}"
-    save(folder, make_card(config, saved, work), network_state(config, saved.weights))
+    config, sides, saved = course.config, course.sides, course.whole(number)
+    step, folder = config.steps[number], out_dir / "models" / f"{run}-{number}"
+    save(folder, make_card(config, saved, course.work), network_state(config, saved.weights))
     history = [record for record in saved.history if record["step"] == number]
     legend, found = sides.legend, evaluate_sizes(folder, data_dir, config, step.size, progress=progress)
     scores = {name: confusion.to_json(legend) for name, confusion in found.items()}

@@ -18,6 +18,8 @@ from aerialseg.training.encoder import calibrate
 from aerialseg.training.folding import CLASSIFIER
 from aerialseg.training.shallow import Shallow, layers_down_to
 
+GROWING_NORMS = ("none", "batch")
+"""Norms of a decoder through which logits can be carried."""
 OFFSET = 12.0
 """Added to logits where no norm follows; the classifier takes it away again. ReLUs cut off the least likely.
 

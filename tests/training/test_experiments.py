@@ -30,6 +30,7 @@ name = "progressive"
 legs = [{ size = [32, 32], share = 0.5 }, { size = [64, 64], share = 0.5 }]
 """
 TEXT = "budget_mpx = 0.17\n" + CONFIG.split("[[steps]]\nsize = [96")[0] + RUNS
+STRIDED = TEXT.replace("epochs = 6", "epochs = 6\nstride = 8")
 
 
 def write(drawn_data: Path, folder: Path, text: str = TEXT) -> Path:
@@ -69,6 +70,7 @@ def test_the_runs_differ_in_their_sizes_alone() -> None:
         (("share = 0.5 }]", "share = 0.7 }]"), r"add up to 1\.2"),
         (("legs = [{ size = [32, 32] }]", "legs = [{ sise = [32, 32] }]"), "sise"),
         (("[augment]", "[follow]\nweight = 1.0\n\n[augment]"), "without a teacher"),
+        (("[[steps]]", '[decoder]\nnorm = "instance"\n\n[[steps]]\nstride = 8'), "cannot"),
     ],
 )
 def test_a_slip_is_named(drawn_data: Path, tmp_path: Path, change: tuple[str, str], named: str) -> None:
@@ -77,8 +79,11 @@ def test_a_slip_is_named(drawn_data: Path, tmp_path: Path, change: tuple[str, st
 
 
 @pytest.mark.slow
-def test_an_experiment_judges_every_step_and_goes_on_where_it_was_cut_off(drawn_data: Path, tmp_path: Path) -> None:
-    config = write(drawn_data, tmp_path)
+@pytest.mark.parametrize("text", [TEXT, STRIDED], ids=["whole", "stride 8"])
+def test_an_experiment_judges_every_step_and_goes_on_where_it_was_cut_off(
+    drawn_data: Path, tmp_path: Path, text: str
+) -> None:
+    config = write(drawn_data, tmp_path, text)
     results = experiment(config, drawn_data, tmp_path / "out")
     assert [(record["run"], record["step"], record["size"]) for record in results] == [
         ("small", 0, [32, 32]),
