@@ -58,9 +58,9 @@ def _score(
     halo: int,
 ) -> dict[str, Confusion]:
     image, truth = read_image(paths[0]), resize_ids(read_mask(paths[1], frames.legend, frames.void), final)
-    found: dict[str, Confusion] = {}
-    for name, (rows, cols) in sizes.items():
+    found: dict[tuple[int, int], Confusion] = {}
+    for rows, cols in set(sizes.values()):
         pixels = np.asarray(image.resize((cols, rows), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
         said = predict_frame(predictor, np.ascontiguousarray(pixels), halo=halo).classes
-        found[name] = Confusion.of(truth, resize_ids(said, final), len(frames.legend))
-    return found
+        found[rows, cols] = Confusion.of(truth, resize_ids(said, final), len(frames.legend))
+    return {name: found[size] for name, size in sizes.items()}
