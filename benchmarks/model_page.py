@@ -8,6 +8,8 @@ Prints Markdown; with --out it writes model-confusion.svg and model-reliability.
 from __future__ import annotations
 
 import argparse
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +39,19 @@ def tables(found: Evaluation) -> str:
         if shares[at] > 0:
             scores = f"{confusion.iou[at]:.3f} | {confusion.dice[at]:.3f}"
             lines.append(f"| {entries[at].name} | {shares[at]:.2%} | {scores} |")
-    return "\n".join(lines)
+    return "\n".join([*lines, "", *places(found)])
+
+
+def places(found: Evaluation) -> Iterator[str]:
+    """Scores by place, the one with most frames first, and how far the whole depends on each, as Markdown."""
+    counts = Counter(frame.scene for frame in found.frames)
+    yield from ("| place | frames | accuracy | mean IoU |", "|---|---|---|---|")
+    for scene, frames in counts.most_common():
+        if scene:
+            scores = found.scenes[scene]
+            yield f"| {scene} | {frames} | {scores.pixel_accuracy:.3f} | {scores.mean_iou:.3f} |"
+    if found.spread:
+        yield f"\n{found.spread.text()}"
 
 
 def draw(found: Evaluation, folder: Path) -> list[Path]:

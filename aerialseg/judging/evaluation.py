@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,37 @@ class FrameScore:
     reliability: Reliability
     predicted: NDArray[np.uint8]
     scene: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """(lowest, highest) score where one of so many scenes is left out at a time: how much hangs on which were held out.
+
+    Frames of a place stand and fall together, so many frames of few places say less than their number promises.
+    """
+
+    scenes: int
+    pixel_accuracy: tuple[float, float]
+    mean_iou: tuple[float, float]
+
+    @classmethod
+    def of(cls, whole: Confusion, scenes: Iterable[Confusion]) -> Spread:
+        """From the matrix of all and those of at least two scenes in it."""
+        rests = [Confusion(whole.counts - scene.counts) for scene in scenes]
+        accuracies, ious = [rest.pixel_accuracy for rest in rests], [rest.mean_iou for rest in rests]
+        return cls(len(rests), (min(accuracies), max(accuracies)), (min(ious), max(ious)))
+
+    def text(self) -> str:
+        """What was found, in a sentence."""
+        (low, high), (least, most) = self.pixel_accuracy, self.mean_iou
+        return (
+            f"without any one of the {self.scenes} scenes: pixel accuracy {low:.3f} to {high:.3f}, "
+            f"mean IoU {least:.3f} to {most:.3f}"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        ranges = {"pixel_accuracy": self.pixel_accuracy, "mean_iou": self.mean_iou}
+        return {"scenes": self.scenes} | {name: [round(end, 4) for end in ends] for name, ends in ranges.items()}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,6 +102,24 @@ class Evaluation:
     def table(self) -> NDArray[np.int64]:
         """The counts of the confusion matrix in the order of the legend, whose ids may have gaps."""
         return self.confusion.counts[np.ix_(self.ids, self.ids)]
+
+    @property
+    def scenes(self) -> dict[str, Confusion]:
+        """The matrix of each scene, by its name; of frames whose scene is not known there is none."""
+        found: dict[str, Confusion] = {}
+        for frame in self.frames:
+            if frame.scene:
+                found[frame.scene] = (
+                    found.get(frame.scene, Confusion.empty(len(self.confusion.counts))) + frame.confusion
+                )
+        return found
+
+    @property
+    def spread(self) -> Spread | None:
+        """None where fewer than two scenes are known, or nothing is left without one of them."""
+        scenes = [found for found in self.scenes.values() if found.counts.sum()]
+        alone = any((self.confusion.counts == found.counts).all() for found in scenes)
+        return Spread.of(self.confusion, scenes) if len(scenes) > 1 and not alone else None
 
     @property
     def calibrated(self) -> bool:

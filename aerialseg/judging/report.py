@@ -8,8 +8,8 @@ from __future__ import annotations
 import datetime
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,6 @@ from aerialseg.judging.evaluation import Evaluation, FrameScore
 from aerialseg.judging.tables import CLASSES, CONFUSION, FRAMES, SCORES, write_table
 from aerialseg.model.card import ModelCard
 from aerialseg.raster.sink import cannot_write, writing
-from aerialseg.scores import Confusion
 
 REPORT = "report.html"
 EACH = 3
@@ -92,7 +91,7 @@ def draw_page(evaluation: Evaluation, card: ModelCard | None = None, title: str 
             absent=_absent(evaluation),
             reliability=charts.reliability(evaluation.reliability.seen, evaluation.reliability.right),
             tenths=_tenths(evaluation),
-            scenes=_scenes(evaluation.frames),
+            scenes=_scenes(evaluation),
             training=_training(card),
             card=card,
             version=__version__,
@@ -242,14 +241,10 @@ def _tenths(evaluation: Evaluation) -> list[tuple[str, str, str]]:
     ]
 
 
-def _scenes(frames: Sequence[FrameScore]) -> list[dict[str, Any]]:
+def _scenes(evaluation: Evaluation) -> list[dict[str, Any]]:
     """Scores of each scene, best first; none where scenes are not known."""
-    ordered = sorted((frame for frame in frames if frame.scene), key=lambda frame: frame.scene)
-    lines = []
-    for scene, group in groupby(ordered, key=lambda frame: frame.scene):
-        members = list(group)
-        total = sum((frame.confusion for frame in members), Confusion.empty(len(members[0].confusion.counts)))
-        lines.append({"scene": scene, "frames": len(members), "found": total})
+    counts = Counter(frame.scene for frame in evaluation.frames)
+    lines = [{"scene": scene, "frames": counts[scene], "found": found} for scene, found in evaluation.scenes.items()]
     return sorted(lines, key=lambda line: -line["found"].pixel_accuracy)
 
 

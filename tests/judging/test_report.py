@@ -192,3 +192,25 @@ def test_curves_are_drawn_of_what_was_recorded_with_the_steps_marked() -> None:
     assert "on what it does not" not in curves(training)[0], "a loss that was never a number"
     assert len(searches(training)) == 1
     assert curves({}) == searches({}) == []
+
+
+def test_the_spread_is_that_of_scoring_all_frames_but_those_of_a_scene(evaluation: Evaluation, report: Path) -> None:
+    rests = [
+        sum((frame.confusion for frame in evaluation.frames if frame.scene != scene), Confusion.empty(len(DRAWN)))
+        for scene in "ab"
+    ]
+    spread = evaluation.spread
+    assert spread is not None
+    assert spread.pixel_accuracy == tuple(sorted(rest.pixel_accuracy for rest in rests))
+    assert spread.mean_iou == tuple(sorted(rest.mean_iou for rest in rests))
+    assert spread.pixel_accuracy[0] < evaluation.confusion.pixel_accuracy < spread.pixel_accuracy[1]
+    assert spread.text() in (report / "report.html").read_text(encoding="utf-8")
+    assert scores_json(evaluation)["without_one_scene"]["scenes"] == 2
+
+
+def test_where_one_scene_is_all_there_is_nothing_is_said_of_spread(evaluation: Evaluation) -> None:
+    one = tuple(replace(frame, scene="a") for frame in evaluation.frames)
+    unknown = tuple(replace(frame, scene="") for frame in evaluation.frames)
+    assert replace(evaluation, frames=one).spread is None
+    assert replace(evaluation, frames=unknown).spread is None
+    assert "without_one_scene" not in scores_json(replace(evaluation, frames=one))
