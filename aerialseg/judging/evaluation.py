@@ -107,11 +107,10 @@ class Evaluation:
     def scenes(self) -> dict[str, Confusion]:
         """The matrix of each scene, by its name; of frames whose scene is not known there is none."""
         found: dict[str, Confusion] = {}
+        nothing = Confusion.empty(len(self.confusion.counts))
         for frame in self.frames:
             if frame.scene:
-                found[frame.scene] = (
-                    found.get(frame.scene, Confusion.empty(len(self.confusion.counts))) + frame.confusion
-                )
+                found[frame.scene] = found.get(frame.scene, nothing) + frame.confusion
         return found
 
     @property
