@@ -24,6 +24,9 @@ _FILE = click.Path(path_type=Path)
     help="Hold out whole places, or frames wherever they are.",
 )
 @click.option("--held-out", metavar="SHARE", type=float, default=0.2, show_default=True, help="Share to hold out.")
+@click.option(
+    "--held-scenes", metavar="NAME,...", help="Hold out these scenes and no others, instead of a share of all."
+)
 @click.option("--seed", type=int, default=2026, show_default=True, help="Another seed holds out others.")
 @click.option("--groups", metavar="GROUPS.csv", type=_FILE, help="Places known already (columns frame, scene).")
 @click.option("--links", metavar="LINKS.csv", type=_FILE, help="Also keep which two frames were found alike, and how.")
@@ -37,6 +40,7 @@ def split_command(
     out: Path,
     by: str,
     held_out: float,
+    held_scenes: str | None,
     seed: int,
     groups: Path | None,
     links: Path | None,
@@ -66,6 +70,7 @@ def split_command(
                 out,
                 by=by,
                 held_out=held_out,
+                held_scenes=held_scenes.split(",") if held_scenes else (),
                 seed=seed,
                 groups=groups,
                 links=links,

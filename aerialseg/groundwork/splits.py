@@ -32,6 +32,7 @@ def make_split(
     *,
     by: str = "scene",
     held_out: float = 0.2,
+    held_scenes: Sequence[str] = (),
     seed: int = 2026,
     groups: str | Path | None = None,
     links: str | Path | None = None,
@@ -43,12 +44,14 @@ def make_split(
     """The files made: the split (CSV, columns ``frame, held_out, scene``) and, where wanted, the pairs that are linked.
 
     by: "random" holds out ``held_out`` of the frames; "scene" whole places, as near to that share of the frames and of
-    each class's pixels as a seeded search finds. groups: CSV file with the columns ``frame, scene`` (as an earlier
-    split has) to take places from instead of matching the frames; frames without a scene are on neither side. links:
-    CSV file for every two frames that look alike. Raises UsageError, OutputError and InputError before
-    anything is written.
+    each class's pixels as a seeded search finds, or those that ``held_scenes`` names. groups: CSV file with the columns
+    ``frame, scene`` (as an earlier split has) to take places from instead of matching the frames; frames without a
+    scene are on neither side. links: CSV file for every two frames that look alike. Raises UsageError, OutputError and
+    InputError before anything is written.
     """
     paths = [absolute(path) for path in (out, links) if path is not None]
+    if held_scenes and by != "scene":
+        raise UsageError("scenes are named, and the split is at random: leave out one of the two")
     _check(by, held_out, paths, matching=by == "scene" and groups is None, overwrite=overwrite)
     folders = DataConfig(legend=Path(), split=Path(), size=(1, 1), gsd_m=1.0, images=images, masks=masks)
     pairs = find_pairs(data_dir, folders)
@@ -64,7 +67,12 @@ def make_split(
         scenes = _match(pairs, found, progress)
     else:
         scenes = dict.fromkeys(pairs, "")
-    held = _by_scene(pairs, scenes, held_out, seed, progress) if by == "scene" else at_random(pairs, held_out, seed)
+    if held_scenes:
+        held = named(scenes, held_scenes)
+    elif by == "scene":
+        held = _by_scene(pairs, scenes, held_out, seed, progress)
+    else:
+        held = at_random(pairs, held_out, seed)
     _write(paths[0], ("frame", "held_out", "scene"), ((name, int(name in held), scenes[name]) for name in pairs))
     if links is not None:
         _write(paths[1], ("first", "second", "matches", "inliers", "cells", "scale", "turn"), found)
@@ -130,6 +138,16 @@ def at_random(frames: Iterable[str], share: float, seed: int) -> set[str]:
     names = sorted(frames)
     count = min(max(1, round(share * len(names))), len(names) - 1)
     return {names[at] for at in np.random.default_rng(seed).permutation(len(names))[:count]}
+
+
+def named(scenes: Mapping[str, str], wanted: Sequence[str]) -> set[str]:
+    """Frames of the scenes that are named. Raises UsageError where one is unknown, or none is left to learn from."""
+    there = set(scenes.values())
+    if unknown := sorted(set(wanted) - there):
+        raise UsageError(f"no frame is of scene {unknown[0]!r}; there are {', '.join(sorted(there)[:20])}")
+    if not there - set(wanted):
+        raise UsageError("all scenes are held out: leave one to learn from")
+    return {frame for frame, scene in scenes.items() if scene in wanted}
 
 
 def _by_scene(pairs: Pairs, scenes: Mapping[str, str], share: float, seed: int, progress: Progress) -> set[str]:

@@ -102,6 +102,14 @@ def test_no_scene_is_on_both_sides(data: Data, tmp_path: Path) -> None:
     assert {side for _, side in sides} == {"0", "1"}
 
 
+def test_the_scenes_that_are_named_are_held_out_and_no_others(data: Data, tmp_path: Path) -> None:
+    folder, out = data(6), tmp_path / "split.csv"
+    groups = write_groups(tmp_path / "groups.csv", list("aabbcc"))
+    done = run("--data", folder, "--out", out, "--groups", groups, "--held-scenes", "c,a")
+    assert done.exit_code == 0, done.output
+    assert [row["held_out"] for row in rows_of(out)] == list("110011")
+
+
 def test_a_split_can_be_given_as_groups_and_at_random_it_keeps_the_scenes(data: Data, tmp_path: Path) -> None:
     folder, out, again = data(6), tmp_path / "split.csv", tmp_path / "again.csv"
     groups = write_groups(tmp_path / "groups.csv", list("aabbcc"))
@@ -151,6 +159,9 @@ def test_two_frames_are_enough(data: Data, tmp_path: Path) -> None:
         (["--groups", "one.csv"], 3, "one scene"),
         (["--groups", "none.csv"], 3, "none.csv"),
         (["--groups", "short.csv"], 3, "nothing of 1 frames, the first of them 002"),
+        (["--groups", "two.csv", "--held-scenes", "c"], 2, "no frame is of scene 'c'; there are a, b"),
+        (["--groups", "two.csv", "--held-scenes", "b,a"], 2, "leave one to learn from"),
+        (["--by", "random", "--held-scenes", "a"], 2, "at random"),
         (["--images", "photos"], 3, "photos"),
         (["--by", "random", "--out", "nowhere/split.csv"], 5, "nowhere"),
     ],
@@ -161,6 +172,7 @@ def test_what_goes_wrong_is_said(
     data(3)
     monkeypatch.chdir(tmp_path)
     write_groups(tmp_path / "one.csv", ["a", "a", "a"])
+    write_groups(tmp_path / "two.csv", ["a", "a", "b"])
     write_groups(tmp_path / "short.csv", ["a", "b"])
     done = run("--data", ".", "--out", "split.csv", *words)
     assert done.exit_code == code
