@@ -12,14 +12,14 @@ from typing import Any
 import torch
 
 from aerialseg.errors import OutputError, ResourceError
-from aerialseg.model.device import free_bytes
-from aerialseg.progress import Progress, Silent, spoken_bytes
+from aerialseg.progress import Progress, Silent
 from aerialseg.training import averaging
 from aerialseg.training.callbacks import EarlyStop, KeepBest, Records, Report, Save
 from aerialseg.training.checkpoint import Saved, plain_state, read_checkpoint, restore_optimizer, write_checkpoint
 from aerialseg.training.config import FIND, Step, TrainingConfig
 from aerialseg.training.dataset import make_loaders
 from aerialseg.training.encoder import describe_start
+from aerialseg.training.finding import Finder, shape_text
 from aerialseg.training.following import Follow
 from aerialseg.training.growing import GROWING_NORMS, grow
 from aerialseg.training.learner import (
@@ -36,7 +36,7 @@ from aerialseg.training.learner import (
     use_bf16,
 )
 from aerialseg.training.pairs import class_weights, hash_file
-from aerialseg.training.search import batch_fits, collect, find_batch, find_learning_rate
+from aerialseg.training.search import collect
 from aerialseg.training.shallow import freeze, load_weights
 from aerialseg.training.sides import Sides
 from aerialseg.training.teacher import Teacher
@@ -236,53 +236,16 @@ class Course:
         for found in saved.searches:
             if found["step"] == number:
                 return replace(step, lr=found["lr"], batch=found["batch"]), found["at_once"]
-        found = self._search(learner, step)
+        finder = Finder(self.config, len(self.sides.learn), self._bare_learner, self.bf16, self.progress)
+        found = finder.find(learner, step)
         step = replace(step, lr=found["lr"], batch=found["batch"])
         searches = [*saved.searches, {"step": number, **found}]
         write_checkpoint(self.work, replace(saved, searches=searches))
         self.progress.note(
-            f"step {number}: frames {_shape(step.size)}, crops {_shape(step.seen)}, {step.epochs} epochs, "
+            f"step {number}: frames {shape_text(step.size)}, crops {shape_text(step.seen)}, {step.epochs} epochs, "
             f"batch {step.batch} ({found['at_once']} at once), learning rate {step.lr:g}"
         )
         return step, int(found["at_once"])
-
-    def _search(self, learner: Any, step: Step) -> dict[str, Any]:
-        most = self.config.max_batch if step.batch == FIND else int(step.batch)
-        free = free_bytes(learner.dls.device)
-        at_once = find_batch(lambda batch: batch_fits(learner, step.seen, batch, self._context(learner)), most)
-        batch = min(at_once, len(self.sides.learn)) if step.batch == FIND else int(step.batch)
-        at_once = min(at_once, batch) if batch & (batch - 1) == 0 else batch if at_once * 2 > batch else at_once
-        self.progress.note(f"{at_once} crops of {_shape(step.seen)} fit at once into {spoken_bytes(int(free))}")
-        if step.lr != FIND:
-            return {"batch": batch, "at_once": at_once, "lr": step.lr}
-        while (rates := self._rates(learner, step, at_once)) is None:
-            if at_once == 1:
-                raise ResourceError("out of memory with one crop at a time: train with a smaller crop")
-            at_once //= 2
-        return {"batch": batch, "at_once": at_once, **rates}
-
-    def _rates(self, learner: Any, step: Step, at_once: int) -> dict[str, Any] | None:
-        """What a search for the learning rate found; None where memory ran out."""
-        searching = self._learner_for_search(learner, step, at_once)
-        callbacks = [Autocast()] if self.bf16 else []
-        try:
-            return find_learning_rate(searching, self.config.search_steps, callbacks)
-        except torch.OutOfMemoryError:
-            pass
-        finally:
-            leave_autocast(callbacks)
-        del searching
-        collect()
-        return None
-
-    def _learner_for_search(self, learner: Any, step: Step, at_once: int) -> Any:
-        """The same weights over batches of the size that the step will have."""
-        searching = self._bare_learner(step, at_once)
-        searching.model.load_state_dict(learner.model.state_dict())
-        return searching
-
-    def _context(self, learner: Any) -> Any:
-        return lambda: autocast(learner.dls.device, self.bf16)
 
 
 def accumulated(batch: int, at_once: int, frames: int) -> int:
@@ -297,7 +260,3 @@ def accumulated(batch: int, at_once: int, frames: int) -> int:
 def step_file(number: int) -> str:
     """The checkpoint that a finished step leaves."""
     return f"step{number}.safetensors"
-
-
-def _shape(size: tuple[int, int]) -> str:
-    return f"{size[0]} x {size[1]}"
