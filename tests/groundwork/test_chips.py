@@ -21,13 +21,15 @@ from aerialseg.groundwork import chipset
 from aerialseg.groundwork.chips import make_chips
 from aerialseg.groundwork.chipset import ChipSet
 from aerialseg.legend import LandClass, Legend
+from aerialseg.model.store import load_card
 from aerialseg.training.config import TrainingConfig
 from aerialseg.training.pairs import VOID, find_pairs, read_mask, read_split, split_pairs
 from tests.conftest import land_cover
 from tests.raster.drawing import UTM, write
 
 LEGEND = Legend(tuple(LandClass(n, name, (40 * n, 0, 0)) for n, name in enumerate(("grass", "roof", "road", "tree"))))
-AT = Affine(0.035, 0, 500_000, 0, -0.035, 5_000_000)
+GSD_M = load_card(None).gsd_m
+AT = Affine(GSD_M, 0, 500_000, 0, -GSD_M, 5_000_000)
 
 
 def scene(folder: Path, height: int = 330, width: int = 420, **profile: Any) -> tuple[Path, Path]:
@@ -123,7 +125,7 @@ def test_the_folder_is_one_that_training_takes_and_whole_blocks_are_held_out(tmp
     pairs = find_pairs(chips.folder, config.data)
     learn, held = split_pairs(pairs, read_split(config.data.split))
     assert set(learn) | set(held) == {chip.frame for chip in chips.chips}
-    assert config.data.gsd_m == pytest.approx(0.035, rel=1e-3)
+    assert config.data.gsd_m == pytest.approx(GSD_M, rel=1e-3)
     assert config.data.size == (64, 64)
     with open(config.data.split, newline="") as file:
         rows = list(csv.DictReader(file))
@@ -207,7 +209,7 @@ def test_labels_of_one_block_cannot_be_split(tmp_path: Path) -> None:
 
 def test_a_block_is_as_many_whole_chips_as_come_nearest(tmp_path: Path) -> None:
     scene(tmp_path)
-    assert made(tmp_path, block_m=5.0).lattice.chips == (2, 2)
+    assert made(tmp_path, block_m=2.2 * 64 * GSD_M).lattice.chips == (2, 2)
     assert made(tmp_path, block_m=0.1, overwrite=True).lattice.chips == (1, 1)
 
 
@@ -277,7 +279,7 @@ def test_the_command_prints_the_folder_and_says_what_is_in_it(tmp_path: Path) ->
 def test_from_an_orthophoto_and_its_labels_to_a_model(tmp_path: Path) -> None:
     pytest.importorskip("fastai", reason="training needs aerialseg[train]")
     from aerialseg.demo import draw_demo
-    from aerialseg.model.store import load_card, load_network
+    from aerialseg.model.store import load_network
     from aerialseg.training import train
 
     ortho, truth = draw_demo(tmp_path / "demo", width=500, height=400)
@@ -290,5 +292,5 @@ def test_from_an_orthophoto_and_its_labels_to_a_model(tmp_path: Path) -> None:
     train(chips.folder / "train.toml", chips.folder, tmp_path / "model")
     card, _ = load_network(tmp_path / "model")
     assert card.legend == legend
-    assert card.gsd_m == pytest.approx(0.035, rel=1e-3)
+    assert card.gsd_m == pytest.approx(GSD_M, rel=1e-3)
     assert card.scores
