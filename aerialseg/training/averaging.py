@@ -1,6 +1,6 @@
 """The mean of the weights that several steps ended with, which does better in places unseen than any of them.
 
-Steps that train the whole network again and again, each a one-cycle of its own, end at different points of one wide
+Steps that train the same layers again and again, each a one-cycle of its own, end at different points of one wide
 valley, whose middle is lower than its sides. (Izmailov et al. 2018, "Averaging weights leads to wider optima and better
 generalization", arXiv 1803.05407.)
 """
@@ -36,18 +36,26 @@ def mean_weights(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     }
 
 
-def write_average(folder: Path, files: Sequence[str], learner: Any, *, bf16: bool, estimate: bool) -> None:
-    """Leave in ``folder`` the last checkpoint with the mean of the weights in the steps' ``files``.
+def load_average(folder: Path, files: Sequence[str], learner: Any, *, bf16: bool, estimate: bool) -> dict[str, Tensor]:
+    """Give the learner's model the mean of the weights in the steps' ``files``; that mean.
 
-    learner: of the last step; on crops of its frames BatchNorm is estimated again if ``estimate`` says so, for the
-    statistics of several weights are not those of their mean.
+    BatchNorm is estimated again on crops of the learner's frames if ``estimate`` says so, for the statistics of several
+    weights are not those of their mean.
     """
-    last, ends = read_checkpoint(folder), [read_checkpoint(folder, name) for name in files]
-    assert last is not None
-    load_weights(learner.model, mean_weights([end.weights for end in ends if end is not None]))
+    ends = [read_checkpoint(folder, name) for name in files]
+    mean = mean_weights([end.weights for end in ends if end is not None])
+    load_weights(learner.model, mean)
     if estimate:
         with autocast(learner.dls.device, bf16):
             calibrate(learner.model.to(learner.dls.device), some_batches(learner.dls, ESTIMATED_ON))
+    return mean
+
+
+def write_average(folder: Path, files: Sequence[str], learner: Any, *, bf16: bool, estimate: bool) -> None:
+    """Leave in ``folder`` the last checkpoint with the weights of ``load_average``; learner: of the last step."""
+    last = read_checkpoint(folder)
+    assert last is not None
+    load_average(folder, files, learner, bf16=bf16, estimate=estimate)
     write_checkpoint(folder, replace(last, weights=plain_state(learner.model), optimizer={}), NAME)
 
 

@@ -123,7 +123,8 @@ class Step:
     better result, 0 for never. stride: how far down the decoder is trained, in pixels of the frame between its cells;
     1 is the whole network, 8 leaves its costly last layers to a later step (``aerialseg.training.shallow``). frozen:
     what an earlier step trained down to this stride stays as it is while finer layers find their way; 0 is nothing.
-    keep_norms: BatchNorm goes by the statistics that it has, not by those of each batch, and counts no more.
+    keep_norms: BatchNorm goes by the statistics that it has, not by those of each batch, and counts no more. average:
+    the step begins with the mean of the weights that so many steps before it, all of one stride, ended with.
     """
 
     size: tuple[int, int]
@@ -138,6 +139,7 @@ class Step:
     stride: int = 1
     frozen: int = 0
     keep_norms: bool = False
+    average: int = 1
 
     def __post_init__(self) -> None:
         for name, value in (("batch", self.batch), ("lr", self.lr)):
@@ -203,6 +205,13 @@ class TrainingConfig:
             raise UsageError(
                 f"average is {self.average}; wanted how many of the last steps, each of which trains the whole network"
             )
+        for number, step in enumerate(self.steps):
+            before = self.steps[max(0, number - step.average) : number]
+            if step.average != 1 and (len(before) != step.average or len({other.stride for other in before}) != 1):
+                raise UsageError(
+                    f"step {number} begins with the mean of {step.average} steps; wanted how many of those before it, "
+                    "all of one stride"
+                )
         for name, value, wanted in (
             ("encoder.start", self.encoder.start, ENCODER_STARTS),
             ("decoder.kind", self.decoder.kind, DECODER_KINDS),

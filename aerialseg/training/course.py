@@ -181,10 +181,19 @@ class Course:
             saved = Saved(plain_state(learner.model), {}, [], [])
         load_weights(learner.model, saved.weights)
         if number and saved.history[-1]["step"] < number:
-            self._grow(learner, self.config.steps[number - 1].stride, step.stride, saved)
+            self._begin(learner, number, step, saved)
         learner.model.to(learner.dls.device)  # before the optimizer, whose state goes where the weights are
         learner.create_opt()
         return learner, saved
+
+    def _begin(self, learner: Any, number: int, step: Step, saved: Saved) -> None:
+        """Give a step the weights that it begins with: the last ones or the mean of several, and finer layers grown."""
+        before = self.config.steps[number - 1]
+        if step.average > 1:
+            files = [step_file(number - back) for back in reversed(range(1, step.average + 1))]
+            mean = averaging.load_average(self.work, files, learner, bf16=self.bf16, estimate=not before.keep_norms)
+            saved = replace(saved, weights=mean)
+        self._grow(learner, before.stride, step.stride, saved)
 
     def whole(self, number: int) -> Saved:
         """The checkpoint that a finished step left, as one of the whole network.

@@ -62,3 +62,49 @@ def test_steps_with_a_stride_cannot_be_averaged(drawn_data: Path, tmp_path: Path
     text = AVERAGING.replace("epochs = 3", "epochs = 3\nstride = 8")
     with pytest.raises(UsageError, match="wanted how many of the last steps"):
         TrainingConfig.read(write_config(drawn_data, tmp_path, text))
+
+
+BEGINNING = """
+[[steps]]
+size = [64, 64]
+epochs = 1
+batch = 2
+lr = 1e-3
+stride = 8
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("norm", ["none", "batch"])
+def test_a_step_may_begin_with_the_mean_of_those_before_it(drawn_data: Path, tmp_path: Path, norm: str) -> None:
+    """With a rate of next to nothing it ends with that, too; and killed or not, it is the same."""
+    start = CONFIG.partition("[[steps]]")[0] + f'[decoder]\nnorm = "{norm}"\n'
+    last = BEGINNING.replace("stride = 8", "average = 2\nkeep_norms = true").replace("1e-3", "1e-12")
+    config = write_config(drawn_data, tmp_path, start + 2 * BEGINNING + last)
+    whole = train(config, drawn_data, tmp_path / "whole")
+    with pytest.raises(Killed):
+        train(config, drawn_data, tmp_path / "cut", progress=Heard("step 2:"))
+    cut = train(config, drawn_data, tmp_path / "cut")
+    assert load_card(cut).weights_sha256 == load_card(whole).weights_sha256
+    one, two, three = (read_checkpoint(whole / "training", f"step{number}.safetensors") for number in range(3))
+    assert one is not None
+    assert two is not None
+    assert three is not None
+    wanted = mean_weights([one.weights, two.weights])
+    kernel = "layers.0.4.0.conv1.weight"
+    assert torch.allclose(three.weights[kernel], wanted[kernel], atol=1e-7)
+    assert not torch.allclose(two.weights[kernel], wanted[kernel], atol=1e-7)
+    mean = "layers.0.1.running_mean"
+    assert not torch.allclose(three.weights[mean], two.weights[mean], atol=1e-7)
+
+
+FIRST, LAST = BEGINNING.replace("stride = 8", "stride = 4"), BEGINNING.replace("stride = 8", "average = 2")
+
+
+@pytest.mark.parametrize("steps", [LAST, BEGINNING + LAST, FIRST + BEGINNING + LAST, BEGINNING + FIRST + LAST])
+def test_a_step_begins_with_the_mean_of_steps_that_are_there_and_alike(
+    drawn_data: Path, tmp_path: Path, steps: str
+) -> None:
+    text = CONFIG.partition("[[steps]]")[0] + steps
+    with pytest.raises(UsageError, match="begins with the mean of 2 steps"):
+        TrainingConfig.read(write_config(drawn_data, tmp_path, text))
