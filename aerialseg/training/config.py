@@ -80,16 +80,20 @@ class FollowConfig:
 
     weight: of the distance between the teacher's classes and the network's, beside the loss; 0 follows none.
     temperature: by which the logits of both are divided before. hints: weight of the distance between the teacher's
-    features and what a convolution reads of them from the network's, in steps with a stride.
+    features and what a convolution reads of them from the network's, in steps with a stride. blend: share of the
+    batches, in steps with a stride, whose crops are blended with one another; what they show the teacher alone says.
     """
 
     weight: float = 0.0
     temperature: float = 2.0
     hints: float = 0.0
+    blend: float = 0.0
 
     def __post_init__(self) -> None:
         if self.weight < 0 or self.hints < 0 or self.temperature <= 0:
             raise UsageError(f"[follow] is {self}; wanted weights of 0 or more and a temperature above 0")
+        if not 0 <= self.blend <= (1 if self.wanted else 0):
+            raise UsageError(f"follow.blend is {self.blend}; wanted 0 to 1, and a teacher that is followed")
 
     @property
     def wanted(self) -> bool:

@@ -4,9 +4,15 @@ A mask says of a pixel what it is; a teacher says also what it resembles, and it
 Teacher and network are shown the same crops, varied as training varies them, so that the network becomes the same
 function where it matters. (Hinton et al. 2015, arXiv 1503.02531; Beyer et al. 2022, "Knowledge distillation: a good
 teacher is patient and consistent", arXiv 2106.05237; hints: Romero et al. 2015, arXiv 1412.6550.)
+
+Of frames that it has learned by heart a teacher says little more than their masks do. What it would say elsewhere comes
+out where crops are blended with one another: no mask tells what they show, and so the teacher alone is followed there
+(mixup: Zhang et al. 2018, arXiv 1710.09412; as Beyer et al. use it, without labels).
 """
 
 from __future__ import annotations
+
+import random
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +21,7 @@ from torch import Tensor
 from aerialseg.training.config import FollowConfig
 from aerialseg.training.losses import plain
 from aerialseg.training.pyramid import Pyramid
+from aerialseg.training.shallow import Shallow
 from aerialseg.training.torchvision_fix import mend_torchvision
 
 mend_torchvision()
@@ -26,17 +33,24 @@ POOLED = 4
 
 
 class Follow(Callback):
-    """Adds the distance to a teacher to the loss that gradients come from; the loss that is shown stays as it is."""
+    """Adds the distance to a teacher to the loss that gradients come from; the loss that is shown is that of masks."""
 
     order = 5  # before gradients are scaled for accumulation, and inside of autocast
 
     def __init__(self, teacher: Pyramid, config: FollowConfig) -> None:
         super().__init__()
         self.teacher, self.config = teacher.eval().requires_grad_(False), config
+        self.blended = False
         teacher.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def before_fit(self) -> None:
         self.teacher.to(self.dls.device)
+
+    def before_batch(self) -> None:
+        strided = isinstance(self.learn.model, Shallow)  # outlines, which the last layers learn, lie double in a blend
+        self.blended = self.training and strided and random.random() < self.config.blend
+        if self.blended:
+            self.learn.xb = (blend(self.x),)
 
     def after_loss(self) -> None:
         if not self.training:
@@ -49,7 +63,13 @@ class Follow(Callback):
         hinted = getattr(self.learn.model, "hinted", None)
         if self.config.hints and hinted is not None:
             distance = distance + self.config.hints * hint_distance(hinted, hints)
-        self.learn.loss_grad = self.learn.loss_grad + distance
+        self.learn.loss_grad = distance if self.blended else self.learn.loss_grad + distance
+
+
+def blend(images: Tensor) -> Tensor:
+    """Images (B, 3, h, w), each blended with the one before it, of which it gets a random share of up to a half."""
+    share = torch.rand(len(images), 1, 1, 1, device=images.device) / 2
+    return images + share * (images.roll(1, dims=0) - images)
 
 
 def class_distance(said: Tensor, wanted: Tensor, temperature: float) -> Tensor:

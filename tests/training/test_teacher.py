@@ -16,15 +16,16 @@ from aerialseg.model.store import load_card
 from aerialseg.training import train
 from aerialseg.training.checkpoint import read_checkpoint
 from aerialseg.training.config import FollowConfig, TrainingConfig
-from aerialseg.training.following import Follow, class_distance, hint_distance
+from aerialseg.training.following import Follow, blend, class_distance, hint_distance
 from aerialseg.training.pyramid import WIDTH, Pyramid, groups
 from aerialseg.training.resnets import bare_resnet
+from aerialseg.training.shallow import Shallow
 from aerialseg.training.teacher import NAME, read_teacher
 from tests.drawn_frames import CONFIG, DRAWN
 from tests.training.test_train import Heard, Killed, write_config
 
 PYRAMID = CONFIG.replace("[augment]", '[decoder]\nkind = "pyramid"\n\n[augment]').replace("epochs = 6", "epochs = 10")
-FOLLOWING = CONFIG.replace("[augment]", "[follow]\nweight = 1.0\nhints = 0.5\n\n[augment]").replace(
+FOLLOWING = CONFIG.replace("[augment]", "[follow]\nweight = 1.0\nhints = 0.5\nblend = 0.5\n\n[augment]").replace(
     "epochs = 6", "stride = 8\nepochs = 2"
 )
 
@@ -111,6 +112,34 @@ def test_the_loss_that_is_shown_and_the_watched_frames_do_not_know_the_teacher()
     follow.learn = SimpleNamespace(training=False, loss_grad=1.0)
     follow.after_loss()
     assert follow.learn.loss_grad == 1.0
+
+
+def test_of_blended_crops_the_teacher_alone_says_what_they_show() -> None:
+    """In a strided step; elsewhere, and where frames are watched, crops stay as they are and masks count."""
+    torch.manual_seed(0)
+    follow = Follow(Pyramid(bare_resnet("resnet18"), 4), FollowConfig(weight=1.0, blend=1.0))
+    image, pred = torch.randn(3, 3, 32, 32), torch.randn(3, 4, 32, 32)
+    strided = object.__new__(Shallow)
+    for model, training, blended in ((strided, True, True), (strided, False, False), (follow.teacher, True, False)):
+        follow.learn = SimpleNamespace(
+            xb=(image,), x=image, pred=pred, model=model, training=training, loss_grad=torch.tensor(1000.0)
+        )
+        follow.before_batch()
+        assert torch.equal(follow.learn.xb[0], image) != blended
+        if training:
+            follow.learn.model = None  # a bare module has no hints
+            follow.after_loss()
+            assert (follow.learn.loss_grad < 1000) == blended
+
+
+def test_a_blend_is_mostly_one_crop_and_never_leaves_what_both_show() -> None:
+    images = torch.randn(5, 3, 8, 8)
+    mixed, others = blend(images), images.roll(1, dims=0)
+    shares = ((mixed - images) / (others - images)).flatten(1)
+    assert torch.allclose(shares, shares[:, :1].expand_as(shares), atol=1e-3)
+    assert 0 <= float(shares.min()) < float(shares.max()) <= 0.5 + 1e-3
+    assert shares[:, 0].unique().numel() == 5
+    assert torch.equal(blend(images[:1]), images[:1])
 
 
 def test_distances_are_nothing_where_both_say_the_same_and_grow_where_they_differ() -> None:
