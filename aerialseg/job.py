@@ -66,6 +66,7 @@ def segment(
     runtime: str = "auto",
     tiling: Tiling = "exact",
     halo_px: int | None = None,
+    tta: bool = False,
     overwrite: bool = False,
     keep_run: PathLike | None = None,
     block_px: int = BLOCK_PX,
@@ -85,8 +86,9 @@ def segment(
     layer has one multipolygon for each class. bands: three 1-based band numbers. gsd_m: metres per pixel to work at, or
     "native"; for a raster without CRS, the size of its pixel. scale: source values that become 0 and 255. tiling:
     "exact" (a tile equals the whole image, or the model is refused) or "approximate", with a halo of halo_px around
-    each tile. keep_run: keep the run's directory here (and resume the run that is there). cluster: workers that compute
-    the blocks, here or on machines that see the input, the model and the run's directory under the same names
+    each tile. tta: average over the eight flips and turns of each tile, which takes eight times as long. keep_run: keep
+    the run's directory here (and resume the run that is there). cluster: workers that compute the blocks, here or on
+    machines that see the input, the model and the run's directory under the same names
     (``aerialseg_pipelines.cluster``).
 
     Files appear at their names only when whole. Raises UsageError, InputError, ModelError, OutputError, ResourceError
@@ -110,7 +112,7 @@ def segment(
     )
     info = describe(source, allow_remote=allow_remote)
     check_place(outputs.layer, info.crs)
-    predictor = _predictor(model, Computing(device, precision, runtime, tiling, halo_px), cluster)
+    predictor = _predictor(model, Computing(device, precision, runtime, tiling, halo_px, tta), cluster)
     plan = make_plan(info, predictor, reading, Generalization(min_area_m2, simplify_m, smooth, dissolve), block_px)
     job = _Job(plan, predictor, outputs, run, progress or Silent(), reading, overwrite, ours, cluster)
     return job.carry_out(keep=keep_run is not None)
@@ -126,16 +128,20 @@ def _predictor(model: PathLike | PredictorSpec | None, computing: Computing, clu
         found = resolve(model, **(wanted | {"device": "cpu"}))
         model = replace(found, device=computing.device)  # which only the workers need to have
     else:
-        _check_tiling(model, computing.tiling, computing.halo_px)
+        _check_same(model, computing)
     return model if cluster is None else cluster.fitted(model)
 
 
-def _check_tiling(model: PredictorSpec, tiling: Tiling, halo_px: int | None) -> None:
-    """Raise ModelError or UsageError where a predictor made elsewhere is not tiled as asked: it cannot be changed."""
-    if model.card.tiled(tiling, halo_px).tiling != model.card.tiling:
+def _check_same(model: PredictorSpec, computing: Computing) -> None:
+    """Raise ModelError or UsageError where a predictor made elsewhere is not as asked: it cannot be changed."""
+    if model.card.tiled(computing.tiling, computing.halo_px).tiling != model.card.tiling:
         raise UsageError(
-            f"the predictor's tiles are {model.card.tiling}, wanted {tiling}: give tiling and halo to what makes it "
-            "(aerialseg.model.store.resolve)"
+            f"the predictor's tiles are {model.card.tiling}, wanted {computing.tiling}: give tiling and halo to what "
+            "makes it (aerialseg.model.store.resolve)"
+        )
+    if computing.tta and not getattr(model, "tta", False):
+        raise UsageError(
+            "the predictor looks once, wanted tta: give it to what makes it (aerialseg.model.store.resolve)"
         )
 
 

@@ -62,6 +62,7 @@ class Computing:
     """How the user wants the network computed; see model/device.py for what "auto" comes to.
 
     tiling: "exact", or "approximate" with ``halo_px`` pixels around each tile (None: as the model's card has it).
+    tta: the mean of eight looks at each tile.
     """
 
     device: str = "auto"
@@ -69,6 +70,7 @@ class Computing:
     runtime: str = "auto"
     tiling: Literal["exact", "approximate"] = "exact"
     halo_px: int | None = None
+    tta: bool = False
 
 
 @dataclass(frozen=True, slots=True)

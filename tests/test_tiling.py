@@ -98,6 +98,29 @@ def test_an_exact_model_may_be_run_with_a_smaller_halo_and_that_is_another_plan(
     assert (both["exact"][0] != both["approximate"][0]).mean() > 0.01
 
 
+def test_eight_looks_are_another_plan_say_so_in_the_products_and_leave_no_seams(exact: Path, ortho: Path) -> None:
+    """Blocks of 64 px and one block give the same labels, which are not those of a single look."""
+    made = {}
+    for name, options in (("once", {}), ("blocks", {"tta": True, "block_px": 64}), ("whole", {"tta": True})):
+        classes = ortho.parent / f"{name}.tif"
+        plan = segment(
+            *(ortho, ortho.parent / f"{name}.gpkg"),
+            model=exact,
+            raster=classes,
+            device="cpu",
+            precision="fp32",
+            **options,
+        ).plan
+        made[name] = labels(classes), plan, metadata(classes)["numerics"]
+    assert (made["blocks"][0] != made["whole"][0]).mean() < 1e-3, "ties alone"
+    assert (made["once"][0] != made["whole"][0]).mean() > 0.01
+    assert made["once"][1].digest != made["whole"][1].digest
+    assert made["once"][2] + ", mean of 8 turns" == made["whole"][2] == made["blocks"][2]
+    again = pickle.loads(pickle.dumps(resolve(exact, device="cpu", tta=True)))
+    assert again.numerics.endswith("mean of 8 turns")
+    assert again != resolve(exact, device="cpu")
+
+
 def test_approximate_tiles_lie_on_the_lattice_and_are_never_pulled_back(exact: Path) -> None:
     spec = resolve(exact, device="cpu", tiling="approximate", halo_px=33)
     assert spec.card.halo == 64
@@ -130,6 +153,8 @@ def test_a_halo_with_exact_tiles_and_other_contradictions_are_usage_errors(exact
 def test_a_predictor_made_elsewhere_must_be_tiled_as_asked(ortho: Path) -> None:
     with pytest.raises(UsageError, match="give tiling and halo to what makes it"):
         segment(ortho, ortho.parent / "map.gpkg", model=Oracle(with_halo(640)), tiling="approximate")
+    with pytest.raises(UsageError, match="looks once"):
+        segment(ortho, ortho.parent / "map.gpkg", model=Oracle(with_halo(640)), tta=True)
     with pytest.raises(ModelError, match="so its card says"):
         segment(ortho, ortho.parent / "map.gpkg", model=Oracle(replace(with_halo(64), exact=False)))
 

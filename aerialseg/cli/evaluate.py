@@ -58,7 +58,7 @@ EVALUATE_OPTIONS = options(
     click.option(
         "--tta",
         is_flag=True,
-        help="Average over eight flips and turns of each frame. For scoring alone: no map is made that way.",
+        help="Average over the eight flips and turns of each tile, as segment-raster --tta does.",
     ),
     click.option("--field", metavar="NAME", help="Field of the polygons with the class.  [default: class]"),
     click.option("--layer", metavar="NAME", help="Layer of the polygons, where the file has several."),

@@ -82,6 +82,9 @@ SEGMENT_OPTIONS = options(
         type=int,
         help="Pixels around an approximate tile.  [default: 256 for a model that can be exact, else its card's]",
     ),
+    click.option(
+        "--tta", is_flag=True, help="Average over the eight flips and turns of each tile: eight times the work."
+    ),
     CLUSTER_OPTIONS,
     click.option("--overwrite", is_flag=True, help="Replace outputs that exist."),
     click.option(

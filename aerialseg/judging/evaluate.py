@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from aerialseg.errors import InputError, ModelError, UsageError
 from aerialseg.judging.evaluation import Evaluation, FrameScore
-from aerialseg.model.card import ModelCard
+from aerialseg.model.card import Tiling
 from aerialseg.model.interface import Prediction, Predictor, Tile
 from aerialseg.model.store import load_card, resolve
 from aerialseg.progress import Progress, Silent
@@ -48,8 +48,8 @@ def evaluate(
 ) -> Evaluation:
     """The evaluation of a model on frames of a data folder: those held out by the split, else all (see find_frames).
 
-    size: (rows, columns) that frames are brought to. tta: average over the eight flips and turns of each frame, in
-    fp32; for scoring alone, as no run does that. Raises InputError, ModelError, ResourceError, UsageError.
+    size: (rows, columns) that frames are brought to. tta: average over the eight flips and turns of each frame.
+    Raises InputError, ModelError, ResourceError, UsageError.
     """
     card = load_card(model)
     frames = find_frames(card, data_dir, config=config, split=split, every=every, size=size)
@@ -58,7 +58,8 @@ def evaluate(
             f"the classes of the model {card.name!r} ({', '.join(card.legend.names[:3])} ...) are not those of the "
             f"data's legend ({', '.join(frames.legend.names[:3])} ...): give data of its classes"
         )
-    predictor, numerics, halo = _predictor(model, card, device, precision, tta)
+    tiling: Tiling = "exact" if card.exact else "approximate"
+    spec = resolve(model, device=device, precision=precision, tiling=tiling, tta=tta)
     about = {
         "model": card.name,
         "weights_sha256": card.weights_sha256,
@@ -68,22 +69,9 @@ def evaluate(
         "held_out": frames.held_out,
         "size": list(frames.size) if frames.size else None,
         "test_time_averaging": tta,
-        "numerics": numerics,
+        "numerics": spec.numerics,
     }
-    return replace(score_frames(predictor, frames, halo=halo, progress=progress), about=about)
-
-
-def _predictor(
-    model: str | Path | None, card: ModelCard, device: str, precision: str, tta: bool
-) -> tuple[Predictor, str, int]:
-    """(predictor, what it computes in, pixels around a tile that it wants)."""
-    if tta:
-        from aerialseg.judging.dihedral import DihedralPredictor
-
-        averaging = DihedralPredictor.load(model, device, precision)
-        return averaging, f"{averaging.device.type} torch fp32", card.halo
-    spec = resolve(model, device=device, precision=precision, tiling="exact" if card.exact else "approximate")
-    return spec.load(), spec.numerics, spec.card.halo
+    return replace(score_frames(spec.load(), frames, halo=spec.card.halo, progress=progress), about=about)
 
 
 def score_frames(predictor: Predictor, frames: FrameSet, *, halo: int, progress: Progress | None = None) -> Evaluation:

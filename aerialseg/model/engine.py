@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from aerialseg.model.openvino import OpenVinoNetwork
 
 
+_Placed = tuple[Any, Tensor, Tensor]
+"""(stream, pixels, valid) on the device."""
+
 _CUDA_CHANNELS = 16
 """Tensor cores take channels by so many; on a CPU the padding costs more than it gains (3 % and more, measured)."""
 
@@ -49,17 +52,24 @@ class Engine(Protocol):
         """
         ...
 
+    def probabilities(self, placed: Any, windows: Sequence[Box], window: Box, core: Box) -> Tensor:
+        """float32 (B, classes, h', w') of ``core``, on the CPU; of classes that are never said 0."""
+        ...
+
     def release(self) -> None:
         """Give back memory that is held between tiles."""
         ...
 
 
-def make_engine(network: Any, card: ModelCard, way: Way) -> Engine:
-    """The network at work in that way. What is not one of ours (tests) is taken as it is, on torch."""
+def make_engine(network: Any, card: ModelCard, way: Way, *, logits: bool = False) -> Engine:
+    """The network at work in that way. What is not one of ours (tests) is taken as it is, on torch.
+
+    logits: it will be asked for probabilities, and not for answers.
+    """
     if way.runtime == "openvino" and isinstance(network, UNet):
         from aerialseg.model.openvino import OpenVinoNetwork
 
-        return OpenVinoEngine(OpenVinoNetwork(network, card, way.precision))
+        return OpenVinoEngine(OpenVinoNetwork(network, card, way.precision, logits=logits), card)
     return TorchEngine(network, card, way)
 
 
@@ -68,19 +78,25 @@ class OpenVinoEngine:
 
     lanes = 1
 
-    def __init__(self, network: OpenVinoNetwork) -> None:
-        self._network = network
+    def __init__(self, network: OpenVinoNetwork, card: ModelCard) -> None:
+        self._network, self._card = network, card
 
     def place(self, tile: Tile) -> Tile:
         return tile
 
     def answer(self, placed: Tile, windows: Sequence[Box], window: Box, core: Box) -> NDArray[np.uint8]:
-        pixels = np.stack([placed.pixels[:, *box.slices] for box in windows])
-        valid = np.stack([placed.valid[box.slices] for box in windows])
-        return self._network.labels(pixels, valid, window, core)
+        return self._network.labels(*_cut(placed, windows), window, core)
+
+    def probabilities(self, placed: Tile, windows: Sequence[Box], window: Box, core: Box) -> Tensor:
+        return softened(torch.from_numpy(self._network.logits(*_cut(placed, windows), window, core)), self._card)
 
     def release(self) -> None:
         self._network.release()
+
+
+def _cut(tile: Tile, windows: Sequence[Box]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    pixels = np.stack([tile.pixels[:, *box.slices] for box in windows])
+    return pixels, np.stack([tile.valid[box.slices] for box in windows])
 
 
 class TorchEngine:
@@ -112,7 +128,7 @@ class TorchEngine:
         return torch.cuda.stream(torch.cuda.Stream(self._way.device))  # type: ignore[no-untyped-call]
 
     @torch.inference_mode()
-    def place(self, tile: Tile) -> tuple[Any, Tensor, Tensor]:
+    def place(self, tile: Tile) -> _Placed:
         stream = self._stream()
         with stream:
             pixels, valid = (self._on_device(array) for array in (tile.pixels, tile.valid))
@@ -123,17 +139,22 @@ class TorchEngine:
         return there.pin_memory().to(self._way.device, non_blocking=True) if self._cuda else there
 
     @torch.inference_mode()
-    def answer(
-        self, placed: tuple[Any, Tensor, Tensor], windows: Sequence[Box], window: Box, core: Box
-    ) -> NDArray[np.uint8]:
-        stream, pixels, valid = placed
-        with stream:
-            images = torch.stack([self._normalised(pixels, valid, box) for box in windows])
-            images = images.to(self._dtype, memory_format=torch.channels_last)
-            with self._rounding():
-                logits = self._network.forward_tile(images, window, core)
-            found: NDArray[np.uint8] = decide(logits.float(), self._card).cpu().numpy()
+    def answer(self, placed: _Placed, windows: Sequence[Box], window: Box, core: Box) -> NDArray[np.uint8]:
+        with placed[0]:
+            found: NDArray[np.uint8] = decide(self._logits(placed, windows, window, core), self._card).cpu().numpy()
         return found
+
+    @torch.inference_mode()
+    def probabilities(self, placed: _Placed, windows: Sequence[Box], window: Box, core: Box) -> Tensor:
+        with placed[0]:
+            return softened(self._logits(placed, windows, window, core), self._card).cpu()
+
+    def _logits(self, placed: _Placed, windows: Sequence[Box], window: Box, core: Box) -> Tensor:
+        _, pixels, valid = placed
+        images = torch.stack([self._normalised(pixels, valid, box) for box in windows])
+        images = images.to(self._dtype, memory_format=torch.channels_last)
+        with self._rounding():
+            return self._network.forward_tile(images, window, core).float()
 
     def _rounding(self) -> Any:
         """fp32 as it is written: unless told, convolutions on a GPU round their input to 10 bits (TF32)."""
@@ -163,4 +184,18 @@ def decide(logits: Tensor, card: ModelCard) -> Tensor:
         below.div_(card.temperature)
     probability = below.exp_().sum(dim=1).reciprocal_()
     percent = (probability * 100).round_().clamp_(0, 100)
+    return torch.stack([classes.to(torch.uint8), percent.to(torch.uint8)], dim=1)
+
+
+def softened(logits: Tensor, card: ModelCard) -> Tensor:
+    """Probabilities (B, classes, h, w) of float32 logits: softmax(logits / temperature) over the classes not void."""
+    if card.void:
+        logits[:, list(card.void)] = -torch.inf
+    return (logits / card.temperature).softmax(dim=1)
+
+
+def most_likely(probability: Tensor) -> Tensor:
+    """uint8 (B, 2, h, w) of probabilities (B, classes, h, w): the best class, and its own per cent."""
+    best, classes = probability.max(dim=1)
+    percent = (best * 100).round_().clamp_(0, 100)
     return torch.stack([classes.to(torch.uint8), percent.to(torch.uint8)], dim=1)

@@ -40,11 +40,11 @@ def computes_in_bf16() -> bool:
 
 
 class OpenVinoNetwork:
-    """An exact network compiled for this machine's processor. One call at a time."""
+    """An exact network compiled for this machine's processor, for labels or for logits. One call at a time."""
 
-    def __init__(self, network: UNet, card: ModelCard, precision: str) -> None:
+    def __init__(self, network: UNet, card: ModelCard, precision: str, *, logits: bool = False) -> None:
         self._network = ready(network)
-        model = build_graph(self._network, card, int8=precision == "int8")
+        model = build_graph(self._network, card, int8=precision == "int8", logits=logits)
         bf16 = precision == "bf16" or (precision == "int8" and computes_in_bf16())  # what int8 leaves over
         config = {
             "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
@@ -57,6 +57,15 @@ class OpenVinoNetwork:
 
     def labels(self, pixels: NDArray[np.uint8], valid: NDArray[np.bool_], window: Box, core: Box) -> NDArray[np.uint8]:
         """uint8 (B, 2, h', w') of the core, class and per cent, for uint8 (B, C, h, w) and bool (B, h, w)."""
+        return self._infer(pixels, valid, window, core)
+
+    def logits(
+        self, pixels: NDArray[np.uint8], valid: NDArray[np.bool_], window: Box, core: Box
+    ) -> NDArray[np.float32]:
+        """float32 (B, classes, h', w') of the core, from a graph that was made for them."""
+        return self._infer(pixels, valid, window, core)
+
+    def _infer(self, pixels: NDArray[np.uint8], valid: NDArray[np.bool_], window: Box, core: Box) -> NDArray[Any]:
         crops = find_crops(self._network, window, core)
         found = self._request.infer([pixels, valid[:, None].view(np.uint8), crops], share_inputs=True)
         return np.array(found[0])

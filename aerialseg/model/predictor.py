@@ -18,6 +18,7 @@ from aerialseg.model.card import ModelCard
 from aerialseg.model.device import Way, choose, choose_size
 from aerialseg.model.engine import Engine, make_engine
 from aerialseg.model.interface import Prediction, Tile
+from aerialseg.model.looks import BYTES_PER_CLASS, TURNS, AveragingEngine
 from aerialseg.raster.grid import Box
 
 logger = logging.getLogger(__name__)
@@ -32,7 +33,8 @@ class ModelSpec:
 
     device: "auto", "cpu", "cuda" or "cuda:N". precision: "auto", "fp32", "bf16" or "int8". runtime: "auto", "torch" or
     "openvino" (see device.py for what "auto" comes to). tile: pixels along the side of what goes through the network at
-    once, a multiple of 32; batch: how many at once; both chosen by the memory that is free, unless given.
+    once, a multiple of 32; batch: how many at once; both chosen by the memory that is free, unless given. tta: average
+    over flips and turns (looks.py).
     """
 
     path: str
@@ -42,11 +44,12 @@ class ModelSpec:
     runtime: str = "auto"
     tile: int | None = None
     batch: int | None = None
+    tta: bool = False
 
     @property
     def numerics(self) -> str:
         """What it computes in, such as "cpu torch fp32": blocks of two kinds are never mixed in one result."""
-        return self.way.numerics
+        return self.way.numerics + (f", mean of {len(TURNS)} turns" if self.tta else "")
 
     @property
     def way(self) -> Way:
@@ -61,7 +64,8 @@ class ModelSpec:
             return _LOADED[self]
 
     def __hash__(self) -> int:
-        return hash((self.path, self.card.digest, self.device, self.precision, self.runtime, self.tile, self.batch))
+        ways = self.device, self.precision, self.runtime, self.tile, self.batch, self.tta
+        return hash((self.path, self.card.digest, *ways))
 
     def _load(self) -> ModelPredictor:
         from aerialseg.model.store import load_network
@@ -70,7 +74,7 @@ class ModelSpec:
         # The spec's card may have another halo than the one on disk (ModelCard.tiled); nothing else may differ.
         if replace(card, halo=self.card.halo, exact=self.card.exact).digest != self.card.digest:
             raise ModelError(f"the model in {self.path} has changed since the plan was made: start the run anew")
-        return ModelPredictor(network, self.card, self.way, tile=self.tile, batch=self.batch)
+        return ModelPredictor(network, self.card, self.way, tile=self.tile, batch=self.batch, tta=self.tta)
 
 
 _LOADED: dict[ModelSpec, ModelPredictor] = {}
@@ -81,11 +85,19 @@ class ModelPredictor:
     """Answers for tiles with a network. Several threads may call it; as many as ``lanes`` are at work at a time."""
 
     def __init__(
-        self, network: Any, card: ModelCard, way: Way, *, tile: int | None = None, batch: int | None = None
+        self,
+        network: Any,
+        card: ModelCard,
+        way: Way,
+        *,
+        tile: int | None = None,
+        batch: int | None = None,
+        tta: bool = False,
     ) -> None:
         self.card, self.way = card, way
-        self.engine: Engine = make_engine(network, card, way)
-        fitting = choose_size(way)
+        engine = make_engine(network, card, way, logits=tta)
+        self.engine: Engine = AveragingEngine(engine) if tta else engine
+        fitting = choose_size(way, BYTES_PER_CLASS * len(card.legend) if tta else 0.0)
         usual = fitting[0] if card.exact else APPROXIMATE_TILE
         self.tile, self.batch = tile or usual, batch or fitting[1]
         if self.tile % card.stride or self.batch < 1:

@@ -120,6 +120,7 @@ def resolve(
     batch: int | None = None,
     tiling: Tiling = "exact",
     halo_px: int | None = None,
+    tta: bool = False,
 ) -> ModelSpec:
     """A model as data, once everything about it is known to be right: card, device, weights (hash, names, values).
 
@@ -134,7 +135,7 @@ def resolve(
     choose(device, precision, runtime, card)
     network, _ = _checked(folder, card)
     card = card.tiled(tiling, halo_px, network.inexact)
-    return ModelSpec(str(folder.resolve()), card, device, precision, runtime, tile, batch)
+    return ModelSpec(str(folder.resolve()), card, device, precision, runtime, tile, batch, tta)
 
 
 def save(

@@ -11,17 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from click.testing import CliRunner, Result
 from PIL import Image
 
 import aerialseg
 from aerialseg.cli import cli
 from aerialseg.errors import InputError, UsageError
-from aerialseg.judging.dihedral import DihedralPredictor
-from aerialseg.judging.evaluate import predict_frame
 from aerialseg.judging.frames import find_frames
-from aerialseg.model.store import load_card, load_network, save
+from aerialseg.model.store import load_card, save
 from tests.conftest import WriteRaster
 from tests.drawn_frames import DRAWN
 from tests.model.nets import card, lively_network
@@ -211,20 +208,9 @@ def test_frames_that_the_size_of_training_would_squeeze_are_refused(model: Path,
     assert find_frames(shaped, two, size=(64, 64)).size == (64, 64)
 
 
-def test_averaging_over_turns_does_not_depend_on_how_the_frame_lies(model: Path) -> None:
-    predictor = DihedralPredictor.load(model, "cpu")
-    torch.manual_seed(0)
-    pixels = np.random.default_rng(0).integers(0, 255, (3, 64, 96), dtype=np.uint8)
-    straight = predict_frame(predictor, pixels, halo=0)
-    turned = predict_frame(predictor, np.ascontiguousarray(np.rot90(pixels, 1, (1, 2))[:, :, ::-1]), halo=0)
-    back = np.rot90(turned.classes[:, ::-1], -1)
-    assert (back == straight.classes).mean() > 0.999
-    assert not (straight.classes == 0).any(), "void is never said"
-    assert straight.confidence.max() <= 100
-    once = load_network(model)[1](torch.zeros(1, 3, 32, 32))
-    assert once.shape == (1, 4, 32, 32)
-
-
-def test_averaging_computes_in_fp32_alone(model: Path) -> None:
-    with pytest.raises(UsageError, match="fp32"):
-        DihedralPredictor.load(model, "cpu", "bf16")
+def test_a_model_is_scored_by_eight_looks_where_asked(model: Path, drawn_data: Path, tmp_path: Path) -> None:
+    done = of_model(model, drawn_data, "--split", drawn_data / "split.csv", "--tta", "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.stderr
+    assert "mean of 8 turns" in done.stderr
+    said = scores(tmp_path / "out")
+    assert said["test_time_averaging"] is True

@@ -1,0 +1,90 @@
+"""Test-time averaging: a tile is looked at in its eight flips and turns, and the probabilities are averaged.
+
+What a network says of a thing depends a little on how it lies; a map should not. It costs eight times the work. Windows
+lie on the lattice of the network's stride, and so do their flips and turns: a tile still equals the whole image.
+(Known as test-time augmentation; over the symmetries of the square: Cohen & Welling 2016, arXiv 1602.07576.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from aerialseg.model.engine import Engine, most_likely
+from aerialseg.model.interface import Tile
+from aerialseg.raster.grid import Box
+
+BYTES_PER_CLASS = 16.0
+"""Memory for each class of each pixel: a look's logits and probabilities, the sum of all, and one to spare."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A symmetry of the square: left and right are exchanged or not, then so many quarter turns."""
+
+    quarters: int
+    mirrored: bool
+
+    def pixels(self, array: NDArray[Any]) -> NDArray[Any]:
+        """The array turned in its last two axes."""
+        return np.rot90(array[..., ::-1] if self.mirrored else array, self.quarters, (-2, -1))
+
+    def back(self, values: Tensor) -> Tensor:
+        """What was turned, as it lay before."""
+        upright = torch.rot90(values, -self.quarters, (-2, -1))
+        return upright.flip(-1) if self.mirrored else upright
+
+    def box(self, box: Box, shape: tuple[int, int]) -> Box:
+        """Where the pixels of a box lie once the array of this shape that it counts in is turned."""
+        height, width = shape
+        if self.mirrored:
+            box = Box(box.top, width - box.right, box.bottom, width - box.left)
+        for _ in range(self.quarters):
+            box = Box(width - box.right, box.top, width - box.left, box.bottom)
+            height, width = width, height
+        return box
+
+
+TURNS = tuple(Turn(quarters, mirrored) for mirrored in (False, True) for quarters in range(4))
+
+
+Placed = list[tuple[tuple[int, int], Any]]
+"""For each of TURNS: (rows, columns) of the tile before it, the turned tile as the engine has placed it."""
+
+
+class AveragingEngine:
+    """An engine that answers by the mean of another one's probabilities over all TURNS."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine, self.lanes = engine, engine.lanes
+
+    def place(self, tile: Tile) -> Placed:
+        shape = tile.window.shape
+        return [(shape, self._engine.place(_turned(tile, turn))) for turn in TURNS]
+
+    def answer(self, placed: Placed, windows: Sequence[Box], window: Box, core: Box) -> NDArray[np.uint8]:
+        return most_likely(self.probabilities(placed, windows, window, core)).numpy()
+
+    def probabilities(self, placed: Placed, windows: Sequence[Box], window: Box, core: Box) -> Tensor:
+        total = torch.zeros(())
+        for turn, (shape, there) in zip(TURNS, placed, strict=True):
+            turned = [turn.box(box, shape) for box in windows]
+            ours = turn.box(window, window.shape), turn.box(core, window.shape)
+            total = total + turn.back(self._engine.probabilities(there, turned, *ours))
+        return total / len(TURNS)
+
+    def release(self) -> None:
+        self._engine.release()
+
+
+def _turned(tile: Tile, turn: Turn) -> Tile:
+    """The tile turned; its window begins at the origin."""
+    shape, core = tile.window.shape, tile.core.relative_to(tile.window)
+    window = Box(0, 0, *turn.pixels(tile.valid).shape)
+    return Tile(turn.pixels(tile.pixels), turn.pixels(tile.valid), window, turn.box(core, shape))
