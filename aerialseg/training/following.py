@@ -48,7 +48,10 @@ class Follow(Callback):
 
     def before_batch(self) -> None:
         strided = isinstance(self.learn.model, Shallow)  # outlines, which the last layers learn, lie double in a blend
-        self.blended = self.training and strided and random.random() < self.config.blend
+        wanted = self.config.blend > 0 and self.training and strided
+        self.blended = (
+            wanted and random.random() < self.config.blend
+        )  # without blending nothing else is drawn otherwise
         if self.blended:
             self.learn.xb = (blend(self.x),)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -132,13 +133,22 @@ def test_of_blended_crops_the_teacher_alone_says_what_they_show() -> None:
             assert (follow.learn.loss_grad < 1000) == blended
 
 
+def test_without_blending_a_run_draws_the_random_numbers_that_it_drew_before_there_was_any() -> None:
+    follow = Follow(Pyramid(bare_resnet("resnet18"), 4), FollowConfig(weight=1.0))
+    follow.learn = SimpleNamespace(model=object.__new__(Shallow), training=True)
+    before = random.getstate(), torch.get_rng_state()
+    follow.before_batch()
+    assert random.getstate() == before[0]
+    assert torch.equal(torch.get_rng_state(), before[1])
+
+
 def test_a_blend_is_mostly_one_crop_and_never_leaves_what_both_show() -> None:
-    images = torch.randn(5, 3, 8, 8)
-    mixed, others = blend(images), images.roll(1, dims=0)
-    shares = ((mixed - images) / (others - images)).flatten(1)
-    assert torch.allclose(shares, shares[:, :1].expand_as(shares), atol=1e-3)
-    assert 0 <= float(shares.min()) < float(shares.max()) <= 0.5 + 1e-3
-    assert shares[:, 0].unique().numel() == 5
+    images = torch.randn(5, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    mixed, ways = blend(images), images.roll(1, dims=0) - images
+    shares = ((mixed - images) * ways).sum((1, 2, 3)) / (ways**2).sum((1, 2, 3))
+    assert torch.allclose(mixed, images + shares.view(-1, 1, 1, 1) * ways, atol=1e-5)
+    assert -1e-6 <= float(shares.min()) < float(shares.max()) <= 0.5 + 1e-6
+    assert shares.unique().numel() == 5
     assert torch.equal(blend(images[:1]), images[:1])
 
 
