@@ -188,10 +188,10 @@ def decide(logits: Tensor, card: ModelCard) -> Tensor:
 
 
 def softened(logits: Tensor, card: ModelCard) -> Tensor:
-    """Probabilities (B, classes, h, w) of float32 logits: softmax(logits / temperature) over the classes not void."""
+    """Probabilities (B, classes, h, w) of float32 logits, which change: softmax(logits / temperature), of void 0."""
     if card.void:
         logits[:, list(card.void)] = -torch.inf
-    return (logits / card.temperature).softmax(dim=1)
+    return (logits if card.temperature == 1.0 else logits.div_(card.temperature)).softmax(dim=1)
 
 
 def most_likely(probability: Tensor) -> Tensor:

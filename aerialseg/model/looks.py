@@ -20,8 +20,9 @@ from aerialseg.model.engine import Engine, most_likely
 from aerialseg.model.interface import Tile
 from aerialseg.raster.grid import Box
 
-BYTES_PER_CLASS = 16.0
-"""Memory for each class of each pixel: a look's logits and probabilities, the sum of all, and one to spare."""
+BYTES_PER_CLASS = 20.0
+"""Memory for each class of each pixel, five arrays of 4 bytes: a look's, as it is turned back in two steps, the sum of
+those before it, and what the runtime keeps of its last answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +72,15 @@ class AveragingEngine:
     def answer(self, placed: Placed, windows: Sequence[Box], window: Box, core: Box) -> NDArray[np.uint8]:
         return most_likely(self.probabilities(placed, windows, window, core)).numpy()
 
+    @torch.inference_mode()
     def probabilities(self, placed: Placed, windows: Sequence[Box], window: Box, core: Box) -> Tensor:
         total = torch.zeros(())
         for turn, (shape, there) in zip(TURNS, placed, strict=True):
             turned = [turn.box(box, shape) for box in windows]
             ours = turn.box(window, window.shape), turn.box(core, window.shape)
-            total = total + turn.back(self._engine.probabilities(there, turned, *ours))
-        return total / len(TURNS)
+            look = turn.back(self._engine.probabilities(there, turned, *ours))
+            total = total.add_(look) if total.ndim else look
+        return total.div_(len(TURNS))
 
     def release(self) -> None:
         self._engine.release()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -29,8 +31,6 @@ def known(network: UNet) -> ModelCard:
 
 
 def averaging(network: UNet, known: ModelCard, runtime: str = "torch", tile: int | None = None) -> ModelPredictor:
-    import copy
-
     way = choose("cpu", "fp32", runtime)
     return ModelPredictor(copy.deepcopy(network), known, way, tile=tile, batch=2, tta=True)
 
