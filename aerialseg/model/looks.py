@@ -7,7 +7,7 @@ lie on the lattice of the network's stride, and so do their flips and turns: a t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,13 +74,17 @@ class AveragingEngine:
 
     @torch.inference_mode()
     def probabilities(self, placed: Placed, windows: Sequence[Box], window: Box, core: Box) -> Tensor:
-        total = torch.zeros(())
+        looks = self._looks(placed, windows, window, core)
+        total = next(looks)
+        for look in looks:
+            total += look
+        return total.div_(len(TURNS))
+
+    def _looks(self, placed: Placed, windows: Sequence[Box], window: Box, core: Box) -> Iterator[Tensor]:
         for turn, (shape, there) in zip(TURNS, placed, strict=True):
             turned = [turn.box(box, shape) for box in windows]
             ours = turn.box(window, window.shape), turn.box(core, window.shape)
-            look = turn.back(self._engine.probabilities(there, turned, *ours))
-            total = total.add_(look) if total.ndim else look
-        return total.div_(len(TURNS))
+            yield turn.back(self._engine.probabilities(there, turned, *ours))
 
     def release(self) -> None:
         self._engine.release()
