@@ -26,10 +26,15 @@ WEIGHTS = click.option(
 )
 @WEIGHTS
 @click.option(
-    "--teacher", metavar="DIR", type=click.Path(path_type=Path), help="The teacher, where CONFIG.toml follows one."
+    "--teacher",
+    "teachers",
+    metavar="DIR",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="The teacher, where CONFIG.toml follows one; again for each of several.",
 )
 @DEBUG
-def train_command(config: Path, data: Path, out: Path, debug: bool, **options: Path | None) -> None:
+def train_command(config: Path, data: Path, out: Path, debug: bool, **options: Any) -> None:
     """Train a model, or a teacher for others, as CONFIG.toml says and score it on the held-out frames.
 
     A run that was cut off goes on when the same command is given again, with the same result. Needs the extra `train`:

@@ -36,6 +36,10 @@ class Turn:
         """The array turned in its last two axes."""
         return np.rot90(array[..., ::-1] if self.mirrored else array, self.quarters, (-2, -1))
 
+    def ahead(self, values: Tensor) -> Tensor:
+        """The tensor turned in its last two axes."""
+        return torch.rot90(values.flip(-1) if self.mirrored else values, self.quarters, (-2, -1))
+
     def back(self, values: Tensor) -> Tensor:
         """What was turned, as it lay before."""
         upright = torch.rot90(values, -self.quarters, (-2, -1))

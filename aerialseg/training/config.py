@@ -82,18 +82,23 @@ class FollowConfig:
     temperature: by which the logits of both are divided before. hints: weight of the distance between the teacher's
     features and what a convolution reads of them from the network's, in steps with a stride. blend: share of the
     batches, in steps with a stride, whose crops are blended with one another; what they show the teacher alone says.
+    looks: how often each batch is looked at, by several teachers in turn and by each at least once; but for the first
+    look, which gives the features, at the crops in a random one of their eight flips and turns.
     """
 
     weight: float = 0.0
     temperature: float = 2.0
     hints: float = 0.0
     blend: float = 0.0
+    looks: int = 1
 
     def __post_init__(self) -> None:
         if self.weight < 0 or self.hints < 0 or self.temperature <= 0:
             raise UsageError(f"[follow] is {self}; wanted weights of 0 or more and a temperature above 0")
         if not 0 <= self.blend <= (1 if self.wanted else 0):
             raise UsageError(f"follow.blend is {self.blend}; wanted 0 to 1, and a teacher that is followed")
+        if self.looks < 1:
+            raise UsageError(f"follow.looks is {self.looks}; wanted 1 or more")
 
     @property
     def wanted(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -58,9 +59,9 @@ class Course:
         work: Path,
         encoder_weights: str | Path | None = None,
         progress: Progress | None = None,
-        teacher: Teacher | None = None,
+        teachers: Sequence[Teacher] = (),
     ) -> None:
-        self.config, self.sides, self.work, self.teacher = config, sides, work, teacher
+        self.config, self.sides, self.work, self.teachers = config, sides, work, teachers
         self.encoder_weights, self.progress = encoder_weights, progress or Silent()
         self.bf16 = use_bf16(config.precision)
 
@@ -102,7 +103,7 @@ class Course:
             "split_sha256": hash_file(self.config.data.split),
             "legend_sha256": hash_file(self.config.data.legend),
             "encoder_weights": weights,
-            **({"teacher": self.teacher.described()} if self.teacher else {}),
+            **({"teachers": [teacher.described() for teacher in self.teachers]} if self.teachers else {}),
         }
         if path.exists():
             theirs = json.loads(path.read_text(encoding="utf-8"))
@@ -110,7 +111,7 @@ class Course:
             if "sha256" not in weights:
                 ours["encoder_weights"] = theirs["encoder_weights"]
             others = {"data_sha256": "data", "split_sha256": "split", "legend_sha256": "legend"}
-            others |= {"encoder_weights": "start of the encoder", "teacher": "teacher"}
+            others |= {"encoder_weights": "start of the encoder", "teachers": "teacher"}
             changed += [what for key, what in others.items() if theirs.get(key) != ours.get(key)]
             if changed:
                 raise OutputError(
@@ -168,7 +169,8 @@ class Course:
         callbacks += [Accumulate(together)] if together > at_once else []
         callbacks += [Autocast()] if self.bf16 else []
         callbacks += [KeepNorms()] if step.keep_norms else []
-        return callbacks + ([Follow(self.teacher.network, self.config.follow)] if self.teacher else [])
+        networks = [teacher.network for teacher in self.teachers]
+        return callbacks + ([Follow(networks, self.config.follow)] if networks else [])
 
     def _learner(self, number: int, step: Step, at_once: int) -> tuple[Any, Saved]:
         """The learner of a step with the last checkpoint's weights and a fresh optimizer, and that checkpoint."""

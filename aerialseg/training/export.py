@@ -126,7 +126,7 @@ def make_card(config: TrainingConfig, saved: Saved, work: Path) -> ModelCard:
     )
 
 
-_KNOWN = ("data_sha256", "split_sha256", "encoder_weights", "teacher")
+_KNOWN = ("data_sha256", "split_sha256", "encoder_weights", "teachers")
 
 
 def _provenance(config: TrainingConfig, saved: Saved, work: Path) -> dict[str, Any]:

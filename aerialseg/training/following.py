@@ -8,16 +8,22 @@ teacher is patient and consistent", arXiv 2106.05237; hints: Romero et al. 2015,
 Of frames that it has learned by heart a teacher says little more than their masks do. What it would say elsewhere comes
 out where crops are blended with one another: no mask tells what they show, and so the teacher alone is followed there
 (mixup: Zhang et al. 2018, arXiv 1710.09412; as Beyer et al. use it, without labels).
+
+Several teachers err in different places, and so does one that sees a thing lie otherwise. What is followed is the mean
+of their probabilities (ensembles: Hinton et al. 2015; over flips and turns: ``aerialseg.model.looks``).
 """
 
 from __future__ import annotations
 
+import math
 import random
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from aerialseg.model.looks import TURNS
 from aerialseg.training.config import FollowConfig
 from aerialseg.training.losses import plain
 from aerialseg.training.pyramid import Pyramid
@@ -33,18 +39,20 @@ POOLED = 4
 
 
 class Follow(Callback):
-    """Adds the distance to a teacher to the loss that gradients come from; the loss that is shown is that of masks."""
+    """Adds the distance to teachers to the loss that gradients come from; the loss that is shown is that of masks."""
 
     order = 5  # before gradients are scaled for accumulation, and inside of autocast
 
-    def __init__(self, teacher: Pyramid, config: FollowConfig) -> None:
+    def __init__(self, teachers: Sequence[Pyramid], config: FollowConfig) -> None:
         super().__init__()
-        self.teacher, self.config = teacher.eval().requires_grad_(False), config
+        self.teachers, self.config = [teacher.eval().requires_grad_(False) for teacher in teachers], config
         self.blended = False
-        teacher.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        for teacher in teachers:
+            teacher.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def before_fit(self) -> None:
-        self.teacher.to(self.dls.device)
+        for teacher in self.teachers:
+            teacher.to(self.dls.device)
 
     def before_batch(self) -> None:
         strided = isinstance(self.learn.model, Shallow)  # outlines, which the last layers learn, lie double in a blend
@@ -60,13 +68,19 @@ class Follow(Callback):
             return
         image, said = plain(self.x), plain(self.pred)
         with torch.no_grad():
-            hints = self.teacher.hints(image)
-            wanted = self.teacher.classes(hints, (said.shape[-2], said.shape[-1]))
+            hints = self.teachers[0].hints(image)
+            wanted = [self.teachers[0].classes(hints, (said.shape[-2], said.shape[-1]))]
+            wanted += [self._look(number, image) for number in range(1, max(self.config.looks, len(self.teachers)))]
         distance = self.config.weight * class_distance(said, wanted, self.config.temperature)
         hinted = getattr(self.learn.model, "hinted", None)
         if self.config.hints and hinted is not None:
             distance = distance + self.config.hints * hint_distance(hinted, hints)
         self.learn.loss_grad = distance if self.blended else self.learn.loss_grad + distance
+
+    def _look(self, number: int, image: Tensor) -> Tensor:
+        """Logits of one of the teachers, which sees the crops in a flip or turn drawn at random."""
+        turn = random.choice(TURNS)
+        return turn.back(self.teachers[number % len(self.teachers)](turn.ahead(image)))
 
 
 def blend(images: Tensor) -> Tensor:
@@ -75,14 +89,16 @@ def blend(images: Tensor) -> Tensor:
     return images + share * (images.roll(1, dims=0) - images)
 
 
-def class_distance(said: Tensor, wanted: Tensor, temperature: float) -> Tensor:
-    """Mean Kullback-Leibler divergence of logits (B, classes, h, w) from a teacher's, times temperature squared.
+def class_distance(said: Tensor, wanted: Sequence[Tensor], temperature: float) -> Tensor:
+    """Mean Kullback-Leibler divergence of logits (B, classes, h, w) from teachers', times temperature squared.
 
-    Both are averaged over ``POOLED`` x ``POOLED`` pixels and divided by the temperature first. The square makes up for
-    the smaller gradients of a higher temperature (Hinton et al. 2015).
+    All are averaged over ``POOLED`` x ``POOLED`` pixels and divided by the temperature first; of the teachers' the mean
+    of the probabilities counts. The square makes up for the smaller gradients of a higher temperature (Hinton et al.
+    2015).
     """
-    logs = [F.log_softmax(F.avg_pool2d(x.float(), POOLED) / temperature, dim=1) for x in (said, wanted)]
-    return F.kl_div(logs[0], logs[1], reduction="none", log_target=True).sum(1).mean() * temperature**2
+    ours, *theirs = (F.log_softmax(F.avg_pool2d(x.float(), POOLED) / temperature, dim=1) for x in (said, *wanted))
+    mean = torch.stack(theirs).logsumexp(0) - math.log(len(theirs))
+    return F.kl_div(ours, mean, reduction="none", log_target=True).sum(1).mean() * temperature**2
 
 
 def hint_distance(hinted: Tensor, hints: Tensor) -> Tensor:

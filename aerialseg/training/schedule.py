@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from aerialseg.raster.sink import blaming
 from aerialseg.training.config import TrainingConfig
 from aerialseg.training.course import Course
 from aerialseg.training.sides import load_sides
-from aerialseg.training.teacher import followed_teacher
+from aerialseg.training.teacher import followed_teachers
 
 CHECKPOINTS = "training"
 """Folder inside the model's folder."""
@@ -27,12 +27,12 @@ def train(
     out_dir: str | Path,
     *,
     encoder_weights: str | Path | None = None,
-    teacher: str | Path | None = None,
+    teachers: Sequence[str | Path] = (),
     progress: Progress | None = None,
 ) -> Path:
     """The folder of the trained model (card.json, weights.safetensors), which is ``out_dir``.
 
-    teacher: the folder of one, where the configuration follows it. With ``decoder.kind`` "pyramid" it is a teacher that
+    teachers: their folders, where the configuration follows any. With ``decoder.kind`` "pyramid" it is a teacher that
     is trained, and ``out_dir`` holds its file (``aerialseg.training.teacher``) in place of a model.
 
     Goes on after the last epoch found in ``out_dir``/training, as if it had never been stopped. When done, scores the
@@ -45,7 +45,7 @@ def train(
     work = out_dir / CHECKPOINTS
     if (out_dir / CARD).exists() and not (work / "run.json").exists():
         raise UsageError(f"output {out_dir} holds a model that was not trained there: give another folder")
-    followed = followed_teacher(config, teacher)
+    followed = followed_teachers(config, teachers)
     with locked(work):
         sides = load_sides(config, data_dir, work / "prepared", progress)
         Course(config, sides, work, encoder_weights, progress, followed).run()

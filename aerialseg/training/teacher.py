@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,16 +88,18 @@ def read_teacher(path: str | Path, legend: Legend) -> Teacher:
     return Teacher(network, about, digest)
 
 
-def followed_teacher(config: TrainingConfig, path: str | Path | None) -> Teacher | None:
-    """The teacher that the configuration follows, if it does. Raises ModelError; UsageError if they do not fit."""
-    if config.follow.wanted and path is None:
+def followed_teachers(config: TrainingConfig, paths: Sequence[str | Path]) -> tuple[Teacher, ...]:
+    """The teachers that the configuration follows, if it does. Raises ModelError; UsageError if they do not fit."""
+    if config.follow.wanted and not paths:
         raise UsageError(f"training {config.name!r} follows a teacher: give --teacher DIR, or leave out [follow]")
-    if path is None:
-        return None
-    if not config.follow.wanted:
+    if paths and not config.follow.wanted:
         raise UsageError(
             f"training {config.name!r} follows no teacher: give weights in [follow], or leave out --teacher"
         )
+    return tuple(_followed(config, path) for path in paths)
+
+
+def _followed(config: TrainingConfig, path: str | Path) -> Teacher:
     teacher = read_teacher(path, Legend.from_csv(config.data.legend))
     if teacher.about["training"].get("split_sha256") != hash_file(config.data.split):
         raise UsageError(

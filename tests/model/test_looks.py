@@ -64,6 +64,7 @@ def test_a_turned_box_holds_the_same_pixels(height: int, width: int, corners: tu
     there = turn.pixels(numbers)[turn.box(box, (height, width)).slices]
     assert np.array_equal(there, turn.pixels(numbers[box.slices]))
     assert np.array_equal(turn.back(torch.from_numpy(turn.pixels(numbers).copy())).numpy(), numbers)
+    assert np.array_equal(turn.ahead(torch.from_numpy(numbers)).numpy(), turn.pixels(numbers))
 
 
 def test_the_eight_turns_are_all_that_there_are() -> None:

@@ -13,6 +13,7 @@ from safetensors import safe_open
 
 from aerialseg.errors import ModelError, OutputError, UsageError
 from aerialseg.legend import LandClass, Legend
+from aerialseg.model.looks import TURNS
 from aerialseg.model.store import load_card
 from aerialseg.training import train
 from aerialseg.training.checkpoint import read_checkpoint
@@ -26,9 +27,9 @@ from tests.drawn_frames import CONFIG, DRAWN
 from tests.training.test_train import Heard, Killed, write_config
 
 PYRAMID = CONFIG.replace("[augment]", '[decoder]\nkind = "pyramid"\n\n[augment]').replace("epochs = 6", "epochs = 10")
-FOLLOWING = CONFIG.replace("[augment]", "[follow]\nweight = 1.0\nhints = 0.5\nblend = 0.5\n\n[augment]").replace(
-    "epochs = 6", "stride = 8\nepochs = 2"
-)
+FOLLOWING = CONFIG.replace(
+    "[augment]", "[follow]\nweight = 1.0\nhints = 0.5\nblend = 0.5\nlooks = 3\n\n[augment]"
+).replace("epochs = 6", "stride = 8\nepochs = 2")
 
 
 @pytest.fixture(scope="module")
@@ -52,20 +53,20 @@ def test_a_model_follows_its_teacher_goes_on_exactly_and_its_card_names_it(
     teacher: Path, drawn_data: Path, tmp_path: Path
 ) -> None:
     config = write_config(drawn_data, tmp_path, FOLLOWING)
-    whole = train(config, drawn_data, tmp_path / "whole", teacher=teacher)
+    whole = train(config, drawn_data, tmp_path / "whole", teachers=[teacher, teacher])
     for deadly in ("step 0, epoch 2", "step 1: frames"):
         with pytest.raises(Killed):
-            train(config, drawn_data, tmp_path / "cut", teacher=teacher, progress=Heard(deadly))
+            train(config, drawn_data, tmp_path / "cut", teachers=[teacher, teacher], progress=Heard(deadly))
     with pytest.raises(UsageError, match="give --teacher DIR"):
         train(config, drawn_data, tmp_path / "cut")
-    cut = train(config, drawn_data, tmp_path / "cut", teacher=teacher)
+    cut = train(config, drawn_data, tmp_path / "cut", teachers=[teacher, teacher])
     mine, theirs = (read_checkpoint(folder / "training") for folder in (cut, whole))
     assert mine is not None
     assert theirs is not None
     assert all(torch.equal(mine.weights[name], tensor) for name, tensor in theirs.weights.items())
-    told = load_card(whole).training["teacher"]
-    assert told["sha256"] == read_teacher(teacher, DRAWN).sha256
-    assert told["scores"]["pixel_accuracy"] > 0
+    told = load_card(whole).training["teachers"]
+    assert [one["sha256"] for one in told] == [read_teacher(teacher, DRAWN).sha256] * 2
+    assert told[0]["scores"]["pixel_accuracy"] > 0
     assert not any(name.startswith("aside") for name in mine.weights)
 
 
@@ -73,7 +74,7 @@ def test_a_model_follows_its_teacher_goes_on_exactly_and_its_card_names_it(
 def test_another_teacher_does_not_go_on_with_the_run(teacher: Path, drawn_data: Path, tmp_path: Path) -> None:
     config = write_config(drawn_data, tmp_path, FOLLOWING)
     with pytest.raises(Killed):
-        train(config, drawn_data, tmp_path / "out", teacher=teacher, progress=Heard("step 0: frames"))
+        train(config, drawn_data, tmp_path / "out", teachers=[teacher], progress=Heard("step 0: frames"))
     other = tmp_path / "other"
     other.mkdir()
     with safe_open(teacher / NAME, "pt") as file:
@@ -83,7 +84,7 @@ def test_another_teacher_does_not_go_on_with_the_run(teacher: Path, drawn_data: 
 
     save_file(weights, other / NAME, metadata={"teacher": json.dumps({**about, "name": "other"})})
     with pytest.raises(OutputError, match="another teacher"):
-        train(config, drawn_data, tmp_path / "out", teacher=other)
+        train(config, drawn_data, tmp_path / "out", teachers=[other])
 
 
 def test_following_teaches_without_a_single_mask() -> None:
@@ -92,7 +93,7 @@ def test_following_teaches_without_a_single_mask() -> None:
     teacher, pupil = (Pyramid(bare_resnet("resnet18"), 4) for _ in range(2))
     with torch.no_grad():
         teacher.classifier[1].weight.mul_(20)
-    follow = Follow(teacher, FollowConfig(weight=1.0))
+    follow = Follow([teacher], FollowConfig(weight=1.0))
     image = torch.randn(2, 3, 64, 64)
     optimizer, distances = torch.optim.Adam(pupil.parameters(), 1e-3), []
     for _ in range(12):
@@ -109,7 +110,7 @@ def test_following_teaches_without_a_single_mask() -> None:
 
 
 def test_the_loss_that_is_shown_and_the_watched_frames_do_not_know_the_teacher() -> None:
-    follow = Follow(Pyramid(bare_resnet("resnet18"), 4), FollowConfig(weight=1.0))
+    follow = Follow([Pyramid(bare_resnet("resnet18"), 4)], FollowConfig(weight=1.0))
     follow.learn = SimpleNamespace(training=False, loss_grad=1.0)
     follow.after_loss()
     assert follow.learn.loss_grad == 1.0
@@ -118,10 +119,10 @@ def test_the_loss_that_is_shown_and_the_watched_frames_do_not_know_the_teacher()
 def test_of_blended_crops_the_teacher_alone_says_what_they_show() -> None:
     """In a strided step; elsewhere, and where frames are watched, crops stay as they are and masks count."""
     torch.manual_seed(0)
-    follow = Follow(Pyramid(bare_resnet("resnet18"), 4), FollowConfig(weight=1.0, blend=1.0))
+    follow = Follow([Pyramid(bare_resnet("resnet18"), 4)], FollowConfig(weight=1.0, blend=1.0))
     image, pred = torch.randn(3, 3, 32, 32), torch.randn(3, 4, 32, 32)
     strided = object.__new__(Shallow)
-    for model, training, blended in ((strided, True, True), (strided, False, False), (follow.teacher, True, False)):
+    for model, training, blended in ((strided, True, True), (strided, False, False), (follow.teachers[0], True, False)):
         follow.learn = SimpleNamespace(
             xb=(image,), x=image, pred=pred, model=model, training=training, loss_grad=torch.tensor(1000.0)
         )
@@ -133,11 +134,14 @@ def test_of_blended_crops_the_teacher_alone_says_what_they_show() -> None:
             assert (follow.learn.loss_grad < 1000) == blended
 
 
-def test_without_blending_a_run_draws_the_random_numbers_that_it_drew_before_there_was_any() -> None:
-    follow = Follow(Pyramid(bare_resnet("resnet18"), 4), FollowConfig(weight=1.0))
+def test_one_look_without_blending_draws_no_random_number() -> None:
+    follow = Follow([Pyramid(bare_resnet("resnet18"), 4)], FollowConfig(weight=1.0))
     follow.learn = SimpleNamespace(model=object.__new__(Shallow), training=True)
     before = random.getstate(), torch.get_rng_state()
     follow.before_batch()
+    follow.learn.x, follow.learn.pred, follow.learn.loss_grad = torch.zeros(1, 3, 32, 32), torch.zeros(1, 4, 32, 32), 0
+    follow.learn.model = None
+    follow.after_loss()
     assert random.getstate() == before[0]
     assert torch.equal(torch.get_rng_state(), before[1])
 
@@ -154,9 +158,9 @@ def test_a_blend_is_mostly_one_crop_and_never_leaves_what_both_show() -> None:
 
 def test_distances_are_nothing_where_both_say_the_same_and_grow_where_they_differ() -> None:
     logits = torch.randn(2, 4, 16, 16)
-    assert float(class_distance(logits, logits, 2.0)) == pytest.approx(0, abs=1e-6)
-    assert float(class_distance(logits + 3, logits, 2.0)) == pytest.approx(0, abs=1e-5)  # a shift says nothing
-    assert float(class_distance(-logits, logits, 2.0)) > 0.01
+    assert float(class_distance(logits, [logits], 2.0)) == pytest.approx(0, abs=1e-6)
+    assert float(class_distance(logits + 3, [logits], 2.0)) == pytest.approx(0, abs=1e-5)  # a shift says nothing
+    assert float(class_distance(-logits, [logits], 2.0)) > 0.01
     hints = torch.randn(2, 8, 4, 4) * 7 + 3
     scaled = (hints - hints.mean((0, 2, 3), keepdim=True)) / hints.std((0, 2, 3), keepdim=True, correction=0)
     assert float(hint_distance(scaled, hints)) == pytest.approx(0, abs=1e-5)
@@ -170,7 +174,42 @@ def test_the_distance_of_two_certain_answers_is_that_of_the_textbook() -> None:
     wanted[:, 0] = 2.0
     p = torch.tensor([2.0 / 2, 0.0]).softmax(0)
     by_hand = float((p * (p / 0.5).log()).sum()) * 4
-    assert float(class_distance(said, wanted, 2.0)) == pytest.approx(by_hand, rel=1e-5)
+    assert float(class_distance(said, [wanted], 2.0)) == pytest.approx(by_hand, rel=1e-5)
+
+
+def test_of_several_answers_the_mean_of_the_probabilities_is_followed() -> None:
+    """One cell, two classes, of which one teacher is sure and another one not."""
+    said, sure, unsure = (torch.zeros(1, 2, 4, 4) for _ in range(3))
+    sure[:, 0] = 6.0
+    mean = (torch.tensor([6.0, 0.0]).softmax(0) + 0.5) / 2
+    by_hand = float((mean * (mean / 0.5).log()).sum())
+    assert float(class_distance(said, [sure, unsure], 1.0)) == pytest.approx(by_hand, rel=1e-5)
+    assert float(class_distance(mean.log().view(1, 2, 1, 1).expand(1, 2, 4, 4), [sure, unsure], 1.0)) < 1e-6
+
+
+@pytest.mark.parametrize("teachers", [1, 2])
+def test_more_looks_see_the_crops_in_all_their_flips_and_turns(teachers: int) -> None:
+    """The first look is upright and the first teacher's; the second one is the last teacher's, turned at random."""
+    torch.manual_seed(0)
+    networks = [Pyramid(bare_resnet("resnet18"), 4).eval() for _ in range(teachers)]
+    for network in networks:
+        with torch.no_grad():
+            network.classifier[1].weight.mul_(20)
+    image, said = torch.randn(2, 3, 32, 64), torch.randn(2, 4, 32, 64)
+    follow = Follow(networks, FollowConfig(weight=1.0, looks=2))
+    with torch.inference_mode():
+        upright = networks[0](image)
+        turned = [turn.back(networks[-1](turn.ahead(image))) for turn in TURNS]
+        wanted = {round(float(class_distance(said, [upright, look], 2.0)), 5) for look in turned}
+    assert len(wanted) == 8
+    found, state = set(), random.getstate()
+    random.seed(1)
+    for _ in range(60):
+        follow.learn = SimpleNamespace(x=image, pred=said, model=None, loss_grad=torch.zeros(()), training=True)
+        follow.after_loss()
+        found.add(round(float(follow.learn.loss_grad), 5))
+    random.setstate(state)
+    assert found == wanted
 
 
 def test_a_pyramid_answers_at_full_size_and_parts_its_parameters() -> None:
@@ -206,7 +245,7 @@ def test_a_teacher_that_learned_by_another_split_is_refused(teacher: Path, drawn
     split = (tmp_path / "split.csv").read_text()
     (tmp_path / "split.csv").write_text(split.replace("000,0", "000,1"))
     with pytest.raises(UsageError, match="learned by another split"):
-        train(config, drawn_data, tmp_path / "out", teacher=teacher)
+        train(config, drawn_data, tmp_path / "out", teachers=[teacher])
 
 
 @pytest.mark.parametrize(
@@ -216,6 +255,7 @@ def test_a_teacher_that_learned_by_another_split_is_refused(teacher: Path, drawn
         (("epochs = 10", "epochs = 10\nstride = 8"), "no finer layers to leave out"),
         (("[decoder]", "[follow]\nweight = 1.0\n\n[decoder]"), "follows no teacher"),
         (("[decoder]", "[follow]\nweight = -1.0\n\n[decoder]"), "wanted weights of 0 or more"),
+        (("[decoder]", "[follow]\nweight = 1.0\nlooks = 0\n\n[decoder]"), "follow.looks is 0; wanted 1 or more"),
     ],
 )
 def test_a_pyramid_that_cannot_be_is_a_usage_error(
@@ -227,4 +267,4 @@ def test_a_pyramid_that_cannot_be_is_a_usage_error(
 
 def test_a_teacher_that_nobody_asked_for_is_a_usage_error(drawn_data: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="follows no teacher"):
-        train(drawn_data / "train.toml", drawn_data, tmp_path / "out", teacher=tmp_path)
+        train(drawn_data / "train.toml", drawn_data, tmp_path / "out", teachers=[tmp_path])
