@@ -33,6 +33,7 @@ WEIGHTS = click.option(
     type=click.Path(path_type=Path),
     help="The teacher, where CONFIG.toml follows one; again for each of several.",
 )
+@click.option("--seed", metavar="N", type=int, help="Of every random number.  [default: as CONFIG.toml says]")
 @DEBUG
 def train_command(config: Path, data: Path, out: Path, debug: bool, **options: Any) -> None:
     """Train a model, or a teacher for others, as CONFIG.toml says and score it on the held-out frames.

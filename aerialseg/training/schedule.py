@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -28,12 +29,14 @@ def train(
     *,
     encoder_weights: str | Path | None = None,
     teachers: Sequence[str | Path] = (),
+    seed: int | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """The folder of the trained model (card.json, weights.safetensors), which is ``out_dir``.
 
     teachers: their folders, where the configuration follows any. With ``decoder.kind`` "pyramid" it is a teacher that
-    is trained, and ``out_dir`` holds its file (``aerialseg.training.teacher``) in place of a model.
+    is trained, and ``out_dir`` holds its file (``aerialseg.training.teacher``) in place of a model. seed: instead of the
+    configuration's.
 
     Goes on after the last epoch found in ``out_dir``/training, as if it had never been stopped. When done, scores the
     held-out frames through the project's own tiling and writes the scores into the card. Raises InputError, ModelError,
@@ -45,6 +48,7 @@ def train(
     work = out_dir / CHECKPOINTS
     if (out_dir / CARD).exists() and not (work / "run.json").exists():
         raise UsageError(f"output {out_dir} holds a model that was not trained there: give another folder")
+    config = config if seed is None else replace(config, seed=seed)
     followed = followed_teachers(config, teachers)
     with locked(work):
         sides = load_sides(config, data_dir, work / "prepared", progress)

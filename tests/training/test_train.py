@@ -260,6 +260,8 @@ def test_another_configuration_or_other_data_do_not_go_on_in_the_same_folder(dra
     write_config(drawn_data, tmp_path, SHORT.replace("seed = 1", "seed = 2"))
     with pytest.raises(OutputError, match="another seed"):
         train(config, drawn_data, tmp_path / "out")
+    with pytest.raises(Killed):
+        train(config, drawn_data, tmp_path / "out", seed=1, progress=Heard("step 0: frames"))
 
 
 def test_a_split_that_was_edited_does_not_go_on_in_the_same_folder(drawn_data: Path, tmp_path: Path) -> None:
