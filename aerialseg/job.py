@@ -6,13 +6,14 @@ import shutil
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from aerialseg._version import __version__
+from aerialseg.choice import PathLike, choose_predictor
 from aerialseg.classify import classify
-from aerialseg.errors import OutputError, UsageError
+from aerialseg.errors import OutputError
 from aerialseg.estimate import network_seconds
 from aerialseg.executor import Inline
 from aerialseg.memory import release
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from aerialseg.model.interface import PredictorSpec
     from aerialseg.vector.layers import LayerInfo
     from aerialseg.workers import Cluster
-
-PathLike = str | Path
 
 WORTH_TIMING_PX = 20_000_000
 """From here on a run takes long enough that its time is told beforehand."""
@@ -112,37 +111,10 @@ def segment(
     )
     info = describe(source, allow_remote=allow_remote)
     check_place(outputs.layer, info.crs)
-    predictor = _predictor(model, Computing(device, precision, runtime, tiling, halo_px, tta), cluster)
+    predictor = choose_predictor(model, Computing(device, precision, runtime, tiling, halo_px, tta), cluster)
     plan = make_plan(info, predictor, reading, Generalization(min_area_m2, simplify_m, smooth, dissolve), block_px)
     job = _Job(plan, predictor, outputs, run, progress or Silent(), reading, overwrite, ours, cluster)
     return job.carry_out(keep=keep_run is not None)
-
-
-def _predictor(model: PathLike | PredictorSpec | None, computing: Computing, cluster: Cluster | None) -> PredictorSpec:
-    if model is None or isinstance(model, (str, Path)):
-        from aerialseg.model.store import resolve
-
-        wanted = asdict(computing)
-        if cluster is None:
-            return resolve(model, **wanted)
-        found = resolve(model, **(wanted | {"device": "cpu"}))
-        model = replace(found, device=computing.device)  # which only the workers need to have
-    else:
-        _check_same(model, computing)
-    return model if cluster is None else cluster.fitted(model)
-
-
-def _check_same(model: PredictorSpec, computing: Computing) -> None:
-    """Raise ModelError or UsageError where a predictor made elsewhere is not as asked: it cannot be changed."""
-    if model.card.tiled(computing.tiling, computing.halo_px).tiling != model.card.tiling:
-        raise UsageError(
-            f"the predictor's tiles are {model.card.tiling}, wanted {computing.tiling}: give tiling and halo to what "
-            "makes it (aerialseg.model.store.resolve)"
-        )
-    if computing.tta and not getattr(model, "tta", False):
-        raise UsageError(
-            "the predictor looks once, wanted tta: give it to what makes it (aerialseg.model.store.resolve)"
-        )
 
 
 @dataclass

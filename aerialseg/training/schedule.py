@@ -35,8 +35,8 @@ def train(
     """The folder of the trained model (card.json, weights.safetensors), which is ``out_dir``.
 
     teachers: their folders, where the configuration follows any. With ``decoder.kind`` "pyramid" it is a teacher that
-    is trained, and ``out_dir`` holds its file (``aerialseg.training.teacher``) in place of a model. seed: instead of the
-    configuration's.
+    is trained, and ``out_dir`` holds its file (``aerialseg.training.teacher``) in place of a model. seed: instead of
+    the configuration's.
 
     Goes on after the last epoch found in ``out_dir``/training, as if it had never been stopped. When done, scores the
     held-out frames through the project's own tiling and writes the scores into the card. Raises InputError, ModelError,
