@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from aerialseg.errors import ModelError, UsageError
 from aerialseg.judging.pictures import resize_ids
@@ -110,7 +110,7 @@ def _followed(config: TrainingConfig, path: str | Path) -> Teacher:
 
 
 @torch.inference_mode()
-def score_teacher(network: Pyramid, pairs: Pairs, legend: Legend, config: TrainingConfig, bf16: bool) -> Confusion:
+def score_teacher(network: nn.Module, pairs: Pairs, legend: Legend, config: TrainingConfig, bf16: bool) -> Confusion:
     """How a teacher meets whole frames, brought to the configuration's size. Raises InputError."""
     network, total = network.eval(), Confusion.empty(len(legend))
     device = next(network.parameters()).device
