@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from aerialseg import memory
 from aerialseg.errors import OutputError, ResourceError
 from aerialseg.progress import Progress, Silent
 from aerialseg.training import averaging
@@ -68,11 +69,12 @@ class Course:
     def run(self) -> Saved:
         """The last checkpoint, once every step is done. Raises as ``train`` does."""
         self._check_same()
-        for number, step in enumerate(self.config.steps):
-            if not (self.work / step_file(number)).exists():
-                self._run_step(number, step)
-        if self.config.average > 1 and not (self.work / averaging.NAME).exists():
-            self._average()
+        with memory.kept():
+            for number, step in enumerate(self.config.steps):
+                if not (self.work / step_file(number)).exists():
+                    self._run_step(number, step)
+            if self.config.average > 1 and not (self.work / averaging.NAME).exists():
+                self._average()
         saved = averaging.read_finished(self.work)
         assert saved is not None
         return saved
