@@ -31,8 +31,8 @@ def kept() -> Iterator[None]:
     """Memory that is freed meanwhile stays with the process, for the next allocation; afterwards it goes back.
 
     glibc gives large blocks back at once, and the system fills each new one with zeros, page by page. A training asks
-    for the same blocks for every batch: on a CPU that took up to two fifths of its time (benchmarks/stride.py). Does
-    nothing on other C libraries. Holds for the whole process.
+    for the same blocks for every batch: on a CPU that took more than a quarter of the whole network's time
+    (benchmarks/stride.py). Does nothing on other C libraries. Holds for the whole process.
     """
     _set(_KEPT)
     try:
