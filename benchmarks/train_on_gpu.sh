@@ -19,8 +19,13 @@ for split in places random; do   # a teacher must not have learned what is held 
       "$configs/$kind.toml" >"$configs/.$kind-gpu-$split.toml"
   done
   model_config=$configs/.drone-gpu-gpu-$split.toml
-  run "teacher-$split" train "$configs/.teacher-gpu-$split.toml" --data "$data" --out "$out/teacher-$split" --encoder-weights "$teacher"
-  run "$split" train "$model_config" --data "$data" --out "$out/$split" --encoder-weights "$weights" --teacher "$out/teacher-$split"
+  teachers=()
+  for seed in 2026 2027; do
+    teachers+=(--teacher "$out/teacher-$split-$seed")
+    run "teacher-$split-$seed" train "$configs/.teacher-gpu-$split.toml" --data "$data" --out "$out/teacher-$split-$seed" \
+      --encoder-weights "$teacher" --seed "$seed"
+  done
+  run "$split" train "$model_config" --data "$data" --out "$out/$split" --encoder-weights "$weights" "${teachers[@]}"
   run "$split-scores" evaluate "$out/$split" --data "$data" --config "$model_config" --precision fp32 --out "$out/$split-report" --overwrite
   run "$split-tta" evaluate "$out/$split" --data "$data" --config "$model_config" --tta
 done
