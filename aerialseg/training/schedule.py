@@ -49,6 +49,7 @@ def train(
     if (out_dir / CARD).exists() and not (work / "run.json").exists():
         raise UsageError(f"output {out_dir} holds a model that was not trained there: give another folder")
     config = config if seed is None else replace(config, seed=seed)
+    teachers = [teachers] if isinstance(teachers, str) else teachers  # or each of its letters would be one
     followed = followed_teachers(config, teachers)
     with locked(work):
         sides = load_sides(config, data_dir, work / "prepared", progress)

@@ -245,7 +245,7 @@ def test_a_teacher_that_learned_by_another_split_is_refused(teacher: Path, drawn
     split = (tmp_path / "split.csv").read_text()
     (tmp_path / "split.csv").write_text(split.replace("000,0", "000,1"))
     with pytest.raises(UsageError, match="learned by another split"):
-        train(config, drawn_data, tmp_path / "out", teachers=[teacher])
+        train(config, drawn_data, tmp_path / "out", teachers=str(teacher))
 
 
 @pytest.mark.parametrize(
