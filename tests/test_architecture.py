@@ -17,7 +17,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = [
     ["cli", "console", "console_model", "__init__", "__main__"],
     ["job", "vectorizing", "demo", "seams", "figures", "training", "judging", "groundwork", "embedded"],
-    ["run", "outputs", "result", "classify", "estimate", "scores", "assess", "stac_model"],
+    ["run", "outputs", "result", "choice", "classify", "estimate", "scores", "assess", "stac_model"],
     ["plan", "block", "executor", "workers", "memory", "progress", "timeline"],
     ["model", "vector"],
     ["raster"],

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from aerialseg import memory
 from aerialseg.errors import OutputError, ResourceError
+from aerialseg.memory import kept
 from aerialseg.progress import Progress, Silent
 from aerialseg.training import averaging
 from aerialseg.training.callbacks import EarlyStop, KeepBest, Records, Report, Save
@@ -69,7 +69,7 @@ class Course:
     def run(self) -> Saved:
         """The last checkpoint, once every step is done. Raises as ``train`` does."""
         self._check_same()
-        with memory.kept():
+        with kept():
             for number, step in enumerate(self.config.steps):
                 if not (self.work / step_file(number)).exists():
                     self._run_step(number, step)
