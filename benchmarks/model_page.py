@@ -1,6 +1,6 @@
 """The tables and figures of docs/model.md: a model scored on the frames that its training held out.
 
-    python benchmarks/model_page.py MODEL --data DIR --config configs/training/drone-taught.toml [--out docs/images]
+    python benchmarks/model_page.py MODEL --data DIR --config configs/training/drone-on.toml [--out docs/images]
 
 Prints Markdown; with --out it writes model-confusion.svg and model-reliability.svg there.
 """
