@@ -31,3 +31,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.filterwarnings("ignore"))
+            if item.get_closest_marker("slow"):  # one took 225 s where training is six times as slow, without AVX-512
+                item.add_marker(pytest.mark.timeout(900))
