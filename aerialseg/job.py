@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from aerialseg._version import __version__
 from aerialseg.choice import PathLike, choose_predictor
@@ -25,7 +25,7 @@ from aerialseg.raster.opening import is_remote
 from aerialseg.raster.view import MAX_PIXELS
 from aerialseg.result import Result, shares
 from aerialseg.run import Run, run_folder, write_json
-from aerialseg.timeline import Timeline, to_json
+from aerialseg.timeline import Timeline
 from aerialseg.vector.formats import check_place
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ class _Job:
         info = self._polygonize(metadata)
         self._rasters(metadata)  # not at the same time: both need memory, and polygons take all cores already
         result = self._result(info, keep=keep)
-        report = _report(result, metadata)
+        report = {**metadata, **result.to_json()}
         self.run.write_report(report)
         if self.outputs.report:
             write_json(self.run.products / REPORT, report)
@@ -292,16 +292,3 @@ class _Job:
             plan=self.plan,
             run=self.run.folder if keep else None,
         )
-
-
-def _report(result: Result, metadata: dict[str, str]) -> dict[str, Any]:
-    return {
-        **metadata,
-        "paths": [str(path) for path in result.paths],
-        "polygons": result.polygons,
-        "valid_px": result.valid_px,
-        "lost_px": result.lost_px,
-        "seconds": {name: round(spent, 3) for name, spent in result.seconds.items()},
-        "timeline": to_json(result.timeline),
-        "area_m2": {line.name: line.area_m2 for line in result.classes},
-    }

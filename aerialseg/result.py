@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from aerialseg.legend import Legend
 from aerialseg.plan import Plan
-from aerialseg.timeline import StageTime
+from aerialseg.timeline import StageTime, to_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,3 +57,15 @@ class Result:
     timeline: tuple[StageTime, ...]
     plan: Plan
     run: Path | None
+
+    def to_json(self) -> dict[str, Any]:
+        """What a report says of it."""
+        return {
+            "paths": [str(path) for path in self.paths],
+            "polygons": self.polygons,
+            "valid_px": self.valid_px,
+            "lost_px": self.lost_px,
+            "seconds": {name: round(spent, 3) for name, spent in self.seconds.items()},
+            "timeline": to_json(self.timeline),
+            "area_m2": {line.name: line.area_m2 for line in self.classes},
+        }
