@@ -16,22 +16,15 @@ from aerialseg._version import __version__
 
 if TYPE_CHECKING:
     from aerialseg.demo import draw_demo
-    from aerialseg.errors import (
-        AerialsegError,
-        InputError,
-        ModelError,
-        OutputError,
-        ResourceError,
-        UsageError,
-    )
-    from aerialseg.job import segment
-    from aerialseg.judging.evaluate import evaluate
+    from aerialseg.errors import AerialsegError, InputError, ModelError, OutputError, ResourceError, UsageError
+    from aerialseg.evaluation.evaluate import evaluate
     from aerialseg.legend import LandClass, Legend
+    from aerialseg.mapping.polygonize import polygonize
+    from aerialseg.mapping.result import Result
+    from aerialseg.mapping.segment import segment
     from aerialseg.model.card import ModelCard
     from aerialseg.model.store import load_network as load_model
-    from aerialseg.result import Result
     from aerialseg.training import train
-    from aerialseg.vectorizing import polygonize
 
 _HOMES = {
     "draw_demo": "aerialseg.demo",
@@ -45,11 +38,11 @@ _HOMES = {
     "Legend": "aerialseg.legend",
     "ModelCard": "aerialseg.model.card",
     "load_model": "aerialseg.model.store:load_network",
-    "Result": "aerialseg.result",
-    "segment": "aerialseg.job",
+    "Result": "aerialseg.mapping.result",
+    "segment": "aerialseg.mapping.segment",
     "train": "aerialseg.training",
-    "evaluate": "aerialseg.judging.evaluate",
-    "polygonize": "aerialseg.vectorizing",
+    "evaluate": "aerialseg.evaluation.evaluate",
+    "polygonize": "aerialseg.mapping.polygonize",
 }
 
 __all__ = [

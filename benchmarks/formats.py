@@ -20,9 +20,9 @@ import pyogrio.raw
 import shapely
 from polygonize import KINDS, draw
 
+from aerialseg.raster.classes import ClassRaster
 from aerialseg.raster.palette import read_palette
 from aerialseg.vector.areas import make_measure
-from aerialseg.vector.bands import ClassRaster
 from aerialseg.vector.fields import POLYGONS, to_batch
 from aerialseg.vector.formats import ENDINGS, GEOJSON
 from aerialseg.vector.layers import find_shapes, make_lines

@@ -19,12 +19,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import rasterio
-from aerialseg_pipelines import errand
-from aerialseg_pipelines.batch import run_job
-from aerialseg_pipelines.events import Events
-from aerialseg_pipelines.jobfile import job_of
 from affine import Affine
 
+from aerialseg.batch import task as errand
+from aerialseg.batch.batch import run_job
+from aerialseg.batch.events import Events
+from aerialseg.batch.jobfile import job_of
 from tests.fakes import Oracle
 
 

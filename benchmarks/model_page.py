@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from aerialseg.judging.charts import heat, reliability, standalone
-from aerialseg.judging.evaluate import evaluate
-from aerialseg.judging.evaluation import Evaluation
+from aerialseg.evaluation.charts import heat, reliability, standalone
+from aerialseg.evaluation.evaluate import evaluate
+from aerialseg.evaluation.results import Evaluation
 
 
 def tables(found: Evaluation) -> str:

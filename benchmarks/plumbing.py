@@ -118,7 +118,7 @@ def pattern() -> list[np.ndarray]:
 def measure(source: Path, output: Path) -> None:
     """Run the job and print what it took (in the child process)."""
     from aerialseg import segment
-    from aerialseg.timeline import to_json
+    from aerialseg.mapping.timeline import to_json
 
     pattern()
     cpu = time.process_time()

@@ -14,15 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
+from aerialseg.datasets.pairs import find_pairs, read_image, read_mask, read_split, split_pairs
 from aerialseg.errors import AerialsegError
-from aerialseg.judging.evaluate import predict_frame
+from aerialseg.evaluation.evaluate import predict_frame
+from aerialseg.evaluation.scores import Confusion
 from aerialseg.legend import Legend
 from aerialseg.model.device import PRECISIONS, RUNTIMES
-from aerialseg.model.predictor import ModelPredictor
-from aerialseg.model.store import resolve
-from aerialseg.scores import Confusion
+from aerialseg.model.predictor import ModelPredictor, resolve
 from aerialseg.training.config import TrainingConfig
-from aerialseg.training.pairs import find_pairs, read_image, read_mask, read_split, split_pairs
 
 
 def main() -> None:

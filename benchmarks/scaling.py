@@ -45,11 +45,10 @@ def draw(path: Path, blocks: int) -> None:
 
 def measure(source: Path, cost: float, address: str) -> float:
     """Seconds from the first block sent to the last one seen."""
-    from aerialseg_pipelines.cluster import connect
-
-    from aerialseg.plan import Generalization, Reading, make_plan
+    from aerialseg.cluster.dask_cluster import connect
+    from aerialseg.mapping.plan import Generalization, Reading, make_plan
+    from aerialseg.mapping.workers import run_blocks
     from aerialseg.raster.describe import describe
-    from aerialseg.workers import run_blocks
     from tests.fakes import Oracle, Slow, with_halo
 
     with connect(address) as cluster, tempfile.TemporaryDirectory(dir=source.parent) as folder:

@@ -15,8 +15,8 @@ import time
 import torch
 
 from aerialseg import memory
+from aerialseg.training.coarse import STRIDES, Shallow
 from aerialseg.training.learner import autocast, use_bf16
-from aerialseg.training.shallow import STRIDES, Shallow
 from aerialseg.training.torchvision_fix import mend_torchvision
 
 mend_torchvision()

@@ -15,11 +15,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from aerialseg.datasets.pairs import find_pairs, read_split, split_pairs
 from aerialseg.legend import Legend
-from aerialseg.model.looks import TURNS, Turn
+from aerialseg.model.tta import TURNS, Turn
 from aerialseg.training.config import TrainingConfig
 from aerialseg.training.learner import use_bf16
-from aerialseg.training.pairs import find_pairs, read_split, split_pairs
 from aerialseg.training.teacher import read_teacher, score_teacher
 
 

@@ -32,15 +32,16 @@ import torch
 from numpy.typing import NDArray
 
 from aerialseg.demo import draw_demo, draw_scene
-from aerialseg.job import segment
+from aerialseg.mapping.segment import segment
 from aerialseg.model.card import ModelCard
-from aerialseg.model.device import choose, choose_size, has_openvino
+from aerialseg.model.cpu import has_openvino
+from aerialseg.model.device import choose, choose_size
 from aerialseg.model.interface import Tile
 from aerialseg.model.predictor import ModelPredictor, ModelSpec
 from aerialseg.model.store import load_network, model_dir
 from aerialseg.model.unet import UNet
-from aerialseg.model.work import work_per_pixel
 from aerialseg.raster.grid import Box, Grid
+from aerialseg.seams.work import work_per_pixel
 from aerialseg.training.torchvision_fix import mend_torchvision
 
 FLOP_PER_PX = 963e3

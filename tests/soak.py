@@ -11,7 +11,7 @@ import sys
 import threading
 from pathlib import Path
 
-from aerialseg.job import segment
+from aerialseg.mapping.segment import segment
 from tests.fakes import Oracle
 
 COUNT, LOOKED_AT = 1000, (199, 599, 999)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aerialseg.job import segment
+from aerialseg.mapping.segment import segment
 from aerialseg.raster.opening import quiet
 from tests.conftest import WriteRaster, land_cover
 from tests.fakes import LEGEND, Oracle

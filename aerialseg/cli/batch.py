@@ -50,9 +50,9 @@ def batch_command(
     debug: bool,
 ) -> None:
     with errors(debug):
-        from aerialseg_pipelines import estimate
-        from aerialseg_pipelines.batch import Selection, run_job
-        from aerialseg_pipelines.jobfile import read_job
+        from aerialseg.batch import estimate
+        from aerialseg.batch.batch import Selection, run_job
+        from aerialseg.batch.jobfile import read_job
 
         read = read_job(job)
         selection = Selection(only, retry_failed)
@@ -73,7 +73,7 @@ def batch_command(
 def status_command(folder: Path, as_json: bool, watch: bool, debug: bool) -> None:
     """Say how the job of that folder is getting on, from another terminal."""
     with errors(debug):
-        from aerialseg_pipelines.status import spoken, status_of
+        from aerialseg.batch.status import spoken, status_of
 
         while True:
             found = status_of(folder)
@@ -111,9 +111,8 @@ def collect_command(
     Regions of rasters that lie side by side on one grid are joined over the borders.
     """
     with errors(debug):
-        from aerialseg_pipelines.collect import Wanted, collect
-
-        from aerialseg import console
+        from aerialseg.batch.collect import Wanted, collect
+        from aerialseg.cli import display as console
 
         with console.progress(quiet) as progress:
             paths = collect(job, Wanted(layer, mosaic, stac, overwrite), only=only, progress=progress)
@@ -128,7 +127,7 @@ def _print(lines: list[str]) -> None:
 @contextmanager
 def _events(json_log: str | None, quiet: bool) -> Iterator[Any]:
     """Where events go: lines on stderr unless quiet, JSON where it was asked for."""
-    from aerialseg_pipelines.events import Events
+    from aerialseg.batch.events import Events
 
     stream: TextIO | None = None
     if json_log == "-":

@@ -84,8 +84,8 @@ orthophotos, are on one side. chips.gpkg shows them in QGIS; chips.json says wha
 @CHIPS_OPTIONS
 def chips_command(orthos: tuple[str, ...], labels: str, quiet: bool, debug: bool, **given: Any) -> None:
     with errors(debug):
-        from aerialseg import console
-        from aerialseg.groundwork.chips import make_chips
+        from aerialseg.cli import display as console
+        from aerialseg.datasets.chips import make_chips
 
         with console.progress(quiet) as progress:
             made = make_chips(orthos, labels, progress=progress, **given)

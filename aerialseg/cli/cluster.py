@@ -12,7 +12,7 @@ from aerialseg.cli.options import options
 from aerialseg.errors import UsageError
 
 if TYPE_CHECKING:
-    from aerialseg_pipelines.cluster import DaskCluster
+    from aerialseg.cluster.dask_cluster import DaskCluster
 
 CLUSTER_OPTIONS = options(
     click.option(
@@ -30,7 +30,7 @@ def cluster_of(dask: str | None, workers: int | None) -> Iterator[DaskCluster | 
         return
     if dask is not None and workers is not None:
         raise UsageError("--dask and --workers contradict each other: give one of them")
-    from aerialseg_pipelines.cluster import connect, local_cluster, say_less
+    from aerialseg.cluster.dask_cluster import connect, local_cluster, say_less
 
     say_less()
     cluster = connect(dask) if dask is not None else local_cluster(workers or 0)

@@ -12,7 +12,7 @@ from aerialseg.cli.options import CONTEXT, DEBUG, QUIET, Numbers, options
 from aerialseg.errors import UsageError
 
 if TYPE_CHECKING:
-    from aerialseg.judging.evaluation import Evaluation
+    from aerialseg.evaluation.results import Evaluation
     from aerialseg.model.card import ModelCard
     from aerialseg.progress import Progress
 
@@ -115,11 +115,11 @@ def evaluate_command(
     **given: Any,
 ) -> None:
     with errors(debug):
-        from aerialseg import console
+        from aerialseg.cli import display as console
 
         of_map = is_of_map(truth, data, given)
         if out is not None:
-            from aerialseg.judging.report import check_free
+            from aerialseg.evaluation.report import check_free
 
             check_free(out, overwrite=overwrite)
         with console.progress(quiet) as progress:
@@ -129,7 +129,7 @@ def evaluate_command(
         if not quiet:
             console.show_scores(evaluation)
         if out is not None:
-            from aerialseg.judging.report import write_report
+            from aerialseg.evaluation.report import write_report
 
             print_paths(write_report(out, evaluation, card=card, overwrite=overwrite))
 
@@ -151,8 +151,8 @@ def is_of_map(truth: Path | None, data: Path | None, given: dict[str, Any]) -> b
 def _of_map(
     subject: str, truth: Path | None, progress: Progress, given: dict[str, Any]
 ) -> tuple[Evaluation, ModelCard | None]:
-    from aerialseg.assess import assess
-    from aerialseg.judging.evaluation import Evaluation
+    from aerialseg.evaluation.map_accuracy import assess
+    from aerialseg.evaluation.results import Evaluation
 
     assert truth is not None
     chosen = {name: given[name] for name in OF_MAPS if given[name] is not None}
@@ -162,7 +162,7 @@ def _of_map(
 def _of_model(
     subject: str, data: Path | None, progress: Progress, given: dict[str, Any]
 ) -> tuple[Evaluation, ModelCard | None]:
-    from aerialseg.judging.evaluate import evaluate
+    from aerialseg.evaluation.evaluate import evaluate
     from aerialseg.model.store import load_card
 
     assert data is not None

@@ -32,7 +32,7 @@ def model_group() -> None:
 def list_command(folder: Path | None, as_json: bool, debug: bool) -> None:
     """List the models that come along, and those below DIR."""
     with errors(debug):
-        from aerialseg import console_model
+        from aerialseg.cli import display_model as console_model
         from aerialseg.model.listing import find_models
 
         models = find_models(folder)
@@ -49,7 +49,7 @@ def list_command(folder: Path | None, as_json: bool, debug: bool) -> None:
 def show_command(model: str | None, as_json: bool, debug: bool) -> None:
     """Show a model's card: what it is for, how good it is, where it comes from, under which terms."""
     with errors(debug):
-        from aerialseg import console_model
+        from aerialseg.cli import display_model as console_model
         from aerialseg.model.store import load_card, model_dir
 
         card = load_card(model)
@@ -99,7 +99,7 @@ def export_command(
             output = LOGITS if logits else PROBABILITIES
             path = export_onnx(model, out, tile=None if any_size else tile, output=output)
         else:
-            from aerialseg.stac_model import export_stac
+            from aerialseg.model.stac import export_stac
 
             path = export_stac(model, out, onnx=onnx)
         print_paths([path])
@@ -157,7 +157,7 @@ of torchvision's ResNets; that the converted one answers the same is checked. Ne
 @DEBUG
 def convert_command(path: Path, out: Path, quiet: bool, debug: bool, **options: Any) -> None:
     with errors(debug):
-        from aerialseg import console
+        from aerialseg.cli import display as console
         from aerialseg.training.convert import convert
 
         with console.progress(quiet) as progress:
@@ -192,8 +192,8 @@ def calibrate_command(
     before and is off after, the latter on frames that the temperature was not fitted on. Labels do not change.
     """
     with errors(debug):
-        from aerialseg import console
-        from aerialseg.judging.calibrate import calibrate_on
+        from aerialseg.cli import display as console
+        from aerialseg.evaluation.calibrate import calibrate_on
         from aerialseg.model.store import CARD, model_dir
 
         with console.progress(quiet) as progress:

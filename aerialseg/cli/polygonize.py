@@ -74,9 +74,9 @@ def polygonize_command(
     quiet: bool, debug: bool, classes: str, output: Path, max_pixels: int | None, **options: Any
 ) -> None:
     with errors(debug):
-        from aerialseg import console
+        from aerialseg.cli import display as console
         from aerialseg.executor import aside
-        from aerialseg.vectorizing import discard, polygonize
+        from aerialseg.mapping.polygonize import discard, polygonize
 
         if max_pixels is not None:
             options["max_pixels"] = max_pixels

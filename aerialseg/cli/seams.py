@@ -49,7 +49,8 @@ def seams_command(
     **options: Any,
 ) -> None:
     with errors(debug):
-        from aerialseg import console, seams
+        from aerialseg.cli import display as console
+        from aerialseg.seams import certificate as seams
 
         wanted = seams.Pictures(options.pop("json_path"), options.pop("plot"), options.pop("picture"))
         wanted.check(overwrite=options.pop("overwrite"))

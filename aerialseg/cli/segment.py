@@ -142,9 +142,9 @@ def segment_command(
     **options: Any,
 ) -> None:
     with errors(debug):
-        from aerialseg import console
+        from aerialseg.cli import display as console
         from aerialseg.executor import aside
-        from aerialseg.job import segment
+        from aerialseg.mapping.segment import segment
 
         if max_pixels is not None:
             options["max_pixels"] = max_pixels
@@ -164,7 +164,7 @@ def segment_command(
 @contextmanager
 def _leaving(output: Path, keep_run: Path | None) -> Iterator[None]:
     """Told to stop, say what stays. Nothing is removed: the directory may be another run's, which we waited for."""
-    from aerialseg.run import run_folder
+    from aerialseg.mapping.run import run_folder
 
     try:
         yield

@@ -56,10 +56,10 @@ def split_command(
     `scenes`). At random neighbours are, and the score is kinder than any new place will be.
     """
     with errors(debug):
-        from aerialseg import console
+        from aerialseg.cli import display as console
 
         try:
-            from aerialseg.groundwork.splits import make_split
+            from aerialseg.datasets.splits import make_split
         except ModuleNotFoundError as error:
             if error.name != "PIL":
                 raise

@@ -42,7 +42,7 @@ def train_command(config: Path, data: Path, out: Path, debug: bool, **options: A
     pip install 'aerialseg[train]'.
     """
     with errors(debug):
-        from aerialseg import console
+        from aerialseg.cli import display as console
         from aerialseg.training import train
 
         with console.progress() as progress:
@@ -65,8 +65,8 @@ def experiment_command(config: Path, data: Path, out: Path, encoder_weights: Pat
     page experiment.html and the models. Goes on where it was cut off. Needs the extra `train`.
     """
     with errors(debug):
-        from aerialseg import console
-        from aerialseg.judging.comparison import write_comparison
+        from aerialseg.cli import display as console
+        from aerialseg.evaluation.comparison import write_comparison
         from aerialseg.training import experiment
 
         with console.progress() as progress:
@@ -94,7 +94,7 @@ def distil_command(config: Path, data: Path, out: Path, debug: bool, **options: 
     'pretrained'. Needs the extra `train`.
     """
     with errors(debug):
-        from aerialseg import console
+        from aerialseg.cli import display as console
         from aerialseg.training import distil
 
         with console.progress() as progress:
@@ -115,7 +115,7 @@ def quantize_command(config: Path, data: Path, model: Path, images: int, debug: 
     processors that have it. Needs the extras `train` and `fast`.
     """
     with errors(debug):
-        from aerialseg import console
+        from aerialseg.cli import display as console
         from aerialseg.training.quantize import quantize
 
         with console.progress() as progress:

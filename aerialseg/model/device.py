@@ -6,14 +6,13 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 
 from aerialseg.errors import ResourceError, UsageError
 from aerialseg.model.card import ModelCard
+from aerialseg.model.cpu import _openvino_bf16, has_openvino, multiplies_int8
 
 PRECISIONS = ("auto", "fp32", "bf16", "int8")
 RUNTIMES = ("auto", "torch", "openvino")
@@ -78,35 +77,6 @@ def _check_int8(runtime: str, card: ModelCard | None) -> None:
         raise UsageError("int8 runs on OpenVINO, on a CPU: pip install 'aerialseg[fast]', or use another --precision")
     if card is None or not card.ranges:
         raise UsageError("this model was not quantized: run 'aerialseg quantize' on it, or use another --precision")
-
-
-@cache
-def multiplies_int8() -> bool:
-    """Whether the processor multiplies 8-bit integers without overflow (VNNI, AMX); False where nothing tells."""
-    try:
-        words = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
-    except OSError:
-        return False
-    return bool(words & {"avx512_vnni", "avx_vnni", "amx_int8", "i8mm"})
-
-
-@cache
-def has_openvino() -> bool:
-    """Whether OpenVINO is installed; of one that cannot be loaded torch does the work."""
-    if find_spec("openvino") is None:
-        return False
-    try:
-        import openvino  # noqa: F401
-    except ImportError:
-        return False
-    return True
-
-
-@cache
-def _openvino_bf16() -> bool:
-    from aerialseg.model.openvino import computes_in_bf16
-
-    return computes_in_bf16()
 
 
 def _check_openvino(device: torch.device, card: ModelCard | None) -> None:

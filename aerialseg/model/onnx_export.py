@@ -23,11 +23,11 @@ from torch import Tensor, nn
 
 from aerialseg._version import __version__
 from aerialseg.errors import ModelError, UsageError
+from aerialseg.files import writing
 from aerialseg.model.card import APPROXIMATE_HALO, ModelCard
 from aerialseg.model.fold import ready
 from aerialseg.model.store import load_network
 from aerialseg.model.unet import UNet
-from aerialseg.raster.sink import writing
 
 OPSET = 17
 TILE_PX = 1024

@@ -21,7 +21,7 @@ from torch import Tensor, fx, nn
 
 from aerialseg.errors import ModelError
 from aerialseg.model.card import ModelCard
-from aerialseg.model.device import multiplies_int8
+from aerialseg.model.cpu import computes_in_bf16, multiplies_int8
 from aerialseg.model.fold import ready
 from aerialseg.model.quantize import STEPS, Ranges
 from aerialseg.model.trace import find_crops, traced
@@ -32,11 +32,6 @@ Node = Any
 """A value in an OpenVINO graph (its bindings are not typed)."""
 
 _NEVER = -1e30
-
-
-def computes_in_bf16() -> bool:
-    """Whether this machine's processor has bf16 arithmetic."""
-    return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 class OpenVinoNetwork:

@@ -7,19 +7,25 @@ import logging
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from aerialseg.errors import ModelError, ResourceError, UsageError
-from aerialseg.model.card import ModelCard
+from aerialseg.model.card import ModelCard, Tiling
 from aerialseg.model.device import Way, choose, choose_size
 from aerialseg.model.engine import Engine, make_engine
 from aerialseg.model.interface import Prediction, Tile
-from aerialseg.model.looks import BYTES_PER_CLASS, TURNS, AveragingEngine
+from aerialseg.model.store import CARD, _checked, model_dir
+from aerialseg.model.tta import BYTES_PER_CLASS, TURNS, AveragingEngine
 from aerialseg.raster.grid import Box
+
+if TYPE_CHECKING:
+    import torch
+
 
 logger = logging.getLogger(__name__)
 SMALLEST_TILE = 32
@@ -191,3 +197,30 @@ def split(core: Box, tile: int, stride: int) -> Iterator[Box]:
     for top in range(start.top, core.bottom, tile):
         for left in range(start.left, core.right, tile):
             yield Box(top, left, top + tile, left + tile) & core
+
+
+def resolve(
+    ref: str | Path | None = None,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    runtime: str = "auto",
+    tile: int | None = None,
+    batch: int | None = None,
+    tiling: Tiling = "exact",
+    halo_px: int | None = None,
+    tta: bool = False,
+) -> ModelSpec:
+    """A model as data, once everything about it is known to be right: card, device, weights (hash, names, values).
+
+    Its card is the one on disk as ``tiling`` uses it (ModelCard.tiled), which is refused where "exact" cannot be.
+    Raises ModelError, ResourceError, UsageError.
+    """
+    from aerialseg.model.device import choose
+
+    folder = model_dir(ref)
+    card = ModelCard.read(folder / CARD)
+    choose(device, precision, runtime, card)
+    network, _ = _checked(folder, card)
+    card = card.tiled(tiling, halo_px, network.inexact)
+    return ModelSpec(str(folder.resolve()), card, device, precision, runtime, tile, batch, tta)

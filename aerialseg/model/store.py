@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aerialseg.errors import ModelError, OutputError
-from aerialseg.model.card import ModelCard, Tiling
+from aerialseg.model.card import ModelCard
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from aerialseg.model.predictor import ModelSpec
     from aerialseg.model.unet import UNet
 
 logger = logging.getLogger(__name__)
@@ -108,34 +107,6 @@ def verify(folder: Path, card: ModelCard) -> Path:
 def _header_fits(start: bytes, path: Path) -> bool:
     """Whether the first eight bytes could be the length of a safetensors header, as they must."""
     return len(start) == 8 and int.from_bytes(start, "little") <= path.stat().st_size - 8
-
-
-def resolve(
-    ref: str | Path | None = None,
-    *,
-    device: str = "auto",
-    precision: str = "auto",
-    runtime: str = "auto",
-    tile: int | None = None,
-    batch: int | None = None,
-    tiling: Tiling = "exact",
-    halo_px: int | None = None,
-    tta: bool = False,
-) -> ModelSpec:
-    """A model as data, once everything about it is known to be right: card, device, weights (hash, names, values).
-
-    Its card is the one on disk as ``tiling`` uses it (ModelCard.tiled), which is refused where "exact" cannot be.
-    Raises ModelError, ResourceError, UsageError.
-    """
-    from aerialseg.model.device import choose
-    from aerialseg.model.predictor import ModelSpec
-
-    folder = model_dir(ref)
-    card = ModelCard.read(folder / CARD)
-    choose(device, precision, runtime, card)
-    network, _ = _checked(folder, card)
-    card = card.tiled(tiling, halo_px, network.inexact)
-    return ModelSpec(str(folder.resolve()), card, device, precision, runtime, tile, batch, tta)
 
 
 def save(

@@ -10,10 +10,11 @@ import rasterio
 import rasterio.shutil
 from rasterio.io import MemoryFile
 
+from aerialseg.files import cannot_write, shown, writing
 from aerialseg.legend import NODATA, Legend
-from aerialseg.raster.opening import environment, has_transform, quiet, shown
-from aerialseg.raster.pam import aux_xml, color_table
-from aerialseg.raster.sink import TILE, cannot_write, check_whole, writing
+from aerialseg.raster.blocks import TILE, check_whole
+from aerialseg.raster.opening import environment, has_transform, quiet
+from aerialseg.raster.palette import aux_xml, color_table
 
 _OPTIONS = {
     "COMPRESS": "DEFLATE",

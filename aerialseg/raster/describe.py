@@ -13,17 +13,9 @@ from typing import Any
 from rasterio.enums import ColorInterp, MaskFlags
 
 from aerialseg.errors import InputError
-from aerialseg.raster.ground import Transform, pixel_size_m
-from aerialseg.raster.opening import (
-    GDAL_ERRORS,
-    environment,
-    is_remote,
-    local_path,
-    one_line,
-    open_raster,
-    shown,
-    transform_of,
-)
+from aerialseg.files import one_line, shown
+from aerialseg.raster.georef import Transform, pixel_size_m
+from aerialseg.raster.opening import GDAL_ERRORS, environment, is_remote, local_path, open_raster, transform_of
 
 MAX_BANDS = 4096
 MAX_BLOCK_BYTES = 1 << 30

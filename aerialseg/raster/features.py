@@ -16,8 +16,9 @@ import shapely
 from numpy.typing import NDArray
 
 from aerialseg.errors import InputError
-from aerialseg.raster.opening import is_remote, one_line, shown
-from aerialseg.raster.patch import Bounds
+from aerialseg.files import one_line, shown
+from aerialseg.raster.georef import Bounds
+from aerialseg.raster.opening import is_remote
 
 _MAGIC = {
     ".gpkg": b"SQLite format 3\0",

@@ -5,11 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import rasterio
 from affine import Affine
+from numpy.typing import NDArray
+from rasterio.io import MemoryFile
 
+from aerialseg.errors import InputError
+from aerialseg.files import blaming, one_line, shown, writing
 from aerialseg.legend import NODATA, Legend
-from aerialseg.raster.sink import check_whole, writing
+from aerialseg.raster.blocks import check_whole
+from aerialseg.raster.opening import GDAL_ERRORS, environment, open_raster, quiet
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,3 +61,39 @@ def write_classes(
             file.write(classes, 1)
             file.write_colormap(1, legend.colormap())
         check_whole(part)
+
+
+def write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
+    """Write uint8 (h, w) in grey or (3, h, w) in colour. Raises OutputError."""
+    bands = pixels if pixels.ndim == 3 else pixels[None]
+    count, height, width = bands.shape
+    profile = {"driver": "PNG", "count": count, "height": height, "width": width, "dtype": "uint8", "zlevel": 6}
+    with blaming(path), rasterio.Env(GDAL_PAM_ENABLED="NO"), quiet(), rasterio.open(path, "w", **profile) as file:
+        file.write(bands)
+
+
+def class_thumbnail(path: Path, legend: Legend, side_px: int) -> bytes:
+    """A PNG in the legend's colours of at most ``side_px`` pixels a side, nodata transparent. Raises InputError."""
+    try:
+        with environment(), open_raster(str(path)) as dataset:
+            scale = min(1.0, side_px / max(dataset.shape))
+            shape = tuple(max(1, round(side * scale)) for side in dataset.shape)
+            classes = dataset.read(1, out_shape=shape)
+        return _png(classes, legend)
+    except GDAL_ERRORS as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"cannot make a small picture of {shown(path)}: {one_line(error)}") from error
+
+
+def _png(classes: np.ndarray, legend: Legend) -> bytes:
+    height, width = classes.shape
+    profile = {"driver": "PNG", "count": 1, "height": height, "width": width, "dtype": "uint8", "nodata": NODATA}
+    colours = legend.colormap()
+    if NODATA in classes:  # a value beyond the end of its palette is an error of PNG
+        colours[NODATA] = (0, 0, 0, 0)
+    with rasterio.Env(GDAL_PAM_ENABLED="NO"), MemoryFile() as memory:
+        with quiet(), memory.open(**profile) as file:
+            file.write(classes, 1)
+            file.write_colormap(1, colours)
+        return bytes(memory.read())

@@ -21,6 +21,7 @@ import rasterio
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from aerialseg.errors import InputError
+from aerialseg.files import one_line, shown
 
 CACHE_BYTES = 32 << 20
 """GDAL's block cache, for the whole process: windows are read once, a larger cache would only cost memory."""
@@ -68,11 +69,6 @@ def environment() -> Iterator[None]:
     """A block in which GDAL's cache is small and nobody is asked for credentials."""
     with rasterio.Env(session=None, GDAL_CACHEMAX=CACHE_BYTES, GDAL_PAM_ENABLED="YES"):
         yield
-
-
-def shown(path: str | os.PathLike[str]) -> str:
-    """The path as it stands in a message: on one line, whatever its name holds."""
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in os.fspath(path))
 
 
 def is_remote(path: str | os.PathLike[str]) -> bool:
@@ -145,10 +141,3 @@ def open_raster(path: str, **options: Any) -> Any:
             f"{shown(path)} is no readable GeoTIFF (damaged, cut short?): {one_line(error)}; "
             "fetch it again, or see gdalinfo"
         ) from error
-
-
-def one_line(error: BaseException) -> str:
-    """The most telling message of an error of rasterio, on one line."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return " ".join(str(error).split()) or type(error).__name__

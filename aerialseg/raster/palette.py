@@ -13,8 +13,9 @@ import rasterio.shutil
 from rasterio.io import MemoryFile
 
 from aerialseg.errors import InputError
+from aerialseg.files import one_line, shown
 from aerialseg.legend import MAX_ID, LandClass, Legend
-from aerialseg.raster.opening import GDAL_ERRORS, environment, local_path, one_line, open_raster, quiet, shown
+from aerialseg.raster.opening import GDAL_ERRORS, environment, local_path, open_raster, quiet
 
 Color = tuple[int, int, int]
 
@@ -130,3 +131,53 @@ def _color(levels: list[str]) -> Color:
     scale = 255 if max(values) <= 1 and any(value % 1 for value in values) else 1
     red, green, blue = (min(255, max(0, round(value * scale))) for value in values)
     return red, green, blue
+
+
+# GDALRATFieldType, GDALRATFieldUsage
+_INTEGER, _STRING = 0, 2
+_GENERIC_NAME, _MIN_MAX, _RED, _GREEN, _BLUE = 2, 5, 6, 7, 8
+
+_COLUMNS = (
+    ("value", _INTEGER, _MIN_MAX),
+    ("name", _STRING, _GENERIC_NAME),
+    ("r", _INTEGER, _RED),
+    ("g", _INTEGER, _GREEN),
+    ("b", _INTEGER, _BLUE),
+)
+
+
+def aux_xml(legend: Legend) -> bytes:
+    """The text of the file: colours, names (QGIS 3.22 shows these), raster attribute table (later ones show that)."""
+    root = Xml.Element("PAMDataset")
+    band = Xml.SubElement(root, "PAMRasterBand", band="1")
+    names = {entry.id: entry.name for entry in legend}
+    band.append(color_table(legend, max(names, default=0)))
+    categories = Xml.SubElement(band, "CategoryNames")
+    for value in range(max(names, default=-1) + 1):
+        Xml.SubElement(categories, "Category").text = names.get(value, "")
+    band.append(_attribute_table(legend))
+    Xml.indent(root)
+    return bytes(Xml.tostring(root, encoding="utf-8", xml_declaration=False)) + b"\n"
+
+
+def color_table(legend: Legend, last: int) -> Xml.Element:
+    """Colours of the values 0 to ``last``, as PAM and VRT write them; values without a class are transparent."""
+    table = Xml.Element("ColorTable")
+    colors = legend.colormap()
+    for value in range(last + 1):
+        channels = colors.get(value, (0, 0, 0, 0))
+        Xml.SubElement(table, "Entry", {f"c{index}": str(level) for index, level in enumerate(channels, 1)})
+    return table
+
+
+def _attribute_table(legend: Legend) -> Xml.Element:
+    table = Xml.Element("GDALRasterAttributeTable", tableType="thematic")
+    for index, (name, kind, usage) in enumerate(_COLUMNS):
+        column = Xml.SubElement(table, "FieldDefn", index=str(index))
+        for tag, value in (("Name", name), ("Type", str(kind)), ("Usage", str(usage))):
+            Xml.SubElement(column, tag).text = value
+    for index, entry in enumerate(legend):
+        row = Xml.SubElement(table, "Row", index=str(index))
+        for cell in (entry.id, entry.name, *entry.color):
+            Xml.SubElement(row, "F").text = str(cell)
+    return table

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from aerialseg.raster.decode import DECODERS, NativeReader, Pixels, Valid
 from aerialseg.raster.grid import Box
-from aerialseg.raster.native import DECODERS, NativeReader, Pixels, Valid
 from aerialseg.raster.view import View
 
 MAX_SOURCE_PX = 8_000_000

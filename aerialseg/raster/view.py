@@ -11,9 +11,9 @@ from typing import Any, Literal
 import numpy as np
 
 from aerialseg.errors import InputError, UsageError
+from aerialseg.files import shown
 from aerialseg.raster.describe import RasterInfo
-from aerialseg.raster.ground import Transform
-from aerialseg.raster.opening import shown
+from aerialseg.raster.georef import Transform
 
 MAX_PIXELS = 10_000_000_000
 MAX_SHRINK = 1000

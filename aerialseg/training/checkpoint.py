@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from aerialseg.errors import ModelError
-from aerialseg.raster.sink import blaming
+from aerialseg.files import blaming
 
 NAME = "checkpoint.safetensors"
 _MODEL, _OPTIMIZER = "model.", "optimizer."

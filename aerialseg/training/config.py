@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from aerialseg.datasets.layout import DataConfig
 from aerialseg.errors import UsageError
-from aerialseg.training.shallow import STRIDES
+from aerialseg.training.coarse import STRIDES
 from aerialseg.training.tables import build, read_toml, table
 
 ENCODER_STARTS = ("deepen", "pretrained", "model", "scratch")
@@ -18,28 +19,6 @@ FIND = "find"
 """In place of a number: search for it."""
 DECODER_KINDS = ("unet", "pyramid")
 DECODER_NORMS = ("none", "batch", "weight", "spectral", "instance")
-
-
-@dataclass(frozen=True, slots=True)
-class DataConfig:
-    """Where the pairs lie, relative to the data folder, and what they mean.
-
-    images, masks: folders of files with the same stems. Masks hold class indices (mode L or P) or colours of the
-    legend (RGB). legend, split: CSV files beside the configuration. void: class ids that are neither learned nor
-    scored. watch: frames looked at after each epoch, 0 for all that are held out (see ``TrainingConfig.keep``).
-    prepared: (rows, columns) at which frames are kept on disk. size: (rows, columns) of a frame at the resolution of
-    the finished model, whose pixels are ``gsd_m`` metres on the ground.
-    """
-
-    legend: Path
-    split: Path
-    size: tuple[int, int]
-    gsd_m: float
-    images: str = "original_images"
-    masks: str = "label_images_semantic"
-    prepared: tuple[int, int] | None = None
-    void: tuple[int, ...] = ()
-    watch: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +109,7 @@ class Step:
     highest learning rate of the one-cycle, of which the encoder's first layers get ``encoder_lr``. Both may be "find".
     zoom, balanced: this step's instead of the augmentation's. patience: end the step after so many epochs without a
     better result, 0 for never. stride: how far down the decoder is trained, in pixels of the frame between its cells;
-    1 is the whole network, 8 leaves its costly last layers to a later step (``aerialseg.training.shallow``). frozen:
+    1 is the whole network, 8 leaves its costly last layers to a later step (``aerialseg.training.coarse``). frozen:
     what an earlier step trained down to this stride stays as it is while finer layers find their way; 0 is nothing.
     keep_norms: BatchNorm goes by the statistics that it has, not by those of each batch, and counts no more. average:
     the step begins with the mean of the weights that so many steps before it, all of one stride, ended with.

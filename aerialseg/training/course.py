@@ -12,16 +12,17 @@ from typing import Any
 
 import torch
 
+from aerialseg.datasets.pairs import class_weights, hash_file
 from aerialseg.errors import OutputError, ResourceError
 from aerialseg.memory import kept
 from aerialseg.progress import Progress, Silent
 from aerialseg.training import averaging
 from aerialseg.training.callbacks import EarlyStop, KeepBest, Records, Report, Save
 from aerialseg.training.checkpoint import Saved, plain_state, read_checkpoint, restore_optimizer, write_checkpoint
+from aerialseg.training.coarse import freeze, load_weights
 from aerialseg.training.config import FIND, Step, TrainingConfig
 from aerialseg.training.dataset import make_loaders
 from aerialseg.training.encoder import describe_start
-from aerialseg.training.finding import Finder, shape_text
 from aerialseg.training.following import Follow
 from aerialseg.training.growing import GROWING_NORMS, grow
 from aerialseg.training.learner import (
@@ -37,9 +38,7 @@ from aerialseg.training.learner import (
     start_encoder,
     use_bf16,
 )
-from aerialseg.training.pairs import class_weights, hash_file
-from aerialseg.training.search import collect
-from aerialseg.training.shallow import freeze, load_weights
+from aerialseg.training.search import Finder, collect, shape_text
 from aerialseg.training.sides import Sides
 from aerialseg.training.teacher import Teacher
 

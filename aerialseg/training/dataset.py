@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from aerialseg.datasets.pairs import VOID, Pairs
 from aerialseg.legend import Legend
 from aerialseg.training.config import Augment, Step
-from aerialseg.training.pairs import VOID, Pairs
 from aerialseg.training.torchvision_fix import mend_torchvision
 
 mend_torchvision()

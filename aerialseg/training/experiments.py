@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from aerialseg.errors import UsageError
-from aerialseg.judging.resolutions import evaluate_sizes
+from aerialseg.evaluation.resolutions import evaluate_sizes
 from aerialseg.model.store import CARD, save
 from aerialseg.progress import Progress, Silent
 from aerialseg.training.config import Step, TrainingConfig

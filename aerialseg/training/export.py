@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from aerialseg._version import __version__
+from aerialseg.datasets.pairs import find_pairs, read_split, split_pairs
 from aerialseg.errors import InputError, ModelError
-from aerialseg.judging.calibrate import calibrate_on
-from aerialseg.judging.evaluate import evaluate
+from aerialseg.evaluation.calibrate import calibrate_on
+from aerialseg.evaluation.evaluate import evaluate
 from aerialseg.legend import Legend
 from aerialseg.model.card import APPROXIMATE_HALO, Architecture, ModelCard
 from aerialseg.model.store import CARD, load_network, save
@@ -24,11 +25,10 @@ from aerialseg.model.unet import build
 from aerialseg.progress import Progress, Silent
 from aerialseg.training.averaging import read_finished
 from aerialseg.training.checkpoint import Saved
+from aerialseg.training.coarse import network_weights
 from aerialseg.training.config import TrainingConfig
 from aerialseg.training.folding import FOLDED, fold_norms, with_norm
 from aerialseg.training.learner import use_bf16
-from aerialseg.training.pairs import find_pairs, read_split, split_pairs
-from aerialseg.training.shallow import network_weights
 from aerialseg.training.teacher import read_teacher, score_teacher, write_teacher
 
 

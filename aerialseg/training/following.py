@@ -10,7 +10,7 @@ out where crops are blended with one another: no mask tells what they show, and 
 (mixup: Zhang et al. 2018, arXiv 1710.09412; as Beyer et al. use it, without labels).
 
 Several teachers err in different places, and so does one that sees a thing lie otherwise. What is followed is the mean
-of their probabilities (ensembles: Hinton et al. 2015; over flips and turns: ``aerialseg.model.looks``).
+of their probabilities (ensembles: Hinton et al. 2015; over flips and turns: ``aerialseg.model.tta``).
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from aerialseg.model.looks import TURNS
+from aerialseg.model.tta import TURNS
+from aerialseg.training.coarse import Shallow
 from aerialseg.training.config import FollowConfig
 from aerialseg.training.losses import plain
 from aerialseg.training.pyramid import Pyramid
-from aerialseg.training.shallow import Shallow
 from aerialseg.training.torchvision_fix import mend_torchvision
 
 mend_torchvision()

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from aerialseg.training.coarse import Shallow, layers_down_to
 from aerialseg.training.encoder import calibrate
 from aerialseg.training.folding import CLASSIFIER
-from aerialseg.training.shallow import Shallow, layers_down_to
 
 GROWING_NORMS = ("none", "batch")
 """Norms of a decoder through which logits can be carried."""

@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from aerialseg.errors import UsageError
 from aerialseg.legend import Legend
+from aerialseg.training.coarse import Shallow
 from aerialseg.training.config import TrainingConfig
 from aerialseg.training.encoder import calibrate, encoder_state, load_encoder, load_model_weights
 from aerialseg.training.folding import CLASSIFIER
 from aerialseg.training.losses import make_loss
 from aerialseg.training.pyramid import WIDTH, Pyramid, groups
 from aerialseg.training.resnets import bare_resnet, filled, is_v1
-from aerialseg.training.shallow import Shallow
 from aerialseg.training.torchvision_fix import mend_torchvision
 
 mend_torchvision()

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from aerialseg.datasets.pairs import find_pairs, read_image, read_split, split_pairs
 from aerialseg.errors import UsageError
-from aerialseg.judging.evaluate import evaluate
+from aerialseg.evaluation.evaluate import evaluate
 from aerialseg.model.quantize import find_ranges
 from aerialseg.model.store import CARD, load_network, model_dir
 from aerialseg.training.config import TrainingConfig
-from aerialseg.training.pairs import find_pairs, read_image, read_split, split_pairs
 
 IMAGES = 24
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from aerialseg.errors import OutputError, UsageError
+from aerialseg.files import blaming
 from aerialseg.model.store import CARD
 from aerialseg.progress import Progress, Silent
-from aerialseg.raster.sink import blaming
 from aerialseg.training.config import TrainingConfig
 from aerialseg.training.course import Course
 from aerialseg.training.sides import load_sides

@@ -7,11 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from aerialseg.errors import InputError
-from aerialseg.legend import Legend
-from aerialseg.progress import Progress
-from aerialseg.training.config import TrainingConfig
-from aerialseg.training.pairs import (
+from aerialseg.datasets.pairs import (
     Pairs,
     check_pairs,
     find_pairs,
@@ -21,6 +17,10 @@ from aerialseg.training.pairs import (
     read_split,
     split_pairs,
 )
+from aerialseg.errors import InputError
+from aerialseg.legend import Legend
+from aerialseg.progress import Progress
+from aerialseg.training.config import TrainingConfig
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,14 +16,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from aerialseg.datasets.pairs import Pairs, hash_file, read_image, read_mask, resize_ids
 from aerialseg.errors import ModelError, UsageError
-from aerialseg.judging.pictures import resize_ids
+from aerialseg.evaluation.scores import Confusion
+from aerialseg.files import blaming
 from aerialseg.legend import Legend
-from aerialseg.raster.sink import blaming
-from aerialseg.scores import Confusion
 from aerialseg.training.config import TrainingConfig
 from aerialseg.training.learner import autocast
-from aerialseg.training.pairs import Pairs, hash_file, read_image, read_mask
 from aerialseg.training.pyramid import Pyramid
 from aerialseg.training.resnets import bare_resnet
 

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aerialseg.vector.bands import ClassRaster
+from aerialseg.executor import Crew, alone
+from aerialseg.raster.classes import ClassRaster
 from aerialseg.vector.corners import corner_sums
-from aerialseg.vector.crew import Crew, alone
 from aerialseg.vector.join import cross_sums, gather, join
 from aerialseg.vector.regions import Corners, Int32s, Int64s, Regions
 from aerialseg.vector.trace import Pieces, Sheet, trace_stretch

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aerialseg.errors import InputError
+from aerialseg.executor import Crew
 from aerialseg.legend import Legend
+from aerialseg.raster.classes import ClassRaster
 from aerialseg.vector.areas import make_measure
-from aerialseg.vector.bands import ClassRaster
-from aerialseg.vector.crew import Crew
 from aerialseg.vector.fields import Features
 from aerialseg.vector.formats import check_place
 from aerialseg.vector.layers import find_shapes, make_lines

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from aerialseg.errors import InputError, UsageError
+from aerialseg.executor import Crew
 from aerialseg.legend import Legend
+from aerialseg.raster.classes import ClassRaster
 from aerialseg.raster.palette import Palette, read_palette
 from aerialseg.vector.arcs import Arcs, find_arcs
 from aerialseg.vector.areas import make_measure
-from aerialseg.vector.bands import ClassRaster
-from aerialseg.vector.crew import Crew
 from aerialseg.vector.formats import check_place, ending_of
 from aerialseg.vector.merge import merge_small
 from aerialseg.vector.polygons import settle_polygons

@@ -12,8 +12,8 @@ from heapq import heapify, heappop, heappush
 
 import numpy as np
 
+from aerialseg.raster.classes import Classes
 from aerialseg.raster.kernel import kernel
-from aerialseg.vector.bands import Classes
 from aerialseg.vector.regions import Contacts, Int32s, Int64s, Regions
 from aerialseg.vector.survey import find_root
 

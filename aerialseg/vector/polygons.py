@@ -22,10 +22,10 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from aerialseg.executor import Crew, alone
 from aerialseg.raster.kernel import kernel
 from aerialseg.vector.arcs import Arcs
 from aerialseg.vector.corners import corner
-from aerialseg.vector.crew import Crew, alone
 from aerialseg.vector.regions import Corners, Int32s, Int64s
 from aerialseg.vector.rings import Rings
 from aerialseg.vector.simplify import Keep, refine

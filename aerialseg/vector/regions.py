@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aerialseg.errors import ResourceError
+from aerialseg.executor import Crew, alone
 from aerialseg.legend import NODATA
+from aerialseg.raster.classes import Band, Classes, ClassRaster
 from aerialseg.raster.kernel import kernel
-from aerialseg.vector.bands import Band, Classes, ClassRaster
-from aerialseg.vector.crew import Crew, alone
 from aerialseg.vector.survey import BandSurvey, Tables, find_root, label, survey
 from aerialseg.vector.survey import Int32s as Int32s
 from aerialseg.vector.survey import Int64s as Int64s

@@ -11,9 +11,9 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from aerialseg.executor import Crew
 from aerialseg.vector.arcs import Arcs
 from aerialseg.vector.areas import Floats, Measure
-from aerialseg.vector.crew import Crew
 from aerialseg.vector.fields import Features
 from aerialseg.vector.polygons import Batch, make_polygons
 from aerialseg.vector.regions import Int64s, Regions

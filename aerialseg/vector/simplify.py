@@ -15,9 +15,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from aerialseg.executor import Crew, alone
 from aerialseg.raster.kernel import kernel
 from aerialseg.vector.arcs import Arcs, point_keys
-from aerialseg.vector.crew import Crew, alone
 from aerialseg.vector.regions import Corners, Int64s
 
 KEPT, NEW = 1, 2

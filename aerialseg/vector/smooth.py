@@ -17,10 +17,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from aerialseg.executor import Crew, alone
 from aerialseg.raster.kernel import kernel
 from aerialseg.vector.arcs import Arcs, point_keys
 from aerialseg.vector.corners import edges
-from aerialseg.vector.crew import Crew, alone
 from aerialseg.vector.polygons import Transform, find_wrong
 from aerialseg.vector.regions import Corners, Int64s
 from aerialseg.vector.rings import Rings

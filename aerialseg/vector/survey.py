@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aerialseg.legend import NODATA
+from aerialseg.raster.classes import Band, Classes, Stretch
 from aerialseg.raster.kernel import kernel
-from aerialseg.vector.bands import Band, Classes, Stretch
 
 Int32s = NDArray[np.int32]
 Int64s = NDArray[np.int64]

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from aerialseg.raster.classes import Stretch
 from aerialseg.raster.kernel import kernel
-from aerialseg.vector.bands import Stretch
 from aerialseg.vector.regions import Corners, Int32s, Int64s
 from aerialseg.vector.survey import label
 

@@ -18,8 +18,8 @@ import pyogrio.raw
 from pyogrio.errors import CRSError, DataLayerError, DataSourceError, FeatureError, FieldError, GeometryError
 
 from aerialseg.errors import ResourceError
+from aerialseg.files import cannot_write, publish
 from aerialseg.legend import Legend
-from aerialseg.raster.sink import cannot_write, publish
 from aerialseg.vector.fields import CLASSES, POLYGONS, Features, LayerKind
 from aerialseg.vector.formats import (
     BY_CLASS,

@@ -10,7 +10,8 @@ import pytest
 
 from aerialseg.legend import Legend
 from aerialseg.model.card import ModelCard
-from aerialseg.model.store import embedded, load_card, load_network, resolve
+from aerialseg.model.predictor import resolve
+from aerialseg.model.store import embedded, load_card, load_network
 
 REPOSITORY = Path(__file__).parents[2]
 DRONE = REPOSITORY.parent / "shared" / "data" / "drone"
@@ -46,8 +47,8 @@ def test_it_says_its_licence_lineage_and_scores(card: ModelCard) -> None:
 @pytest.mark.skipif(not DRONE.is_dir(), reason="needs ../shared/data/drone")
 def test_it_does_better_than_the_commonest_class_on_places_it_has_not_seen(card: ModelCard) -> None:
     pytest.importorskip("PIL", reason="needs aerialseg[train]")
-    from aerialseg.judging.evaluate import score_frames
-    from aerialseg.judging.frames import find_frames
+    from aerialseg.datasets.frames import find_frames
+    from aerialseg.evaluation.evaluate import score_frames
 
     frames = find_frames(card, DRONE, config=REPOSITORY / "configs" / "training" / "drone.toml")
     few = replace(frames, pairs=dict(list(frames.pairs.items())[::10]))

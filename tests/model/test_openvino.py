@@ -14,7 +14,8 @@ from torch import Tensor
 
 from aerialseg.errors import ModelError
 from aerialseg.model.card import ModelCard
-from aerialseg.model.device import choose, multiplies_int8
+from aerialseg.model.cpu import multiplies_int8
+from aerialseg.model.device import choose
 from aerialseg.model.encoders import ENCODERS, EncoderShape
 from aerialseg.model.fold import ready
 from aerialseg.model.interface import Tile

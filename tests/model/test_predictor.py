@@ -15,8 +15,8 @@ from aerialseg.model.card import ModelCard
 from aerialseg.model.device import check_device, choose
 from aerialseg.model.engine import decide
 from aerialseg.model.interface import Prediction, Tile
-from aerialseg.model.predictor import ModelPredictor, ModelSpec, split
-from aerialseg.model.store import load_network, resolve, save
+from aerialseg.model.predictor import ModelPredictor, ModelSpec, resolve, split
+from aerialseg.model.store import load_network, save
 from aerialseg.model.unet import UNet
 from aerialseg.raster.grid import Box, Grid
 from tests.model.nets import card, legend, lively_network

@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from aerialseg.errors import ModelError, ResourceError
 from aerialseg.model.card import ModelCard
-from aerialseg.model.store import CARD, WEIGHTS, load_card, load_network, model_dir, resolve, save
+from aerialseg.model.predictor import resolve
+from aerialseg.model.store import CARD, WEIGHTS, load_card, load_network, model_dir, save
 from aerialseg.model.unet import UNet
 from tests.model.nets import card, legend, lively_network
 

@@ -13,7 +13,7 @@ from affine import Affine
 
 from aerialseg.errors import InputError
 from aerialseg.raster.describe import RasterInfo, describe, source_sha256
-from aerialseg.raster.ground import pixel_size_m
+from aerialseg.raster.georef import pixel_size_m
 from aerialseg.raster.view import View
 from tests.raster.drawing import TILED, UTM, picture, read_all, view_of, write
 

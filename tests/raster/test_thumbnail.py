@@ -10,9 +10,8 @@ from rasterio.io import MemoryFile
 
 from aerialseg.errors import InputError
 from aerialseg.legend import NODATA
-from aerialseg.raster.image import write_classes
+from aerialseg.raster.image import class_thumbnail, write_classes
 from aerialseg.raster.opening import quiet
-from aerialseg.raster.thumbnail import class_thumbnail
 from tests.fakes import LEGEND
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from aerialseg.datasets.pairs import read_split
 from aerialseg.errors import InputError, UsageError
 from aerialseg.legend import Legend
 from aerialseg.training.config import TrainingConfig
 from aerialseg.training.experiments import Experiment
-from aerialseg.training.pairs import read_split
 from tests.drawn_frames import CONFIG
 
 CONFIGS = Path(__file__).parents[2] / "configs"

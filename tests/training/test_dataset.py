@@ -12,11 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from aerialseg.errors import InputError, OutputError
-from aerialseg.training.config import Augment, DataConfig, Step, TrainingConfig
-from aerialseg.training.dataset import ScaledCrop, make_loaders
-from aerialseg.training.learner import make_learner
-from aerialseg.training.pairs import (
+from aerialseg.datasets.layout import DataConfig
+from aerialseg.datasets.pairs import (
     VOID,
     class_weights,
     colors_to_ids,
@@ -26,6 +23,10 @@ from aerialseg.training.pairs import (
     read_split,
     split_pairs,
 )
+from aerialseg.errors import InputError, OutputError
+from aerialseg.training.config import Augment, Step, TrainingConfig
+from aerialseg.training.dataset import ScaledCrop, make_loaders
+from aerialseg.training.learner import make_learner
 from tests.drawn_frames import DRAWN
 
 

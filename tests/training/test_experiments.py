@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from aerialseg.errors import UsageError
-from aerialseg.judging.charts import standalone
-from aerialseg.judging.comparison import SEEN, charts_of, draw_page, write_comparison
+from aerialseg.evaluation.charts import standalone
+from aerialseg.evaluation.comparison import SEEN, charts_of, draw_page, write_comparison
 from aerialseg.model.store import load_card
 from aerialseg.training import experiment
 from aerialseg.training.experiments import Experiment

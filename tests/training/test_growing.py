@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from aerialseg.model.store import load_card
 from aerialseg.training import train
 from aerialseg.training.checkpoint import read_checkpoint
+from aerialseg.training.coarse import Shallow
 from aerialseg.training.folding import CLASSIFIER
 from aerialseg.training.growing import grow
-from aerialseg.training.shallow import Shallow
 from aerialseg.training.torchvision_fix import mend_torchvision
 from tests.drawn_frames import CONFIG
 from tests.training.test_train import write_config

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from aerialseg.datasets.pairs import VOID
 from aerialseg.training.config import LOSSES
 from aerialseg.training.losses import DiceLoss, FocalLoss, make_loss
-from aerialseg.training.pairs import VOID
 
 
 @pytest.mark.parametrize("name", LOSSES)

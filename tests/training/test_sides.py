@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from aerialseg.datasets.pairs import hash_pairs, prepare
 from aerialseg.errors import InputError
 from aerialseg.progress import Silent
 from aerialseg.training.config import TrainingConfig
-from aerialseg.training.pairs import hash_pairs, prepare
 from aerialseg.training.sides import Sides, load_sides
 from tests.drawn_frames import DRAWN
 

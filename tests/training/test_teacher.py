@@ -13,15 +13,15 @@ from safetensors import safe_open
 
 from aerialseg.errors import ModelError, OutputError, UsageError
 from aerialseg.legend import LandClass, Legend
-from aerialseg.model.looks import TURNS
 from aerialseg.model.store import load_card
+from aerialseg.model.tta import TURNS
 from aerialseg.training import train
 from aerialseg.training.checkpoint import read_checkpoint
+from aerialseg.training.coarse import Shallow
 from aerialseg.training.config import FollowConfig, TrainingConfig
 from aerialseg.training.following import Follow, blend, class_distance, hint_distance
 from aerialseg.training.pyramid import WIDTH, Pyramid, groups
 from aerialseg.training.resnets import bare_resnet
-from aerialseg.training.shallow import Shallow
 from aerialseg.training.teacher import NAME, read_teacher
 from tests.drawn_frames import CONFIG, DRAWN
 from tests.training.test_train import Heard, Killed, write_config

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from aerialseg.errors import InputError, ModelError, OutputError, UsageError
-from aerialseg.judging.evaluate import predict_frame
-from aerialseg.model.store import load_card, load_network, resolve
+from aerialseg.evaluation.evaluate import predict_frame
+from aerialseg.model.predictor import resolve
+from aerialseg.model.store import load_card, load_network
 from aerialseg.progress import Silent
 from aerialseg.training import train
 from aerialseg.training.callbacks import better

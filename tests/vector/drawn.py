@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from rasterio.errors import NotGeoreferencedWarning
 
+from aerialseg.executor import Crew
 from aerialseg.legend import NODATA, LandClass, Legend
-from aerialseg.vector.bands import ClassRaster
-from aerialseg.vector.crew import Crew
+from aerialseg.raster.classes import ClassRaster
 from aerialseg.vector.layers import LayerInfo, Shapes, find_shapes, make_lines, polygonize
 from aerialseg.vector.polygons import make_polygons
 

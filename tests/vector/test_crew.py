@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aerialseg.vector.crew import PER_WORKER, Crew, in_order, split
+from aerialseg.executor import PER_WORKER, Crew, in_order, split
 from aerialseg.vector.layers import find_shapes
 from tests.vector.drawn import LEGEND, blobs, shapes_of, write
 
@@ -76,7 +76,7 @@ def test_ranges_cover_everything_once(sizes: list[int], parts: int) -> None:
 @pytest.mark.slow
 def test_stretches_may_be_worked_on_in_other_processes(tmp_path: Path) -> None:
     """As on other machines: nothing is shared but files."""
-    from aerialseg.vector.bands import ClassRaster
+    from aerialseg.raster.classes import ClassRaster
 
     drawn = blobs(120, 90)
     expected = shapes_of(drawn, min_pixels=5)

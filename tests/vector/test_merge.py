@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aerialseg.legend import NODATA
-from aerialseg.vector.bands import ClassRaster
+from aerialseg.raster.classes import ClassRaster
 from aerialseg.vector.layers import find_shapes
 from aerialseg.vector.regions import iter_merged_bands
 from tests.vector.drawn import ADVERSARIES, LEGEND, islands, noise, polygons_of, rasters, write

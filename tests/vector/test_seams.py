@@ -10,9 +10,9 @@ import pytest
 import rasterio.features
 import shapely
 
+from aerialseg.executor import Crew
 from aerialseg.legend import NODATA
-from aerialseg.vector.bands import ClassRaster
-from aerialseg.vector.crew import Crew
+from aerialseg.raster.classes import ClassRaster
 from aerialseg.vector.regions import find_regions
 from tests.vector.drawn import assert_tiles, islands, noise, polygons_of, write
 
@@ -73,7 +73,7 @@ def test_a_region_over_the_corner_of_four_blocks_is_one_polygon(tmp_path: Path) 
 
 def test_nothing_of_the_raster_is_held_but_bands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """rasterio #630: at no time is there more of the raster in memory than the tasks that are handed out hold."""
-    monkeypatch.setattr("aerialseg.vector.bands.STRETCH_PX", 64 * 64)
+    monkeypatch.setattr("aerialseg.raster.classes.STRETCH_PX", 64 * 64)
     drawn = noise(640, 64)
     raster = ClassRaster(write(tmp_path / "c.tif", drawn, blockysize=16), band_rows=16)
     rows = [(stretch.row, stretch.rows) for stretch in raster.stretches()]

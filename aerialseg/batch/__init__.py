@@ -1,0 +1,1 @@
+"""Jobs over many rasters: what is new or changed is computed, nothing twice."""

@@ -1,0 +1,106 @@
+"""Where errands run: threads of this process, or the workers of a cluster."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Protocol
+
+from aerialseg.batch.task import Errand, Finding, carry_out
+from aerialseg.errors import AerialsegError
+from aerialseg.mapping.plan import BLOCK_PX, Generalization, Plan, Reading, make_plan
+from aerialseg.raster.describe import describe
+
+if TYPE_CHECKING:
+    from aerialseg.cluster.dask_cluster import DaskCluster
+    from aerialseg.model.interface import PredictorSpec
+
+LARGE_AT_A_TIME = 2
+"""While one large raster is drawn as polygons, the workers have the blocks of the next one."""
+
+
+class Crew(Protocol):
+    numerics: str
+
+    def room(self, under_way: int) -> bool:
+        """Whether one more errand may be handed out."""
+
+    def submit(self, errand: Errand) -> Future[Finding]: ...
+
+    def stop(self) -> None:
+        """Begin nothing more; let blocks that are under way come to their end."""
+
+    def close(self) -> None: ...
+
+
+class Threads:
+    """``rasters`` at a time in this process; the model is loaded once."""
+
+    def __init__(self, predictor: PredictorSpec, rasters: int) -> None:
+        self.numerics = str(getattr(predictor, "numerics", ""))
+        self._predictor, self._rasters = predictor, rasters
+        self._stop = threading.Event()
+        self._pool = ThreadPoolExecutor(rasters, thread_name_prefix="raster")
+
+    def room(self, under_way: int) -> bool:
+        return under_way < self._rasters
+
+    def submit(self, errand: Errand) -> Future[Finding]:
+        return self._pool.submit(carry_out, errand, self._predictor, None, self._stop)
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+class Workers:
+    """The workers of a cluster: a small raster is one task of one worker, a large one is spread over them by blocks."""
+
+    def __init__(self, predictor: PredictorSpec, cluster: DaskCluster, spread_blocks: int) -> None:
+        self._predictor, self._cluster, self._spread = predictor, cluster, spread_blocks
+        self._fitted = cluster.fitted(predictor)
+        self.numerics = str(getattr(self._fitted, "numerics", ""))
+        self._stop = threading.Event()
+        self._whole: Executor = cluster.executor()
+        self._pool = ThreadPoolExecutor(LARGE_AT_A_TIME, thread_name_prefix="raster")
+
+    def room(self, under_way: int) -> bool:
+        return under_way < max(self._cluster.in_flight(), LARGE_AT_A_TIME)
+
+    def submit(self, errand: Errand) -> Future[Finding]:
+        if self._is_large(errand):
+            return self._pool.submit(carry_out, errand, self._predictor, self._cluster, self._stop)
+        return self._whole.submit(carry_out, errand, self._fitted)
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._whole.shutdown(wait=False, cancel_futures=True)
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._whole.shutdown(wait=True, cancel_futures=True)
+
+    def _is_large(self, errand: Errand) -> bool:
+        try:
+            return len(plan_of(errand.source, errand.settings, self._predictor).grid) > self._spread
+        except (AerialsegError, MemoryError):
+            return False  # whoever does it finds the same, and says so
+
+
+def plan_of(source: str, settings: Mapping[str, Any], predictor: PredictorSpec) -> Plan:
+    """The plan that ``segment`` would make. Reads no pixels. Raises InputError, UsageError."""
+    names = {"bands", "gsd_m", "scale", "on_read_error", "max_pixels", "require_crs", "allow_remote"}
+    reading = Reading(**{name: value for name, value in settings.items() if name in names})
+    shape = Generalization(settings.get("min_area_m2"), settings.get("simplify_m"))
+    info = describe(source, allow_remote=reading.allow_remote)
+    logger = logging.getLogger("aerialseg.raster.view")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # said again, and better, by whoever does it
+    try:
+        return make_plan(info, predictor, reading, shape, settings.get("block_px", BLOCK_PX))
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,125 @@
+"""What a run would do, and what it would take: the answer of --dry-run. Nothing is written."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING
+
+from aerialseg.batch.backends import plan_of
+from aerialseg.batch.batch import EVERYTHING, Selection, sources_of
+from aerialseg.batch.changes import DO, SKIP, Decision, decide
+from aerialseg.batch.jobfile import Job
+from aerialseg.batch.ledger import DONE, LEDGER, Ledger
+from aerialseg.batch.settings import predictor_of
+from aerialseg.errors import AerialsegError
+from aerialseg.progress import spoken_bytes, spoken_duration
+
+if TYPE_CHECKING:
+    from aerialseg.model.interface import PredictorSpec
+
+HALO_WORK = 1.5
+ENOUGH = 20
+"""So many finished inputs tell how fast this job is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One input: what would be done, why, pixels to work on (0 if nothing) and what is wrong with it, if known."""
+
+    name: str
+    action: str
+    reason: str
+    pixels: int = 0
+    disk_bytes: int = 0
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """lines, and for all of them seconds (None: nobody knows), where that comes from, and disk for the results."""
+
+    lines: Sequence[Line]
+    seconds: float | None
+    basis: str
+    disk_bytes: int
+
+    @property
+    def pixels(self) -> int:
+        return sum(line.pixels for line in self.lines)
+
+
+def dry_run(job: Job, selection: Selection = EVERYTHING, *, predictor: PredictorSpec | None = None) -> Estimate:
+    """What ``run_job`` would do. Raises what that raises before its work."""
+    predictor = predictor or predictor_of(job.model_ref, job.settings, on_workers=True)
+    sources, names = sources_of(job, selection)
+    ledger = Ledger(job.folder, read_only=True) if (job.folder / LEDGER).exists() else None
+    try:
+        retry = selection.retry_failed
+        decisions = list(decide(sources, names, job.settings, predictor.card.digest, ledger, retry_failed=retry))
+        rates = _rates(ledger)
+    finally:
+        if ledger is not None:
+            ledger.close()
+    lines = [_line(job, one, predictor) for one in decisions]
+    pixels = sum(line.pixels for line in lines)
+    seconds, basis = (median(rates), f"from {len(rates)} inputs done before") if rates else _measured(predictor, pixels)
+    total = None if seconds is None else seconds * pixels
+    return Estimate(lines, total, basis, sum(line.disk_bytes for line in lines))
+
+
+def _line(job: Job, one: Decision, predictor: PredictorSpec) -> Line:
+    if one.action != DO:
+        return Line(one.source.name, one.action, one.reason)
+    try:
+        plan = plan_of(one.source.path, {**job.settings, **one.source.settings}, predictor)
+    except AerialsegError as error:
+        return Line(one.source.name, DO, one.reason, problem=" ".join(str(error).split()))
+    return Line(one.source.name, DO, one.reason, plan.pixels, plan.disk_bytes)
+
+
+def _rates(ledger: Ledger | None) -> list[float]:
+    """Seconds per pixel of the inputs that were done last."""
+    done = [] if ledger is None else [entry for entry in ledger.entries(status=DONE) if entry.pixels]
+    done.sort(key=lambda entry: -entry.ended)
+    return [(entry.ended - entry.began) / entry.pixels for entry in done[:ENOUGH]]
+
+
+def _measured(predictor: PredictorSpec, pixels: int) -> tuple[float | None, str]:
+    """(seconds per pixel, where from): of one small tile, the second one, for the first one warms up."""
+    if not pixels:
+        return 0.0, "nothing to do"
+    import numpy as np
+
+    from aerialseg.model.interface import Tile
+    from aerialseg.raster.grid import Box
+
+    box = Box(0, 0, 256, 256)
+    bands = len(predictor.card.bands)
+    tile = Tile(np.full((bands, 256, 256), 128, np.uint8), np.ones((256, 256), bool), box, box)
+    try:
+        loaded = predictor.load()
+        loaded.predict(tile)
+        start = time.perf_counter()
+        loaded.predict(tile)
+    except AerialsegError as error:
+        return None, f"unknown: {error}"
+    return (time.perf_counter() - start) / box.area * HALO_WORK, "the network alone, measured on one tile"
+
+
+def spoken(estimate: Estimate) -> list[str]:
+    """The estimate in lines for people."""
+    verbs = {DO: "do", SKIP: "skip"}
+    lines = []
+    for line in estimate.lines:
+        size = f", {line.pixels / 1e6:,.2f} Mpx" if line.pixels else ""
+        problem = f"; would fail: {line.problem}" if line.problem else ""
+        lines.append(f"{verbs.get(line.action, 'leave'):5} {line.name}: {line.reason}{size}{problem}")
+    todo = sum(line.action == DO for line in estimate.lines)
+    time_s = "unknown" if estimate.seconds is None else f"about {spoken_duration(estimate.seconds)}"
+    total = f"{todo} of {len(estimate.lines)} inputs to do: {estimate.pixels / 1e6:,.1f} Mpx"
+    if not todo:
+        return [*lines, total]
+    return [*lines, f"{total}, {time_s} ({estimate.basis}), up to {spoken_bytes(estimate.disk_bytes)} of disk"]

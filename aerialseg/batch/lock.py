@@ -1,0 +1,97 @@
+"""One job at a time in a folder, and told to stop, it comes to an orderly end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from aerialseg.batch.events import spoken_time
+from aerialseg.errors import Interrupted, OutputError
+
+LOCK, OWNER = "lock", "owner.json"
+
+
+@contextmanager
+def holding(folder: Path) -> Iterator[None]:
+    """Hold the job's folder. The system drops the lock of a process that dies, so a dead one's is taken over.
+
+    Raises OutputError "in use" that names the holder.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / LOCK, timeout=0)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise OutputError(f"{folder} is in use by {_said(owner(folder))}: wait for it, or stop it") from None
+    except OSError as error:
+        raise OutputError(f"cannot make the job's folder {folder}: {error.strerror or error}") from error
+    try:
+        about = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}
+        with suppress(OSError):
+            (folder / OWNER).write_text(json.dumps(about))
+        yield
+    finally:
+        with suppress(OSError):
+            (folder / OWNER).unlink()
+        lock.release()
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a living process holds the folder."""
+    from filelock import FileLock, Timeout
+
+    if not (folder / LOCK).exists():
+        return False
+    lock = FileLock(folder / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except (Timeout, OSError):
+        return True
+    lock.release()
+    return False
+
+
+def owner(folder: Path) -> dict[str, Any]:
+    """Process, machine and begin of the one that holds the folder (or held it when it died); empty if unknown."""
+    try:
+        values = json.loads((folder / OWNER).read_text())
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def _said(about: dict[str, Any]) -> str:
+    if not about:
+        return "another run"
+    return f"process {about.get('pid')} on {about.get('host')} since {spoken_time(about.get('since', 0))}"
+
+
+@contextmanager
+def stoppable() -> Iterator[threading.Event]:
+    """An event that is set when told to stop (SIGTERM, SIGINT); told twice, leave at once with 130."""
+    told = threading.Event()
+
+    def hear(number: int, frame: object) -> None:
+        if told.is_set():
+            os._exit(Interrupted.exit_code)
+        told.set()  # and no more: the interrupted code may hold any lock
+
+    if threading.current_thread() is not threading.main_thread():
+        yield told  # signals are the main thread's business
+        return
+    before = {number: signal.signal(number, hear) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield told
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,186 @@
+"""One run at work: errands are handed out, come back, are written down, and tried again where that may help."""
+
+from __future__ import annotations
+
+import heapq
+import shutil
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
+from dataclasses import dataclass, field
+from itertools import count
+
+from aerialseg.batch.backends import Crew
+from aerialseg.batch.changes import DO, SKIP, Decision
+from aerialseg.batch.events import Events
+from aerialseg.batch.jobfile import Job
+from aerialseg.batch.ledger import DONE, FAILED, RUNNING, WAITING, Ledger
+from aerialseg.batch.lock import stoppable
+from aerialseg.batch.settings import digest
+from aerialseg.batch.task import GONE, Errand, Finding, discard, kind_of
+from aerialseg.errors import Interrupted
+from aerialseg.progress import spoken_duration
+
+RUNS = "runs"
+LOOK_EVERY_S = 0.2
+
+
+@dataclass
+class Shift:
+    """One run at work: the queue, what is under way, and what waits to be tried again."""
+
+    job: Job
+    crew: Crew
+    ledger: Ledger
+    events: Events
+    run: int
+    exit_code: int = 0
+    failed: int = 0
+    finished: int = 0
+    total: int = 0
+    allowed: int = 0
+    retries: list[str] = field(default_factory=list)
+    _queue: deque[Decision] = field(default_factory=deque)
+    _later: list[tuple[float, int, Decision]] = field(default_factory=list)
+    _under_way: dict[Future[Finding], Decision] = field(default_factory=dict)
+    _number: Iterator[int] = field(default_factory=count)
+
+    def work(self, decisions: list[Decision]) -> None:
+        """Do what is to be done; afterwards the ledger and ``exit_code`` say what came of it."""
+        self._begin(decisions)
+        with stoppable() as told:
+            while (self._queue or self._later or self._under_way) and not told.is_set():
+                self._hand_out()
+                self._collect()
+            if told.is_set():
+                self.crew.stop()
+                self.events.say("stopping", "told to stop: blocks under way are finished, the rest is left")
+                while self._under_way:
+                    self._collect()
+        stood = sum(one.action not in (DO, SKIP) for one in decisions)
+        left = self.total - self.finished - self.failed
+        self.exit_code = Interrupted.exit_code if told.is_set() else 1 if self.failed or stood or left else 0
+
+    def _begin(self, decisions: list[Decision]) -> None:
+        todo = [one for one in decisions if one.action == DO]
+        self.total, self.allowed = len(todo), self.job.failures.allowed(len(decisions))
+        for one in decisions:
+            one.entry.run = self.run
+            if one.action == DO:
+                one.entry.status, one.entry.reason = WAITING, one.reason
+        self.ledger.put(*(one.entry for one in todo))
+        for one in decisions:
+            if one.action != DO:
+                self.ledger.change([one.source.path], run=self.run, reason=one.reason, identity=one.entry.identity)
+        self.ledger.commit()
+        self._queue.extend(todo)
+        self._forget_stale({_folder_name(one, self.crew.numerics) for one in todo})
+        skipped = len(decisions) - self.total
+        self.events.say(
+            "started",
+            f"{self.job.name}: {self.total} of {len(decisions)} inputs to do, {skipped} need nothing",
+            run=self.run,
+            to_do=self.total,
+            skipped=skipped,
+        )
+
+    def _forget_stale(self, wanted: set[str]) -> None:
+        """Remove the blocks of what is done now in another way: of an older input, model or settings."""
+        folder, sources = self.job.folder / RUNS, {name.partition("-")[0] for name in wanted}
+        for path in folder.iterdir() if folder.is_dir() else ():
+            if path.name.startswith(GONE):
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name not in wanted and path.name.partition("-")[0] in sources:
+                discard(path)
+
+    def _hand_out(self) -> None:
+        while self._later and self._later[0][0] <= time.monotonic():
+            self._queue.append(heapq.heappop(self._later)[2])
+        if self.failed > self.allowed and (self._queue or self._later):
+            self.events.say("gave up", f"{self.failed} inputs failed, {self.allowed} are tolerated", level="error")
+            self._queue.clear()
+            self._later.clear()
+        while self._queue and self.crew.room(len(self._under_way)):
+            one = self._queue.popleft()
+            one.entry.attempts += 1
+            self.ledger.change([one.source.path], status=RUNNING, began=time.time(), attempts=one.entry.attempts)
+            self.events.say(
+                "begun", f"{one.source.name}: {one.reason}", level="debug", input=one.source.path, reason=one.reason
+            )
+            errand = Errand(
+                one.source.path,
+                one.entry.outputs,
+                {**self.job.settings, **one.source.settings},
+                self.job.folder / RUNS / _folder_name(one, self.crew.numerics),
+                self.job.keep.runs,
+            )
+            self._under_way[self.crew.submit(errand)] = one
+
+    def _collect(self) -> None:
+        self.ledger.commit(only_if_due=True)
+        if not self._under_way:
+            time.sleep(LOOK_EVERY_S)
+            return
+        done, _ = wait(self._under_way, timeout=LOOK_EVERY_S, return_when=FIRST_COMPLETED)
+        for future in done:
+            one = self._under_way.pop(future)
+            try:
+                self._settle(one, future.result())
+            except (Interrupted, CancelledError):
+                self.ledger.change([one.source.path], status=WAITING)
+            except Exception as error:  # of the way there and back: the errand itself finds its errors
+                now = time.time()
+                self._settle(one, Finding(now, now, "", kind_of(error), " ".join(str(error).split())))
+
+    def _settle(self, one: Decision, finding: Finding) -> None:
+        for note in finding.notes:
+            level = "info" if note.startswith("warning") else "debug"
+            self.events.say("note", f"{one.source.name}: {note}", level=level, input=one.source.path)
+        entry = one.entry
+        entry.began, entry.ended, entry.worker = finding.began, finding.ended, finding.worker
+        if finding.kind and self._is_worth_retrying(one, finding):
+            return
+        if finding.kind:
+            self.failed += 1
+            entry.status, entry.error_kind, entry.error = FAILED, finding.kind, finding.error
+            self._say_end(one, "failed", finding.error, level="error", kind=finding.kind, trace=finding.trace)
+        else:
+            self.finished += 1
+            entry.status, entry.error_kind, entry.error = DONE, "", ""
+            for name, value in finding.values.items():
+                setattr(entry, name, value)
+            self._say_end(
+                one, "done", f"done in {spoken_duration(entry.ended - entry.began)} ({one.reason})", pixels=entry.pixels
+            )
+        self.ledger.put(entry)
+        entry.thumbnail, entry.areas, entry.seconds = b"", {}, {}  # the ledger has them: memory must not grow
+
+    def _is_worth_retrying(self, one: Decision, finding: Finding) -> bool:
+        retry, attempts = self.job.retry, one.entry.attempts
+        if finding.kind not in retry.on or attempts > retry.times:
+            return False
+        pause = retry.pause_s(attempts)
+        self.retries.append(f"{one.source.name}: {finding.error}")
+        heapq.heappush(self._later, (time.monotonic() + pause, next(self._number), one))
+        self.ledger.change([one.source.path], status=WAITING, error=finding.error, error_kind=finding.kind)
+        self.events.say(
+            "retry",
+            f"{one.source.name}: {finding.error}; trying again in {spoken_duration(pause)}",
+            level="warning",
+            input=one.source.path,
+            attempt=attempts,
+        )
+        return True
+
+    def _say_end(self, one: Decision, event: str, message: str, *, level: str = "info", **facts: object) -> None:
+        where = f"[{self.finished + self.failed}/{self.total}] {one.source.name}"
+        seconds = round(one.entry.ended - one.entry.began, 3)
+        self.events.say(event, f"{where}: {message}", level=level, input=one.source.path, seconds=seconds, **facts)
+
+
+def _folder_name(one: Decision, numerics: str) -> str:
+    """A name for the run's directory: blocks in it are of this input, as it is, done in this way."""
+    entry = one.entry
+    state = digest(entry.identity, entry.model, numerics, entry.settings, entry.version)
+    return f"{digest(entry.source)[:16]}-{state[:16]}"

@@ -1,0 +1,180 @@
+"""One input: everything that is done for it, wherever it is done, and what is found. Errands travel to workers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import sys
+import threading
+import time
+import traceback
+import uuid
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aerialseg.errors import AerialsegError, InputError, Interrupted, ModelError, OutputError, ResourceError, UsageError
+from aerialseg.mapping.run import PLAN, Run
+from aerialseg.mapping.segment import segment
+from aerialseg.progress import Silent
+from aerialseg.raster.image import class_thumbnail
+
+if TYPE_CHECKING:
+    from aerialseg.mapping.result import Result
+    from aerialseg.mapping.workers import Cluster
+    from aerialseg.model.interface import PredictorSpec
+    from aerialseg.progress import Progress
+
+THUMBNAIL_PX = 96
+GONE = "gone-"
+KINDS = (
+    (UsageError, "usage"),
+    (InputError, "input"),
+    (ModelError, "model"),
+    (OutputError, "output"),
+    ((ResourceError, MemoryError), "resources"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """Names and settings of one input. folder: of its run; keep: whether that stays when all is done."""
+
+    source: str
+    outputs: Mapping[str, str]
+    settings: Mapping[str, Any]
+    folder: Path
+    keep: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What came of an errand. ``kind`` is "" when all went well, else the kind of the error.
+
+    values: columns of the ledger's entry. notes: what segment had to say, with warnings.
+    """
+
+    began: float
+    ended: float
+    worker: str
+    kind: str = ""
+    error: str = ""
+    trace: str = ""
+    values: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+class Notes(Silent):
+    """Keeps the notes of a run and, where told to stop, ends it after the blocks that are under way."""
+
+    def __init__(self, stop: threading.Event | None = None) -> None:
+        self.notes: list[str] = []
+        self._stop = stop
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
+        self._look()
+
+    def stage(self, name: str, total: float) -> None:
+        self._look()
+
+    def advance(self, amount: float) -> None:
+        self._look()
+
+    def _look(self) -> None:
+        if self._stop is not None and self._stop.is_set():
+            raise Interrupted("told to stop")
+
+
+def carry_out(
+    errand: Errand, predictor: PredictorSpec, cluster: Cluster | None = None, stop: threading.Event | None = None
+) -> Finding:
+    """The finding; errors are found, not raised, but for Interrupted when ``stop`` is set. Safe to repeat."""
+    listener = Notes(stop)
+    began, worker = time.time(), _worker()
+    try:
+        for path in errand.outputs.values():
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+        values = _segment(errand, predictor, cluster, listener)
+    except Interrupted:
+        raise
+    except Exception as error:
+        _forget_useless(errand.folder)
+        trace = "" if isinstance(error, AerialsegError) else traceback.format_exc()
+        text = " ".join(str(error).split()) or type(error).__name__
+        if trace:
+            text = f"{type(error).__name__}: {text}"
+        return Finding(began, time.time(), worker, kind_of(error), text, trace, notes=tuple(listener.notes))
+    return Finding(began, time.time(), worker, values=values, notes=tuple(listener.notes))
+
+
+def _segment(errand: Errand, predictor: PredictorSpec, cluster: Cluster | None, listener: Progress) -> dict[str, Any]:
+    errand.folder.parent.mkdir(parents=True, exist_ok=True)
+    if errand.folder.is_dir() and not (errand.folder / PLAN).exists():
+        discard(errand.folder)  # killed while it was made
+    result = segment(
+        errand.source,
+        errand.outputs["layer"],
+        model=predictor,
+        raster=errand.outputs.get("raster"),
+        confidence=errand.outputs.get("confidence"),
+        report=errand.outputs.get("report"),
+        overwrite=True,
+        keep_run=errand.folder,
+        progress=listener,
+        cluster=cluster,
+        **errand.settings,
+    )
+    run = Run(errand.folder)
+    report = run.report
+    values = _values(result, report)
+    with suppress(OSError, AerialsegError):  # a picture for the report: nothing that anybody misses
+        values["thumbnail"] = class_thumbnail(run.classes, predictor.card.legend, THUMBNAIL_PX)
+    if not errand.keep:
+        discard(errand.folder)
+    return values
+
+
+def _values(result: Result, report: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "sha256": str(report.get("source_sha256", "")),
+        "numerics": result.plan.numerics,
+        "pixels": result.plan.pixels,
+        "valid_px": result.valid_px,
+        "lost_px": result.lost_px,
+        "polygons": result.polygons,
+        "areas": {line.name: line.area_m2 for line in result.classes},
+        "seconds": {name: round(spent, 3) for name, spent in result.seconds.items()},
+    }
+
+
+def _forget_useless(folder: Path) -> None:
+    """Remove a run's directory that holds no finished block: there would be one for each broken input, for ever."""
+    with suppress(OSError, AerialsegError):
+        if folder.is_dir() and not Run(folder).holds_blocks():
+            discard(folder)
+
+
+def discard(folder: Path) -> None:
+    """Remove a run's directory, whole or, when killed meanwhile, under a name that nobody takes for a run's."""
+    gone = folder.with_name(f"{GONE}{uuid.uuid4().hex[:12]}")
+    with suppress(OSError):
+        os.replace(folder, gone)
+        shutil.rmtree(gone, ignore_errors=True)
+
+
+def kind_of(error: BaseException) -> str:
+    return next((kind for types, kind in KINDS if isinstance(error, types)), "other")
+
+
+def _worker() -> str:
+    """Who does it: the worker's address on a cluster, as its blocks are told by, else this process (and thread)."""
+    distributed = sys.modules.get("distributed")
+    if distributed is not None:
+        with suppress(ValueError):  # not on a worker
+            return str(distributed.get_worker().address)
+    name = threading.current_thread().name
+    return f"{socket.gethostname()}:{os.getpid()}" + (f" {name}" if name.startswith("raster") else "")

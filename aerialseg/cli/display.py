@@ -1,0 +1,256 @@
+"""What a run looks like: bars on a terminal, plain lines in a log file, a table at the end. All of it on stderr."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
+from typing import TYPE_CHECKING
+
+from aerialseg.progress import Progress, Silent, spoken_duration
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import TaskID
+
+    from aerialseg.evaluation.results import Evaluation
+    from aerialseg.mapping.result import LayerResult, Result
+    from aerialseg.mapping.timeline import StageTime
+
+LABELS = {
+    "blocks": "Classifying",
+    "mosaic": "Joining blocks",
+    "polygons": "Drawing polygons",
+    "rasters": "Writing rasters",
+    "prepare": "Preparing images",
+    "train": "Training",
+    "score": "Scoring",
+    "calibrate": "Calibrating",
+    "features": "Finding features",
+    "links": "Matching frames",
+    "classes": "Counting classes",
+}
+TIMES = {
+    "blocks": "all blocks",
+    "load": "  load the model",
+    "read": "  read",
+    "queue": "  wait for device",
+    "predict": "  predict",
+    "write": "  write",
+    "mosaic": "  join",
+    "hash": "  hash the input",
+    "polygons": "polygons",
+    "rasters": "rasters",
+}
+LINE_EVERY_S = 10.0
+
+
+@contextmanager
+def progress(quiet: bool = False) -> Iterator[Progress]:
+    """A listener for what stderr is: a terminal, or a file that somebody reads tomorrow."""
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    listener: Progress = Silent() if quiet else Bars(console) if console.is_terminal else Lines()
+    handler = _Warnings(listener)
+    logger = logging.getLogger("aerialseg")
+    logger.addHandler(handler)
+    try:
+        with listener if isinstance(listener, Bars) else nullcontext():
+            yield listener
+    finally:
+        logger.removeHandler(handler)
+
+
+class _Warnings(logging.Handler):
+    """Hands the library's warnings to the listener, so that they do not tear the bars."""
+
+    def __init__(self, listener: Progress) -> None:
+        super().__init__(logging.WARNING)
+        self.listener = listener
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.listener.note(f"warning: {record.getMessage()}")
+
+
+class Lines:
+    """One plain line when a stage begins and at most every ten seconds after, with the time that is left."""
+
+    def __init__(self) -> None:
+        self._name, self._total, self._done = "", 0.0, 0.0
+        self._begun = self._said = time.monotonic()
+
+    def note(self, message: str) -> None:
+        _line(message)
+
+    def stage(self, name: str, total: float) -> None:
+        self._name, self._total, self._done = LABELS.get(name, name), total, 0.0
+        self._begun = self._said = time.monotonic()
+        _line(self._name)
+
+    def advance(self, amount: float) -> None:
+        self._done += amount
+        now = time.monotonic()
+        if now - self._said < LINE_EVERY_S or self._done <= 0:
+            return
+        self._said = now
+        left = (now - self._begun) * (self._total - self._done) / self._done
+        _line(f"{self._name}: {self._done / (self._total or 1):.0%}, about {spoken_duration(left)} left")
+
+
+class Bars:
+    """Live bars. The estimate is of this stage, from the speed of this run."""
+
+    def __init__(self, console: Console) -> None:
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import TimeRemainingColumn as Left
+
+        columns = (
+            TextColumn("{task.description:<18}"),
+            BarColumn(bar_width=32),
+            TaskProgressColumn(),
+            TimeElapsedColumn(),
+            TextColumn("[dim]left[/]"),
+            Left(),
+        )
+        self._bars = Progress(*columns, console=console, speed_estimate_period=600)
+        self._task: TaskID | None = None
+        self._total = 0.0
+
+    def __enter__(self) -> Bars:
+        self._bars.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._finish()
+        self._bars.stop()
+
+    def note(self, message: str) -> None:
+        self._bars.console.print(message, markup=False)
+
+    def stage(self, name: str, total: float) -> None:
+        self._finish()
+        self._total = total or 1.0
+        self._task = self._bars.add_task(LABELS.get(name, name), total=self._total)
+
+    def advance(self, amount: float) -> None:
+        if self._task is not None:
+            self._bars.advance(self._task, amount)
+
+    def _finish(self) -> None:
+        if self._task is not None:
+            self._bars.update(self._task, completed=self._total)
+
+
+def show_result(result: Result | LayerResult) -> None:
+    """Share and area per class, time per stage."""
+    from rich import box
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console(stderr=True, highlight=False)
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("class")
+    table.add_column("area", justify="right")
+    table.add_column("share", justify="right")
+    for line in result.classes:
+        swatch = f"[{line.color}]■[/] " if console.color_system else ""
+        table.add_row(swatch + escape(line.name), _area(line.area_m2), f"{line.share:.1%}")
+    with console.capture() as captured:
+        console.print(table)
+        total = _area(sum(line.area_m2 for line in result.classes))
+        console.print(f"{result.polygons:,} polygons over {total} in {_times(result.seconds)}", soft_wrap=True)
+    _write(captured.get())
+
+
+def show_scores(evaluation: Evaluation) -> None:
+    """Scores over all pixels, then each class of the truth, by its share."""
+    from rich import box
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console, found = Console(stderr=True, highlight=False), evaluation.confusion
+    share, iou, dice = found.share, found.iou, found.dice
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("class")
+    for title in ("share", "IoU", "Dice"):
+        table.add_column(title, justify="right")
+    for entry in sorted(evaluation.legend, key=lambda entry: -share[entry.id]):
+        if found.present[entry.id]:
+            swatch = f"[{entry.hex}]■[/] " if console.color_system else ""
+            scores = f"{share[entry.id]:.2%}", f"{iou[entry.id]:.3f}", f"{dice[entry.id]:.3f}"
+            table.add_row(swatch + escape(entry.name), *scores)
+    with console.capture() as captured:
+        console.print(table)
+        console.print("\n".join(_scores(evaluation)), markup=False, soft_wrap=True)
+    _write(captured.get())
+
+
+def _scores(evaluation: Evaluation) -> Iterator[str]:
+    found, about = evaluation.confusion, evaluation.about
+    if evaluation.frames:
+        selection, numerics = (about.get(name, "") for name in ("selection", "numerics"))
+        yield f"{len(evaluation.frames):,} frames, {selection}; computed in {numerics}"
+    yield f"{int(found.counts.sum()):,} pixels of {int(found.present.sum())} classes"
+    yield f"pixel accuracy          {found.pixel_accuracy:.4f}"
+    yield f"mean IoU                {found.mean_iou:.4f}"
+    yield f"mean Dice               {found.mean_dice:.4f}"
+    yield f"frequency-weighted IoU  {found.frequency_weighted_iou:.4f}"
+    if evaluation.calibrated:
+        yield f"calibration error       {evaluation.reliability.expected_calibration_error:.4f}"
+    if evaluation.spread:
+        yield evaluation.spread.text()
+
+
+def show_timeline(stages: Iterable[StageTime]) -> None:
+    """When each stage was at work and how fast; stages overlap, so their shares add up to more than the whole."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(stderr=True, highlight=False)
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("stage")
+    for title in ("from", "to", "at work", "threads", "Mpx/s", "busy"):
+        table.add_column(title, justify="right")
+    for line in stages:
+        times = (line.begin, line.end, line.seconds, line.thread_seconds)
+        name, busy = TIMES.get(line.stage, line.stage), f"{line.busy_share:.0%}"
+        table.add_row(name, *(f"{seconds:,.1f} s" for seconds in times), _speed(line.mpx_per_s), busy)
+    with console.capture() as captured:
+        console.print(table)
+    _write(captured.get())
+
+
+def _times(seconds: Mapping[str, float]) -> str:
+    """All of it, and the stages that a person has seen."""
+    stages = {name: seconds[name] for name in ("blocks", "polygons", "rasters") if name in seconds}
+    parts = [f"{LABELS[name].lower()} {spoken_duration(spent)}" for name, spent in stages.items()]
+    return f"{spoken_duration(seconds.get('total', sum(stages.values())))} ({', '.join(parts)})"
+
+
+def _speed(mpx_per_s: float | None) -> str:
+    if mpx_per_s is None:
+        return ""
+    return f"{mpx_per_s:,.0f}" if mpx_per_s >= 100 else f"{mpx_per_s:.3g}"
+
+
+def _area(area_m2: float) -> str:
+    if area_m2 >= 1e6:
+        return f"{area_m2 / 1e6:,.2f} km²"
+    return f"{area_m2 / 1e4:,.2f} ha" if area_m2 >= 1e4 else f"{area_m2:,.1f} m²"
+
+
+def _line(text: str) -> None:
+    _write(f"{time.strftime('%H:%M:%S')} {text}\n")
+
+
+def _write(text: str) -> None:
+    with suppress(OSError, AttributeError):  # whoever read this has gone away (or never was): the work goes on
+        sys.stderr.write(text)
+        sys.stderr.flush()

@@ -1,0 +1,1 @@
+"""Blocks computed by the workers of a Dask cluster."""

@@ -1,0 +1,1 @@
+"""Data sets: image and mask pairs, chips, scenes, splits."""

@@ -1,0 +1,298 @@
+"""A data set of the user's own: chips of orthophotos and their labels, split by blocks of ground."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aerialseg.datasets.chipset import (
+    ABOUT,
+    CONFIG,
+    FOOTPRINTS,
+    LEGEND,
+    SPLIT,
+    Chip,
+    ChipSet,
+    Recipe,
+    check_out,
+    making,
+)
+from aerialseg.datasets.footprints import write_footprints
+from aerialseg.datasets.ground_blocks import Block, Lattice, chips_along, cut, make_lattice, patch_of
+from aerialseg.datasets.holdout import hold_out
+from aerialseg.datasets.starter import starter
+from aerialseg.errors import InputError, UsageError
+from aerialseg.files import absolute, cannot_write
+from aerialseg.legend import NODATA, Legend
+from aerialseg.model.store import load_card
+from aerialseg.progress import Progress, Silent
+from aerialseg.raster.describe import describe, source_sha256
+from aerialseg.raster.georef import Bounds, check_overlap, overlap, reproject_bounds, same_crs
+from aerialseg.raster.grid import Box
+from aerialseg.raster.image import write_png
+from aerialseg.raster.labels import Labels, open_labels
+from aerialseg.raster.source import Source
+from aerialseg.raster.view import GSD_TOLERANCE, View, make_view
+
+PathLike = str | Path
+Gsd = float | Literal["native"] | None
+SIZE = (512, 512)
+STEP_PX = 32
+"""Chips are whole strides of the network."""
+BLOCK_CHIPS = (4, 3, 2, 1)
+"""Chips along a side of a block: the first that gives enough blocks, where none is asked for."""
+ENOUGH_BLOCKS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class _Ground:
+    """What is cut: the views and where the labels lie, in the CRS that all views have."""
+
+    views: tuple[View, ...]
+    lattice: Lattice
+    labelled: Bounds
+
+
+def make_chips(
+    orthos: Sequence[PathLike],
+    labels: PathLike,
+    out: PathLike,
+    *,
+    legend: PathLike | Legend,
+    field: str = "class",
+    layer: str | None = None,
+    gsd: Gsd = None,
+    size: tuple[int, int] = SIZE,
+    block_m: float | None = None,
+    held_out: float = 0.2,
+    seed: int = 2026,
+    min_labelled: float = 0.05,
+    bands: Sequence[int] | None = None,
+    scale: tuple[float, float] | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> ChipSet:
+    """Cut orthophotos and labels into the data set ``out``, which ``aerialseg train`` takes as it is.
+
+    orthos: GeoTIFFs of one CRS, read as segment-raster reads them (gsd, bands, scale). labels: polygons whose ``field``
+    holds names or ids of ``legend``, or a class raster of its ids; in any CRS. size: (rows, columns) of a chip, in
+    pixels. block_m: side of a block of ground in metres, which becomes a whole number of chips (default: 4 chips, fewer
+    where that makes few blocks). held_out: share of the labelled pixels that is held out, whole blocks of them, so that
+    each class of two blocks or more is on both sides if it can be. min_labelled: chips with a smaller share of labelled
+    pixels are left out. Memory does not grow with the orthophotos.
+
+    Raises UsageError, InputError, OutputError; ``out`` appears when it is whole.
+    """
+    _check(orthos, size, block_m, held_out, min_labelled)
+    out = absolute(out)
+    check_out(out, [*orthos, labels], overwrite=overwrite)
+    listener = progress or Silent()
+    given = legend if isinstance(legend, Legend) else Legend.from_csv(legend)
+    known = _contiguous(given, listener)
+    views = tuple(_view(path, gsd, bands, scale) for path in orthos)
+    _check_alike(views)
+    if gsd is None and min(min(view.ratio) for view in views) < 1:
+        listener.note("pixels are enlarged to the embedded model's; --gsd native makes a model of their own size")
+    with closing(open_labels(labels, given, field=field, layer=layer, numbered=True)) as source:
+        ground = _ground(views, source, size, block_m, listener)
+        with making(out, overwrite=overwrite) as folder:
+            cutter = _Cutter(source, folder, min_labelled, len(known))
+            chips = cutter.cut_all(ground, size, listener)
+            pixels, blocks = _by_block(chips)
+            held = {blocks[at].name for at in hold_out(pixels, held_out, seed)}
+            made = ChipSet(
+                folder=out,
+                legend=known,
+                chips=tuple(replace(chip, held_out=chip.block.name in held) for chip in chips),
+                left_out=cutter.left_out,
+                lattice=ground.lattice,
+                views=views,
+                size=size,
+                recipe=Recipe(source.path, given, held_out, seed, min_labelled, field, layer),
+            )
+            write_about(made, folder, listener)
+    return made
+
+
+def _check(
+    orthos: Sequence[PathLike], size: tuple[int, int], block_m: float | None, held_out: float, min_labelled: float
+) -> None:
+    if not orthos:
+        raise UsageError("no orthophoto: give at least one")
+    if min(size) < 2 * STEP_PX or max(size) > 4096 or any(side % STEP_PX for side in size):
+        raise UsageError(f"--size {size[0]},{size[1]}: wanted multiples of {STEP_PX} from {2 * STEP_PX} to 4096 pixels")
+    if block_m is not None and not 0 < block_m < math.inf:
+        raise UsageError(f"--block {block_m}: wanted metres above 0")
+    if not 0 < held_out < 1:
+        raise UsageError(f"--held-out {held_out}: wanted a share between 0 and 1, such as 0.2")
+    if not 0 <= min_labelled <= 1:
+        raise UsageError(f"--min-labelled {min_labelled}: wanted a share from 0 to 1, such as 0.05")
+
+
+def _contiguous(legend: Legend, listener: Progress) -> Legend:
+    """The legend with the ids 0, 1, 2 ..., as models have them."""
+    if not 2 <= len(legend) <= NODATA:
+        raise InputError(
+            f"the legend has {len(legend)} class(es): wanted 2 to {NODATA}; where all is either one thing or not, "
+            "label what is not as well"
+        )
+    if all(number == entry.id for number, entry in enumerate(legend)):
+        return legend
+    listener.note(f"class ids become 0 to {len(legend) - 1}, as models have them; chips.json says which was which")
+    return Legend(tuple(replace(entry, id=number) for number, entry in enumerate(legend)))
+
+
+def _view(path: PathLike, gsd: Gsd, bands: Sequence[int] | None, scale: tuple[float, float] | None) -> View:
+    model_gsd_m = load_card(None).gsd_m
+    view = make_view(describe(path), model_gsd_m=model_gsd_m, bands=bands, gsd=gsd, scale=scale)
+    if view.gsd_m is None:
+        raise InputError(f"{path}: the size of its pixels on the ground is not known; say it with --gsd METRES")
+    return view
+
+
+def _check_alike(views: Sequence[View]) -> None:
+    """Raise InputError where orthophotos cannot lie on one lattice or their chips would not be of one scale."""
+    first = views[0]
+    for view in views[1:]:
+        if not same_crs(first.crs, view.crs):
+            raise InputError(
+                f"{first.path} and {view.path} have different coordinate systems (CRS), so blocks of ground cannot be "
+                f"the same in both: warp one to the other's with gdalwarp -t_srs, or make two data sets"
+            )
+    sizes = [math.sqrt(view.gsd_m[0] * view.gsd_m[1]) for view in views if view.gsd_m]
+    if max(sizes) / min(sizes) > (1 + GSD_TOLERANCE) ** 2:
+        raise InputError(
+            f"the pixels of the orthophotos have {min(sizes):.3g} to {max(sizes):.3g} m: a model learns one scale; "
+            "say --gsd METRES to bring all of them to it"
+        )
+
+
+def _ground(
+    views: tuple[View, ...], labels: Labels, size: tuple[int, int], block_m: float | None, listener: Progress
+) -> _Ground:
+    crs = views[0].crs
+    there = reproject_bounds(labels.bounds, labels.crs, crs) if (labels.crs is None) == (crs is None) else None
+    meeting = [view for view in views if there is not None and overlap(patch_of(view).bounds, there)]
+    there = check_overlap(views[0].path, patch_of((meeting or views)[0]), labels.path, labels.crs, labels.bounds)
+    if len(meeting) < len(views):
+        listener.note(f"{len(views) - len(meeting)} of {len(views)} orthophotos have no labels: they give no chips")
+    if block_m is not None:
+        along = chips_along(views[0], size, block_m)
+        return _Ground(views, make_lattice(views, size, along), there)
+    for number in BLOCK_CHIPS:
+        ground = _Ground(views, make_lattice(views, size, (number, number)), there)
+        names = (block.name for view in views for block, _ in cut(view, ground.lattice, size, there))
+        if len(set(islice(names, 4 * ENOUGH_BLOCKS))) >= ENOUGH_BLOCKS:
+            break
+    return ground
+
+
+class _Cutter:
+    """Writes the image and the mask of each chip that has enough labels into a folder; counts the others."""
+
+    def __init__(self, labels: Labels, folder: Path, min_labelled: float, classes: int) -> None:
+        self.labels, self.folder, self.min_labelled, self.classes = labels, folder, min_labelled, classes
+        self.left_out = 0
+
+    def cut_all(self, ground: _Ground, size: tuple[int, int], listener: Progress) -> list[Chip]:
+        """The chips of all orthophotos. Raises InputError where there are none."""
+        chips: list[Chip] = []
+        places = [cut(view, ground.lattice, size, ground.labelled) for view in ground.views]
+        listener.stage("Cutting chips", sum(len(boxes) for place in places for _, boxes in place))
+        for number, view in enumerate(ground.views, start=1):
+            with Source(view) as source:
+                for block, boxes in cut(view, ground.lattice, size, ground.labelled):
+                    self.labels.gather(patch_of(view).part(_around(boxes)))
+                    for box in boxes:
+                        chips += self.cut(source, block, box, number)
+                        listener.advance(1)
+        if not chips:
+            raise InputError(
+                f"none of {self.left_out} chips has labels on {self.min_labelled:.0%} of its pixels: give more labels, "
+                "smaller chips (--size), or --min-labelled"
+            )
+        return chips
+
+    def cut(self, source: Source, block: Block, box: Box, number: int) -> Iterator[Chip]:
+        """The chip, unless it has too few labels."""
+        patch = patch_of(source.view).part(box)
+        mask = self.labels.burn(patch)
+        if self._enough(mask):  # most of a large orthophoto may have no labels, and reading it is what takes time
+            pixels, valid = source.read(box)
+            mask[~valid] = NODATA
+        if not self._enough(mask):
+            self.left_out += 1
+            return
+        frame = f"{block.name}-{number}-y{box.top}x{box.left}"
+        write_png(self.folder / "images" / f"{frame}.png", pixels)
+        write_png(self.folder / "masks" / f"{frame}.png", mask)
+        counts = np.bincount(mask[mask != NODATA], minlength=self.classes)
+        yield Chip(frame, number, block, box, patch.corners, tuple(int(count) for count in counts))
+
+    def _enough(self, mask: NDArray[np.uint8]) -> bool:
+        return bool((mask != NODATA).sum() >= max(1, self.min_labelled * mask.size))
+
+
+def _around(boxes: Sequence[Box]) -> Box:
+    return Box(
+        min(box.top for box in boxes),
+        min(box.left for box in boxes),
+        max(box.bottom for box in boxes),
+        max(box.right for box in boxes),
+    )
+
+
+def _by_block(chips: Sequence[Chip]) -> tuple[NDArray[np.int64], list[Block]]:
+    """(blocks, classes) pixels, and the blocks. Raises InputError where there is one only."""
+    blocks = sorted({chip.block for chip in chips})
+    if len(blocks) < 2:
+        raise InputError(
+            f"all {len(chips)} chips lie in one block of ground, so none can be held out: "
+            "give a smaller --block or --size, or labels of more ground"
+        )
+    place = {block.name: at for at, block in enumerate(blocks)}
+    pixels = np.zeros((len(blocks), len(chips[0].pixels)), np.int64)
+    for chip in chips:
+        pixels[place[chip.block.name]] += chip.pixels
+    return pixels, blocks
+
+
+def write_about(chips: ChipSet, folder: Path, listener: Progress) -> None:
+    """Legend, split, configuration, provenance and footprints, into ``folder``. Raises OutputError."""
+    try:
+        chips.legend.to_csv(folder / LEGEND)
+        with open(folder / SPLIT, "w", newline="", encoding="utf-8") as file:
+            table = csv.writer(file, lineterminator="\n")
+            table.writerow(["frame", "held_out", "scene"])
+            table.writerows([chip.frame, int(chip.held_out), chip.block.name] for chip in chips.chips)
+        about = {**chips.to_json(), "inputs": _inputs(chips, listener)}
+        (folder / ABOUT).write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        (folder / CONFIG).write_text(starter(chips), encoding="utf-8")
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    write_footprints(folder / FOOTPRINTS, chips)
+
+
+def _inputs(chips: ChipSet, listener: Progress) -> list[dict[str, Any]]:
+    views, labels = chips.views, chips.recipe.labels
+    listener.stage("Hashing the inputs", len(views) + 1)
+    found: list[dict[str, Any]] = []
+    for view in views:
+        about = {"path": view.path, "sha256": source_sha256(view.path), "bands": list(view.bands), "read": view.note}
+        found.append(about | ({} if view.scale is None else {"scale": list(view.scale)}))
+        listener.advance(1)
+    table = labels.with_suffix(".dbf")
+    files = [labels, *([table] if labels.suffix.lower() == ".shp" and table.exists() else [])]
+    found += [{"path": str(file), "sha256": source_sha256(file), "labels": True} for file in files]
+    listener.advance(1)
+    return found

@@ -1,0 +1,82 @@
+"""Where chips and blocks lie, and on which side: a GeoPackage to look at on the orthophoto in QGIS."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import shapely
+
+from aerialseg.files import blaming
+from aerialseg.legend import LandClass, Legend
+from aerialseg.vector.fields import LayerKind
+from aerialseg.vector.qgis import qml
+
+if TYPE_CHECKING:
+    from aerialseg.datasets.chipset import ChipSet
+
+SIDES = Legend((LandClass(0, "learned from", (40, 110, 220)), LandClass(1, "held out", (240, 130, 20))))
+_SEE_THROUGH = 'alpha="0.35"'
+
+
+def write_footprints(path: Path, chips: ChipSet) -> None:
+    """Write the layers ``chips`` and ``blocks``, with a style, into a new GeoPackage. Raises OutputError."""
+    import geopandas
+    import pyogrio
+
+    crs = chips.views[0].crs
+    blocks = chips.blocks
+    squares = geopandas.GeoDataFrame(
+        {
+            "scene": [block.name for block in blocks],
+            "held_out": [int(held) for held in blocks.values()],
+            "chips": [sum(chip.block == block for chip in chips.chips) for block in blocks],
+        },
+        geometry=[shapely.box(*block.bounds) for block in blocks],
+        crs=crs,
+    )
+    area = chips.size[0] * chips.size[1]
+    frames = geopandas.GeoDataFrame(
+        {
+            "frame": [chip.frame for chip in chips.chips],
+            "scene": [chip.block.name for chip in chips.chips],
+            "held_out": [int(chip.held_out) for chip in chips.chips],
+            "ortho": [Path(chips.views[chip.ortho - 1].path).name for chip in chips.chips],
+            "labelled": [round(sum(chip.pixels) / area, 3) for chip in chips.chips],
+        },
+        geometry=[shapely.Polygon(chip.corners) for chip in chips.chips],
+        crs=crs,
+    )
+    with blaming(path), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # without a CRS pyogrio says so, and it is said already
+        for layer, frame in (("blocks", squares), ("chips", frames)):
+            frame.to_file(path, layer=layer, driver="GPKG", engine="pyogrio")
+        pyogrio.write_dataframe(_styles(), path, layer="layer_styles", driver="GPKG", append=False, FID="id")
+
+
+def _styles() -> Any:
+    """The table in which QGIS looks for the styles of a GeoPackage."""
+    import pandas as pd
+
+    now = pd.Timestamp.now("UTC").floor("s")
+    kind = LayerKind("Polygon", "", ())
+    style = qml(SIDES, kind, field="held_out").replace('alpha="1"', _SEE_THROUGH)
+    rows = [
+        {
+            "f_table_catalog": "",
+            "f_table_schema": "",
+            "f_table_name": layer,
+            "f_geometry_column": "geom",
+            "styleName": "sides",
+            "styleQML": style,
+            "styleSLD": "",
+            "useAsDefault": True,
+            "description": "learned from or held out",
+            "owner": "",
+            "ui": None,
+            "update_time": now,
+        }
+        for layer in ("blocks", "chips")
+    ]
+    return pd.DataFrame(rows)

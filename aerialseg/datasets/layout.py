@@ -1,0 +1,28 @@
+"""Where the images and masks of a data set lie, and what they hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class DataConfig:
+    """Where the pairs lie, relative to the data folder, and what they mean.
+
+    images, masks: folders of files with the same stems. Masks hold class indices (mode L or P) or colours of the
+    legend (RGB). legend, split: CSV files beside the configuration. void: class ids that are neither learned nor
+    scored. watch: frames looked at after each epoch, 0 for all that are held out (see ``TrainingConfig.keep``).
+    prepared: (rows, columns) at which frames are kept on disk. size: (rows, columns) of a frame at the resolution of
+    the finished model, whose pixels are ``gsd_m`` metres on the ground.
+    """
+
+    legend: Path
+    split: Path
+    size: tuple[int, int]
+    gsd_m: float
+    images: str = "original_images"
+    masks: str = "label_images_semantic"
+    prepared: tuple[int, int] | None = None
+    void: tuple[int, ...] = ()
+    watch: int = 0

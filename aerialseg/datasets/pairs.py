@@ -1,0 +1,253 @@
+"""Pairs of image and mask: found, checked, read by exact look-up, prepared once. Needs Pillow, but no fastai."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from aerialseg.datasets.layout import DataConfig
+from aerialseg.errors import InputError
+from aerialseg.files import blaming
+from aerialseg.legend import NODATA, Legend
+
+VOID = NODATA
+"""Mask value of pixels that are neither learned nor scored."""
+_INDEXED = ("L", "P", "I", "I;16")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
+
+Progress = Callable[[str], None]
+Pairs = Mapping[str, tuple[Path, Path]]
+"""Stem of a frame to its image and its mask."""
+
+
+def find_pairs(data_dir: str | Path, config: DataConfig) -> dict[str, tuple[Path, Path]]:
+    """Stem to (image, mask) of every image, in the order of stems. Raises InputError where an image has no mask."""
+    masks_folder = _masks_folder(Path(data_dir), config)
+    images, masks = (_by_stem(Path(data_dir) / folder) for folder in (config.images, masks_folder))
+    if not set(images) & set(masks):
+        raise InputError(
+            f"{data_dir}: no image of {config.images}/ has a mask of the same name in {masks_folder}/; "
+            f"met {len(images)} images and {len(masks)} masks"
+        )
+    without = sorted(set(images) - set(masks))
+    if without:
+        raise InputError(
+            f"{images[without[0]]} has no mask {masks_folder}/{without[0]}.* ({len(without)} such images): "
+            "add the masks, or take the images away"
+        )
+    return {stem: (images[stem], masks[stem]) for stem in sorted(images)}
+
+
+def _masks_folder(data_dir: Path, config: DataConfig) -> str:
+    """The folder of masks; the Semantic Drone Dataset comes with class indices, with colours, or with both."""
+    known = ("label_images_semantic", "RGB_color_image_masks")
+    if config.masks in known and not (data_dir / config.masks).is_dir():
+        return next((name for name in known if (data_dir / name).is_dir()), config.masks)
+    return config.masks
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise InputError(f"there is no folder {folder}: give the data folder that holds {folder.name}/")
+    return {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES}
+
+
+def read_split(path: str | Path) -> dict[str, bool]:
+    """Frame name to True where it is held out, of a CSV file with the columns ``frame, held_out``."""
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        return {row["frame"]: bool(int(row["held_out"])) for row in rows}
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise InputError(f"cannot read the split {path} (columns frame, held_out): {error!r}") from error
+
+
+def read_scenes(path: str | Path) -> dict[str, str]:
+    """Frame name to the name of its scene, of a split's column ``scene``; a frame without one is a scene of its own."""
+    read_split(path)
+    with open(path, newline="", encoding="utf-8") as file:
+        return {row["frame"]: row.get("scene") or f"frame {row['frame']}" for row in csv.DictReader(file)}
+
+
+def split_pairs(
+    pairs: Pairs, split: Mapping[str, bool]
+) -> tuple[dict[str, tuple[Path, Path]], dict[str, tuple[Path, Path]]]:
+    """(to learn from, held out): the pairs that the split names. Raises InputError if one is missing, or a side."""
+    missing = sorted(set(split) - set(pairs))
+    if missing:
+        raise InputError(
+            f"the split names {len(split)} frames, of which {len(missing)} are not among these data "
+            f"(first {missing[0]!r}): give the data that it was made for, or another split"
+        )
+    sides = [{name: pairs[name] for name in pairs if split.get(name) is held} for held in (False, True)]
+    if not all(sides):
+        raise InputError(
+            f"the split names {len(sides[0])} frames to learn from and {len(sides[1])} held out: wanted some of each"
+        )
+    return sides[0], sides[1]
+
+
+def read_mask(path: str | Path, legend: Legend, void: tuple[int, ...] = ()) -> NDArray[np.uint8]:
+    """Class ids, uint8 (rows, columns), of a mask of class indices or of colours; ``VOID`` for void classes.
+
+    ``VOID`` among the indices stays: pixels that nobody labelled.
+
+    Raises InputError that names the first colour or index which the legend does not know, the file and the place.
+    """
+    try:
+        with Image.open(path) as image:
+            indices = np.asarray(image if image.mode in _INDEXED else image.convert("RGB"))
+    except OSError as error:
+        raise InputError(f"cannot read the mask {path}: {error}") from error
+    ids = colors_to_ids(indices, legend, path) if indices.ndim == 3 else _checked(indices, legend, path)
+    return np.where(np.isin(ids, void), np.uint8(VOID), ids)
+
+
+def colors_to_ids(colors: NDArray[np.uint8], legend: Legend, name: object = "mask") -> NDArray[np.uint8]:
+    """Class ids, uint8 (h, w), of colours (h, w, 3), by exact look-up: a colour outside the legend is an error."""
+    packed = colors.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.uint32)
+    known = sorted(
+        ((red << 16 | green << 8 | blue), entry.id) for entry in legend for red, green, blue in [entry.color]
+    )
+    keys = np.array([key for key, _ in known], dtype=np.uint32)
+    if len(np.unique(keys)) < len(keys):
+        raise InputError("two classes of the legend have the same colour: masks of colours cannot be told apart")
+    at = np.minimum(np.searchsorted(keys, packed), len(keys) - 1)
+    wrong = np.argwhere(keys[at] != packed)
+    if len(wrong):
+        row, col = wrong[0]
+        raise InputError(
+            f"{name}: colour {tuple(int(v) for v in colors[row, col])} at row {row}, column {col} is not in the legend"
+        )
+    return np.array([class_id for _, class_id in known], dtype=np.uint8)[at]
+
+
+def _checked(ids: NDArray[np.uint8], legend: Legend, name: object) -> NDArray[np.uint8]:
+    wrong = np.argwhere(~np.isin(ids, [*(entry.id for entry in legend), VOID]))
+    if len(wrong):
+        row, col = wrong[0]
+        raise InputError(f"{name}: class {ids[row, col]} at row {row}, column {col} is not in the legend")
+    return ids.astype(np.uint8)
+
+
+def prepare(
+    pairs: Pairs, config: DataConfig, legend: Legend, folder: Path, progress: Callable[[], None] = lambda: None
+) -> dict[str, tuple[Path, Path]]:
+    """The same pairs, checked and reduced to ``config.prepared`` under ``folder``: decoding large JPEGs dominates else.
+
+    Images are averaged (antialiased), masks take the nearest pixel; what is there already is taken as it is. progress
+    is called for each pair that was made. Raises InputError, and OutputError where ``folder`` cannot be written.
+    """
+    rows, cols = config.prepared or config.size
+    sources = sorted({path.parent.resolve() for pair in pairs.values() for path in pair})
+    meaning = hashlib.sha256(repr((legend, config.void, sources)).encode()).hexdigest()[:8]
+    place = folder / f"{rows}x{cols}-{meaning}"
+    made: dict[str, tuple[Path, Path]] = {}
+    for stem, (image_path, mask_path) in pairs.items():
+        targets = (
+            place / "images" / f"{stem}.png",
+            place / "masks" / f"{stem}.png",
+        )
+        made[stem] = targets
+        if all(target.exists() and _newer(target, image_path, mask_path) for target in targets):
+            continue
+        mask, image = Image.fromarray(read_mask(mask_path, legend, config.void)), read_image(image_path)
+        check_shapes((image.height, image.width), (mask.height, mask.width), image_path, mask_path)
+        _save(image.resize((cols, rows), Image.Resampling.BILINEAR), targets[0])
+        _save(mask.resize((cols, rows), Image.Resampling.NEAREST), targets[1])
+        progress()
+    return made
+
+
+def _newer(made: Path, *sources: Path) -> bool:
+    return made.stat().st_mtime_ns >= max(source.stat().st_mtime_ns for source in sources)
+
+
+def check_pairs(pairs: Pairs, legend: Legend, void: tuple[int, ...]) -> None:
+    """Read every pair, for the errors. Raises InputError."""
+    for image_path, mask_path in pairs.values():
+        mask = read_mask(mask_path, legend, void)
+        try:
+            with Image.open(image_path) as image:
+                check_shapes(image.size[::-1], mask.shape, image_path, mask_path)
+        except OSError as error:
+            raise InputError(f"cannot read the image {image_path}: {error}") from error
+
+
+def check_shapes(image: tuple[int, ...], mask: tuple[int, ...], image_path: Path, mask_path: Path) -> None:
+    """Raise InputError where an image and its mask, (rows, columns), have not the same ratio of sides."""
+    if not same_ratio(image, mask):
+        raise InputError(
+            f"the mask {mask_path} has {mask[0]} x {mask[1]} px (rows x columns), its image {image_path.name} "
+            f"{image[0]} x {image[1]}: wanted the same shape"
+        )
+
+
+def same_ratio(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    """Whether sides have the same ratio, but for a hundredth: reduced copies are rounded to whole pixels."""
+    return abs(one[0] * other[1] - other[0] * one[1]) <= 0.01 * one[0] * other[1]
+
+
+def hash_file(path: str | Path) -> str:
+    """SHA-256 of a file's bytes. Raises InputError."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+
+
+def hash_pairs(pairs: Pairs) -> str:
+    """SHA-256 over the names and bytes of all images and masks, in the order of names."""
+    total = hashlib.sha256()
+    for name in sorted(pairs):
+        total.update(name.encode())
+        for path in pairs[name]:
+            total.update(bytes.fromhex(hash_file(path)))
+    return total.hexdigest()
+
+
+def class_weights(pairs: Pairs, classes: int, power: float) -> NDArray[np.float32]:
+    """(1 / share of pixels) ** power of each class in prepared masks, scaled so that the mean pixel weighs 1.
+
+    A class without pixels weighs 1.
+    """
+    pixels = np.zeros(256, dtype=np.int64)
+    for _, mask_path in pairs.values():
+        with Image.open(mask_path) as mask:
+            pixels += np.bincount(np.asarray(mask).ravel(), minlength=256)
+    share = pixels[:classes] / max(1, pixels[:classes].sum())
+    raw = np.power(share, -power, out=np.zeros(classes), where=share > 0)
+    weights = raw / max(float((raw * share).sum()), 1e-9)
+    return np.where(share > 0, weights, 1.0).astype(np.float32)
+
+
+def read_image(path: str | Path, size: tuple[int, int] | None = None) -> Image.Image:
+    """The RGB image, reduced or enlarged to ``size`` (rows, columns). Raises InputError."""
+    try:
+        with Image.open(path) as image:
+            rgb = image.convert("RGB")
+    except OSError as error:
+        raise InputError(f"cannot read the image {path}: {error}") from error
+    return rgb if size is None else rgb.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+
+
+def _save(image: Image.Image, path: Path) -> None:
+    with blaming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        image.save(part, format="PNG", compress_level=1)
+        part.replace(path)
+
+
+def resize_ids(ids: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Class ids brought to ``shape`` (rows, columns) by taking the nearest pixel."""
+    if ids.shape == shape:
+        return ids
+    return np.asarray(Image.fromarray(ids).resize((shape[1], shape[0]), Image.Resampling.NEAREST))

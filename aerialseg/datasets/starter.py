@@ -1,0 +1,98 @@
+"""The training configuration that a new data set comes with: something that works, to be changed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aerialseg.model.store import load_card
+
+if TYPE_CHECKING:
+    from aerialseg.datasets.chipset import ChipSet
+
+LOOKS = 6000
+"""About as many chips are looked at in each step, however few there are: few chips are looked at more often."""
+EPOCHS = (6, 60)
+BATCH = 8
+CROP_PX = 256
+
+_TEMPLATE = """\
+# What aerialseg learns from the chips in this folder. A start that works: change what you know better.
+#   aerialseg train {folder}/train.toml --data {folder} --out MODEL_DIR
+# docs/own-imagery.md goes through it.
+name = {name}
+description = {description}
+licence = ""                        # what others may do with the weights: yours to say
+seed = {seed}
+precision = "auto"
+balance = 0.3                       # rare classes weigh more, mildly
+
+[data]
+images = "images"
+masks = "masks"                     # class ids of legend.csv, 255 where nothing is known
+legend = "legend.csv"
+split = "split.csv"                 # whole blocks of ground are held out
+void = {void}
+size = {size}                   # rows and columns of a chip
+gsd_m = {gsd_m}
+watch = 20
+
+[encoder]
+arch = "{arch}"
+{start}
+[augment]
+zoom = [0.8, 1.5]
+turn = true
+lighting = 0.3
+{steps}"""
+
+_STEP = """
+[[steps]]
+size = {size}
+crop = {crop}
+epochs = {epochs}
+batch = {batch}
+lr = {lr}
+"""
+
+_START = """\
+start = "scratch"                   # or "model": from the embedded model, whose licence then holds for yours as well;
+                                    # or "pretrained", "deepen": with --encoder-weights FILE
+"""
+
+
+def starter(chips: ChipSet) -> str:
+    """The text of a training configuration (TOML) for these chips."""
+    count = chips.count(held_out=False)
+    epochs = min(max(round(LOOKS / count), EPOCHS[0]), EPOCHS[1])
+    whole = chips.size
+    half = tuple(max(64, side // 2 // 32 * 32) for side in whole)
+    sizes = [size for size in (half, whole) if size != half or half != whole]
+    steps = [
+        _STEP.format(
+            size=list(size),
+            crop=[min(side, CROP_PX) for side in size],
+            epochs=epochs,
+            batch=min(BATCH, count),
+            lr=lr,
+        )
+        for size, lr in zip(sizes or [whole], ("1e-3", "4e-4"), strict=False)
+    ]
+    names = ", ".join(sorted({Path(view.path).name for view in chips.views}))
+    return _TEMPLATE.format(
+        folder=chips.folder.name,
+        name=_toml(chips.folder.name),
+        description=_toml(f"Land cover learned from {count} chips of {names}: {', '.join(chips.labelled)}."),
+        seed=chips.recipe.seed,
+        size=list(whole),
+        void=[entry.id for entry in chips.legend if entry.name not in chips.labelled],
+        gsd_m=f"{chips.gsd_m:.6g}",
+        arch=load_card(None).architecture.encoder,
+        start=_START,
+        steps="".join(steps),
+    )
+
+
+def _toml(text: str) -> str:
+    return json.dumps("".join(char if char.isprintable() else " " for char in text), ensure_ascii=False)

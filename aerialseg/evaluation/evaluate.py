@@ -1,0 +1,120 @@
+"""Scores of a model on pairs of image and mask, asked as the pipeline asks it. Needs Pillow, but no fastai."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aerialseg.errors import InputError, ModelError, UsageError
+from aerialseg.evaluation.results import Evaluation, FrameScore
+from aerialseg.evaluation.scores import Confusion, Reliability
+from aerialseg.model.card import Tiling
+from aerialseg.model.interface import Prediction, Predictor, Tile
+from aerialseg.model.predictor import resolve
+from aerialseg.model.store import load_card
+from aerialseg.progress import Progress, Silent
+from aerialseg.raster.grid import Grid
+from aerialseg.training.config import TrainingConfig
+
+try:
+    from PIL import Image
+
+    from aerialseg.datasets.frames import FrameSet, find_frames
+    from aerialseg.datasets.pairs import check_shapes, read_image, read_mask, resize_ids
+except ModuleNotFoundError as error:
+    if error.name != "PIL":
+        raise
+    raise UsageError("scoring frames needs Pillow: pip install 'aerialseg[train]'") from error
+
+SHOWN_PX = 480
+"""Columns of what is kept of each frame's prediction, to be looked at."""
+
+
+def evaluate(
+    model: str | Path | None,
+    data_dir: str | Path,
+    *,
+    config: str | Path | TrainingConfig | None = None,
+    split: str | Path | None = None,
+    every: bool = False,
+    size: tuple[int, int] | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    tta: bool = False,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """The evaluation of a model on frames of a data folder: those held out by the split, else all (see find_frames).
+
+    size: (rows, columns) that frames are brought to. tta: average over the eight flips and turns of each frame.
+    Raises InputError, ModelError, ResourceError, UsageError.
+    """
+    card = load_card(model)
+    frames = find_frames(card, data_dir, config=config, split=split, every=every, size=size)
+    if frames.legend.names != card.legend.names:
+        raise ModelError(
+            f"the classes of the model {card.name!r} ({', '.join(card.legend.names[:3])} ...) are not those of the "
+            f"data's legend ({', '.join(frames.legend.names[:3])} ...): give data of its classes"
+        )
+    tiling: Tiling = "exact" if card.exact else "approximate"
+    spec = resolve(model, device=device, precision=precision, tiling=tiling, tta=tta)
+    about = {
+        "model": card.name,
+        "weights_sha256": card.weights_sha256,
+        "data": str(data_dir),
+        "frames": len(frames.pairs),
+        "selection": frames.selection,
+        "held_out": frames.held_out,
+        "size": list(frames.size) if frames.size else None,
+        "test_time_averaging": tta,
+        "numerics": spec.numerics,
+    }
+    return replace(score_frames(spec.load(), frames, halo=spec.card.halo, progress=progress), about=about)
+
+
+def score_frames(predictor: Predictor, frames: FrameSet, *, halo: int, progress: Progress | None = None) -> Evaluation:
+    """The evaluation of a predictor that wants ``halo`` pixels around a tile. Raises InputError."""
+    progress = progress or Silent()
+    progress.stage("score", len(frames.pairs))
+    confusion, reliability, scores = Confusion.empty(len(frames.legend)), Reliability.empty(), []
+    for name in frames.pairs:
+        score = score_frame(predictor, frames, name, halo=halo)
+        confusion, reliability = confusion + score.confusion, reliability + score.reliability
+        scores.append(score)
+        progress.advance(1)
+    if not confusion.counts.sum():
+        raise InputError(f"the masks of {len(scores)} frames hold no pixel that is not void: there is nothing to score")
+    return Evaluation(frames.legend, confusion, reliability, tuple(scores), frames.void)
+
+
+def score_frame(predictor: Predictor, frames: FrameSet, name: str, *, halo: int) -> FrameScore:
+    """How one frame is met, brought to the size first. Raises InputError."""
+    image_path, mask_path = frames.pairs[name]
+    image, mask = read_image(image_path), read_mask(mask_path, frames.legend, frames.void)
+    check_shapes(image.size[::-1], mask.shape, image_path, mask_path)
+    shape = frames.size or (image.height, image.width)
+    pixels = np.asarray(image.resize(shape[::-1], Image.Resampling.BILINEAR)).transpose(2, 0, 1)
+    said = predict_frame(predictor, np.ascontiguousarray(pixels), halo=halo)
+    truth = resize_ids(mask, shape)
+    rows, cols = shape
+    small = (max(1, round(rows * min(1, SHOWN_PX / cols))), min(cols, SHOWN_PX))
+    return FrameScore(
+        name=name,
+        image=image_path,
+        mask=mask_path,
+        confusion=Confusion.of(truth, said.classes, len(frames.legend)),
+        reliability=Reliability.of(truth, said.classes, said.confidence),
+        predicted=resize_ids(said.classes, small),
+        scene=frames.scenes.get(name, ""),
+    )
+
+
+def predict_frame(predictor: Predictor, pixels: NDArray[np.uint8], *, halo: int, stride: int = 32) -> Prediction:
+    """What the pipeline would say of a whole frame, pixels (C, h, w): padded to the lattice, asked as one block."""
+    _, height, width = pixels.shape
+    grid = Grid(height, width, block=-(-max(height, width) // stride) * stride, halo=halo, stride=stride)
+    padding = [(0, grid.canvas.height - height), (0, grid.canvas.width - width)]
+    valid = np.pad(np.ones((height, width), dtype=np.bool_), padding)
+    return predictor.predict(Tile(np.pad(pixels, [(0, 0), *padding]), valid, grid.canvas, grid.raster))

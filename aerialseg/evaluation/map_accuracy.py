@@ -1,0 +1,208 @@
+"""A map against the truth, pixel by pixel: what ``aerialseg evaluate CLASSES.tif TRUTH`` does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aerialseg.errors import InputError
+from aerialseg.legend import NODATA, Legend
+from aerialseg.progress import Progress, Silent
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from aerialseg.evaluation.scores import Confusion, Reliability
+    from aerialseg.raster.classes import ClassFile
+    from aerialseg.raster.labels import Ids, Labels
+    from aerialseg.raster.palette import Palette
+
+PathLike = str | Path
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Assessment:
+    """What was found on the pixels of the map.
+
+    ``compared``: pixels where both have a class; ``missed``: where the truth has one and the map has not; ``untold``:
+    where the map has one and the truth has not. ``ignored``: pixels of each class of the truth that the map's legend
+    does not know; they count as untold. ``pixel_m2``: ground size of a pixel at the map's centre, None where unknown.
+    ``reliability``: of the confidence, on compared pixels that have one.
+    """
+
+    classes: Path
+    truth: Path
+    legend: Legend
+    confusion: Confusion
+    reliability: Reliability | None
+    compared: int
+    missed: int
+    untold: int
+    pixel_m2: float | None
+    ignored: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def area_m2(self) -> float | None:
+        """Ground of the compared pixels."""
+        return None if self.pixel_m2 is None else self.compared * self.pixel_m2
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready: counts, area and scores."""
+        return {
+            "classes": str(self.classes),
+            "truth": str(self.truth),
+            "pixels": {"compared": self.compared, "missed": self.missed, "untold": self.untold},
+            "ignored": dict(self.ignored),
+            "area_m2": None if self.area_m2 is None else round(self.area_m2, 2),
+            "scores": self.confusion.to_json(self.legend),
+            "calibration": None if self.reliability is None else self.reliability.to_json(),
+        }
+
+
+def assess(
+    classes: PathLike,
+    truth: PathLike,
+    *,
+    legend: PathLike | Legend | None = None,
+    field: str = "class",
+    layer: str | None = None,
+    confidence: PathLike | None = None,
+    ignore_unknown: bool = False,
+    progress: Progress | None = None,
+) -> Assessment:
+    """Scores of the class raster ``classes`` where ``truth`` says what is there. Memory does not grow with either.
+
+    classes: a GeoTIFF of class ids (0 to 254), as segment-raster writes it. truth: a class raster of any grid and CRS
+    (the nearest pixel counts) or polygons (.gpkg, .shp, .geojson, .fgb, .parquet) of which ``field`` holds names or
+    ids. layer: of polygons, where the file has several. legend: the map's classes, or a CSV file of them; by default
+    what the map says itself. Classes of the truth are told by their names where both have some, by ids otherwise; one
+    that the map does not know is an error unless ``ignore_unknown``. confidence: uint8 per cent on the map's grid.
+
+    Raises InputError, also where the two do not overlap, and UsageError.
+    """
+    from aerialseg.raster.classes import ClassFile
+    from aerialseg.raster.georef import check_overlap
+    from aerialseg.raster.labels import open_labels
+    from aerialseg.raster.palette import read_palette
+
+    listener, given = progress or Silent(), _given(legend)
+    with ExitStack() as stack:
+        map_file = stack.enter_context(ClassFile(classes))
+        rated = None if confidence is None else stack.enter_context(ClassFile(confidence))
+        _check_grid(map_file, rated)
+        palette = read_palette(classes)
+        known = given or (palette.legend(()) if palette.names else None)
+        labels = open_labels(truth, known, field=field, layer=layer, by_name=True, ignore_unknown=ignore_unknown)
+        stack.callback(labels.close)
+        check_overlap(map_file.path, map_file.whole, labels.path, labels.crs, labels.bounds)
+        tally = _Tally(map_file, labels, rated, given)
+        tally.count(listener)
+    return tally.assessment(given, palette)
+
+
+def _given(legend: PathLike | Legend | None) -> Legend | None:
+    return legend if isinstance(legend, Legend) or legend is None else Legend.from_csv(legend)
+
+
+class _Tally:
+    """Counts over all windows of the map."""
+
+    def __init__(self, file: ClassFile, labels: Labels, rated: ClassFile | None, legend: Legend | None) -> None:
+        from aerialseg.evaluation.scores import Confusion, Reliability
+
+        self.file, self.labels, self.rated, self.legend = file, labels, rated, legend
+        self.confusion = Confusion.empty(NODATA)
+        self.reliability = None if rated is None else Reliability.empty()
+        self.missed, self.untold = 0, 0
+
+    def count(self, progress: Progress) -> None:
+        from aerialseg.evaluation.scores import Confusion, Reliability
+
+        progress.stage("Comparing", self.file.height * self.file.width)
+        for box in self.file.windows():
+            mapped = self._mapped(self.file.read(box))
+            truth = self.labels.burn(self.file.whole.part(box))
+            self.missed += int(((truth != NODATA) & (mapped == NODATA)).sum())
+            self.untold += int(((truth == NODATA) & (mapped != NODATA)).sum())
+            truth[mapped == NODATA] = NODATA
+            self.confusion += Confusion.of(truth, mapped, NODATA)
+            if self.rated is not None and self.reliability is not None:
+                said = _percent(self.rated, self.rated.read(box))
+                truth[said == NODATA] = NODATA
+                self.reliability += Reliability.of(truth, mapped, said)
+            progress.advance(box.area)
+
+    def _mapped(self, values: NDArray[np.int32]) -> Ids:
+        """Ids of the map as bytes, 255 for none. Raises InputError for one that no legend can have."""
+        import numpy as np
+
+        from aerialseg.raster.classes import NONE
+
+        ids = np.where((values == NONE) | (values == NODATA), NODATA, values)
+        known = range(NODATA) if self.legend is None else [entry.id for entry in self.legend]
+        present = np.unique(ids)
+        wrong = present[~np.isin(present, [*known, NODATA])]
+        if len(wrong):
+            raise InputError(
+                f"{self.file.path} has the class {wrong[0]}, which "
+                + ("is no id from 0 to 254" if self.legend is None else "is not in the legend: is it that map's?")
+            )
+        return ids.astype(np.uint8)
+
+    def assessment(self, given: Legend | None, palette: Palette) -> Assessment:
+        from aerialseg.evaluation.scores import Confusion
+
+        counts = self.confusion.counts
+        compared = int(counts.sum())
+        if not compared:
+            raise InputError(
+                f"{self.file.path} and {self.labels.path} overlap, but no pixel has a class in both "
+                f"({self.missed:,} px of truth have no class in the map): nothing to compare"
+            )
+        present = (counts.sum(axis=0) + counts.sum(axis=1)).nonzero()[0]
+        legend = Legend(tuple(entry for entry in given or palette.legend(present.tolist()) if entry.id < NODATA))
+        size = max(entry.id for entry in legend) + 1
+        return Assessment(
+            classes=self.file.path,
+            truth=self.labels.path,
+            legend=legend,
+            confusion=Confusion(counts[:size, :size]),
+            reliability=self.reliability,
+            compared=compared,
+            missed=self.missed,
+            untold=self.untold,
+            pixel_m2=_pixel_m2(self.file),
+            ignored=dict(self.labels.ignored),
+        )
+
+
+def _percent(file: ClassFile, values: NDArray[np.int32]) -> Ids:
+    import numpy as np
+
+    from aerialseg.raster.classes import NONE
+
+    said = np.where((values == NONE) | (values == NODATA), NODATA, values)
+    if ((said != NODATA) & ((said < 0) | (said > 100))).any():
+        raise InputError(f"{file.path} holds {said[said != NODATA].max()}: wanted confidence in per cent, 0 to 100")
+    return said.astype(np.uint8)
+
+
+def _pixel_m2(file: ClassFile) -> float | None:
+    from aerialseg.raster.georef import pixel_size_m
+
+    if file.crs is None or not file.placed:
+        return None
+    size = pixel_size_m(file.crs, file.transform, file.height, file.width)
+    return None if size is None else size[0] * size[1]
+
+
+def _check_grid(classes: ClassFile, rated: ClassFile | None) -> None:
+    if rated is not None and (rated.height, rated.width) != (classes.height, classes.width):
+        raise InputError(
+            f"{rated.path} has {rated.width} x {rated.height} px: wanted {classes.width} x {classes.height}, "
+            f"as in {classes.path}"
+        )

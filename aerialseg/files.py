@@ -1,0 +1,132 @@
+"""Files that appear at their names whole or not at all, locks, and JSON."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from aerialseg.errors import OutputError, UsageError
+from aerialseg.raster.opening import GDAL_ERRORS
+
+
+def absolute(path: str | Path) -> Path:
+    """The path from the root, links kept. Raises UsageError for an empty one (an unset variable in a script, say)."""
+    if not str(path):
+        raise UsageError("an output has an empty name: give a file's name")
+    return Path(os.path.abspath(path))
+
+
+def shown(path: str | os.PathLike[str]) -> str:
+    """The path as it stands in a message: on one line, whatever its name holds."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in os.fspath(path))
+
+
+def one_line(error: BaseException) -> str:
+    """The most telling message of an error of rasterio, on one line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+PART = ".part"
+"""Added to the name of a file that is not whole yet."""
+
+
+def part_of(path: Path) -> Path:
+    """The name beside ``path`` under which it is written."""
+    return path.with_name(path.name + PART)
+
+
+def publish(part: Path, final: Path, *, durable: bool = True) -> None:
+    """Give a finished file its name: flush it to disk, rename, flush the folder. Raises OutputError.
+
+    Files that a power cut may take (they can be told from whole ones, or are made anew) need not be ``durable``:
+    flushing costs a small run more than its work.
+    """
+    try:
+        if durable:
+            _flush(part, os.O_RDWR)  # Windows flushes no handle that cannot write
+        os.replace(part, final)
+    except OSError as error:
+        raise cannot_write(final, error) from error
+    if durable:
+        _sync_folder(final.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Flush the names in a folder to disk where the system can: Windows and some network file systems cannot."""
+    if os.name != "nt":
+        with contextlib.suppress(OSError):
+            _flush(folder, os.O_RDONLY)
+
+
+def _flush(path: Path, flags: int) -> None:
+    handle = os.open(path, flags)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def cannot_write(path: Path, error: BaseException) -> OutputError:
+    """The error to raise when ``path`` cannot be written because of ``error``."""
+    reason = getattr(error, "strerror", None) or one_line(error)
+    return OutputError(f"cannot write {shown(path)}: {reason}; check the folder, its permissions and its free space")
+
+
+@contextlib.contextmanager
+def blaming(path: Path) -> Iterator[None]:
+    """A block in which errors of the operating system and of GDAL become OutputError: ``path`` cannot be written."""
+    try:
+        yield
+    except GDAL_ERRORS as error:
+        if isinstance(error, OutputError):
+            raise
+        raise cannot_write(path, error) from error
+
+
+@contextlib.contextmanager
+def writing(path: Path, *, durable: bool = True) -> Iterator[Path]:
+    """The name to write ``path`` under: published when the block ends well, removed when it does not.
+
+    Errors of the operating system and of GDAL become OutputError.
+    """
+    part = part_of(path)
+    try:
+        with blaming(path):
+            yield part
+            publish(part, path, durable=durable)
+    except BaseException:
+        _discard(part)
+        raise
+
+
+def _discard(part: Path) -> None:
+    with contextlib.suppress(OSError):
+        part.unlink(missing_ok=True)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise OutputError(f"cannot read {path}: {error}; delete its directory to start anew") from error
+    return values if isinstance(values, dict) else {}
+
+
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    """Write beside the name, then rename. Raises OutputError."""
+
+    part = part_of(path)
+    try:
+        part.write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise cannot_write(path, error) from error
+    publish(part, path, durable=False)  # after a power cut the run starts anew

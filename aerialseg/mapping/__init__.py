@@ -1,0 +1,1 @@
+"""The main job: from an orthophoto to a finished land-cover layer."""

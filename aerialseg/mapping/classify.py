@@ -1,0 +1,124 @@
+"""All blocks of a run: computed here or on a cluster, and joined into one raster while others are still at work.
+
+Here, each thread takes a block all the way: it reads, waits at the gate of the device, predicts and writes. With more
+threads than the device lets in, the next blocks are read while one is computed; how many there are bounds the memory.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator
+from contextlib import closing
+from functools import partial
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from aerialseg.executor import LOCAL_WORKERS, local, run_tasks
+from aerialseg.mapping.block import BlockReport, BlockTask, Gate, Shared, run_block
+from aerialseg.mapping.plan import Plan
+from aerialseg.mapping.run import Run
+from aerialseg.mapping.timeline import Timeline
+from aerialseg.model.interface import PredictorSpec
+from aerialseg.progress import Progress
+from aerialseg.raster.block_cache import Pages, reading_order
+from aerialseg.raster.blocks import Bands, is_whole, joining
+
+if TYPE_CHECKING:
+    from aerialseg.mapping.workers import Cluster
+
+MAX_WORKERS = 16
+"""Blocks under way at a time beside a GPU: each takes memory for its window."""
+
+
+def classify(
+    plan: Plan,
+    predictor: PredictorSpec,
+    run: Run,
+    timeline: Timeline,
+    progress: Progress,
+    *,
+    allow_remote: bool = False,
+    cluster: Cluster | None = None,
+) -> None:
+    """Compute the blocks that ``run`` lacks and make ``run.classes`` and ``run.confidence`` of all of them.
+
+    Raises what run_block raises, and OutputError.
+    """
+    tasks = list(plan.tasks(predictor, run.blocks, allow_remote=allow_remote))
+    todo = [task for task in tasks if not is_whole(task.path)]
+    if len(todo) < len(tasks):
+        progress.note(f"taking up a run: {len(tasks) - len(todo):,} of {len(tasks):,} blocks are done")
+    pixels = sum(task.core.area for task in todo)
+    blocks = partial(plan.block_path, folder=run.blocks)
+    with joining(plan.grid, blocks, plan.view, run.classes, run.confidence) as join:
+        joined = _Joined(join, plan, timeline)
+        progress.stage("blocks", pixels)
+        with (
+            timeline.measure("blocks", pixels),
+            closing(_reports(plan, predictor, todo, allow_remote, cluster, joined)) as reports,
+        ):
+            for report in reports:
+                timeline.add(report.spans)
+                timeline.count(report.core_px, *{stage for stage, _, _ in report.spans} - {"load", "queue"})
+                progress.advance(report.core_px)
+        waiting = [task.index for task in tasks if task.index not in joined.indices]
+        if waiting:
+            progress.stage("mosaic", len(waiting))
+        for index in waiting:
+            joined(index)
+            progress.advance(1)
+
+
+class _Joined:
+    """Joins blocks, one at a time whoever brings them, and remembers which."""
+
+    def __init__(self, join: Callable[[int, Bands | None], None], plan: Plan, timeline: Timeline) -> None:
+        self._join, self._plan, self._timeline = join, plan, timeline
+        self._lock = Lock()
+        self.indices: set[int] = set()
+
+    def __call__(self, index: int, bands: Bands | None = None) -> None:
+        with self._lock, self._timeline.measure("mosaic", self._plan.grid.core(index).area):
+            self._join(index, bands)
+            self.indices.add(index)
+
+
+def _reports(
+    plan: Plan,
+    predictor: PredictorSpec,
+    todo: list[BlockTask],
+    allow_remote: bool,
+    cluster: Cluster | None,
+    joined: _Joined,
+) -> Generator[BlockReport, None, None]:
+    if cluster is not None:
+        from aerialseg.mapping.workers import run_blocks
+
+        yield from run_blocks(cluster, todo, plan.source.path, plan.digest)
+    elif todo:
+        order = reading_order(plan.grid, plan.view, plan.source.block_shape)
+        todo = sorted(todo, key=lambda task: order.key(plan.grid, task.index))
+        workers = min(local_workers(plan.numerics), len(todo))
+        with Pages(plan.view, order, allow_remote=allow_remote) as pages:
+            shared = Shared(pages, Gate(), joined)
+            work = partial(run_block, shared=shared)
+            if workers == 1:
+                yield from map(work, todo)
+            else:
+                yield from run_tasks(local(workers), work, todo, in_flight=workers)
+
+
+def local_workers(numerics: str) -> int:
+    """Blocks under way at a time in this process.
+
+    A network on the CPU has all the cores and needs one block read ahead and one written; a GPU is faster than one
+    core decodes, so all of them read for it.
+    """
+    if numerics.startswith("cpu"):
+        return LOCAL_WORKERS
+    return max(LOCAL_WORKERS, min(cores(), MAX_WORKERS))
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

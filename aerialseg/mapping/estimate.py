@@ -1,0 +1,56 @@
+"""How long the network will take, told before the work begins."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from aerialseg.mapping.plan import Plan
+from aerialseg.model.card import ModelCard
+from aerialseg.model.interface import PredictorSpec, Tile
+from aerialseg.raster.grid import Box, Grid
+
+PROBE_PX = 512
+"""Side of the tile that is timed: large enough for the speed of a real one, small enough to cost a second."""
+
+WINDOW_SHARE = 0.14
+"""Of the network's work, what is done on the whole window; the rest is cropped to the core and a few cells more.
+
+With it, exact tiles of 512, 1024, 2048 and 4096 px come to 2.45, 1.53, 1.22 and 1.10 times the work of the whole image;
+counted were 2.33, 1.51, 1.21 and 1.09 (ALGORITHMS 1; tests/test_estimate.py counts the shipped network's).
+"""
+
+
+def network_seconds(plan: Plan, predictor: PredictorSpec) -> float:
+    """Seconds that the network will take for all blocks, from the time of one tile of `PROBE_PX` without a halo.
+
+    Loads the predictor. The first of two calls warms it up.
+    """
+    loaded, card = predictor.load(), predictor.card
+    box = Box(0, 0, PROBE_PX, PROBE_PX).align(card.stride)
+    pixels = np.full((len(card.bands), *box.shape), 128, np.uint8)
+    tile = Tile(pixels, np.ones(box.shape, bool), box, box)
+    loaded.predict(tile)
+    start = time.perf_counter()
+    loaded.predict(tile)
+    pixel_s = (time.perf_counter() - start) / box.area
+    return pixel_s * work_px(plan.grid, card, getattr(loaded, "tile", plan.grid.block))
+
+
+def work_px(grid: Grid, card: ModelCard, tile: int) -> float:
+    """Pixels' worth of work for the whole grid, when ``tile`` px a side go through the network at once.
+
+    A pixel of the whole image, computed at once, is worth one.
+    """
+    tiles = Grid(grid.height, grid.width, min(tile, grid.block), card.halo, card.stride)
+    windows = _windows(tiles.height, tiles) * _windows(tiles.width, tiles)
+    share = WINDOW_SHARE if card.exact else 1.0
+    return share * windows + (1 - share) * grid.raster.area
+
+
+def _windows(length: int, tiles: Grid) -> int:
+    """Sum of the lengths of all windows along one axis; an area is the product of both axes'."""
+    cores = (Box(0, start, 1, min(start + tiles.block, length)) for start in range(0, length, tiles.block))
+    canvas = Box(0, 0, 1, length).align(tiles.stride)
+    return sum((core.align(tiles.stride).grow(tiles.halo) & canvas).width for core in cores)

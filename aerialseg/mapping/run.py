@@ -1,0 +1,187 @@
+"""A run: a directory that can be looked into while it works, and taken up again after it was cut off.
+
+::
+
+    landcover.gpkg.run/
+      plan.json         what is being done; another plan never goes on in the same directory
+      lock              held by the process at work; the system drops it when that process dies
+      blocks/*.tif      finished blocks: the file is there when it is whole
+      blocks/*.json     source tiles that could not be read for a block, if it was told to go on
+      classes.tif, confidence.tif   the mosaic of the blocks
+      products/         results on their way to their final names
+      publishing.json   the final names, from the moment that the first result may be there
+      run.json          what it took
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from aerialseg.errors import OutputError, UsageError
+from aerialseg.files import _read_json, write_json
+from aerialseg.mapping.plan import Plan
+from aerialseg.raster.grid import Box
+
+PLAN, LOCK, PUBLISHING, REPORT = "plan.json", "lock", "publishing.json", "run.json"
+NOT_DECISIVE = ("on_read_error", "note")
+"""Of the view: finished blocks are what they are whatever these say."""
+
+
+class Run:
+    """A view of a run's directory; it keeps no state of its own."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(os.path.abspath(folder))
+
+    @property
+    def blocks(self) -> Path:
+        return self.folder / "blocks"
+
+    @property
+    def products(self) -> Path:
+        return self.folder / "products"
+
+    @property
+    def classes(self) -> Path:
+        """The class raster of all blocks: uint8, nodata 255, on the working grid."""
+        return self.folder / "classes.tif"
+
+    @property
+    def confidence(self) -> Path:
+        """The confidence raster of all blocks: uint8 per cent, nodata 255, on the working grid."""
+        return self.folder / "confidence.tif"
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """What the run took, as written at its end; empty before."""
+        return _read_json(self.folder / REPORT)
+
+    def write_report(self, values: dict[str, Any]) -> None:
+        write_json(self.folder / REPORT, values)
+
+    @property
+    def publishing(self) -> frozenset[Path]:
+        """Final names at which this run may have put a result already."""
+        return frozenset(map(Path, _read_json(self.folder / PUBLISHING).get("paths", [])))
+
+    def begin_publishing(self, paths: tuple[Path, ...]) -> None:
+        write_json(self.folder / PUBLISHING, {"paths": [str(path) for path in paths]})
+
+    def lost_px(self) -> int:
+        """Source pixels that could not be read; the windows of blocks overlap, so each damaged tile counts once."""
+        boxes = {Box(*box) for path in self.blocks.glob("*.json") for box in _read_json(path).get("lost", [])}
+        return sum(box.area for box in boxes)
+
+    def begin(self, plan: Plan) -> None:
+        """Take up the same plan, or start where there is none. Raises OutputError for another plan."""
+        found = _comparable(_found_plan(self.folder / PLAN))
+        wanted = _comparable(json.loads(json.dumps(plan.to_json())))
+        changed = sorted(name for name in wanted.keys() | found.keys() if found.get(name) != wanted.get(name))
+        if found and changed:
+            raise OutputError(
+                f"{self.folder} holds a run of which {', '.join(changed)} changed since: "
+                "delete that directory to start anew, or name another one with --keep-run"
+            )
+        if not found:
+            shutil.rmtree(self.blocks, ignore_errors=True)  # of no plan that is known
+        try:
+            write_json(self.folder / PLAN, plan.to_json())  # first: without it nobody knows that this is a run
+            self._make_folders()
+        except OutputError:
+            if not found:
+                self.remove()
+            raise
+
+    def _make_folders(self) -> None:
+        try:
+            self.blocks.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(self.products, ignore_errors=True)
+            self.products.mkdir()
+        except OSError as error:
+            raise OutputError(f"cannot make the run directory {self.folder}: {error.strerror or error}") from error
+
+    def check_place(self, *files: str | Path | None) -> None:
+        """Raise UsageError where the directory holds something else than a run, or one of the files given."""
+        names = {entry.name for entry in self.folder.iterdir()} if self.folder.is_dir() else set()
+        if os.path.lexists(self.folder) and not self.folder.is_dir():
+            raise UsageError(f"the run directory {self.folder} is a file: name another one with --keep-run")
+        if names - {LOCK} and PLAN not in names:
+            raise UsageError(f"{self.folder} holds other things than a run: name an empty or a new directory for it")
+        for file in files:
+            if file and self.folder in Path(os.path.abspath(file)).parents:
+                raise UsageError(f"{file} lies in the run directory {self.folder}: name another one with --keep-run")
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the directory; OutputError "in use" where another living process does."""
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(self.folder / LOCK, timeout=0)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except Timeout as error:
+            raise OutputError(f"{self.folder} is in use by another run: wait, or choose another output") from error
+        except OSError as error:
+            raise OutputError(f"cannot make the run directory {self.folder}: {error.strerror or error}") from error
+        try:
+            yield
+        finally:
+            lock.release()
+            if not (self.folder / PLAN).exists():  # removed, or never begun
+                self._remove_folder()
+
+    def holds_blocks(self) -> bool:
+        """Whether anything is there that a later run could use."""
+        return self.blocks.is_dir() and any(self.blocks.glob("r*_c*.tif"))
+
+    def leave(self, *, keep: bool) -> str:
+        """After a failure: what to tell the user about what stays for a later try; what is of no use is removed."""
+        if self.folder.is_dir() and (keep or self.holds_blocks()):
+            return f"finished blocks are kept in {self.folder}: the same command goes on from there"
+        if (self.folder / PLAN).exists():
+            self.remove()
+            self._remove_folder()
+        return ""
+
+    def _remove_folder(self) -> None:
+        with suppress(OSError):
+            (self.folder / LOCK).unlink(missing_ok=True)
+            self.folder.rmdir()
+
+    def remove(self) -> None:
+        """Delete what a run makes, and nothing else; the directory goes with the lock, if it is empty then."""
+        for folder in (self.products, self.blocks):
+            shutil.rmtree(folder, ignore_errors=True)
+        for file in (self.classes, self.confidence, *(self.folder / name for name in (PUBLISHING, REPORT, PLAN))):
+            with suppress(OSError):
+                file.unlink(missing_ok=True)
+
+
+def run_folder(output: Path) -> Path:
+    """Where the run for ``output`` lives unless the user says: beside it, named after it."""
+    name = f"{output.name}.run"
+    if len(os.fsencode(name)) > 255:  # the limit of most file systems
+        import hashlib
+
+        name = f"{hashlib.sha256(os.fsencode(output.name)).hexdigest()[:16]}.run"
+    return output.parent / name
+
+
+def _comparable(plan: dict[str, Any]) -> dict[str, Any]:
+    view = {name: value for name, value in plan.get("view", {}).items() if name not in NOT_DECISIVE}
+    return {**plan, "view": view} if plan else {}
+
+
+def _found_plan(path: Path) -> dict[str, Any]:
+    """The plan that is there; none where a power cut has left it empty."""
+    with suppress(OSError):
+        if path.stat().st_size and path.read_bytes().strip(b"\0"):
+            return _read_json(path)
+    return {}

@@ -1,0 +1,185 @@
+"""Writing: block files, the mosaic that they make, and how a file gets its final name."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.io import MemoryFile
+from rasterio.transform import Affine
+from rasterio.windows import Window
+
+from aerialseg.errors import OutputError
+from aerialseg.files import _discard, blaming, cannot_write, one_line, part_of, publish, shown, writing
+from aerialseg.legend import NODATA
+from aerialseg.raster.grid import Box, Grid
+from aerialseg.raster.opening import GDAL_ERRORS, UNPLACED, environment, quiet
+from aerialseg.raster.view import View
+
+Bytes = NDArray[np.uint8]
+Bands = tuple[Bytes, Bytes]
+"""Classes and confidence, both (h, w), nodata 255."""
+
+TILE = 512
+MOSAIC_TILE = 256
+"""Lower than a COG's, so that a row of tiles of a wide raster fits the cache while bands of rows are read from it."""
+SEAL_BYTES = 8
+
+# Our own profile, never one copied from the source: lossy compression would change class ids.
+_COMMON = {
+    "driver": "GTiff",
+    "dtype": "uint8",
+    "nodata": NODATA,
+    "compress": "zstd",
+    "zstd_level": 1,
+    "sparse_ok": True,
+}
+
+_BLOCK = {
+    "count": 2,
+    "interleave": "band",
+    "blockysize": 256,  # few strips: they compress better, empty ones cost 8 bytes
+    # Without one rasterio warns, and what other threads do to Python's filters can let that through quiet().
+    "transform": Affine(*UNPLACED),
+}
+
+
+def write_block(path: Path, classes: Bytes, confidence: Bytes) -> None:
+    """Write one block: classes and confidence (both (h, w) uint8, nodata 255) as the two bands of a GeoTIFF.
+
+    The file is made in memory and written beside its name. A checksum behind the TIFF tells `is_whole` what a power cut
+    has left of it. Raises OutputError.
+    """
+    height, width = classes.shape
+    with environment(), MemoryFile() as memory:
+        with quiet():
+            dataset = memory.open(**_COMMON, **_BLOCK, height=height, width=width)
+        with dataset:
+            dataset.write(classes, 1)
+            dataset.write(confidence, 2)
+        content = memory.getbuffer()
+        with writing(path, durable=False) as part, open(part, "wb") as file:
+            file.write(content)
+            file.write(_seal(content))
+
+
+def is_whole(path: Path) -> bool:
+    """Whether there is a block file and it is as it was written; one that is not is removed. Raises OutputError."""
+    try:
+        content = memoryview(path.read_bytes())
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    if content[-SEAL_BYTES:] == _seal(content[:-SEAL_BYTES]):
+        return True
+    with blaming(path):
+        path.unlink()
+    return False
+
+
+def _seal(content: Any) -> bytes:
+    return zlib.crc32(content).to_bytes(SEAL_BYTES, "little")
+
+
+def read_block(path: Path) -> Bands:
+    """(classes, confidence) of a block file, both (h, w) uint8. Raises OutputError when it is missing or damaged."""
+    try:
+        with environment(), _open(path) as dataset:
+            classes, confidence = dataset.read([1, 2])
+    except (*GDAL_ERRORS, IndexError) as error:
+        raise OutputError(
+            f"block file {shown(path)} cannot be read: {one_line(error)}; delete it and run again to compute it anew"
+        ) from error
+    return classes, confidence
+
+
+def _open(path: Path) -> Any:
+    with quiet():
+        return rasterio.open(path, driver="GTiff", sharing=False)
+
+
+@contextlib.contextmanager
+def joining(
+    grid: Grid, block_path: Callable[[int], Path], view: View, classes_path: Path, confidence_path: Path
+) -> Iterator[Callable[[int, Bands | None], None]]:
+    """A function that joins one more block to two tiled GeoTIFFs: its index, and its bands or None to read its file.
+
+    Blocks may come in any order and from any thread, but one at a time; ``block_path`` gives a block's file. The two
+    GeoTIFFs, on the working grid, appear at their names when this ends well; an error of the block inside goes through
+    as it is. Writing raises OutputError.
+    """
+    paths = classes_path, confidence_path
+    with contextlib.ExitStack() as stack:
+        for path in paths:
+            stack.callback(_discard, part_of(path))
+        files = [stack.enter_context(_mosaic_file(path, grid, view)) for path in paths]
+
+        def join(index: int, bands: Bands | None) -> None:
+            core, bands = grid.core(index), bands or read_block(block_path(index))
+            _check_shape(block_path(index), bands[0].shape, core)
+            for path, dataset, band in zip(paths, files, bands, strict=True):
+                with blaming(path), environment():
+                    dataset.write(band, 1, window=Window(core.left, core.top, core.width, core.height))
+
+        yield join
+        for path, dataset in zip(paths, files, strict=True):
+            with blaming(path), environment():
+                dataset.close()
+                check_whole(part_of(path))
+        for path in paths:
+            publish(part_of(path), path, durable=False)  # it is made anew in each run
+
+
+def mosaic(
+    grid: Grid, block_path: Callable[[int], Path], view: View, classes_path: Path, confidence_path: Path
+) -> None:
+    """Join all block files, which must exist (see `joining`)."""
+    with joining(grid, block_path, view, classes_path, confidence_path) as join:
+        for index in range(len(grid)):
+            join(index, None)
+
+
+def _check_shape(path: Path, shape: tuple[int, ...], core: Box) -> None:
+    if shape != core.shape:
+        raise OutputError(f"block file {shown(path)} has {shape} px, wanted {core.shape}; delete it and run again")
+
+
+@contextlib.contextmanager
+def _mosaic_file(path: Path, grid: Grid, view: View) -> Iterator[Any]:
+    # Tiles that divide the block are written once, whatever the cache holds.
+    tile = math.gcd(grid.block, MOSAIC_TILE)
+    tile = tile if tile >= 64 else MOSAIC_TILE
+    place = {"transform": Affine(*view.transform)} | ({"crs": view.crs} if view.crs else {})
+    layout = {"tiled": True, "blockxsize": tile, "blockysize": tile, "bigtiff": "IF_SAFER"}
+    size = {"height": grid.height, "width": grid.width, "count": 1}
+    with blaming(path), environment(), quiet():
+        dataset = rasterio.open(part_of(path), "w", **_COMMON, **layout, **place, **size)
+    try:
+        yield dataset
+    finally:
+        with contextlib.suppress(*GDAL_ERRORS):  # there only after another error, which is the one to tell
+            dataset.close()
+
+
+def check_whole(path: Path) -> None:
+    """Raise OutputError unless every tile of the TIFF lies inside the file: GDAL may fail silently on closing."""
+    size = path.stat().st_size
+    with environment(), _open(path) as dataset:
+        rows, cols = dataset.block_shapes[0]
+        for row in range(-(-dataset.height // rows)):
+            for col in range(-(-dataset.width // cols)):
+                place = f"{col}_{row}"
+                offset = dataset.get_tag_item(f"BLOCK_OFFSET_{place}", "TIFF", bidx=1)
+                length = dataset.get_tag_item(f"BLOCK_SIZE_{place}", "TIFF", bidx=1)
+                if offset and length and int(offset) + int(length) > size:
+                    raise OutputError(
+                        f"{shown(path)} was cut short: its tile {place} ends beyond {size} bytes; free some space"
+                    )

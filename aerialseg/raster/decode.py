@@ -1,0 +1,206 @@
+"""Reading a raster's own pixels: bytes, validity, and what to do when a piece cannot be read."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.windows import Window
+
+from aerialseg.errors import InputError
+from aerialseg.files import one_line, shown
+from aerialseg.raster.describe import MAX_BLOCK_BYTES, block_bytes
+from aerialseg.raster.grid import Box
+from aerialseg.raster.opening import GDAL_ERRORS, environment, is_remote, local_path, open_raster
+from aerialseg.raster.view import View
+
+Pixels = NDArray[np.uint8]
+Valid = NDArray[np.bool_]
+
+DECODERS = min(4, os.cpu_count() or 1)
+"""Threads that GDAL decodes the tiles of one read with, where blocks are not read side by side."""
+
+logger = logging.getLogger(__name__)
+
+
+class DamagedJpegError(OSError):
+    """libjpeg met damaged data and went on with made-up pixels."""
+
+
+class NativeReader:
+    """One dataset handle for one thread, read by windows of source pixels."""
+
+    def __init__(self, view: View, *, allow_remote: bool = False, decoders: int = DECODERS) -> None:
+        self.view, self.decoders = view, decoders
+        self.path = view.path if allow_remote and is_remote(view.path) else str(local_path(view.path))
+        self.raster = Box(0, 0, *view.source_shape)
+        self.lost: set[Box] = set()
+        self._dataset = self._open()
+        rows, cols = self._dataset.block_shapes[0]
+        self.block = (rows, cols)
+        self.tiled = cols < self._dataset.width
+        self.may_lack = not always_valid(view)
+        self._indexes = [*view.bands, *([view.alpha] if view.alpha else [])]
+        self._jpeg = self._dataset.compression is not None and "jpeg" in self._dataset.compression.name.lower()
+
+    def close(self) -> None:
+        self._dataset.close()
+
+    def read(self, window: Box) -> tuple[Pixels, Valid]:
+        """Bytes (C, h, w), 0 where invalid, and validity (h, w) of a window inside the raster."""
+        if any(block & window for block in self.lost):
+            return self._salvage(window)
+        try:
+            return self._load(window)
+        except GDAL_ERRORS as error:
+            if self.view.on_read_error != "nodata":
+                raise InputError(self._complaint(window, error)) from error
+            self._reopen()  # blocks that are in its cache would now read without an error
+            return self._salvage(window)
+
+    def _open(self) -> Any:
+        dataset = open_raster(self.path)
+        shape, count = dataset.shape, dataset.count
+        fits = shape == self.view.source_shape and max(*self.view.bands, self.view.alpha) <= count
+        if not fits or block_bytes(dataset) >= MAX_BLOCK_BYTES:
+            dataset.close()
+            raise InputError(
+                f"{shown(self.path)} is not the raster it was when the job was planned; plan the job again"
+            )
+        if self.decoders == 1 or dataset.block_shapes[0][1] >= dataset.width:
+            return dataset
+        dataset.close()
+        return open_raster(self.path, NUM_THREADS=self.decoders)  # helps tiles, slows strips
+
+    def _reopen(self) -> None:
+        self._dataset.close()
+        self._dataset = self._open()
+
+    def _load(self, window: Box) -> tuple[Pixels, Valid]:
+        area = Window(window.left, window.top, window.width, window.height)
+        with environment(), self._watch_jpeg():
+            data = self._dataset.read(self._indexes, window=area)
+            mask = self._dataset.read_masks(1, window=area) if self.view.internal_mask else None
+        return self._to_bytes(data, mask)
+
+    @contextmanager
+    def _watch_jpeg(self) -> Iterator[None]:
+        """A block in which libjpeg's warnings about damaged data become errors; GDAL only logs them."""
+        if not self._jpeg:
+            yield
+            return
+        watch = _JpegWatch()
+        log = logging.getLogger("rasterio._err")
+        if not log.isEnabledFor(logging.WARNING):
+            log.setLevel(logging.WARNING)
+        log.addHandler(watch)
+        try:
+            yield
+        finally:
+            log.removeHandler(watch)
+        if watch.message:
+            raise DamagedJpegError(watch.message)
+
+    def _to_bytes(self, data: NDArray[Any], mask: Pixels | None) -> tuple[Pixels, Valid]:
+        count = len(self.view.bands)
+        bands = data[:count]
+        valid = _validity(bands, self.view.nodata)
+        if mask is not None:
+            valid &= mask >= 128
+        if self.view.alpha:
+            valid &= data[count] >= _half(data.dtype)
+        pixels = bands if self.view.scale is None else _stretch(bands, *self.view.scale)
+        if self.may_lack and not valid.all():
+            pixels = pixels * valid
+        return np.ascontiguousarray(pixels, dtype=np.uint8), valid
+
+    def _salvage(self, window: Box) -> tuple[Pixels, Valid]:
+        """The window tile by tile (or strip), with nodata where one cannot be read."""
+        pixels = np.zeros((len(self.view.bands), *window.shape), np.uint8)
+        valid = np.zeros(window.shape, np.bool_)
+        for block in self._blocks(window):
+            if block in self.lost:
+                continue
+            try:
+                part, good = self._load(block)
+            except GDAL_ERRORS as error:
+                self._lose(block, error)
+                continue
+            shared = block & window
+            where, origin = shared.within(window), shared.within(block)
+            pixels[(slice(None), *where)] = part[(slice(None), *origin)]
+            valid[where] = good[origin]
+        return pixels, valid
+
+    def _blocks(self, window: Box) -> Iterator[Box]:
+        rows, cols = self.block
+        for top in range(window.top // rows * rows, window.bottom, rows):
+            for left in range(window.left // cols * cols, window.right, cols):
+                yield Box(top, left, top + rows, left + cols) & self.raster
+
+    def _lose(self, block: Box, error: BaseException) -> None:
+        self.lost.add(block)
+        logger.warning("%s; filled with nodata", self._complaint(block, error, advice=False))
+
+    def _complaint(self, window: Box, error: BaseException, advice: bool = True) -> str:
+        where = f"rows {window.top}..{window.bottom - 1}, columns {window.left}..{window.right - 1}"
+        text = f"cannot read {where} of {shown(self.path)} (damaged or cut short): {one_line(error)}"
+        return text + ("; fetch the file again, or fill with nodata: --on-read-error nodata" if advice else "")
+
+
+class _JpegWatch(logging.Handler):
+    """Remembers what libjpeg said in this thread about damaged data."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.message = ""
+        self._thread = threading.get_ident()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        damaged = "Corrupt JPEG" in text or "Premature end" in text
+        if damaged and "extraneous bytes" not in text and record.thread == self._thread:
+            self.message = text
+
+
+def always_valid(view: View) -> bool:
+    """Whether every pixel that can be read is valid, whatever it holds."""
+    return view.nodata is None and not view.alpha and not view.internal_mask and view.scale is None
+
+
+def _validity(bands: NDArray[Any], nodata: float | None) -> Valid:
+    """Where not all bands equal nodata (as GDAL's dataset mask has it) and no band is NaN."""
+    valid = np.ones(bands.shape[1:], np.bool_)
+    if nodata is not None and _representable(nodata, bands.dtype):
+        valid = (bands != bands.dtype.type(nodata)).any(axis=0)
+    if bands.dtype.kind == "f":
+        valid &= ~np.isnan(bands).any(axis=0)
+    return valid
+
+
+def _representable(value: float, dtype: np.dtype[Any]) -> bool:
+    if dtype.kind == "f":
+        return True
+    limits = np.iinfo(dtype)
+    return bool(value == int(value) if np.isfinite(value) else False) and limits.min <= value <= limits.max
+
+
+def _half(dtype: np.dtype[Any]) -> float:
+    """The least alpha of a valid pixel: half of full."""
+    return 0.5 if dtype.kind == "f" else (int(np.iinfo(dtype).max) + 1) // 2
+
+
+def _stretch(bands: NDArray[Any], low: float, high: float) -> Pixels:
+    """Values from ``low`` to ``high`` as 0 to 255, clipped; NaN becomes 0."""
+    out = np.empty(bands.shape, np.uint8)
+    for band, target in zip(bands, out, strict=True):  # one band at a time: floats are eight times as large
+        with np.errstate(all="ignore"):
+            scaled = (band.astype(np.float64) - low) * (255.0 / (high - low))
+        target[...] = np.rint(np.clip(np.nan_to_num(scaled, nan=0.0, posinf=255.0, neginf=0.0), 0, 255))
+    return out

@@ -1,0 +1,265 @@
+"""Labels onto pixels: polygons burned, class rasters warped, into ids of one legend on any patch of ground."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pyproj
+import rasterio
+import shapely
+from numpy.typing import NDArray
+from rasterio.features import rasterize
+
+from aerialseg.errors import InputError, UsageError
+from aerialseg.files import shown
+from aerialseg.legend import MAX_ID, NODATA, Legend
+from aerialseg.raster.classes import NONE, ClassFile, Values
+from aerialseg.raster.features import ENDINGS, FeatureFile, Geometries, is_layer, open_features, polygonal
+from aerialseg.raster.georef import Bounds, Patch, check_comparable, overlap, reproject_bounds, same_crs
+from aerialseg.raster.palette import read_palette
+
+Ids = NDArray[np.uint8]
+
+_UNKNOWN = -1
+_SPARE = 0.02
+"""Polygons are cut a little outside of the ground that is asked for, so that no cut edge is ever burned."""
+_PIECES = 32
+"""Lines are straight in their own CRS: pieces of this part of the ground's side are, to a pixel, in any other one."""
+
+
+class Labels(Protocol):
+    """Class ids wherever they are asked for. ``path`` and ``crs`` as in the file; ``bounds`` in that CRS.
+
+    ``ignored``: pixels that were met of each class that the legend does not know, where that is allowed.
+    """
+
+    path: Path
+    crs: str | None
+    bounds: Bounds
+    ignored: Counter[str]
+
+    def close(self) -> None:
+        """Let go of the file."""
+
+    def gather(self, patch: Patch) -> None:
+        """Fetch at once what several patches inside this one will ask for."""
+
+    def burn(self, patch: Patch) -> Ids:
+        """Class ids, uint8 (h, w), on the pixels of ``patch``, 255 where there is no label. Raises InputError."""
+
+
+class Known:
+    """What a label means: its name or its id in ``legend``. Without a legend, ids are taken as they are.
+
+    numbered: labels become their class's place in the legend (0, 1, 2 ...) instead of its id.
+    """
+
+    def __init__(self, legend: Legend | None, *, ignore_unknown: bool = False, numbered: bool = False) -> None:
+        self.legend, self.ignore_unknown = legend, ignore_unknown
+        entries = [] if legend is None else [(n if numbered else c.id, c) for n, c in enumerate(legend)]
+        entries = [(number, entry) for number, entry in entries if number < NODATA]
+        self.numbers = {entry.id: number for number, entry in entries} or {number: number for number in range(NODATA)}
+        self.by_name = {entry.name.strip(): number for number, entry in entries}
+
+    def of(self, value: Any) -> int | None:
+        """The number of a class by its name or id; None for one that is unknown."""
+        if isinstance(value, str):
+            text = value.strip()
+            if text in self.by_name:
+                return self.by_name[text]
+            value = int(text) if text.isdecimal() else None
+        if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+            return None
+        return self.numbers.get(int(value)) if value == value // 1 else None
+
+    @property
+    def text(self) -> str:
+        """What there is, in words."""
+        if self.legend is None:
+            return "ids 0 to 254, for the map's classes have no names (a legend gives them)"
+        return ", ".join(f"{entry.id} {entry.name}" for entry in self.legend)
+
+
+def open_labels(
+    path: str | Path,
+    legend: Legend | None,
+    *,
+    field: str = "class",
+    layer: str | None = None,
+    by_name: bool = False,
+    ignore_unknown: bool = False,
+    numbered: bool = False,
+) -> Labels:
+    """Labels of a class raster (.tif) or of polygons (the other endings), as ids of ``legend``.
+
+    field, layer: of polygons; the field holds names or ids of the legend. by_name: values of a raster that has names
+    are told by these; otherwise they are ids. numbered: as places in the legend, not as its ids. Raises InputError
+    where the file cannot be used and where a class is not in the legend (unless ``ignore_unknown``): of polygons at
+    once, of a raster when it is met.
+    """
+    known = Known(legend, ignore_unknown=ignore_unknown, numbered=numbered)
+    if is_layer(path):
+        return PolygonLabels(open_features(path, field, layer), known)
+    if Path(path).suffix.lower() not in (".tif", ".tiff"):
+        raise InputError(f"{shown(path)}: wanted polygons ({', '.join(ENDINGS)}) or a class raster (.tif)")
+    if layer is not None:
+        raise UsageError(
+            f"--layer {layer!r} with {shown(path)}: only files of polygons ({', '.join(ENDINGS)}) have layers"
+        )
+    return RasterLabels(ClassFile(path), known, read_palette(path).names if by_name and legend else {})
+
+
+class RasterLabels:
+    """Labels of a class raster of any grid and CRS: the nearest pixel counts."""
+
+    def __init__(self, file: ClassFile, known: Known, names: Mapping[int, str]) -> None:
+        self.file, self.known, self.names = file, known, names
+        self.path, self.crs, self.bounds = file.path, file.crs, file.bounds
+        self.ignored: Counter[str] = Counter()
+        found = {value: known.of(names.get(value, value)) for value in {*names, *known.numbers}}
+        self._ids = np.full(MAX_ID + 1, _UNKNOWN, np.int16)
+        for value, class_id in found.items():
+            self._ids[value] = _UNKNOWN if class_id is None else class_id
+
+    def close(self) -> None:
+        self.file.close()
+
+    def gather(self, patch: Patch) -> None:
+        check_comparable(self.path, self.crs, "the raster", patch.crs)
+
+    def burn(self, patch: Patch) -> Ids:
+        self.gather(patch)
+        there = reproject_bounds(patch.bounds, patch.crs, self.crs)
+        if there is None or not overlap(there, self.bounds):
+            return np.full((patch.height, patch.width), NODATA, np.uint8)
+        return self._told(self.file.warp(patch))
+
+    def _told(self, values: Values) -> Ids:
+        some, inside = values != NONE, (values >= 0) & (values <= MAX_ID)
+        ids = np.where(inside, self._ids[np.where(inside, values, 0)], _UNKNOWN)
+        unknown = some & (ids == _UNKNOWN)
+        if unknown.any():
+            self._meet(values[unknown])
+        return np.where(some & ~unknown, ids, NODATA).astype(np.uint8)
+
+    def _meet(self, values: Values) -> None:
+        for value, count in zip(*np.unique(values, return_counts=True), strict=True):
+            name = self.names.get(int(value), "")
+            called = f"{value} {name}".strip()
+            if not self.known.ignore_unknown:
+                raise InputError(
+                    f"{shown(self.path)} has the class {called!r}, which the legend does not know; it knows: "
+                    f"{self.known.text}"
+                )
+            self.ignored[called] += int(count)
+
+
+class PolygonLabels:
+    """Labels of polygons. A pixel has the class of the polygon its centre lies in; of several, the last in the file."""
+
+    def __init__(self, file: FeatureFile, known: Known) -> None:
+        self.file = file
+        self.path, self.crs, self.bounds = file.path, file.crs, file.bounds
+        self.ignored: Counter[str] = Counter()
+        self._names: dict[int, str] = {}
+        self._ids = self._told(known)
+        self._patch: Patch | None = None
+        self._near: tuple[NDArray[np.int16], Geometries] = np.zeros(0, np.int16), np.zeros(0, np.object_)
+
+    def _told(self, known: Known) -> NDArray[np.int16]:
+        """The class of each feature; 255 for one without a value. A value that is unknown gets a number below 0."""
+        ids = np.empty(len(self.file.values), np.int16)
+        met: dict[Any, int] = {}
+        for at, value in enumerate(self.file.values):
+            if value not in met:
+                met[value] = self._tell(known, value, int(self.file.fids[at]), -1 - len(met))
+            ids[at] = met[value]
+        return ids
+
+    def _tell(self, known: Known, value: Any, fid: int, number: int) -> int:
+        if value is None or value != value or (isinstance(value, str) and not value.strip()):
+            return NODATA
+        class_id = known.of(value)
+        if class_id is not None:
+            return class_id
+        if not known.ignore_unknown:
+            raise InputError(
+                f"{shown(self.path)}: {self.file.field} is {str(value)!r} in feature {fid}, which the legend does not "
+                f"know; it knows: {known.text}"
+            )
+        self._names[number] = str(value)
+        return number
+
+    def close(self) -> None:
+        pass
+
+    def gather(self, patch: Patch) -> None:
+        check_comparable(self.path, self.crs, "the raster", patch.crs)
+        self._patch, self._near = patch, (np.zeros(0, np.int16), np.zeros(0, np.object_))
+        there = reproject_bounds(_wider(patch.bounds), patch.crs, self.crs)
+        if there is None:
+            return
+        found, geometries = self.file.near(there)
+        ids = self._ids[found]
+        use = polygonal(geometries) & (ids != NODATA)
+        self._near = ids[use], _brought(geometries[use], there, self.crs, patch.crs)
+
+    def burn(self, patch: Patch) -> Ids:
+        if self._patch is None or not _within(patch, self._patch):
+            self.gather(patch)
+        ids, geometries = self._near
+        if len(geometries):
+            geometries, ids = _met(geometries, ids, patch.bounds)
+        if not len(geometries):
+            return np.full((patch.height, patch.width), NODATA, np.uint8)
+        burned = rasterize(
+            zip(geometries, ids.astype(int).tolist(), strict=True),
+            out_shape=(patch.height, patch.width),
+            transform=rasterio.Affine(*patch.transform),
+            fill=NODATA,
+            dtype="int16",
+        )
+        for number, count in zip(*np.unique(burned[burned < 0], return_counts=True), strict=True):
+            self.ignored[self._names[int(number)]] += int(count)
+        return np.where(burned < 0, NODATA, burned).astype(np.uint8)
+
+
+def _met(geometries: Geometries, ids: NDArray[np.int16], bounds: Bounds) -> tuple[Geometries, NDArray[np.int16]]:
+    left, bottom, right, top = shapely.bounds(geometries).T
+    use = (left <= bounds[2]) & (right >= bounds[0]) & (bottom <= bounds[3]) & (top >= bounds[1])
+    return geometries[use], ids[use]
+
+
+def _brought(geometries: Geometries, there: Bounds, crs: str | None, target: str | None) -> Geometries:
+    """Geometries cut to ``there``, which is in their CRS, and brought into the other one.
+
+    A polygon of a whole country is as good as its part here, and its long lines are straight in its own CRS only.
+    """
+    whole = shapely.is_valid(geometries)  # of others, cutting may lose a part
+    geometries = geometries.copy()
+    geometries[whole] = shapely.clip_by_rect(geometries[whole], *there)
+    geometries[~polygonal(geometries)] = shapely.Polygon()
+    if same_crs(crs, target):
+        return geometries
+    side = max(there[2] - there[0], there[3] - there[1])
+    change = pyproj.Transformer.from_crs(crs, target, always_xy=True)
+    pieces = shapely.segmentize(geometries, side / _PIECES)
+    moved: Geometries = shapely.transform(pieces, lambda xy: np.stack(change.transform(xy[:, 0], xy[:, 1]), axis=1))
+    return moved
+
+
+def _wider(bounds: Bounds) -> Bounds:
+    left, bottom, right, top = bounds
+    x, y = (right - left) * _SPARE, (top - bottom) * _SPARE
+    return left - x, bottom - y, right + x, top + y
+
+
+def _within(patch: Patch, other: Patch) -> bool:
+    if patch.crs != other.crs:
+        return False
+    mine, its = patch.bounds, other.bounds
+    return mine[0] >= its[0] and mine[1] >= its[1] and mine[2] <= its[2] and mine[3] <= its[3]

@@ -1,0 +1,1 @@
+"""The certificate of seams: how far tiles differ from the whole image."""

@@ -1,0 +1,219 @@
+"""A run's directory: taken up, refused, left alone; and results that appear only when they are whole."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import rasterio.features
+
+from aerialseg.errors import InputError, OutputError, UsageError
+from aerialseg.mapping import outputs
+from aerialseg.mapping.segment import segment
+from aerialseg.model.interface import Tile
+from tests.conftest import WriteRaster, land_cover
+from tests.fakes import CARD, Flaky, Oracle, with_halo
+from tests.mapping.test_segment import classes_of, damaged, read_layer
+
+
+def test_what_was_cut_off_goes_on_and_ends_the_same(tmp_path: Path, write_raster: WriteRaster) -> None:
+    source = write_raster(land_cover(160, 160))
+    segment(source, tmp_path / "clean.gpkg", model=Oracle(), raster=tmp_path / "clean.tif", block_px=32)
+    with pytest.raises(RuntimeError, match="died"):
+        segment(
+            source, tmp_path / "map.gpkg", model=Flaky(tmp_path / "log", 12), raster=tmp_path / "c.tif", block_px=32
+        )
+    run = tmp_path / "map.gpkg.run"
+    done = len(list((run / "blocks").glob("*.tif")))
+    assert 1 <= done < 25
+    assert not (tmp_path / "map.gpkg").exists()
+    (tmp_path / "log").write_text("")
+    segment(source, tmp_path / "map.gpkg", model=Flaky(tmp_path / "log", 1000), raster=tmp_path / "c.tif", block_px=32)
+    assert len((tmp_path / "log").read_text()) == 25 - done
+    assert not run.exists()
+    assert (tmp_path / "c.tif").read_bytes() == (tmp_path / "clean.tif").read_bytes()
+    one, other = (read_layer(tmp_path / name) for name in ("map.gpkg", "clean.gpkg"))
+    assert one.to_wkb().equals(other.to_wkb())
+
+
+def test_a_failure_leaves_an_earlier_result_as_it_was(tmp_path: Path, write_raster: WriteRaster) -> None:
+    source = write_raster(land_cover(64, 64))
+    (tmp_path / "map.gpkg").write_bytes(b"an earlier map")
+    with pytest.raises(RuntimeError, match="died"):
+        segment(source, tmp_path / "map.gpkg", model=Flaky(tmp_path / "log", 2), overwrite=True, block_px=32)
+    assert (tmp_path / "map.gpkg").read_bytes() == b"an earlier map"
+
+
+def test_a_failure_before_the_first_block_leaves_nothing_behind(tmp_path: Path, write_raster: WriteRaster) -> None:
+    source = write_raster(land_cover(64, 64))
+    before = {path.name for path in tmp_path.iterdir()}
+    with pytest.raises(RuntimeError, match="died"):
+        segment(source, tmp_path / "map.gpkg", model=Flaky(tmp_path / "log", 1), block_px=64)
+    assert {path.name for path in tmp_path.iterdir()} - before == {"log"}
+
+
+def test_a_kept_run_is_never_mixed_with_other_settings(tmp_path: Path, write_raster: WriteRaster) -> None:
+    source = write_raster(land_cover(64, 64))
+    segment(source, tmp_path / "map.gpkg", model=Oracle(), keep_run=tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["polygons"] > 0
+    with pytest.raises(OutputError, match="min_pixels changed"):
+        segment(source, tmp_path / "m2.gpkg", model=Oracle(), keep_run=tmp_path / "run", min_area_m2=3)
+    other = Oracle(replace(CARD, weights_sha256="1" * 64))
+    with pytest.raises(OutputError, match="model_digest changed"):
+        segment(source, tmp_path / "m2.gpkg", model=other, keep_run=tmp_path / "run")
+    segment(source, tmp_path / "m2.gpkg", model=Flaky(tmp_path / "log", 1), keep_run=tmp_path / "run")
+    assert (tmp_path / "m2.gpkg").exists()
+
+
+def test_an_input_that_changes_during_the_run_is_no_result(tmp_path: Path, write_raster: WriteRaster) -> None:
+    source = write_raster(land_cover(64, 64))
+
+    class Meddling(Oracle):
+        def predict(self, tile: Tile):  # type: ignore[no-untyped-def]
+            write_raster(land_cover(64, 64, seed=9))
+            return super().predict(tile)
+
+    with pytest.raises(OutputError, match="changed during the run"):
+        segment(source, tmp_path / "map.gpkg", model=Meddling())
+    assert not (tmp_path / "map.gpkg").exists()
+
+
+def test_a_run_directory_in_use_is_refused(tmp_path: Path, write_raster: WriteRaster) -> None:
+    source = write_raster(land_cover(64, 64))
+    code = (
+        "import sys, time; from aerialseg.mapping.run import Run\n"
+        "with Run(sys.argv[1]).lock(): print('held', flush=True); time.sleep(60)"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "map.gpkg.run")], stdout=subprocess.PIPE)
+    try:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        with pytest.raises(OutputError, match="in use by another run"):
+            segment(source, tmp_path / "map.gpkg", model=Oracle())
+    finally:
+        holder.kill()
+        holder.communicate()
+    segment(source, tmp_path / "map.gpkg", model=Oracle())  # a killed run's lock is taken over
+
+
+def test_a_run_directory_that_is_none_is_left_alone(tmp_path: Path, write_raster: WriteRaster) -> None:
+    source = write_raster(land_cover(64, 64))
+    mine = tmp_path / "folder" / "products" / "mine.txt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("precious")
+    with pytest.raises(UsageError, match="holds other things than a run"):
+        segment(source, tmp_path / "map.gpkg", model=Oracle(), keep_run=tmp_path / "folder")
+    assert mine.read_text() == "precious"
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["products"]
+
+
+def test_nothing_of_the_users_may_lie_in_the_run_directory(tmp_path: Path, write_raster: WriteRaster) -> None:
+    source = write_raster(land_cover(64, 64))
+    segment(source, tmp_path / "map.gpkg", model=Oracle(), keep_run=tmp_path / "run")
+    inside = tmp_path / "run" / "classes.tif"
+    with pytest.raises(UsageError, match="lies in the run directory"):
+        segment(inside, tmp_path / "m.gpkg", model=Oracle(), keep_run=tmp_path / "run")
+    with pytest.raises(UsageError, match="lies in the run directory"):
+        segment(source, tmp_path / "run" / "m.gpkg", model=Oracle(), keep_run=tmp_path / "run")
+    with pytest.raises(UsageError, match="empty name"):
+        segment(source, tmp_path / "m.gpkg", model=Oracle(), keep_run="")
+
+
+def test_a_file_of_the_users_in_the_default_run_directory_survives(tmp_path: Path, write_raster: WriteRaster) -> None:
+    source = write_raster(land_cover(64, 64))
+    with pytest.raises(RuntimeError, match="died"):
+        segment(source, tmp_path / "map.gpkg", model=Flaky(tmp_path / "log", 4), block_px=32)
+    (tmp_path / "map.gpkg.run" / "notes.txt").write_text("mine")
+    segment(source, tmp_path / "map.gpkg", model=Oracle(), block_px=32)
+    assert {path.name for path in (tmp_path / "map.gpkg.run").iterdir()} - {"lock"} == {"notes.txt"}
+
+
+def test_products_of_one_name_in_two_folders_stay_apart(tmp_path: Path, write_raster: WriteRaster) -> None:
+    pixels = land_cover(64, 64)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    source, a, b = write_raster(pixels), tmp_path / "a" / "x.tif", tmp_path / "b" / "x.tif"
+    segment(source, tmp_path / "map.gpkg", model=Oracle(), raster=a, confidence=b)
+    assert np.array_equal(classes_of(a), pixels[0])
+    assert np.array_equal(classes_of(b), pixels[1])
+
+
+def test_names_of_an_older_raster_do_not_stick_to_the_new_one(tmp_path: Path, write_raster: WriteRaster) -> None:
+    source = write_raster(land_cover(64, 64))
+    segment(source, tmp_path / "map.gpkg", model=Oracle(), raster=tmp_path / "x.tif")
+    with pytest.raises(UsageError, match=r"x\.tif exists"):
+        segment(source, tmp_path / "map2.gpkg", model=Oracle(), confidence=tmp_path / "x.tif")
+    segment(source, tmp_path / "map2.gpkg", model=Oracle(), confidence=tmp_path / "x.tif", overwrite=True)
+    assert not (tmp_path / "x.tif.aux.xml").exists()
+    with rasterio.open(tmp_path / "x.tif") as file:
+        assert file.colorinterp[0].name == "gray"
+
+
+def test_cut_off_while_publishing_the_same_call_finishes(
+    tmp_path: Path, write_raster: WriteRaster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, raster = write_raster(land_cover(64, 64)), tmp_path / "x.tif"
+    moved = outputs._move
+
+    def cut_off(part: Path, final: Path) -> None:
+        if final.suffix == ".gpkg":
+            raise RuntimeError("the power went")
+        moved(part, final)
+
+    monkeypatch.setattr(outputs, "_move", cut_off)
+    with pytest.raises(RuntimeError, match="power"):
+        segment(source, tmp_path / "map.gpkg", model=Oracle(), raster=raster)
+    assert raster.exists()
+    assert not (tmp_path / "map.gpkg").exists()
+    monkeypatch.setattr(outputs, "_move", moved)
+    segment(source, tmp_path / "map.gpkg", model=Flaky(tmp_path / "log", 1), raster=raster)
+    assert (tmp_path / "map.gpkg").exists()
+    assert not (tmp_path / "map.gpkg.run").exists()
+
+
+def test_an_output_that_appears_during_the_run_is_not_overwritten(tmp_path: Path, write_raster: WriteRaster) -> None:
+    source = write_raster(land_cover(64, 64))
+
+    class Meddling(Oracle):
+        def predict(self, tile: Tile):  # type: ignore[no-untyped-def]
+            (tmp_path / "map.gpkg").write_bytes(b"somebody else's")
+            return super().predict(tile)
+
+    with pytest.raises(UsageError, match="exists"):
+        segment(source, tmp_path / "map.gpkg", model=Meddling())
+    assert (tmp_path / "map.gpkg").read_bytes() == b"somebody else's"
+
+
+def test_a_layer_held_open_as_qgis_does_is_not_replaced(tmp_path: Path, write_raster: WriteRaster) -> None:
+    source = write_raster(land_cover(64, 64))
+    segment(source, tmp_path / "map.gpkg", model=Oracle())
+    holder = sqlite3.connect(tmp_path / "map.gpkg")
+    try:
+        holder.execute("PRAGMA journal_mode=WAL")
+        holder.execute("SELECT * FROM gpkg_contents").fetchall()
+        before = (tmp_path / "map.gpkg").read_bytes()
+        with pytest.raises(OutputError, match="open in another program"):
+            segment(source, tmp_path / "map.gpkg", model=Oracle(), overwrite=True)
+        assert (tmp_path / "map.gpkg").read_bytes() == before
+    finally:
+        holder.close()
+    segment(source, tmp_path / "map.gpkg", model=Oracle(), overwrite=True)
+
+
+def test_lost_pixels_are_remembered_when_a_run_is_taken_up(tmp_path: Path, write_raster: WriteRaster) -> None:
+    source = damaged(write_raster)
+    options = {"block_px": 32, "min_area_m2": 0}
+    with pytest.raises(InputError):
+        segment(source, tmp_path / "map.gpkg", model=Oracle(with_halo(0)), **options)
+    died = Flaky(tmp_path / "log", 9, inner=Oracle(with_halo(0)))
+    with pytest.raises(RuntimeError, match="died"):
+        segment(source, tmp_path / "map.gpkg", model=died, on_read_error="nodata", **options)
+    result = segment(source, tmp_path / "map.gpkg", model=Oracle(with_halo(0)), on_read_error="nodata", **options)
+    assert result.lost_px == 64 * 64
