@@ -89,9 +89,6 @@ def aside(function: Callable[[], R]) -> R:
     return done.result()
 
 
-T = TypeVar("T")
-R = TypeVar("R")
-
 PER_WORKER = 2
 """Tasks handed out at a time, for each worker: one under way, one waiting."""
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from aerialseg.errors import OutputError, UsageError
-from aerialseg.raster.opening import GDAL_ERRORS
 
 
 def absolute(path: str | Path) -> Path:
@@ -78,39 +77,45 @@ def cannot_write(path: Path, error: BaseException) -> OutputError:
     return OutputError(f"cannot write {shown(path)}: {reason}; check the folder, its permissions and its free space")
 
 
+FILE_ERRORS: tuple[type[Exception], ...] = (OSError, ValueError, SystemError)
+"""What the operating system and the libraries that write files raise when a file cannot be written."""
+
+
 @contextlib.contextmanager
-def blaming(path: Path) -> Iterator[None]:
-    """A block in which errors of the operating system and of GDAL become OutputError: ``path`` cannot be written."""
+def blaming(path: Path, errors: tuple[type[Exception], ...] = FILE_ERRORS) -> Iterator[None]:
+    """A block in which ``errors`` become OutputError: ``path`` cannot be written."""
     try:
         yield
-    except GDAL_ERRORS as error:
+    except errors as error:
         if isinstance(error, OutputError):
             raise
         raise cannot_write(path, error) from error
 
 
 @contextlib.contextmanager
-def writing(path: Path, *, durable: bool = True) -> Iterator[Path]:
+def writing(path: Path, *, durable: bool = True, errors: tuple[type[Exception], ...] = FILE_ERRORS) -> Iterator[Path]:
     """The name to write ``path`` under: published when the block ends well, removed when it does not.
 
-    Errors of the operating system and of GDAL become OutputError.
+    ``errors`` become OutputError.
     """
     part = part_of(path)
     try:
-        with blaming(path):
+        with blaming(path, errors):
             yield part
             publish(part, path, durable=durable)
     except BaseException:
-        _discard(part)
+        discard(part)
         raise
 
 
-def _discard(part: Path) -> None:
+def discard(part: Path) -> None:
+    """Remove what is not finished, if it is there."""
     with contextlib.suppress(OSError):
         part.unlink(missing_ok=True)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The values of a JSON file; none where there is no file. Raises OutputError for one that cannot be read."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

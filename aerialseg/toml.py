@@ -1,39 +1,54 @@
-"""Tables of a TOML file into frozen dataclasses: unknown keys are named with the nearest known one."""
+"""TOML files as frozen dataclasses: unknown keys, missing ones and values of the wrong kind are named."""
 
 from __future__ import annotations
 
 import difflib
+import tomllib
 import types
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from aerialseg.errors import UsageError
+from aerialseg.errors import InputError, UsageError
 
 T = TypeVar("T")
-SPOKEN = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
+SPOKEN = {str: "text", int: "a whole number", float: "a number", bool: "true or false", Path: "a path"}
+
+
+def read_toml(path: str | Path, what: str) -> dict[str, Any]:
+    """The tables of a TOML file, which is a ``what``. Raises InputError."""
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"cannot read the {what} {path}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """``; did you mean X?``, or the known words where none is near."""
+    """``did you mean 'X'?``, or the known words where none is near."""
     known = sorted(known)
     close = difflib.get_close_matches(word, known, 1, 0.6)
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known) or 'none'}"
 
 
-def build(kind: type[T], values: object, where: str) -> T:
-    """``kind(**values)`` for a dataclass of plain fields; ``where`` is the table's name. Raises UsageError."""
+def build(kind: type[T], values: object, where: str = "") -> T:
+    """``kind(**values)`` for a dataclass; tables inside become the dataclasses of its fields.
+
+    where: the table's name, for messages; "" is the whole file. Raises UsageError.
+    """
     if not isinstance(values, Mapping):
         raise UsageError(f"{where} is {values!r}: wanted a table, [{where}]")
     hints = get_type_hints(kind)
     known = {entry.name: entry for entry in fields(kind)}  # type: ignore[arg-type]
+    inside = f" in [{where}]" if where else ""
     for name in values:
         if name not in known:
-            raise UsageError(f"unknown key {name!r} in [{where}]: {nearest(name, known)}")
+            raise UsageError(f"unknown key {name!r}{inside}: {nearest(name, known)}")
     for name, entry in known.items():
         if name not in values and entry.default is MISSING and entry.default_factory is MISSING:
-            raise UsageError(f"[{where}] lacks the key {name!r}")
-    return kind(**{name: convert(value, hints[name], f"{where}.{name}") for name, value in values.items()})
+            raise UsageError(f"{f'[{where}]' if where else 'the file'} lacks the key {name!r}")
+    prefix = f"{where}." if where else ""
+    return kind(**{name: convert(value, hints[name], f"{prefix}{name}") for name, value in values.items()})
 
 
 def convert(value: object, hint: Any, where: str) -> Any:
@@ -46,23 +61,36 @@ def convert(value: object, hint: Any, where: str) -> Any:
     if origin in (Union, types.UnionType):
         return _one_of(value, [arg for arg in args if arg is not type(None)], where)
     if origin is tuple:
-        values = value if isinstance(value, list) else [value]
-        return tuple(convert(one, args[0], where) for one in values)
+        return _tuple(value, args, where)
+    if isinstance(hint, type) and is_dataclass(hint):
+        return build(hint, value, where)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        raise UsageError(f"{where} is {value!r}: wanted {SPOKEN.get(hint, hint.__name__)}")
+        raise UsageError(f"{where} is {value!r}: wanted {_spoken(hint)}")
     return value
 
 
+def _tuple(value: object, args: tuple[Any, ...], where: str) -> tuple[Any, ...]:
+    values = list(value) if isinstance(value, (list, tuple)) else [value]
+    if Ellipsis in args:
+        tables = is_dataclass(args[0])
+        return tuple(convert(one, args[0], f"{where}[{n}]" if tables else where) for n, one in enumerate(values))
+    if len(values) != len(args):
+        raise UsageError(f"{where} is {value!r}: wanted {len(args)} values, [{', '.join(map(_spoken, args))}]")
+    return tuple(convert(one, arg, where) for one, arg in zip(values, args, strict=True))
+
+
 def _one_of(value: object, hints: list[Any], where: str) -> Any:
-    for hint in hints[:-1]:
+    if len(hints) == 1:
+        return convert(value, hints[0], where)
+    for hint in hints:
         try:
             return convert(value, hint, where)
         except UsageError:
             continue
-    try:
-        return convert(value, hints[-1], where)
-    except UsageError:
-        wanted = " or ".join(SPOKEN.get(hint, str(hint)) for hint in hints)
-        raise UsageError(f"{where} is {value!r}: wanted {wanted}") from None
+    raise UsageError(f"{where} is {value!r}: wanted {' or '.join(map(_spoken, hints))}")
+
+
+def _spoken(hint: Any) -> str:
+    return SPOKEN.get(hint, str(hint))

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import shlex
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from aerialseg.batch.settings import read_settings
-from aerialseg.errors import InputError, UsageError
-from aerialseg.toml import build, nearest
+from aerialseg.errors import UsageError
+from aerialseg.toml import build, nearest, read_toml
 
 Kind = Literal["usage", "input", "output", "resources", "other"]
 
@@ -187,11 +186,7 @@ TABLES: dict[str, type] = {
 def read_job(path: str | Path) -> Job:
     """The job of a TOML file, checked. Raises InputError (no such file, not TOML), UsageError (a key, a value)."""
     path = Path(os.path.abspath(path))
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(f"cannot read the job file {path}: {reason}") from error
+    values = read_toml(path, "job file")
     try:
         return job_of(values, path)
     except UsageError as error:

@@ -153,7 +153,7 @@ def _page(report: Report, totals: dict[str, Any], lines: list[dict[str, Any]], l
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"area": spoken_area, "duration": spoken_duration, "count": "{:,}".format, "url": _url}
-    template = environment.from_string(files("aerialseg_pipelines").joinpath("report.html.j2").read_text("utf-8"))
+    template = environment.from_string(files("aerialseg.batch").joinpath("report.html.j2").read_text("utf-8"))
     colours = {one.name: one.hex for one in report.legend}
     pictures = _pictures(ledger, report.run, {line["source"] for line in lines[:THUMBNAILS]})
     return template.generate(

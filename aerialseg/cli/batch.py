@@ -112,9 +112,9 @@ def collect_command(
     """
     with errors(debug):
         from aerialseg.batch.collect import Wanted, collect
-        from aerialseg.cli import display as console
+        from aerialseg.cli import display
 
-        with console.progress(quiet) as progress:
+        with display.progress(quiet) as progress:
             paths = collect(job, Wanted(layer, mosaic, stac, overwrite), only=only, progress=progress)
         print_paths(paths)
 

@@ -84,10 +84,10 @@ orthophotos, are on one side. chips.gpkg shows them in QGIS; chips.json says wha
 @CHIPS_OPTIONS
 def chips_command(orthos: tuple[str, ...], labels: str, quiet: bool, debug: bool, **given: Any) -> None:
     with errors(debug):
-        from aerialseg.cli import display as console
+        from aerialseg.cli import display
         from aerialseg.datasets.chips import make_chips
 
-        with console.progress(quiet) as progress:
+        with display.progress(quiet) as progress:
             made = make_chips(orthos, labels, progress=progress, **given)
         if not quiet:
             click.echo(made.text(), err=True)

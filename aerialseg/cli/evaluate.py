@@ -115,19 +115,19 @@ def evaluate_command(
     **given: Any,
 ) -> None:
     with errors(debug):
-        from aerialseg.cli import display as console
+        from aerialseg.cli import display
 
         of_map = is_of_map(truth, data, given)
         if out is not None:
             from aerialseg.evaluation.report import check_free
 
             check_free(out, overwrite=overwrite)
-        with console.progress(quiet) as progress:
+        with display.progress(quiet) as progress:
             evaluation, card = (
                 _of_map(subject, truth, progress, given) if of_map else _of_model(subject, data, progress, given)
             )
         if not quiet:
-            console.show_scores(evaluation)
+            display.show_scores(evaluation)
         if out is not None:
             from aerialseg.evaluation.report import write_report
 

@@ -32,14 +32,14 @@ def model_group() -> None:
 def list_command(folder: Path | None, as_json: bool, debug: bool) -> None:
     """List the models that come along, and those below DIR."""
     with errors(debug):
-        from aerialseg.cli import display_model as console_model
+        from aerialseg.cli import display_model
         from aerialseg.model.listing import find_models
 
         models = find_models(folder)
         if as_json:
             click.echo(json.dumps([model.to_json() for model in models], indent=1, ensure_ascii=False))
         else:
-            console_model.show_models(models)
+            display_model.show_models(models)
 
 
 @model_group.command("show", context_settings=CONTEXT)
@@ -49,14 +49,14 @@ def list_command(folder: Path | None, as_json: bool, debug: bool) -> None:
 def show_command(model: str | None, as_json: bool, debug: bool) -> None:
     """Show a model's card: what it is for, how good it is, where it comes from, under which terms."""
     with errors(debug):
-        from aerialseg.cli import display_model as console_model
+        from aerialseg.cli import display_model
         from aerialseg.model.store import load_card, model_dir
 
         card = load_card(model)
         if as_json:
             click.echo(json.dumps(card.to_json(), indent=1, ensure_ascii=False))
         else:
-            console_model.show_card(card, model_dir(model))
+            display_model.show_card(card, model_dir(model))
 
 
 @model_group.command("export", context_settings=CONTEXT)
@@ -157,10 +157,10 @@ of torchvision's ResNets; that the converted one answers the same is checked. Ne
 @DEBUG
 def convert_command(path: Path, out: Path, quiet: bool, debug: bool, **options: Any) -> None:
     with errors(debug):
-        from aerialseg.cli import display as console
+        from aerialseg.cli import display
         from aerialseg.training.convert import convert
 
-        with console.progress(quiet) as progress:
+        with display.progress(quiet) as progress:
             made = convert(path, out, progress=progress, **options)
         print_paths([made])
 
@@ -192,11 +192,11 @@ def calibrate_command(
     before and is off after, the latter on frames that the temperature was not fitted on. Labels do not change.
     """
     with errors(debug):
-        from aerialseg.cli import display as console
+        from aerialseg.cli import display
         from aerialseg.evaluation.calibrate import calibrate_on
         from aerialseg.model.store import CARD, model_dir
 
-        with console.progress(quiet) as progress:
+        with display.progress(quiet) as progress:
             found = calibrate_on(model, data, config=config, split=split, size=size, pixels=pixels, progress=progress)
             progress.note(found.text())
         print_paths([model_dir(model) / CARD])

@@ -74,18 +74,18 @@ def polygonize_command(
     quiet: bool, debug: bool, classes: str, output: Path, max_pixels: int | None, **options: Any
 ) -> None:
     with errors(debug):
-        from aerialseg.cli import display as console
+        from aerialseg.cli import display
         from aerialseg.executor import aside
         from aerialseg.mapping.polygonize import discard, polygonize
 
         if max_pixels is not None:
             options["max_pixels"] = max_pixels
-        with console.progress(quiet) as progress:
+        with display.progress(quiet) as progress:
             try:
                 result = aside(lambda: polygonize(classes, output, progress=progress, **options))
             except KeyboardInterrupt:
                 discard(output)
                 raise
         if not quiet:
-            console.show_result(result)
+            display.show_result(result)
         print_paths(result.paths)

@@ -49,14 +49,15 @@ def seams_command(
     **options: Any,
 ) -> None:
     with errors(debug):
-        from aerialseg.cli import display as console
-        from aerialseg.seams import certificate as seams
+        from aerialseg.cli import display
+        from aerialseg.seams.certificate import certify, check_verdict
+        from aerialseg.seams.writing import Pictures
 
-        wanted = seams.Pictures(options.pop("json_path"), options.pop("plot"), options.pop("picture"))
+        wanted = Pictures(options.pop("json_path"), options.pop("plot"), options.pop("picture"))
         wanted.check(overwrite=options.pop("overwrite"))
         rows_cols = None if size is None else (size[1], size[0])
-        with console.progress(quiet) as progress:
-            certificate = seams.certify(model, raster, size=rows_cols, progress=progress, **options)
+        with display.progress(quiet) as progress:
+            certificate = certify(model, raster, size=rows_cols, progress=progress, **options)
         click.echo(certificate.text(), err=True)
         print_paths(wanted.write(certificate))
-        seams.check_verdict(certificate)
+        check_verdict(certificate)

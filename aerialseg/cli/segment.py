@@ -142,22 +142,22 @@ def segment_command(
     **options: Any,
 ) -> None:
     with errors(debug):
-        from aerialseg.cli import display as console
+        from aerialseg.cli import display
         from aerialseg.executor import aside
         from aerialseg.mapping.segment import segment
 
         if max_pixels is not None:
             options["max_pixels"] = max_pixels
         with (
-            console.progress(quiet) as progress,
+            display.progress(quiet) as progress,
             _leaving(output, options["keep_run"]),
             cluster_of(dask, workers) as cluster,
         ):
             result = aside(lambda: segment(source, output, progress=progress, cluster=cluster, **options))
         if not quiet:
-            console.show_result(result)
+            display.show_result(result)
         if timeline:
-            console.show_timeline(result.timeline)
+            display.show_timeline(result.timeline)
         print_paths(result.paths)
 
 

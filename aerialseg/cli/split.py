@@ -56,7 +56,7 @@ def split_command(
     `scenes`). At random neighbours are, and the score is kinder than any new place will be.
     """
     with errors(debug):
-        from aerialseg.cli import display as console
+        from aerialseg.cli import display
 
         try:
             from aerialseg.datasets.splits import make_split
@@ -64,7 +64,7 @@ def split_command(
             if error.name != "PIL":
                 raise
             raise UsageError("splitting needs Pillow: pip install 'aerialseg[scenes]'") from error
-        with console.progress(quiet) as progress:
+        with display.progress(quiet) as progress:
             paths = make_split(
                 data,
                 out,

@@ -42,10 +42,10 @@ def train_command(config: Path, data: Path, out: Path, debug: bool, **options: A
     pip install 'aerialseg[train]'.
     """
     with errors(debug):
-        from aerialseg.cli import display as console
+        from aerialseg.cli import display
         from aerialseg.training import train
 
-        with console.progress() as progress:
+        with display.progress() as progress:
             path = train(config, data, out, progress=progress, **options)
         print_paths([path])
 
@@ -65,11 +65,11 @@ def experiment_command(config: Path, data: Path, out: Path, encoder_weights: Pat
     page experiment.html and the models. Goes on where it was cut off. Needs the extra `train`.
     """
     with errors(debug):
-        from aerialseg.cli import display as console
+        from aerialseg.cli import display
         from aerialseg.evaluation.comparison import write_comparison
         from aerialseg.training import experiment
 
-        with console.progress() as progress:
+        with display.progress() as progress:
             results = experiment(config, data, out, encoder_weights=encoder_weights, progress=progress)
         print_paths(write_comparison(out, results))
 
@@ -94,10 +94,10 @@ def distil_command(config: Path, data: Path, out: Path, debug: bool, **options: 
     'pretrained'. Needs the extra `train`.
     """
     with errors(debug):
-        from aerialseg.cli import display as console
+        from aerialseg.cli import display
         from aerialseg.training import distil
 
-        with console.progress() as progress:
+        with display.progress() as progress:
             path = distil(config, data, out, progress=progress, **options)
         print_paths([path])
 
@@ -115,9 +115,9 @@ def quantize_command(config: Path, data: Path, model: Path, images: int, debug: 
     processors that have it. Needs the extras `train` and `fast`.
     """
     with errors(debug):
-        from aerialseg.cli import display as console
+        from aerialseg.cli import display
         from aerialseg.training.quantize import quantize
 
-        with console.progress() as progress:
+        with display.progress() as progress:
             path = quantize(config, data, model, images=images, progress=progress.note)
         print_paths([path])

@@ -13,7 +13,6 @@ from aerialseg.datasets.pairs import Pairs, find_pairs, read_scenes, read_split,
 from aerialseg.errors import InputError, UsageError
 from aerialseg.legend import Legend
 from aerialseg.model.card import ModelCard
-from aerialseg.training.config import TrainingConfig
 
 LAYOUTS = (
     ("original_images", "label_images_semantic"),
@@ -44,7 +43,7 @@ def find_frames(
     card: ModelCard,
     data_dir: str | Path,
     *,
-    config: str | Path | TrainingConfig | None = None,
+    config: str | Path | DataConfig | None = None,
     split: str | Path | None = None,
     every: bool = False,
     size: tuple[int, int] | None = None,
@@ -89,8 +88,8 @@ def held_out_pairs(pairs: Pairs, split: Mapping[str, bool], name: object = "the 
     return {frame: pairs[frame] for frame in sorted(wanted)}
 
 
-def _configured(config: str | Path | TrainingConfig, data_dir: str | Path) -> tuple[FrameSet, Path]:
-    data = (config if isinstance(config, TrainingConfig) else TrainingConfig.read(config)).data
+def _configured(config: str | Path | DataConfig, data_dir: str | Path) -> tuple[FrameSet, Path]:
+    data = config if isinstance(config, DataConfig) else DataConfig.read(config)
     return FrameSet(find_pairs(data_dir, data), Legend.from_csv(data.legend), data.void, data.size), data.split
 
 

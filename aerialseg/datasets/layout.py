@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from aerialseg.toml import build, read_toml
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,3 +29,17 @@ class DataConfig:
     prepared: tuple[int, int] | None = None
     void: tuple[int, ...] = ()
     watch: int = 0
+
+    @classmethod
+    def read(cls, path: str | Path) -> DataConfig:
+        """The table [data] of a training configuration, its paths relative to it. Raises InputError, UsageError."""
+        values = read_toml(path, "training configuration")
+        return build(cls, placed(values.get("data", {}), Path(path).parent), "data")
+
+
+def placed(data: object, folder: Path) -> object:
+    """The table [data] with its paths below ``folder``."""
+    if not isinstance(data, Mapping):
+        return data
+    named = (name for name in ("legend", "split") if isinstance(data.get(name), str))
+    return {**data, **{name: folder / data[name] for name in named}}

@@ -24,6 +24,7 @@ from PIL import Image
 from torch import Tensor
 
 from aerialseg.datasets.frames import frame_size
+from aerialseg.datasets.layout import DataConfig
 from aerialseg.datasets.pairs import VOID, read_image, read_mask
 from aerialseg.errors import InputError, UsageError
 from aerialseg.evaluation.scores import Reliability
@@ -33,7 +34,6 @@ from aerialseg.model.store import CARD, load_card, load_network, model_dir
 from aerialseg.model.unet import UNet
 from aerialseg.progress import Progress, Silent
 from aerialseg.raster.grid import Grid
-from aerialseg.training.config import TrainingConfig
 
 PIXELS = 20_000
 """Of each frame, at most: neighbouring pixels say the same."""
@@ -123,7 +123,7 @@ def calibrate_on(
     model: str | Path,
     data_dir: str | Path,
     *,
-    config: str | Path | TrainingConfig | None = None,
+    config: str | Path | DataConfig | None = None,
     split: str | Path | None = None,
     size: tuple[int, int] | None = None,
     pixels: int = PIXELS,

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from aerialseg.datasets.layout import DataConfig
 from aerialseg.errors import InputError, ModelError, UsageError
 from aerialseg.evaluation.results import Evaluation, FrameScore
 from aerialseg.evaluation.scores import Confusion, Reliability
@@ -17,7 +18,6 @@ from aerialseg.model.predictor import resolve
 from aerialseg.model.store import load_card
 from aerialseg.progress import Progress, Silent
 from aerialseg.raster.grid import Grid
-from aerialseg.training.config import TrainingConfig
 
 try:
     from PIL import Image
@@ -37,7 +37,7 @@ def evaluate(
     model: str | Path | None,
     data_dir: str | Path,
     *,
-    config: str | Path | TrainingConfig | None = None,
+    config: str | Path | DataConfig | None = None,
     split: str | Path | None = None,
     every: bool = False,
     size: tuple[int, int] | None = None,

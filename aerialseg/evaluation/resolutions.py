@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from aerialseg.datasets.frames import FrameSet, find_frames
+from aerialseg.datasets.layout import DataConfig
 from aerialseg.datasets.pairs import read_image, read_mask, resize_ids
 from aerialseg.errors import UsageError
 from aerialseg.evaluation.evaluate import predict_frame
@@ -17,13 +18,12 @@ from aerialseg.model.interface import Predictor
 from aerialseg.model.predictor import resolve
 from aerialseg.model.store import load_card
 from aerialseg.progress import Progress, Silent
-from aerialseg.training.config import TrainingConfig
 
 
 def evaluate_sizes(
     model: str | Path,
     data_dir: str | Path,
-    config: TrainingConfig,
+    config: DataConfig,
     own: tuple[int, int],
     *,
     progress: Progress | None = None,

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from aerialseg.errors import OutputError, UsageError
-from aerialseg.files import _read_json, write_json
+from aerialseg.files import read_json, write_json
 from aerialseg.mapping.plan import Plan
 from aerialseg.raster.grid import Box
 
@@ -60,7 +60,7 @@ class Run:
     @property
     def report(self) -> dict[str, Any]:
         """What the run took, as written at its end; empty before."""
-        return _read_json(self.folder / REPORT)
+        return read_json(self.folder / REPORT)
 
     def write_report(self, values: dict[str, Any]) -> None:
         write_json(self.folder / REPORT, values)
@@ -68,14 +68,14 @@ class Run:
     @property
     def publishing(self) -> frozenset[Path]:
         """Final names at which this run may have put a result already."""
-        return frozenset(map(Path, _read_json(self.folder / PUBLISHING).get("paths", [])))
+        return frozenset(map(Path, read_json(self.folder / PUBLISHING).get("paths", [])))
 
     def begin_publishing(self, paths: tuple[Path, ...]) -> None:
         write_json(self.folder / PUBLISHING, {"paths": [str(path) for path in paths]})
 
     def lost_px(self) -> int:
         """Source pixels that could not be read; the windows of blocks overlap, so each damaged tile counts once."""
-        boxes = {Box(*box) for path in self.blocks.glob("*.json") for box in _read_json(path).get("lost", [])}
+        boxes = {Box(*box) for path in self.blocks.glob("*.json") for box in read_json(path).get("lost", [])}
         return sum(box.area for box in boxes)
 
     def begin(self, plan: Plan) -> None:
@@ -183,5 +183,5 @@ def _found_plan(path: Path) -> dict[str, Any]:
     """The plan that is there; none where a power cut has left it empty."""
     with suppress(OSError):
         if path.stat().st_size and path.read_bytes().strip(b"\0"):
-            return _read_json(path)
+            return read_json(path)
     return {}

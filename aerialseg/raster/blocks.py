@@ -17,7 +17,7 @@ from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from aerialseg.errors import OutputError
-from aerialseg.files import _discard, blaming, cannot_write, one_line, part_of, publish, shown, writing
+from aerialseg.files import blaming, cannot_write, discard, one_line, part_of, publish, shown, writing
 from aerialseg.legend import NODATA
 from aerialseg.raster.grid import Box, Grid
 from aerialseg.raster.opening import GDAL_ERRORS, UNPLACED, environment, quiet
@@ -65,7 +65,7 @@ def write_block(path: Path, classes: Bytes, confidence: Bytes) -> None:
             dataset.write(classes, 1)
             dataset.write(confidence, 2)
         content = memory.getbuffer()
-        with writing(path, durable=False) as part, open(part, "wb") as file:
+        with writing(path, durable=False, errors=GDAL_ERRORS) as part, open(part, "wb") as file:
             file.write(content)
             file.write(_seal(content))
 
@@ -80,7 +80,7 @@ def is_whole(path: Path) -> bool:
         raise cannot_write(path, error) from error
     if content[-SEAL_BYTES:] == _seal(content[:-SEAL_BYTES]):
         return True
-    with blaming(path):
+    with blaming(path, GDAL_ERRORS):
         path.unlink()
     return False
 
@@ -119,19 +119,19 @@ def joining(
     paths = classes_path, confidence_path
     with contextlib.ExitStack() as stack:
         for path in paths:
-            stack.callback(_discard, part_of(path))
+            stack.callback(discard, part_of(path))
         files = [stack.enter_context(_mosaic_file(path, grid, view)) for path in paths]
 
         def join(index: int, bands: Bands | None) -> None:
             core, bands = grid.core(index), bands or read_block(block_path(index))
             _check_shape(block_path(index), bands[0].shape, core)
             for path, dataset, band in zip(paths, files, bands, strict=True):
-                with blaming(path), environment():
+                with blaming(path, GDAL_ERRORS), environment():
                     dataset.write(band, 1, window=Window(core.left, core.top, core.width, core.height))
 
         yield join
         for path, dataset in zip(paths, files, strict=True):
-            with blaming(path), environment():
+            with blaming(path, GDAL_ERRORS), environment():
                 dataset.close()
                 check_whole(part_of(path))
         for path in paths:
@@ -160,7 +160,7 @@ def _mosaic_file(path: Path, grid: Grid, view: View) -> Iterator[Any]:
     place = {"transform": Affine(*view.transform)} | ({"crs": view.crs} if view.crs else {})
     layout = {"tiled": True, "blockxsize": tile, "blockysize": tile, "bigtiff": "IF_SAFER"}
     size = {"height": grid.height, "width": grid.width, "count": 1}
-    with blaming(path), environment(), quiet():
+    with blaming(path, GDAL_ERRORS), environment(), quiet():
         dataset = rasterio.open(part_of(path), "w", **_COMMON, **layout, **place, **size)
     try:
         yield dataset

@@ -13,7 +13,7 @@ from rasterio.io import MemoryFile
 from aerialseg.files import cannot_write, shown, writing
 from aerialseg.legend import NODATA, Legend
 from aerialseg.raster.blocks import TILE, check_whole
-from aerialseg.raster.opening import environment, has_transform, quiet
+from aerialseg.raster.opening import GDAL_ERRORS, environment, has_transform, quiet
 from aerialseg.raster.palette import aux_xml, color_table
 
 _OPTIONS = {
@@ -38,7 +38,7 @@ def write_cog(source_path: Path, target_path: Path, *, legend: Legend | None, me
     the classes and a raster attribute table. Without, it is confidence in per cent, overviews by average. ``metadata``
     becomes TIFF tags. Both files appear only when they are whole. Raises OutputError.
     """
-    with writing(target_path) as part:
+    with writing(target_path, errors=GDAL_ERRORS) as part:
         resampling = "MODE" if legend else "AVERAGE"
         with environment(), MemoryFile(_recipe(source_path, legend, metadata), ext=".vrt") as recipe:
             with quiet():
@@ -48,7 +48,7 @@ def write_cog(source_path: Path, target_path: Path, *, legend: Legend | None, me
         aux_path(part).unlink(missing_ok=True)  # GDAL's own; ours says more
         check_whole(part)
         if legend:
-            with writing(aux_path(target_path)) as names:
+            with writing(aux_path(target_path), errors=GDAL_ERRORS) as names:
                 names.write_bytes(aux_xml(legend))
         else:
             _remove(aux_path(target_path))

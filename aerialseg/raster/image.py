@@ -40,7 +40,7 @@ def write_rgb(
         "photometric": "RGB",
         "predictor": 2,
     }
-    with writing(path) as part:
+    with writing(path, errors=GDAL_ERRORS) as part:
         with (
             rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
             rasterio.open(part, "w", transform=Affine(*transform), crs=crs, **profile) as file,
@@ -56,7 +56,7 @@ def write_classes(
     """Write uint8 class ids (h, w), 255 for none, as a GeoTIFF with the legend's colours. Raises OutputError."""
     height, width = classes.shape
     profile = {**TILED, "count": 1, "height": height, "width": width, "dtype": "uint8", "nodata": NODATA}
-    with writing(path) as part:
+    with writing(path, errors=GDAL_ERRORS) as part:
         with rasterio.open(part, "w", transform=Affine(*transform), crs=crs, **profile) as file:
             file.write(classes, 1)
             file.write_colormap(1, legend.colormap())
@@ -68,7 +68,12 @@ def write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
     bands = pixels if pixels.ndim == 3 else pixels[None]
     count, height, width = bands.shape
     profile = {"driver": "PNG", "count": count, "height": height, "width": width, "dtype": "uint8", "zlevel": 6}
-    with blaming(path), rasterio.Env(GDAL_PAM_ENABLED="NO"), quiet(), rasterio.open(path, "w", **profile) as file:
+    with (
+        blaming(path, GDAL_ERRORS),
+        rasterio.Env(GDAL_PAM_ENABLED="NO"),
+        quiet(),
+        rasterio.open(path, "w", **profile) as file,
+    ):
         file.write(bands)
 
 

@@ -133,7 +133,7 @@ def write_mosaic(patchwork: Patchwork, path: Path) -> None:
         "transform": Affine(*patchwork.transform),
         "crs": patchwork.crs,
     }
-    with writing(path) as part:
+    with writing(path, errors=GDAL_ERRORS) as part:
         with environment(), quiet():
             target = rasterio.open(part, "w+", **profile)
         with environment(), target:
@@ -179,7 +179,7 @@ def write_vrt(patchwork: Patchwork, path: Path, legend: Legend | None) -> None:
             Xml.SubElement(names, "Category").text = by_id.get(value, "")
     for tile, box in reversed(patchwork.tiles):
         band.append(_source(tile, box, path))
-    with writing(path) as part:
+    with writing(path, errors=GDAL_ERRORS) as part:
         part.write_bytes(bytes(Xml.tostring(root, encoding="utf-8")))
 
 

@@ -21,12 +21,12 @@ import rasterio
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from aerialseg.errors import InputError
-from aerialseg.files import one_line, shown
+from aerialseg.files import FILE_ERRORS, one_line, shown
 
 CACHE_BYTES = 32 << 20
 """GDAL's block cache, for the whole process: windows are read once, a larger cache would only cost memory."""
 
-GDAL_ERRORS = (RasterioError, rasterio._err.CPLE_BaseError, ValueError, OSError, SystemError)
+GDAL_ERRORS = (RasterioError, rasterio._err.CPLE_BaseError, *FILE_ERRORS)
 """What rasterio raises when GDAL fails."""
 
 UNPLACED = (1.0, 0.0, 0.0, 0.0, -1.0, 0.0)

@@ -19,8 +19,9 @@ from aerialseg.raster.opening import GDAL_ERRORS, environment, local_path, open_
 
 Color = tuple[int, int, int]
 
-# GDALRATFieldUsage
-_NAME, _MINIMUM, _VALUE, _RED, _GREEN, _BLUE = "2", "3", "5", "6", "7", "8"
+# GDALRATFieldType, GDALRATFieldUsage
+_INTEGER, _STRING = 0, 2
+_NAME, _MINIMUM, _VALUE, _RED, _GREEN, _BLUE = 2, 3, 5, 6, 7, 8
 
 _GOLDEN = 0.618033988749895
 """Hues that step by the golden ratio stay apart from each other however many there are."""
@@ -93,9 +94,9 @@ def _table(table: Xml.Element | None) -> tuple[dict[int, str], dict[int, Color]]
     colors: dict[int, Color] = {}
     if table is None:
         return names, colors
-    columns: dict[str, int] = {}
+    columns: dict[str | int, int] = {}
     for number, column in enumerate(table.findall("FieldDefn")):
-        columns.setdefault(column.findtext("Usage", "0"), number)
+        columns.setdefault(int(column.findtext("Usage", "0")), number)
         columns.setdefault(column.findtext("Name", "").strip().lower(), number)
     value_at = _first(columns, _VALUE, _MINIMUM, "value")
     name_at = _first(columns, _NAME, "class_name", "classname", "class", "name", "label", "category")
@@ -114,7 +115,7 @@ def _table(table: Xml.Element | None) -> tuple[dict[int, str], dict[int, Color]]
     return names, colors
 
 
-def _first(columns: Mapping[str, int], *keys: str) -> int | None:
+def _first(columns: Mapping[str | int, int], *keys: str | int) -> int | None:
     return next((columns[key] for key in keys if key in columns), None)
 
 
@@ -133,13 +134,9 @@ def _color(levels: list[str]) -> Color:
     return red, green, blue
 
 
-# GDALRATFieldType, GDALRATFieldUsage
-_INTEGER, _STRING = 0, 2
-_GENERIC_NAME, _MIN_MAX, _RED, _GREEN, _BLUE = 2, 5, 6, 7, 8
-
 _COLUMNS = (
-    ("value", _INTEGER, _MIN_MAX),
-    ("name", _STRING, _GENERIC_NAME),
+    ("value", _INTEGER, _VALUE),
+    ("name", _STRING, _NAME),
     ("r", _INTEGER, _RED),
     ("g", _INTEGER, _GREEN),
     ("b", _INTEGER, _BLUE),

@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from aerialseg.datasets.layout import DataConfig
+from aerialseg.datasets.layout import DataConfig, placed
 from aerialseg.errors import UsageError
+from aerialseg.toml import build, read_toml
 from aerialseg.training.coarse import STRIDES
-from aerialseg.training.tables import build, read_toml, table
 
 ENCODER_STARTS = ("deepen", "pretrained", "model", "scratch")
 LOSSES = ("cross-entropy", "focal", "dice", "cross-entropy+dice")
@@ -250,17 +250,4 @@ class TrainingConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], folder: Path) -> TrainingConfig:
         """The configuration of a dict as TOML gives it; an unknown key is an error that names it."""
-        values = dict(values)
-        data = dict(table(values, "data"))
-        for name in ("legend", "split"):
-            if name in data:
-                data[name] = folder / data[name]
-        values["data"] = build(DataConfig, data, "data.")
-        values["encoder"] = build(EncoderConfig, table(values, "encoder"), "encoder.")
-        values["decoder"] = build(DecoderConfig, table(values, "decoder"), "decoder.")
-        values["augment"] = build(Augment, table(values, "augment"), "augment.")
-        values["follow"] = build(FollowConfig, table(values, "follow"), "follow.")
-        steps = values.get("steps", [])
-        values["steps"] = tuple(build(Step, step, f"steps[{i}].") for i, step in enumerate(steps))
-        built: TrainingConfig = build(cls, values, "")
-        return built
+        return build(cls, {**values, "data": placed(values.get("data", {}), folder)})

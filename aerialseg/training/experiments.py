@@ -18,13 +18,13 @@ from aerialseg.errors import UsageError
 from aerialseg.evaluation.resolutions import evaluate_sizes
 from aerialseg.model.store import CARD, save
 from aerialseg.progress import Progress, Silent
+from aerialseg.toml import read_toml
 from aerialseg.training.config import Step, TrainingConfig
 from aerialseg.training.course import Course
 from aerialseg.training.export import make_card, network_state
 from aerialseg.training.growing import GROWING_NORMS
 from aerialseg.training.schedule import locked
 from aerialseg.training.sides import load_sides
-from aerialseg.training.tables import read_toml
 
 RESULTS = "results.json"
 
@@ -149,7 +149,7 @@ def _judge(
     step, folder = config.steps[number], out_dir / "models" / f"{run}-{number}"
     save(folder, make_card(config, saved, course.work), network_state(config, saved.weights))
     history = [record for record in saved.history if record["step"] == number]
-    legend, found = sides.legend, evaluate_sizes(folder, data_dir, config, step.size, progress=progress)
+    legend, found = sides.legend, evaluate_sizes(folder, data_dir, config.data, step.size, progress=progress)
     scores = {name: confusion.to_json(legend) for name, confusion in found.items()}
     shown = {name: f"accuracy {s['pixel_accuracy']:.3f}, mean IoU {s['mean_iou']:.3f}" for name, s in scores.items()}
     progress.note(f"{run}, step {number}: {'; '.join(f'{name}: {text}' for name, text in shown.items())}")

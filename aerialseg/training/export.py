@@ -56,7 +56,7 @@ def export(
     card = save(out_dir, make_card(config, saved, work), network_state(config, saved.weights))
     load_network(out_dir)  # what was written is what loads
     if data_dir is not None:
-        found = evaluate(out_dir, data_dir, config=config, progress=progress)
+        found = evaluate(out_dir, data_dir, config=config.data, progress=progress)
         confusion = found.confusion
         card = replace(card, scores={"held_out": confusion.to_json(found.legend)})
         card.write(out_dir / CARD)
@@ -88,7 +88,7 @@ def _export_teacher(
 
 def _calibrate(model: Path, data_dir: str | Path, config: TrainingConfig, progress: Progress) -> None:
     try:
-        progress.note(calibrate_on(model, data_dir, config=config, progress=progress).text())
+        progress.note(calibrate_on(model, data_dir, config=config.data, progress=progress).text())
     except InputError as error:  # one scene alone cannot be both fitted on and judged by
         progress.note(f"the confidence is not calibrated: {error}")
 

@@ -66,7 +66,6 @@ def site(folder: Path, version: str | None) -> dict[str, str]:
             if entry.name != "_version.py":
                 (folder / "aerialseg" / entry.name).symlink_to(entry)
         (folder / "aerialseg" / "_version.py").write_text(f"__version__ = {version!r}\n")
-        (folder / "aerialseg_pipelines").symlink_to(ROOT / "pipelines")
     return {"PYTHONPATH": str(folder)}
 
 

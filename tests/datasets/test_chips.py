@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from aerialseg.cli import cli
-from aerialseg.datasets import chipset
+from aerialseg.datasets import chips
 from aerialseg.datasets.chips import make_chips
 from aerialseg.datasets.chipset import ChipSet
 from aerialseg.datasets.pairs import VOID, find_pairs, read_mask, read_split, split_pairs
@@ -254,7 +254,7 @@ def test_a_run_that_fails_leaves_the_older_set_and_nothing_else(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(chipset, "starter", full)
+    monkeypatch.setattr(chips, "starter", full)
     with pytest.raises(OutputError, match="No space left"):
         made(tmp_path, overwrite=True, seed=1)
     assert {path: path.read_bytes() for path in older.folder.rglob("*") if path.is_file()} == before

@@ -36,13 +36,16 @@ def test_paths_are_relative_to_the_configuration(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        (("seed = 1", "sead = 1"), "unknown key sead"),
-        (('images = "images"', 'image = "images"'), r"unknown key data\.image"),
-        (("epochs = 6", "epoch = 6"), r"unknown key steps\[0\]\.epoch"),
-        (("gsd_m = 0.05", ""), r"lacks data\.gsd_m"),
+        (("seed = 1", "sead = 1"), r"unknown key 'sead': did you mean 'seed'\?"),
+        (('images = "images"', 'image = "images"'), r"unknown key 'image' in \[data\]"),
+        (("epochs = 6", "epoch = 6"), r"unknown key 'epoch' in \[steps\[0\]\]"),
+        (("gsd_m = 0.05", ""), r"\[data\] lacks the key 'gsd_m'"),
         (('start = "scratch"', 'start = "magic"'), "'magic'"),
         (('precision = "fp32"', 'precision = "fp8"'), "fp8"),
-        (("size = [64, 64]", "size = 64"), r"steps\[0\]\.size is 64 .*; wanted tuple\[int, int\]"),
+        (
+            ("size = [64, 64]", "size = 64"),
+            r"steps\[0\]\.size is 64: wanted 2 values, \[a whole number, a whole number\]",
+        ),
         (("size = [64, 64]", "size = [64, 64, 3]"), r"steps\[0\]\.size"),
         (("epochs = 6", 'epochs = "6"'), r"steps\[0\]\.epochs is '6'"),
         (("lr = 1e-3", "lr = true"), r"steps\[0\]\.lr is True"),
