@@ -63,6 +63,12 @@ def _sync_folder(folder: Path) -> None:
             _flush(folder, os.O_RDONLY)
 
 
+def flush(path: Path) -> None:
+    """Have the system write a file to disk. Raises OutputError."""
+    with blaming(path):
+        _flush(path, os.O_RDWR)
+
+
 def _flush(path: Path, flags: int) -> None:
     handle = os.open(path, flags)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 
@@ -39,3 +40,15 @@ def spoken_duration(seconds: float) -> str:
 def spoken_bytes(size: int) -> str:
     """Bytes as a person says them: ``12 MB``, ``3.4 GB``."""
     return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{max(1, round(size / 1e6)):,} MB"
+
+
+def fractions(progress: Progress) -> Callable[[float], None]:
+    """A function that is told which fraction of a stage (of size 1) is done, and advances ``progress``."""
+    done = 0.0
+
+    def report(fraction: float) -> None:
+        nonlocal done
+        progress.advance(fraction - done)
+        done = fraction
+
+    return report

@@ -46,17 +46,18 @@ def draw(path: Path, blocks: int) -> None:
 def measure(source: Path, cost: float, address: str) -> float:
     """Seconds from the first block sent to the last one seen."""
     from aerialseg.cluster.dask_cluster import connect
-    from aerialseg.mapping.plan import Generalization, Reading, make_plan
+    from aerialseg.mapping.plan import make_plan
+    from aerialseg.mapping.settings import MapSettings
     from aerialseg.mapping.workers import run_blocks
     from aerialseg.raster.describe import describe
     from tests.fakes import Oracle, Slow, with_halo
 
     with connect(address) as cluster, tempfile.TemporaryDirectory(dir=source.parent) as folder:
         predictor = cluster.fitted(Slow(cost, Oracle(with_halo(HALO_PX))))
-        plan = make_plan(describe(source), predictor, Reading(), Generalization(), BLOCK_PX)
+        plan = make_plan(describe(source), predictor, MapSettings())
         tasks = list(plan.tasks(predictor, Path(folder)))
         begin = time.perf_counter()
-        done = sum(1 for _ in run_blocks(cluster, tasks, str(source), plan.digest))
+        done = sum(1 for _ in run_blocks(cluster, tasks, str(source), plan.blocks_digest))
         seconds = time.perf_counter() - begin
         if done != len(tasks) or not all(task.path.exists() for task in tasks):
             raise SystemExit(f"{done} of {len(tasks)} blocks were done")

@@ -79,6 +79,11 @@ def parsed() -> list[tuple[Path, ast.Module]]:
     return [(path, ast.parse(path.read_text(encoding="utf-8"))) for path in FILES]
 
 
+def body_of(node: ast.FunctionDef | ast.AsyncFunctionDef) -> list[ast.stmt]:
+    """The statements of a function without its docstring."""
+    return node.body[1:] if ast.get_docstring(node) and len(node.body) > 1 else node.body
+
+
 def where(path: Path, line: int) -> str:
     return f"{path.relative_to(ROOT)}:{line}"
 
@@ -147,7 +152,7 @@ def test_functions_are_short() -> None:
         for path, tree in parsed()
         for node in ast.walk(tree)
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
-        and (length := (node.end_lineno or node.lineno) - node.body[0].lineno + 1) > MAX_FUNCTION_LINES
+        and (length := (node.end_lineno or node.lineno) - body_of(node)[0].lineno + 1) > MAX_FUNCTION_LINES
     ]
     assert not long
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from aerialseg.batch.task import Errand, Finding, carry_out
 from aerialseg.errors import AerialsegError
-from aerialseg.mapping.plan import BLOCK_PX, Generalization, Plan, Reading, make_plan
+from aerialseg.mapping.plan import Plan, make_plan
+from aerialseg.mapping.settings import MapSettings
 from aerialseg.raster.describe import describe
 
 if TYPE_CHECKING:
@@ -93,14 +94,12 @@ class Workers:
 
 def plan_of(source: str, settings: Mapping[str, Any], predictor: PredictorSpec) -> Plan:
     """The plan that ``segment`` would make. Reads no pixels. Raises InputError, UsageError."""
-    names = {"bands", "gsd_m", "scale", "on_read_error", "max_pixels", "require_crs", "allow_remote"}
-    reading = Reading(**{name: value for name, value in settings.items() if name in names})
-    shape = Generalization(settings.get("min_area_m2"), settings.get("simplify_m"))
-    info = describe(source, allow_remote=reading.allow_remote)
+    wanted = MapSettings(**settings)
+    info = describe(source, allow_remote=wanted.allow_remote)
     logger = logging.getLogger("aerialseg.raster.view")
     level = logger.level
     logger.setLevel(logging.ERROR)  # said again, and better, by whoever does it
     try:
-        return make_plan(info, predictor, reading, shape, settings.get("block_px", BLOCK_PX))
+        return make_plan(info, predictor, wanted)
     finally:
         logger.setLevel(level)

@@ -16,7 +16,7 @@ from aerialseg.batch.ledger import DONE, Entry, Ledger
 from aerialseg.batch.status import job_folder
 from aerialseg.errors import InputError, OutputError, UsageError
 from aerialseg.legend import Legend
-from aerialseg.mapping.plan import Generalization
+from aerialseg.mapping.settings import MapSettings
 from aerialseg.progress import Progress, Silent
 from aerialseg.raster.cog import write_cog
 from aerialseg.raster.georef import pixel_size_m
@@ -131,7 +131,7 @@ def _mosaic(tiles: Sequence[Tile], path: Path, legend: Legend, metadata: dict[st
 def _layer(
     tiles: Sequence[Tile], entries: Sequence[Entry], path: Path, legend: Legend, metadata: dict[str, str]
 ) -> None:
-    shape = Generalization(**_common(entries))
+    shape = MapSettings(**_common(entries))
     rated = {tile.path: entry.outputs.get("confidence") for tile, entry in zip(tiles, entries, strict=True)}
     with tempfile.TemporaryDirectory(dir=path.absolute().parent, prefix=f".{path.name}.") as aside:
         parts = [_part(work, rated, shape, Path(aside) / str(n)) for n, work in enumerate(patchworks(tiles))]
@@ -151,7 +151,7 @@ def _common(entries: Sequence[Entry]) -> dict[str, Any]:
     return found
 
 
-def _part(work: Patchwork, rated: dict[Path, str | None], shape: Generalization, aside: Path) -> Part:
+def _part(work: Patchwork, rated: dict[Path, str | None], shape: MapSettings, aside: Path) -> Part:
     """The tiles of one grid as one raster (of one tile, that one itself)."""
     aside.mkdir()
     classes = aside / "classes.tif"

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from aerialseg.batch.jobfile import Job
-from aerialseg.batch.settings import of_the_model, read_settings
+from aerialseg.batch.settings import read_settings
 from aerialseg.batch.stac_in import read_items
 from aerialseg.errors import InputError, UsageError
 from aerialseg.files import shown
+from aerialseg.mapping.settings import SETTINGS
 from aerialseg.raster.opening import is_remote
 
 SETTING = "settings."
@@ -147,7 +148,7 @@ def _rows(job: Job, path: Path) -> Iterator[Source]:
         where = f"{path}, line {number}: {SETTING[:-1]}"
         own = {name[len(SETTING) :]: cell for name, cell in cells.items() if name.startswith(SETTING) and cell}
         settings = read_settings(own, where)
-        shared = [name for name in settings if of_the_model(name)]
+        shared = [name for name in settings if SETTINGS[name].shared]
         if shared:
             raise UsageError(f"{where}: {shared[0]} belongs to the model, which all inputs share: put it in [settings]")
         plain = {name: cell for name, cell in cells.items() if not name.startswith(SETTING) and name != column}

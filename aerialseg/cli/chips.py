@@ -8,7 +8,9 @@ from typing import Any
 import click
 
 from aerialseg.cli.failures import errors, print_paths
-from aerialseg.cli.options import BANDS, CONTEXT, DEBUG, QUIET, SCALE, Gsd, Numbers, options
+from aerialseg.cli.options import CONTEXT, DEBUG, QUIET, KindType, Numbers, options, setting_option
+from aerialseg.mapping.kinds import GSD
+from aerialseg.mapping.settings import OPTIONS
 
 _FILE = click.Path(path_type=Path)
 
@@ -27,7 +29,7 @@ CHIPS_OPTIONS = options(
     click.option("--layer", metavar="NAME", help="Layer of the polygons, where the file has several."),
     click.option(
         "--gsd",
-        type=Gsd(),
+        type=KindType(GSD),
         metavar="M|native",
         help="Chips of M metres per pixel (without CRS: the raster's pixel is M metres), or of the orthophoto's own."
         "  [default: the embedded model's]",
@@ -59,8 +61,8 @@ CHIPS_OPTIONS = options(
         show_default=True,
         help="Leave out chips with a smaller share of labelled pixels.",
     ),
-    BANDS,
-    SCALE,
+    setting_option(OPTIONS["bands"]),
+    setting_option(OPTIONS["scale"]),
     click.option("--overwrite", is_flag=True, help="Replace a data set that is there."),
     QUIET,
     DEBUG,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from aerialseg.mapping.kinds import Kind
+from aerialseg.mapping.settings import Setting
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -36,36 +38,38 @@ class Numbers(_ParamType):
         return numbers
 
 
-class Gsd(_ParamType):
-    """Metres, or the word native."""
+class KindType(_ParamType):
+    """Values of one kind of setting."""
 
-    name = "M|native"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if value == "native" or not isinstance(value, str):
-            return value
-        try:
-            metres = float(value)
-        except ValueError:
-            metres = 0.0
-        if not 0 < metres < float("inf"):
-            self.fail(f"{value!r}: wanted metres per pixel (0.05) or 'native'", param, ctx)
-        return metres
-
-
-class Count(_ParamType):
-    """A number of things, 1 or more; 1e9 is understood."""
-
-    name = "N"
+    def __init__(self, kind: Kind) -> None:
+        self.kind, self.name = kind, kind.metavar or "flag"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         try:
-            number = float(value)
-        except ValueError:
-            number = math.nan
-        if not 1 <= number < math.inf:
-            self.fail(f"{value!r}: wanted a number, 1 or more", param, ctx)
-        return int(number)
+            return self.kind.parse(value)
+        except (ValueError, TypeError, OverflowError):
+            self.fail(f"{value!r}: wanted {self.kind.wanted}", param, ctx)
+
+
+def setting_option(setting: Setting, default_text: str = "") -> Callable[[F], F]:
+    """The option of a setting, None where it is not given."""
+    name = f"--{setting.option}"
+    if not setting.kind.metavar:
+        return click.option(name, setting.key, is_flag=True, help=setting.help)
+    default = default_text or setting.default_text or setting.default
+    text = f"{setting.help}  [default: {default}]"
+    kind = click.Choice(setting.kind.choices) if setting.kind.choices else KindType(setting.kind)
+    return click.option(name, setting.key, metavar=setting.kind.metavar, type=kind, help=text)
+
+
+def gone(old: str, successor: str) -> Callable[[F], F]:
+    """An option that is no more: an error that names its successor."""
+
+    def refuse(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+        if value is not None:
+            raise click.UsageError(f"--{old} is gone: use --{successor}", ctx)
+
+    return click.option(f"--{old}", metavar="X", hidden=True, expose_value=False, callback=refuse)
 
 
 def options(*options: Callable[[F], F]) -> Callable[[F], F]:
@@ -77,14 +81,5 @@ def options(*options: Callable[[F], F]) -> Callable[[F], F]:
     return add
 
 
-BANDS = click.option("--bands", metavar="1,2,3", type=Numbers(int, "1,2,3"), help="Bands that are red, green, blue.")
-SCALE = click.option(
-    "--scale",
-    metavar="LOW,HIGH",
-    type=Numbers(float, "LOW,HIGH", 2),
-    help="Source values that become 0 and 255, for 16 bit or float.",
-)
-SMOOTH = click.option("--smooth", is_flag=True, help="Round the corners of the lines.")
-DISSOLVE = click.option("--dissolve", is_flag=True, help="Add a layer with one multipolygon for each class.")
 DEBUG = click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 QUIET = click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")

@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from aerialseg.cli.failures import errors, print_paths
-from aerialseg.cli.options import CONTEXT, DEBUG, DISSOLVE, QUIET, SMOOTH, Count, options
+from aerialseg.cli.options import CONTEXT, DEBUG, QUIET, options, setting_option
+from aerialseg.mapping.settings import OPTIONS
 
 POLYGONIZE_OPTIONS = options(
     click.argument("classes", metavar="CLASSES.tif"),
@@ -25,31 +26,13 @@ POLYGONIZE_OPTIONS = options(
         type=click.Path(path_type=Path),
         help="Confidence raster (0-100) on the same grid.",
     ),
-    click.option(
-        "--min-area",
-        "min_area_m2",
-        metavar="M2",
-        type=float,
-        default=0.0,
-        help="Merge smaller regions into their neighbours.  [default: 0, none]",
-    ),
-    click.option(
-        "--simplify",
-        "simplify_m",
-        metavar="M",
-        type=float,
-        help="Tolerance of simplification; 0 keeps pixel edges.  [default: 1.5 pixels]",
-    ),
-    SMOOTH,
-    DISSOLVE,
+    setting_option(OPTIONS["min-area"], "0, none"),
+    setting_option(OPTIONS["simplify"]),
+    setting_option(OPTIONS["smooth"]),
+    setting_option(OPTIONS["dissolve"]),
     click.option("--layer", metavar="NAME", default="landcover", show_default=True, help="Name of the layer."),
     click.option("--workers", metavar="N", type=int, help="Threads to work in.  [default: one for each processor]"),
-    click.option(
-        "--max-pixels",
-        metavar="N",
-        type=Count(),
-        help="Refuse a raster of more pixels than this.  [default: 1e10, 100,000 px square]",
-    ),
+    setting_option(OPTIONS["max-pixels"]),
     click.option("--overwrite", is_flag=True, help="Replace outputs that exist."),
     QUIET,
     DEBUG,
@@ -70,19 +53,16 @@ Exit codes: 0 done, 2 usage, 3 input, 5 output, 6 resources, 130 interrupted.
 
 @click.command("polygonize", context_settings=CONTEXT, help=POLYGONIZE_HELP)
 @POLYGONIZE_OPTIONS
-def polygonize_command(
-    quiet: bool, debug: bool, classes: str, output: Path, max_pixels: int | None, **options: Any
-) -> None:
+def polygonize_command(quiet: bool, debug: bool, classes: str, output: Path, **options: Any) -> None:
     with errors(debug):
         from aerialseg.cli import display
         from aerialseg.executor import aside
         from aerialseg.mapping.polygonize import discard, polygonize
 
-        if max_pixels is not None:
-            options["max_pixels"] = max_pixels
+        given = {name: value for name, value in options.items() if value is not None}
         with display.progress(quiet) as progress:
             try:
-                result = aside(lambda: polygonize(classes, output, progress=progress, **options))
+                result = aside(lambda: polygonize(classes, output, progress=progress, **given))
             except KeyboardInterrupt:
                 discard(output)
                 raise

@@ -30,24 +30,27 @@ MAX_WORKERS = 16
 """Blocks under way at a time beside a GPU: each takes memory for its window."""
 
 
+def missing_blocks(plan: Plan, predictor: PredictorSpec, run: Run, progress: Progress) -> list[BlockTask]:
+    """The blocks that ``run`` lacks. Raises OutputError."""
+    tasks = list(plan.tasks(predictor, run.blocks))
+    missing = [task for task in tasks if not is_whole(task.path)]
+    if len(missing) < len(tasks):
+        progress.note(f"resuming: {len(tasks) - len(missing):,} of {len(tasks):,} blocks are done")
+    return missing
+
+
 def classify(
     plan: Plan,
-    predictor: PredictorSpec,
+    todo: list[BlockTask],
     run: Run,
     timeline: Timeline,
     progress: Progress,
-    *,
-    allow_remote: bool = False,
     cluster: Cluster | None = None,
 ) -> None:
-    """Compute the blocks that ``run`` lacks and make ``run.classes`` and ``run.confidence`` of all of them.
+    """Compute the blocks ``todo`` and make ``run.classes`` and ``run.confidence`` of all blocks.
 
     Raises what run_block raises, and OutputError.
     """
-    tasks = list(plan.tasks(predictor, run.blocks, allow_remote=allow_remote))
-    todo = [task for task in tasks if not is_whole(task.path)]
-    if len(todo) < len(tasks):
-        progress.note(f"taking up a run: {len(tasks) - len(todo):,} of {len(tasks):,} blocks are done")
     pixels = sum(task.core.area for task in todo)
     blocks = partial(plan.block_path, folder=run.blocks)
     with joining(plan.grid, blocks, plan.view, run.classes, run.confidence) as join:
@@ -55,13 +58,13 @@ def classify(
         progress.stage("blocks", pixels)
         with (
             timeline.measure("blocks", pixels),
-            closing(_reports(plan, predictor, todo, allow_remote, cluster, joined)) as reports,
+            closing(_reports(plan, todo, cluster, joined)) as reports,
         ):
             for report in reports:
                 timeline.add(report.spans)
                 timeline.count(report.core_px, *{stage for stage, _, _ in report.spans} - {"load", "queue"})
                 progress.advance(report.core_px)
-        waiting = [task.index for task in tasks if task.index not in joined.indices]
+        waiting = [index for index in range(len(plan.grid)) if index not in joined.indices]
         if waiting:
             progress.stage("mosaic", len(waiting))
         for index in waiting:
@@ -84,22 +87,17 @@ class _Joined:
 
 
 def _reports(
-    plan: Plan,
-    predictor: PredictorSpec,
-    todo: list[BlockTask],
-    allow_remote: bool,
-    cluster: Cluster | None,
-    joined: _Joined,
+    plan: Plan, todo: list[BlockTask], cluster: Cluster | None, joined: _Joined
 ) -> Generator[BlockReport, None, None]:
     if cluster is not None:
         from aerialseg.mapping.workers import run_blocks
 
-        yield from run_blocks(cluster, todo, plan.source.path, plan.digest)
+        yield from run_blocks(cluster, todo, plan.source.path, plan.blocks_digest)
     elif todo:
         order = reading_order(plan.grid, plan.view, plan.source.block_shape)
         todo = sorted(todo, key=lambda task: order.key(plan.grid, task.index))
         workers = min(local_workers(plan.numerics), len(todo))
-        with Pages(plan.view, order, allow_remote=allow_remote) as pages:
+        with Pages(plan.view, order, allow_remote=plan.allow_remote) as pages:
             shared = Shared(pages, Gate(), joined)
             work = partial(run_block, shared=shared)
             if workers == 1:

@@ -6,116 +6,76 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from aerialseg._version import __version__
 from aerialseg.errors import ResourceError, UsageError
 from aerialseg.mapping.block import BlockTask
+from aerialseg.mapping.settings import MIN_PIXELS, MapSettings
 from aerialseg.model.interface import PredictorSpec
 from aerialseg.progress import spoken_bytes
 from aerialseg.raster.grid import Grid
-from aerialseg.raster.view import MAX_PIXELS, View
+from aerialseg.raster.view import View
 
-if TYPE_CHECKING:
-    from aerialseg.raster.describe import RasterInfo
 if TYPE_CHECKING:
     from aerialseg.mapping.workers import Cluster
-    from aerialseg.model.interface import PredictorSpec
-
-BLOCK_PX = 2048
-"""Side of a block. Larger ones spend less on halos, smaller ones need less memory and lose less when killed: at 2048 px
-the network does 1.21 times the work of the whole image at once, at 1024 px 1.5 times."""
-
-MIN_PIXELS = 100
-"""Minimum mapping unit by default, in pixels of the class raster (0.25 m² at 5 cm)."""
-
-TOLERANCE_PX = 1.5
-"""Simplification by default, in pixels of the class raster."""
-
-SMOOTHING = 2
-"""Steps of rounding corners, where that is asked for (vector/smooth.py)."""
+    from aerialseg.raster.describe import RasterInfo
 
 BYTES_PER_PIXEL = 2.5
 """Disk that a run takes at most per working pixel: blocks and mosaic of two compressed bands, layer, rasters."""
 
+_NOT_DECISIVE = ("on_read_error", "note")
+"""Of the view: finished blocks are what they are whatever these say."""
 
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """How the user wants the raster read.
-
-    bands: 1-based, in the model's order; None where the raster leaves no doubt.
-    gsd_m: metres per pixel to work at (for a raster without CRS: the size of its own pixel), "native", or None.
-    scale: (low, high) of the source values that become 0 and 255, for anything but 8 bit.
-    """
-
-    bands: tuple[int, ...] | None = None
-    gsd_m: float | Literal["native"] | None = None
-    scale: tuple[float, float] | None = None
-    on_read_error: Literal["fail", "nodata"] = "fail"
-    max_pixels: int = MAX_PIXELS
-    require_crs: bool = False
-    allow_remote: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Computing:
-    """How the user wants the network computed; see model/device.py for what "auto" comes to.
-
-    tiling: "exact", or "approximate" with ``halo_px`` pixels around each tile (None: as the model's card has it).
-    tta: the mean of eight looks at each tile.
-    """
-
-    device: str = "auto"
-    precision: str = "auto"
-    runtime: str = "auto"
-    tiling: Literal["exact", "approximate"] = "exact"
-    halo_px: int | None = None
-    tta: bool = False
+_WORDS = {
+    "source": "the input",
+    "model": "--model",
+    "model_digest": "--model",
+    "numerics": "--precision, --device or --tta",
+    "tiling": "--tiling",
+    "version": "the version of aerialseg",
+    "grid": "--gsd or the size of blocks",
+    "min_pixels": "--min-area",
+    "tolerance_px": "--simplify",
+    "smooth": "--smooth",
+    "dissolve": "--dissolve",
+}
+"""What a plan holds -> the option that decides it; of the view, --bands and --scale by their names and --gsd else."""
 
 
 @dataclass(frozen=True, slots=True)
-class Generalization:
-    """How labels become polygons, in ground units; None stands for the defaults above.
+class LayerPlan:
+    """How labels become polygons, in pixels of the class raster.
 
-    smooth: round the corners of the lines. dissolve: a second layer has one multipolygon for each class.
+    smooth: steps of rounding corners. dissolve: a second layer has one multipolygon for each class.
     """
 
-    min_area_m2: float | None = None
-    simplify_m: float | None = None
-    smooth: bool = False
+    min_pixels: int
+    tolerance_px: float
+    smooth: int = 0
     dissolve: bool = False
 
-    def __post_init__(self) -> None:
-        for name, value in (("--min-area", self.min_area_m2), ("--simplify", self.simplify_m)):
-            if value is not None and not (0 <= value < math.inf):
-                raise UsageError(f"{name} is {value}: wanted 0 or more")
-
-    @property
-    def smoothing(self) -> int:
-        """Steps of rounding corners."""
-        return SMOOTHING if self.smooth else 0
-
-    def min_pixels(self, pixel_m: tuple[float, float], default: int = MIN_PIXELS) -> int:
-        """The minimum mapping unit in pixels of the size ``pixel_m`` (x, y)."""
-        if self.min_area_m2 is None:
-            return default
-        # A hair less, so that an area of exactly n pixels is n pixels whatever the floats say.
-        return math.ceil(self.min_area_m2 / math.prod(pixel_m) - 1e-6)
-
-    def tolerance_px(self, pixel_m: tuple[float, float]) -> float:
-        """How far lines may move, in pixels of the size ``pixel_m`` (x, y)."""
-        return TOLERANCE_PX if self.simplify_m is None else self.simplify_m / math.sqrt(math.prod(pixel_m))
+    @classmethod
+    def of(cls, settings: MapSettings, pixel_m: tuple[float, float], min_pixels: int = MIN_PIXELS) -> LayerPlan:
+        """The plan for pixels of the size ``pixel_m`` (x, y); ``min_pixels`` where the settings leave it open."""
+        return cls(
+            settings.min_pixels(pixel_m, min_pixels),
+            settings.tolerance_px(pixel_m),
+            settings.smoothing,
+            settings.dissolve,
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Source, model, grid and settings of one run. ``digest`` tells whether two runs would give the same result.
+    """Source, model, grid and settings of one run.
 
-    numerics: what the network computes in ("cpu fp32", "cuda bf16"); labels may differ at ties between two of them.
-    tiling: "exact", or in words how far from it (ModelCard.tiling).
+    Two digests tell what two runs have in common: ``blocks_digest`` their blocks, class and confidence rasters,
+    ``digest`` all of their results. numerics: what the network computes in ("cpu fp32", "cuda bf16"); labels may differ
+    at ties between two of them. tiling: "exact", or in words how far from it (ModelCard.tiling).
     """
 
     source: RasterInfo
@@ -124,16 +84,20 @@ class Plan:
     model: str
     model_digest: str
     numerics: str
-    min_pixels: int
-    tolerance_px: float
-    smooth: int = 0
-    dissolve: bool = False
+    layer: LayerPlan
     tiling: str = "exact"
+    allow_remote: bool = False
     version: str = __version__
 
     @property
+    def blocks_digest(self) -> str:
+        """Of all that decides the blocks: source, bands, scale, resolution, model, numerics, tiling, version."""
+        return _digest(decides_blocks(self.to_json()))
+
+    @property
     def digest(self) -> str:
-        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
+        """Of all that decides the result."""
+        return _digest([self.blocks_digest, asdict(self.layer)])
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready: everything that decides the result."""
@@ -146,19 +110,16 @@ class Plan:
             "model_digest": self.model_digest,
             "numerics": self.numerics,
             "tiling": self.tiling,
-            "min_pixels": self.min_pixels,
-            "tolerance_px": self.tolerance_px,
-            "smooth": self.smooth,
-            "dissolve": self.dissolve,
             "version": self.version,
+            "layer": asdict(self.layer),
         }
 
-    def tasks(self, predictor: PredictorSpec, folder: Path, *, allow_remote: bool = False) -> Iterator[BlockTask]:
+    def tasks(self, predictor: PredictorSpec, folder: Path) -> Iterator[BlockTask]:
         """One task a block, in row-major order, with its file in ``folder``."""
         for index in range(len(self.grid)):
             core = self.grid.core(index)
             path = self.block_path(index, folder)
-            yield BlockTask(index, core, self.grid.window(core), self.view, predictor, path, allow_remote)
+            yield BlockTask(index, core, self.grid.window(core), self.view, predictor, path, self.allow_remote)
 
     def block_path(self, index: int, folder: Path) -> Path:
         row, col = divmod(index, self.grid.cols)
@@ -184,9 +145,27 @@ class Plan:
         return f"{self.view.note}; {size} in {blocks}; {disk}{way}{tiles}"
 
 
-def make_plan(
-    info: RasterInfo, predictor: PredictorSpec, reading: Reading, generalization: Generalization, block: int
-) -> Plan:
+def decides_blocks(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a plan's JSON, what decides the blocks."""
+    view = {name: value for name, value in plan["view"].items() if name not in _NOT_DECISIVE}
+    return {**{name: value for name, value in plan.items() if name != "layer"}, "view": view}
+
+
+def spoken_changes(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """In what two JSON objects, of plans or of their layers, differ: in the words of the options."""
+    names = [name for name in (*wanted, *found) if found.get(name) != wanted.get(name)]
+    if "source" in names:
+        return [_WORDS["source"]]
+    words = [_WORDS[name] for name in names if name in _WORDS]
+    old, new = found.get("view", {}), wanted.get("view", {})
+    inside = [name for name in (*new, *old) if old.get(name) != new.get(name) and name not in _NOT_DECISIVE]
+    words += [f"--{name}" if name in ("bands", "scale") else "--gsd" for name in inside]
+    if len(set(words)) > 1:  # another grid is what these come to
+        words = [word for word in words if word != _WORDS["grid"]]
+    return list(dict.fromkeys(words))
+
+
+def make_plan(info: RasterInfo, predictor: PredictorSpec, settings: MapSettings) -> Plan:
     """The plan for the raster that ``describe`` found. Reads no pixels.
 
     Raises InputError (the raster cannot be used so), UsageError (settings that contradict each other).
@@ -198,26 +177,23 @@ def make_plan(
         info,
         model_gsd_m=card.gsd_m,
         bands_wanted=len(card.bands),
-        bands=reading.bands,
-        gsd=reading.gsd_m,
-        scale=reading.scale,
-        on_read_error=reading.on_read_error,
-        max_pixels=reading.max_pixels,
-        require_crs=reading.require_crs,
+        bands=settings.bands,
+        gsd=settings.gsd_m,
+        scale=settings.scale,
+        on_read_error=settings.on_read_error,
+        max_pixels=settings.max_pixels,
+        require_crs=settings.require_crs,
     )
-    pixel_m = _pixel_size(view)
     return Plan(
         source=info,
         view=view,
-        grid=Grid(view.height, view.width, _on_lattice(block, card.stride), card.halo, card.stride),
+        grid=Grid(view.height, view.width, _on_lattice(settings.block_px, card.stride), card.halo, card.stride),
         model=card.name,
         model_digest=card.digest,
         numerics=getattr(predictor, "numerics", ""),
+        layer=LayerPlan.of(settings, _pixel_size(view)),
         tiling=card.tiling,
-        min_pixels=generalization.min_pixels(pixel_m),
-        tolerance_px=generalization.tolerance_px(pixel_m),
-        smooth=generalization.smoothing,
-        dissolve=generalization.dissolve,
+        allow_remote=settings.allow_remote,
     )
 
 
@@ -231,6 +207,10 @@ def check_disk(plan: Plan, folder: Path) -> None:
         )
 
 
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
 def _pixel_size(view: View) -> tuple[float, float]:
     """Ground size (x, y) of a working pixel: metres, or units of the transform where the raster has no CRS."""
     if view.gsd_m is not None:
@@ -240,8 +220,6 @@ def _pixel_size(view: View) -> tuple[float, float]:
 
 
 def _on_lattice(block: int, stride: int) -> int:
-    if block < 1:
-        raise UsageError(f"a block of {block} px: wanted 1 or more")
     return -(-block // stride) * stride
 
 
@@ -249,30 +227,30 @@ PathLike = str | Path
 
 
 def choose_predictor(
-    model: PathLike | PredictorSpec | None, computing: Computing, cluster: Cluster | None
+    model: PathLike | PredictorSpec | None, settings: MapSettings, cluster: Cluster | None
 ) -> PredictorSpec:
     """What computes a run, on the cluster's workers where there is one. Raises ModelError, UsageError."""
     if model is None or isinstance(model, (str, Path)):
         from aerialseg.model.predictor import resolve
 
-        wanted = asdict(computing)
         if cluster is None:
-            return resolve(model, **wanted)
-        found = resolve(model, **(wanted | {"device": "cpu"}))
-        model = replace(found, device=computing.device)  # which only the workers need to have
+            return resolve(model, **settings.computing)
+        found = resolve(model, **(settings.computing | {"device": "cpu"}))
+        model = replace(found, device=settings.device)  # which only the workers need to have
     else:
-        _check_same(model, computing)
+        _check_same(model, settings)
     return model if cluster is None else cluster.fitted(model)
 
 
-def _check_same(model: PredictorSpec, computing: Computing) -> None:
+def _check_same(model: PredictorSpec, settings: MapSettings) -> None:
     """Raise ModelError or UsageError where a predictor made elsewhere is not as asked: it cannot be changed."""
-    if model.card.tiled(computing.tiling, computing.halo_px).tiling != model.card.tiling:
+    wanted = settings.computing
+    if model.card.tiled(wanted["tiling"], wanted["halo_px"]).tiling != model.card.tiling:
         raise UsageError(
-            f"the predictor's tiles are {model.card.tiling}, wanted {computing.tiling}: give tiling and halo to what "
+            f"the predictor's tiles are {model.card.tiling}, wanted {settings.tiling}: give tiling and halo to what "
             "makes it (aerialseg.model.predictor.resolve)"
         )
-    if computing.tta and not getattr(model, "tta", False):
+    if settings.tta and not getattr(model, "tta", False):
         raise UsageError(
             "the predictor looks once, wanted tta: give it to what makes it (aerialseg.model.predictor.resolve)"
         )

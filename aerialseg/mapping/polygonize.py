@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aerialseg._version import __version__
 from aerialseg.errors import InputError, OutputError, UsageError
 from aerialseg.legend import Legend
 from aerialseg.mapping.outputs import Outputs
-from aerialseg.mapping.plan import Generalization
+from aerialseg.mapping.plan import LayerPlan
 from aerialseg.mapping.result import LayerResult, shares
-from aerialseg.progress import Progress, Silent
-from aerialseg.raster.view import MAX_PIXELS
+from aerialseg.mapping.settings import known_settings, with_settings
+from aerialseg.progress import Progress, Silent, fractions
 
 if TYPE_CHECKING:
     from aerialseg.raster.classes import ClassRaster
@@ -26,52 +27,71 @@ PathLike = str | Path
 _RESERVED = ("gpkg_", "sqlite_", "rtree_", "layer_styles")
 
 
+POLYGON_SETTINGS = ("min_area_m2", "simplify_m", "smooth", "dissolve", "max_pixels")
+
+
+@with_settings(*POLYGON_SETTINGS)
 def polygonize(
     classes: PathLike,
     output: PathLike,
     *,
     legend: PathLike | Legend | None = None,
     confidence: PathLike | None = None,
-    min_area_m2: float = 0,
-    simplify_m: float | None = None,
-    smooth: bool = False,
-    dissolve: bool = False,
     layer: str = "landcover",
     workers: int | None = None,
-    max_pixels: int = MAX_PIXELS,
     overwrite: bool = False,
     progress: Progress | None = None,
+    **settings: Any,
 ) -> LayerResult:
-    """Make the class raster ``classes`` into the polygons of the layer ``output``; return what was made.
+    """What was made: the class raster ``classes`` as the polygons of the layer ``output``.
 
-    classes: a GeoTIFF with one band of uint8 or uint16. Every pixel that is not nodata comes to lie in exactly one
-    polygon. output: its ending is the format: .gpkg, .fgb, .parquet or .geojson. legend: names and colours of the
-    classes, or a CSV file of them (name, r, g, b and id); by default the raster's own attribute table, category names
-    and colour table, and names like "class 7" for what these lack. confidence: uint8 per cent on the same grid.
-    min_area_m2: smaller regions are merged into neighbours. simplify_m: how far lines may move (default: 1.5 pixels;
-    0: none). smooth: round the corners of the lines. dissolve: a second layer, or file, ends in ``_by_class`` and has
-    one multipolygon for each class. workers: threads (default: one for each processor). Without a coordinate reference
-    system, metres are units of the raster.
+    Every pixel that is not nodata comes to lie in exactly one polygon. The files appear at their names only when they
+    are complete. Without a coordinate reference system, metres are units of the raster.
 
-    The files appear at their names only when whole. Raises UsageError, InputError, OutputError, ResourceError.
+    Parameters
+    ----------
+    classes : path
+        A GeoTIFF with one band of uint8 or uint16.
+    output : path
+        Its ending is the format: .gpkg, .fgb, .parquet or .geojson.
+    legend : Legend or path
+        Names and colours of the classes, or a CSV file of them (name, r, g, b and id). By default the raster's own
+        attribute table, category names and colour table, and names like "class 7" for what these lack.
+    confidence : path
+        Confidence raster, uint8 per cent on the same grid.
+    layer : str
+        Name of the layer.
+    workers : int
+        Threads. Default: one for each processor.
+    overwrite : bool
+        Replace outputs that exist.
+    progress : Progress
+        Told how far it is.
+    {settings}
+
+    Smaller regions are not merged unless ``min_area_m2`` says so.
+
+    Raises
+    ------
+    UsageError, InputError, OutputError, ResourceError
     """
     from aerialseg.raster.classes import ClassRaster
     from aerialseg.raster.opening import local_path
     from aerialseg.vector.formats import check_place
     from aerialseg.vector.layers import polygonize as write_layer
 
-    generalization = Generalization(min_area_m2, simplify_m, smooth, dissolve)
+    wanted = known_settings(settings, POLYGON_SETTINGS)
     if workers is not None and workers < 1:
         raise UsageError(f"--workers is {workers}: wanted 1 or more")
     if not layer.strip() or layer.lower().startswith(_RESERVED):
         raise UsageError(f"--layer is {layer!r}: wanted a name that is not one of the GeoPackage's own")
     listener = progress or Silent()
-    outputs = Outputs.check(classes, output, dissolve=dissolve, overwrite=overwrite)
+    outputs = Outputs.check(classes, output, dissolve=wanted.dissolve, overwrite=overwrite)
     names = legend if isinstance(legend, Legend) or legend is None else Legend.from_csv(legend)
     source = local_path(classes)
     rated = None if confidence is None else local_path(confidence)
     raster = ClassRaster(source, rated)
-    _check_size(raster, source, max_pixels)
+    _check_size(raster, source, wanted.max_pixels)
     check_place(outputs.layer, raster.crs)
     pixel_m = _pixel_size(raster, listener)
     begun = time.perf_counter()
@@ -82,14 +102,11 @@ def polygonize(
             rated,
             outputs.layer,
             legend=names,
-            min_pixels=generalization.min_pixels(pixel_m, default=0),
-            tolerance_px=generalization.tolerance_px(pixel_m),
-            smooth=generalization.smoothing,
-            dissolve=dissolve,
+            **asdict(LayerPlan.of(wanted, pixel_m, min_pixels=0)),
             layer=layer,
             metadata=_metadata(source),
             workers=workers,
-            progress=_advancing(listener),
+            progress=fractions(listener),
         )
     seconds = time.perf_counter() - begun
     return LayerResult(
@@ -170,14 +187,3 @@ def _metadata(source: Path) -> dict[str, str]:
         "source": str(source),
         "source_sha256": source_sha256(source),
     }
-
-
-def _advancing(listener: Progress) -> Callable[[float], None]:
-    done = 0.0
-
-    def report(fraction: float) -> None:
-        nonlocal done
-        listener.advance(fraction - done)
-        done = fraction
-
-    return report

@@ -3,11 +3,12 @@
 ::
 
     landcover.gpkg.run/
-      plan.json         what is being done; another plan never goes on in the same directory
+      plan.json         what is being done; blocks of another plan never stay in the same directory
       lock              held by the process at work; the system drops it when that process dies
       blocks/*.tif      finished blocks: the file is there when it is whole
       blocks/*.json     source tiles that could not be read for a block, if it was told to go on
       classes.tif, confidence.tif   the mosaic of the blocks
+      mosaic.json       the two are whole, and of which blocks; only in a run that is kept
       products/         results on their way to their final names
       publishing.json   the final names, from the moment that the first result may be there
       run.json          what it took
@@ -24,13 +25,11 @@ from pathlib import Path
 from typing import Any
 
 from aerialseg.errors import OutputError, UsageError
-from aerialseg.files import read_json, write_json
-from aerialseg.mapping.plan import Plan
+from aerialseg.files import flush, read_json, write_json, writing
+from aerialseg.mapping.plan import Plan, decides_blocks, spoken_changes
 from aerialseg.raster.grid import Box
 
-PLAN, LOCK, PUBLISHING, REPORT = "plan.json", "lock", "publishing.json", "run.json"
-NOT_DECISIVE = ("on_read_error", "note")
-"""Of the view: finished blocks are what they are whatever these say."""
+PLAN, LOCK, PUBLISHING, REPORT, MOSAIC = "plan.json", "lock", "publishing.json", "run.json", "mosaic.json"
 
 
 class Run:
@@ -76,20 +75,40 @@ class Run:
     def lost_px(self) -> int:
         """Source pixels that could not be read; the windows of blocks overlap, so each damaged tile counts once."""
         boxes = {Box(*box) for path in self.blocks.glob("*.json") for box in read_json(path).get("lost", [])}
-        return sum(box.area for box in boxes)
+        return sum(box.area for box in boxes) or int(read_json(self.folder / MOSAIC).get("lost_px", 0))
 
-    def begin(self, plan: Plan) -> None:
-        """Take up the same plan, or start where there is none. Raises OutputError for another plan."""
-        found = _comparable(_found_plan(self.folder / PLAN))
-        wanted = _comparable(json.loads(json.dumps(plan.to_json())))
-        changed = sorted(name for name in wanted.keys() | found.keys() if found.get(name) != wanted.get(name))
-        if found and changed:
+    def has_mosaic(self, plan: Plan) -> bool:
+        """Whether class and confidence raster of these very blocks are there, untouched since `seal_mosaic`."""
+        seal = read_json(self.folder / MOSAIC)
+        return seal.get("blocks_digest") == plan.blocks_digest and seal.get("files") == self._mosaic_files()
+
+    def seal_mosaic(self, plan: Plan) -> None:
+        """Note that class and confidence raster are whole: a later run draws its layer from them."""
+        for path in (self.classes, self.confidence):
+            flush(path)
+        values = {"blocks_digest": plan.blocks_digest, "files": self._mosaic_files(), "lost_px": self.lost_px()}
+        write_json(self.folder / MOSAIC, values)
+
+    def _mosaic_files(self) -> list[list[int]]:
+        with suppress(OSError):
+            found = [path.stat() for path in (self.classes, self.confidence)]
+            return [[status.st_size, status.st_mtime_ns] for status in found]
+        return []
+
+    def begin(self, plan: Plan) -> list[str]:
+        """Take up the blocks of the same plan, or start where there is none; the layer's options that changed since.
+
+        Raises OutputError for a plan of other blocks.
+        """
+        found, wanted = _found_plan(self.folder / PLAN), json.loads(json.dumps(plan.to_json()))
+        changed = spoken_changes(decides_blocks(found), decides_blocks(wanted)) if found else []
+        if changed:
             raise OutputError(
-                f"{self.folder} holds a run of which {', '.join(changed)} changed since: "
+                f"the run in {self.folder} was made with another value of {' and '.join(changed)}: give the same, "
                 "delete that directory to start anew, or name another one with --keep-run"
             )
         if not found:
-            shutil.rmtree(self.blocks, ignore_errors=True)  # of no plan that is known
+            self._forget_blocks()  # of no plan that is known
         try:
             write_json(self.folder / PLAN, plan.to_json())  # first: without it nobody knows that this is a run
             self._make_folders()
@@ -97,6 +116,22 @@ class Run:
             if not found:
                 self.remove()
             raise
+        return spoken_changes(found["layer"], wanted["layer"]) if found else []
+
+    def _forget_blocks(self) -> None:
+        shutil.rmtree(self.blocks, ignore_errors=True)
+        for path in (self.folder / MOSAIC, self.classes, self.confidence):
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+
+    def adopt_mosaic(self, plan: Plan, classes: Path, confidence: Path, lost_px: int) -> None:
+        """Begin a run of the plan with class and confidence raster of an earlier one. Raises OutputError."""
+        self.begin(plan)
+        for source, target in ((classes, self.classes), (confidence, self.confidence)):
+            with writing(target) as part:
+                shutil.copyfile(source, part)
+        values = {"blocks_digest": plan.blocks_digest, "files": self._mosaic_files(), "lost_px": lost_px}
+        write_json(self.folder / MOSAIC, values)
 
     def _make_folders(self) -> None:
         try:
@@ -159,7 +194,8 @@ class Run:
         """Delete what a run makes, and nothing else; the directory goes with the lock, if it is empty then."""
         for folder in (self.products, self.blocks):
             shutil.rmtree(folder, ignore_errors=True)
-        for file in (self.classes, self.confidence, *(self.folder / name for name in (PUBLISHING, REPORT, PLAN))):
+        names = (PUBLISHING, REPORT, MOSAIC, PLAN)
+        for file in (self.classes, self.confidence, *(self.folder / name for name in names)):
             with suppress(OSError):
                 file.unlink(missing_ok=True)
 
@@ -174,14 +210,15 @@ def run_folder(output: Path) -> Path:
     return output.parent / name
 
 
-def _comparable(plan: dict[str, Any]) -> dict[str, Any]:
-    view = {name: value for name, value in plan.get("view", {}).items() if name not in NOT_DECISIVE}
-    return {**plan, "view": view} if plan else {}
-
-
 def _found_plan(path: Path) -> dict[str, Any]:
     """The plan that is there; none where a power cut has left it empty."""
     with suppress(OSError):
         if path.stat().st_size and path.read_bytes().strip(b"\0"):
-            return read_json(path)
+            found = read_json(path)
+            if not all(isinstance(found.get(name), dict) for name in ("view", "layer")):
+                raise OutputError(
+                    f"{path.parent} holds a run of another version of aerialseg: delete that directory to start "
+                    "anew, or name another one with --keep-run"
+                )
+            return found
     return {}

@@ -11,6 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+MAX_PIXELS = 10_000_000_000
+"""Pixels of a working raster, beyond which somebody has to say that they are meant: 100,000 px square."""
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Box:

@@ -14,8 +14,8 @@ from aerialseg.errors import InputError, UsageError
 from aerialseg.files import shown
 from aerialseg.raster.describe import RasterInfo
 from aerialseg.raster.georef import Transform
+from aerialseg.raster.grid import MAX_PIXELS
 
-MAX_PIXELS = 10_000_000_000
 MAX_SHRINK = 1000
 """Source pixels along each axis that may make one working pixel."""
 WIDE = 8192

@@ -245,7 +245,7 @@ def test_the_command_on_worker_processes_makes_the_same_map_and_stops_when_told_
     again = command(*arguments)
     assert again.returncode == 0, again.stderr
     assert again.stdout.split() == [str(tmp_path / "map.gpkg"), str(tmp_path / "map.tif")]
-    assert "taking up a run" in again.stderr
+    assert "resuming: " in again.stderr
     assert (tmp_path / "map.tif").read_bytes() == (tmp_path / "clean.tif").read_bytes()
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from aerialseg.mapping.estimate import network_seconds, work_px
-from aerialseg.mapping.plan import Generalization, Reading, make_plan
+from aerialseg.mapping.plan import make_plan
+from aerialseg.mapping.settings import MapSettings
 from aerialseg.model.card import ModelCard
 from aerialseg.model.interface import Prediction, Tile
 from aerialseg.raster.describe import describe
@@ -36,7 +37,7 @@ class Steady:
 def test_the_first_call_of_a_network_is_not_taken_for_its_speed(tmp_path: Path, write_raster: WriteRaster) -> None:
     spec = Steady(with_halo(0), [])
     info = describe(write_raster(land_cover(700, 900)))
-    plan = make_plan(info, spec, Reading(), Generalization(), 2048)
+    plan = make_plan(info, spec, MapSettings(block_px=2048))
     assert network_seconds(plan, spec) == pytest.approx(700 * 900 * 1e-6, rel=0.25)
 
 

@@ -23,8 +23,9 @@ from hypothesis import strategies as st
 import aerialseg
 from aerialseg.errors import InputError, UsageError
 from aerialseg.mapping.block import BlockTask
-from aerialseg.mapping.plan import Generalization, Plan, Reading, make_plan
+from aerialseg.mapping.plan import Plan, make_plan
 from aerialseg.mapping.segment import segment
+from aerialseg.mapping.settings import MapSettings
 from aerialseg.model.interface import Tile
 from aerialseg.raster.describe import describe
 from aerialseg.raster.grid import Box
@@ -170,7 +171,7 @@ def test_regions_below_the_minimum_mapping_unit_are_merged_not_dropped(
 
 
 def plan_of(source: Path, **reading: object) -> Plan:
-    return make_plan(describe(source), Oracle(), Reading(**reading), Generalization(), 64)  # type: ignore[arg-type]
+    return make_plan(describe(source), Oracle(), MapSettings(**reading, block_px=64))  # type: ignore[arg-type]
 
 
 def test_a_plan_knows_early_what_cannot_work(tmp_path: Path, write_raster: WriteRaster) -> None:
@@ -179,14 +180,14 @@ def test_a_plan_knows_early_what_cannot_work(tmp_path: Path, write_raster: Write
         with pytest.raises(InputError, match=message):
             plan_of(source, **reading)
     with pytest.raises(UsageError, match="--min-area is -1"):
-        Generalization(min_area_m2=-1)
+        MapSettings(min_area_m2=-1)
 
 
 def test_ground_units_become_pixels_of_the_class_raster(tmp_path: Path, write_raster: WriteRaster) -> None:
     source = write_raster(land_cover(64, 64))
-    plan = make_plan(describe(source), Oracle(), Reading(), Generalization(min_area_m2=0.25, simplify_m=0.3), 64)
-    assert plan.min_pixels == 25
-    assert plan.tolerance_px == pytest.approx(3, rel=1e-2)
+    plan = make_plan(describe(source), Oracle(), MapSettings(min_area_m2=0.25, simplify_m=0.3, block_px=64))
+    assert plan.layer.min_pixels == 25
+    assert plan.layer.tolerance_px == pytest.approx(3, rel=1e-2)
 
 
 def test_tasks_travel_to_other_processes(tmp_path: Path, write_raster: WriteRaster) -> None:

@@ -10,8 +10,8 @@ import pyogrio
 import pytest
 
 from aerialseg.errors import UsageError
-from aerialseg.mapping.plan import Generalization
 from aerialseg.mapping.segment import segment
+from aerialseg.mapping.settings import MapSettings
 from aerialseg.raster.opening import quiet
 from tests.conftest import WriteRaster, land_cover
 from tests.fakes import Oracle
@@ -39,8 +39,8 @@ def test_the_ending_is_the_format(tmp_path: Path, write_raster: WriteRaster, end
     assert classes.pixels.sum() == polygons.pixels.sum() == 120 * 140
     assert classes.area_m2.sum() == pytest.approx(120 * 140 * 0.01)
     assert polygons.confidence_min.le(polygons.confidence).all()
-    assert result.plan.smooth == 2
-    assert result.plan.dissolve
+    assert result.plan.layer.smooth == 2
+    assert result.plan.layer.dissolve
 
 
 def test_what_lies_beside_a_layer_is_not_replaced_unasked(tmp_path: Path, write_raster: WriteRaster) -> None:
@@ -77,7 +77,7 @@ def test_these_settings_are_part_of_the_plan(
 def test_ground_units_become_pixels_whole_ones_whatever_the_floats_say() -> None:
     sizes = [(0.05, 0.05), (0.1, 0.3), (1 / 3, 1 / 3)]
     for pixel_m in sizes:
-        wanted = Generalization(min_area_m2=7 * float(np.prod(pixel_m)), simplify_m=2 * pixel_m[0])
+        wanted = MapSettings(min_area_m2=7 * float(np.prod(pixel_m)), simplify_m=2 * pixel_m[0])
         assert wanted.min_pixels(pixel_m) == 7
-    assert Generalization(simplify_m=0.1).tolerance_px((0.05, 0.05)) == pytest.approx(2)
-    assert Generalization().min_pixels((1, 1), default=0) == 0
+    assert MapSettings(simplify_m=0.1).tolerance_px((0.05, 0.05)) == pytest.approx(2)
+    assert MapSettings().min_pixels((1, 1), default=0) == 0

@@ -88,7 +88,7 @@ def test_exact_is_the_default_and_the_products_say_so(exact: Path, ortho: Path) 
 def test_an_exact_model_may_be_run_with_a_smaller_halo_and_that_is_another_plan(exact: Path, ortho: Path) -> None:
     """Blocks of 64 px with no halo at all: seams show in the labels."""
     both = {}
-    for name, options in (("exact", {}), ("approximate", {"tiling": "approximate", "halo_px": 0})):
+    for name, options in (("exact", {}), ("approximate", {"tiling": "approximate:0"})):
         classes = ortho.parent / f"{name}.tif"
         result = segment(
             *(ortho, ortho.parent / f"{name}.gpkg"), model=exact, raster=classes, device="cpu", block_px=64, **options

@@ -15,7 +15,8 @@ import pytest
 from aerialseg.errors import ModelError, OutputError
 from aerialseg.mapping import workers
 from aerialseg.mapping.block import BlockTask, run_block
-from aerialseg.mapping.plan import Generalization, Plan, Reading, make_plan
+from aerialseg.mapping.plan import Plan, make_plan
+from aerialseg.mapping.settings import MapSettings
 from aerialseg.mapping.workers import Delivery, Handles, OnWorkers, deliver, let_go, run_blocks, stretches
 from aerialseg.model.interface import PredictorSpec
 from aerialseg.raster.describe import describe
@@ -49,7 +50,7 @@ class Threads:
 
 @pytest.fixture
 def plan(write_raster: WriteRaster) -> Plan:
-    return make_plan(describe(write_raster(land_cover(150, 100))), Contextual(), Reading(), Generalization(), 64)
+    return make_plan(describe(write_raster(land_cover(150, 100))), Contextual(), MapSettings(block_px=64))
 
 
 def tasks_of(plan: Plan, folder: Path, predictor: PredictorSpec | None = None) -> list[BlockTask]:
@@ -150,7 +151,7 @@ def test_only_large_rasters_are_drawn_elsewhere() -> None:
 def test_blocks_carry_their_lost_tiles_along(tmp_path: Path, write_raster: WriteRaster) -> None:
     from tests.mapping.test_segment import damaged
 
-    view = make_plan(describe(damaged(write_raster)), Oracle(), Reading(on_read_error="nodata"), Generalization(), 64)
+    view = make_plan(describe(damaged(write_raster)), Oracle(), MapSettings(on_read_error="nodata", block_px=64))
     tasks = tasks_of(view, tmp_path / "blocks", Oracle())
     list(run_blocks(Threads(), tasks, view.source.path, view.digest))
     notes = {path.stem for path in (tmp_path / "blocks").glob("*.json")}

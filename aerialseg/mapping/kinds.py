@@ -1,0 +1,94 @@
+"""Kinds of values that settings have: how each is read, from a command line, a TOML file or Python."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How values of one kind are written.
+
+    parse: the value of text, of a TOML value or of what Python passed; ValueError or TypeError where it is none.
+    wanted: what it should have been, for errors. metavar: on the command line; "" is a flag. choices: if few.
+    """
+
+    parse: Callable[[Any], Any]
+    wanted: str
+    metavar: str
+    choices: tuple[str, ...] = ()
+
+
+def _number(value: Any) -> float:
+    number = float(_no_flag(value))
+    if not 0 <= number < math.inf:
+        raise ValueError
+    return number
+
+
+def _no_flag(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError
+    return value
+
+
+def _count(value: Any) -> int:
+    number = float(_no_flag(value))
+    if not 1 <= number < math.inf:
+        raise ValueError
+    return int(number)
+
+
+def _flag(value: Any) -> bool:
+    text = str(value).lower()
+    if text not in ("true", "false"):
+        raise ValueError
+    return text == "true"
+
+
+def _gsd(value: Any) -> float | str:
+    if value == "native":
+        return "native"
+    metres = _number(value)
+    if not metres:
+        raise ValueError
+    return metres
+
+
+def _tiling(value: Any) -> str:
+    mode, colon, halo = str(value).partition(":")
+    if mode not in ("exact", "approximate") or (colon and (mode == "exact" or int(halo) < 0)):
+        raise ValueError
+    return str(value)
+
+
+def _numbers(of: Callable[[Any], Any], count: int | None) -> Callable[[Any], tuple[Any, ...]]:
+    def parse(value: Any) -> tuple[Any, ...]:
+        parts = value.split(",") if isinstance(value, str) else _no_flag(value)
+        numbers = tuple(of(part) for part in parts)
+        if count is not None and len(numbers) != count:
+            raise ValueError
+        return numbers
+
+    return parse
+
+
+def choice(*values: str) -> Kind:
+    def parse(value: Any) -> str:
+        return values[values.index(value)]
+
+    return Kind(parse, f"one of {', '.join(values)}", "|".join(values), values)
+
+
+FLAG = Kind(_flag, "true or false", "")
+AREA = Kind(_number, "0 or more m²", "M2")
+LENGTH = Kind(_number, "0 or more metres", "M")
+COUNT = Kind(_count, "1 or more", "N")
+PIXELS = Kind(_count, "1 or more pixels", "PX")
+BANDS = Kind(_numbers(int, None), "1,2,3 (band numbers)", "1,2,3")
+SCALE = Kind(_numbers(float, 2), "LOW,HIGH (two numbers)", "LOW,HIGH")
+GSD = Kind(_gsd, "metres per pixel (0.05) or 'native'", "M|native")
+TILING = Kind(_tiling, "exact, approximate or approximate:PX (pixels around each tile)", "exact|approximate[:PX]")

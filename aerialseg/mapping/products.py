@@ -1,0 +1,101 @@
+"""What a run makes of its class raster: the layer, the rasters, and the provenance that travels inside each."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aerialseg._version import __version__
+from aerialseg.mapping.outputs import CLASSES, CONFIDENCE, Outputs
+from aerialseg.mapping.plan import Plan
+from aerialseg.mapping.run import Run
+from aerialseg.mapping.timeline import Timeline
+from aerialseg.memory import release
+from aerialseg.progress import Progress, fractions
+
+if TYPE_CHECKING:
+    from aerialseg.mapping.workers import Cluster
+    from aerialseg.model.interface import PredictorSpec
+    from aerialseg.vector.layers import LayerInfo
+
+SMALL_PX = 1_000_000
+"""Below this, threads and trimmed memory cost more than they bring."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the stages of one run have in common."""
+
+    plan: Plan
+    predictor: PredictorSpec
+    outputs: Outputs
+    run: Run
+    progress: Progress
+    cluster: Cluster | None = None
+    timeline: Timeline = field(default_factory=Timeline)
+
+
+def release_memory(plan: Plan) -> None:
+    """Memory that a stage has freed goes back to the system, where there is enough of it to be worth the time."""
+    if plan.pixels >= SMALL_PX:
+        release()
+
+
+def metadata_of(work: Work, sha256: str) -> dict[str, str]:
+    """Provenance that travels inside every product; ``sha256`` is the input's, "" where it is not known."""
+    plan, card = work.plan, work.predictor.card
+    values = {
+        "title": f"Land cover of {Path(plan.source.path).name}",
+        "software": f"aerialseg {__version__}",
+        "source": plan.source.path,
+        "source_digest": plan.source.digest,
+        "source_note": plan.view.note,
+        "model": card.name,
+        "model_digest": plan.model_digest,
+        "numerics": plan.numerics,
+        "model_licence": card.licence,
+        "tiling": plan.tiling,
+        "blocks_digest": plan.blocks_digest,
+        "plan_digest": plan.digest,
+        "source_sha256": sha256,
+    }
+    return {name: value for name, value in values.items() if value}
+
+
+def draw_layer(work: Work, metadata: dict[str, str]) -> LayerInfo:
+    """The layer, written among the run's products. Raises OutputError."""
+    from aerialseg.mapping.workers import stretches
+    from aerialseg.vector.layers import polygonize
+
+    plan, run = work.plan, work.run
+    work.progress.stage("polygons", 1.0)
+    with work.timeline.measure("polygons", plan.pixels), stretches(work.cluster, plan.pixels) as executor:
+        return polygonize(
+            run.classes,
+            run.confidence,
+            run.products / work.outputs.layer_product,
+            legend=work.predictor.card.legend,
+            **asdict(plan.layer),
+            pixel_m=plan.view.gsd_m,
+            metadata=metadata,
+            executor=executor,
+            progress=fractions(work.progress),
+        )
+
+
+def write_rasters(work: Work, metadata: dict[str, str]) -> None:
+    """The class and confidence raster that are wanted, written among the run's products. Raises OutputError."""
+    from aerialseg.raster.cog import write_cog
+
+    sources = {CLASSES: (work.run.classes, work.predictor.card.legend), CONFIDENCE: (work.run.confidence, None)}
+    wanted = [name for name in sources if name in work.outputs.products]
+    if not wanted:
+        return
+    release_memory(work.plan)
+    work.progress.stage("rasters", len(wanted))
+    with work.timeline.measure("rasters", work.plan.pixels * len(wanted)):
+        for name in wanted:
+            source, legend = sources[name]
+            write_cog(source, work.run.products / name, legend=legend, metadata=metadata)
+            work.progress.advance(1)

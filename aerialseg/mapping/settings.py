@@ -1,0 +1,256 @@
+"""The settings of a map, each declared once.
+
+The options of ``segment-raster``, the keys of a job file's ``[settings]``, the keywords of ``aerialseg.segment`` with
+their documentation, the two digests of a plan and the table of docs/batch.md all come from the fields of `MapSettings`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, TypeVar
+
+from aerialseg.errors import UsageError
+from aerialseg.mapping.kinds import AREA, BANDS, COUNT, FLAG, GSD, LENGTH, PIXELS, SCALE, TILING, Kind, choice
+from aerialseg.raster.grid import MAX_PIXELS
+from aerialseg.toml import nearest
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+MIN_PIXELS = 100
+"""Minimum mapping unit by default, in pixels of the class raster (0.25 m² at 5 cm)."""
+
+TOLERANCE_PX = 1.5
+"""Simplification by default, in pixels of the class raster."""
+
+SMOOTHING = 2
+"""Steps of rounding corners, where that is asked for (vector/smooth.py)."""
+
+BLOCK_PX = 2048
+"""Side of a block. Larger ones spend less on halos, smaller ones need less memory and lose less when killed: at 2048 px
+the network does 1.21 times the work of the whole image at once, at 1024 px 1.5 times."""
+
+Decides = Literal["blocks", "layer", "nothing"]
+"""What a setting decides: the blocks (the network must compute them again), the layer alone, or no result at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting: ``key`` is the keyword of ``segment`` (its ending is the unit), ``option`` its name for people.
+
+    default_text: the default in words, where its value does not say it. shared: it belongs to the model, which all
+    inputs of a job have in common. listed: an option and a key of job files; else for Python alone.
+    """
+
+    key: str
+    kind: Kind
+    default: Any
+    help: str
+    decides: Decides
+    default_text: str
+    shared: bool
+    listed: bool
+
+    @property
+    def option(self) -> str:
+        return re.sub(r"_(m2|m|px)$", "", self.key).replace("_", "-")
+
+    def parse(self, value: Any, where: str) -> Any:
+        """The value; ``where`` names it in the error. Raises UsageError."""
+        if value is None and self.default is None:
+            return None
+        try:
+            return self.kind.parse(value)
+        except (ValueError, TypeError, OverflowError):
+            shown = str(value).lower() if isinstance(value, bool) else repr(value)
+            raise UsageError(f"{where} is {shown}: wanted {self.kind.wanted}") from None
+
+
+def _setting(
+    default: Any,
+    kind: Kind,
+    decides: Decides,
+    help: str,
+    *,
+    default_text: str = "",
+    shared: bool = False,
+    listed: bool = True,
+) -> Any:
+    """A field of MapSettings that says all there is to say of a setting."""
+    about = {"kind": kind, "decides": decides, "help": help, "default_text": default_text}
+    return field(default=default, metadata={**about, "shared": shared, "listed": listed})
+
+
+@dataclass(frozen=True, slots=True)
+class MapSettings:
+    """How a raster becomes a map. Values are checked and brought to their types; raises UsageError."""
+
+    min_area_m2: float | None = _setting(
+        None,
+        AREA,
+        "layer",
+        "Merge smaller regions into their neighbours.",
+        default_text="100 pixels of the class raster",
+    )
+    simplify_m: float | None = _setting(
+        None,
+        LENGTH,
+        "layer",
+        "Tolerance of simplification; 0 keeps the pixel edges.",
+        default_text="1.5 pixels of the class raster",
+    )
+    smooth: bool = _setting(False, FLAG, "layer", "Round the corners of the lines.")
+    dissolve: bool = _setting(False, FLAG, "layer", "Add a layer with one multipolygon for each class.")
+    bands: tuple[int, ...] | None = _setting(
+        None, BANDS, "blocks", "Bands that are red, green, blue.", default_text="what the file says of its bands"
+    )
+    gsd_m: float | Literal["native"] | None = _setting(
+        None,
+        GSD,
+        "blocks",
+        "Work at M metres per pixel (without a CRS: the raster's pixel is M metres), or at its native size.",
+        default_text="the model's",
+    )
+    scale: tuple[float, float] | None = _setting(
+        None,
+        SCALE,
+        "blocks",
+        "Source values that become 0 and 255, for 16 bit or float.",
+        default_text="8 bit as it is",
+    )
+    device: str = _setting(
+        "auto", choice("auto", "cpu", "cuda"), "nothing", "Device that computes the network.", shared=True
+    )
+    precision: str = _setting(
+        "auto",
+        choice("auto", "fp32", "bf16", "int8"),
+        "blocks",
+        "Numbers to compute in; auto: the fastest without loss that the processor has.",
+        shared=True,
+    )
+    runtime: str = _setting(
+        "auto",
+        choice("auto", "torch", "openvino"),
+        "blocks",
+        "auto: OpenVINO on a CPU where it is installed, torch otherwise.",
+        shared=True,
+    )
+    tiling: str = _setting(
+        "exact",
+        TILING,
+        "blocks",
+        "Tiles that equal the whole image, or approximate ones with seams (less work, or any network) and PX pixels "
+        "around each (256 for a model that can be exact, else its card's).",
+        shared=True,
+    )
+    tta: bool = _setting(
+        False,
+        FLAG,
+        "blocks",
+        "Test-time augmentation (8 flips and rotations): about +1 percentage point accuracy at 8 times the run time.",
+        shared=True,
+    )
+    on_read_error: Literal["fail", "nodata"] = _setting(
+        "fail", choice("fail", "nodata"), "blocks", "What to do with pixels that cannot be read."
+    )
+    max_pixels: int = _setting(
+        MAX_PIXELS,
+        COUNT,
+        "nothing",
+        "Refuse more working pixels than this.",
+        default_text="1e10, 100,000 px square",
+    )
+    require_crs: bool = _setting(False, FLAG, "nothing", "Refuse a raster without a coordinate reference system.")
+    allow_remote: bool = _setting(False, FLAG, "nothing", "Allow URLs and /vsi paths as input.")
+    block_px: int = _setting(BLOCK_PX, PIXELS, "blocks", "Side of a block of the output.", listed=False)
+
+    def __post_init__(self) -> None:
+        for one in SETTINGS.values():
+            object.__setattr__(self, one.key, one.parse(getattr(self, one.key), f"--{one.option}"))
+
+    @property
+    def smoothing(self) -> int:
+        """Steps of rounding corners."""
+        return SMOOTHING if self.smooth else 0
+
+    def min_pixels(self, pixel_m: tuple[float, float], default: int = MIN_PIXELS) -> int:
+        """The minimum mapping unit in pixels of the size ``pixel_m`` (x, y)."""
+        if self.min_area_m2 is None:
+            return default
+        # A hair less, so that an area of exactly n pixels is n pixels whatever the floats say.
+        return math.ceil(self.min_area_m2 / math.prod(pixel_m) - 1e-6)
+
+    def tolerance_px(self, pixel_m: tuple[float, float]) -> float:
+        """How far lines may move, in pixels of the size ``pixel_m`` (x, y)."""
+        return TOLERANCE_PX if self.simplify_m is None else self.simplify_m / math.sqrt(math.prod(pixel_m))
+
+    @property
+    def exact(self) -> bool:
+        """Whether tiles are to equal the whole image."""
+        return self.tiling == "exact"
+
+    @property
+    def computing(self) -> dict[str, Any]:
+        """What ``aerialseg.model.predictor.resolve`` takes: device, precision, runtime, tiling, halo_px, tta."""
+        mode, _, halo = self.tiling.partition(":")
+        values = {one.key: getattr(self, one.key) for one in SETTINGS.values() if one.shared}
+        return {**values, "tiling": mode, "halo_px": int(halo) if halo else None}
+
+
+SETTINGS: Mapping[str, Setting] = {
+    one.name: Setting(key=one.name, default=one.default, **one.metadata) for one in fields(MapSettings)
+}
+"""Key -> setting, in the order in which people see them."""
+
+OPTIONS: Mapping[str, Setting] = {one.option: one for one in SETTINGS.values() if one.listed}
+"""Name of an option, and of a job file's key -> setting."""
+
+SUCCESSORS = {"halo": "tiling approximate:PX"}
+"""Options that are no more -> what to write instead."""
+
+
+def deciding(what: Decides, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the values, by their keys, that decide ``what``."""
+    return {key: value for key, value in values.items() if SETTINGS[key].decides == what}
+
+
+def known_settings(values: Mapping[str, Any], keys: Iterable[str] = SETTINGS) -> MapSettings:
+    """The settings given as keywords, of which ``keys`` are known. Raises UsageError."""
+    for key in values:
+        if key not in keys:
+            raise UsageError(f"unknown setting {key!r}: {nearest(key, keys)}")
+    return MapSettings(**values)
+
+
+def settings_text(keys: Iterable[str] = SETTINGS) -> str:
+    """The settings as a docstring lists them."""
+    lines = []
+    for key in keys:
+        one = SETTINGS[key]
+        lines += [
+            f"{key} : {one.kind.metavar or 'bool'}",
+            f"    {one.help} Default: {one.default_text or one.default}.",
+        ]
+    return "\n".join(lines)
+
+
+def with_settings(*keys: str) -> Callable[[F], F]:
+    """A decorator that spells out a function's ``**settings`` in its signature and its docstring (all by default)."""
+    types = {one.name: one.type for one in fields(MapSettings)}
+    wanted = keys or tuple(SETTINGS)
+
+    def spell_out(function: F) -> F:
+        signature = inspect.signature(function)
+        given = [one for one in signature.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
+        more = [
+            inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=SETTINGS[key].default, annotation=types[key])
+            for key in wanted
+        ]
+        function.__signature__ = signature.replace(parameters=given + more)  # type: ignore[attr-defined]
+        function.__doc__ = inspect.cleandoc(function.__doc__ or "").replace("{settings}", settings_text(wanted))
+        return function
+
+    return spell_out
