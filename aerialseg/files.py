@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,15 @@ def _sync_folder(folder: Path) -> None:
     if os.name != "nt":
         with contextlib.suppress(OSError):
             _flush(folder, os.O_RDONLY)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file that nobody changes in place a second name, or copy it where the file system cannot. OSError."""
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def flush(path: Path) -> None:

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import threading
-from collections.abc import Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from aerialseg.batch.task import Errand, Finding, carry_out
+from aerialseg.batch.task import Errand, Finding, carry_out, plan_of
 from aerialseg.errors import AerialsegError
-from aerialseg.mapping.plan import Plan, make_plan
-from aerialseg.mapping.settings import MapSettings
-from aerialseg.raster.describe import describe
 
 if TYPE_CHECKING:
     from aerialseg.cluster.dask_cluster import DaskCluster
@@ -90,16 +85,3 @@ class Workers:
             return len(plan_of(errand.source, errand.settings, self._predictor).grid) > self._spread
         except (AerialsegError, MemoryError):
             return False  # whoever does it finds the same, and says so
-
-
-def plan_of(source: str, settings: Mapping[str, Any], predictor: PredictorSpec) -> Plan:
-    """The plan that ``segment`` would make. Reads no pixels. Raises InputError, UsageError."""
-    wanted = MapSettings(**settings)
-    info = describe(source, allow_remote=wanted.allow_remote)
-    logger = logging.getLogger("aerialseg.raster.view")
-    level = logger.level
-    logger.setLevel(logging.ERROR)  # said again, and better, by whoever does it
-    try:
-        return make_plan(info, predictor, wanted)
-    finally:
-        logger.setLevel(level)

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ from aerialseg.batch.ledger import Ledger
 from aerialseg.batch.lock import holding
 from aerialseg.batch.output_names import Names, name_outputs, without_outputs
 from aerialseg.batch.report import Report, write_reports
-from aerialseg.batch.runner import Shift
+from aerialseg.batch.runner import Shift, has_kept_run
 from aerialseg.batch.settings import predictor_of
 from aerialseg.batch.task import carry_out
 from aerialseg.progress import spoken_duration
@@ -88,6 +89,7 @@ def run_job(
                     predictor.card.digest,
                     ledger,
                     retry_failed=selection.retry_failed,
+                    kept_run=partial(has_kept_run, job),
                 )
             )
             shift = Shift(job, crew, ledger, events, ledger.begin_run(began))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,23 +13,28 @@ from aerialseg.batch.ledger import DONE, FAILED, Entry, Ledger
 from aerialseg.batch.output_names import Names
 from aerialseg.batch.settings import decisive
 from aerialseg.errors import InputError
+from aerialseg.mapping.settings import deciding
 from aerialseg.raster.describe import source_sha256
 from aerialseg.raster.opening import is_remote
 
-SKIP, DO, STAY_FAILED = "skip", "do", "stay failed"
+SKIP, DO, REDRAW, STAY_FAILED = "skip", "do", "redraw", "stay failed"
+NOTHING_KEPT = "nothing was kept to redraw from: outputs.raster and outputs.confidence, or keep.runs, would be"
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """``action`` is "skip", "do", or "stay failed" (failed before, nothing has changed since).
+    """``action`` is "skip", "do", "redraw" (without the network), or "stay failed" (nothing has changed since).
 
-    entry: the ledger's line to be, for what is done; the one that is there for the rest.
+    entry: the ledger's line to be, for what is done; the one that is there for the rest. kept: class and confidence
+    raster of an earlier run to redraw from; none where its run directory is there. lost_px: of that run.
     """
 
     source: Source
     action: str
     reason: str
     entry: Entry
+    kept: tuple[str, ...] = ()
+    lost_px: int = 0
 
 
 def decide(
@@ -40,8 +45,12 @@ def decide(
     ledger: Ledger | None,
     *,
     retry_failed: bool = False,
+    kept_run: Callable[[Entry], bool] = lambda entry: False,
 ) -> Iterator[Decision]:
-    """A decision for each input. ``model`` is the digest of the model's card; without a ledger everything is new."""
+    """A decision for each input. ``model`` is the digest of the model's card; without a ledger everything is new.
+
+    kept_run: whether the run directory of an entry is there.
+    """
     known = {} if ledger is None else {entry.source: entry for entry in ledger.entries(thumbnails=False)}
     for source in sources:
         fresh = Entry(
@@ -58,7 +67,36 @@ def decide(
         except InputError as error:  # missing: whoever does it will say so again, in the report
             yield Decision(source, DO, str(error), fresh)
             continue
-        yield _decide(source, fresh, known.get(source.path), retry_failed=retry_failed)
+        found = known.get(source.path)
+        decision = _decide(source, fresh, found, retry_failed=retry_failed)
+        if found is not None and decision.action == DO and found.status == DONE:
+            decision = _redrawn(decision, found, kept_run)
+        yield decision
+
+
+def _redrawn(decision: Decision, found: Entry, kept_run: Callable[[Entry], bool]) -> Decision:
+    """The decision to redraw, where only the layer is another one and what it is drawn from was kept."""
+    fresh = decision.entry
+    if (found.identity, found.model, found.version) != (fresh.identity, fresh.model, fresh.version):
+        return decision
+    if deciding("blocks", found.settings) != deciding("blocks", fresh.settings):
+        return decision
+    if kept_run(replace(fresh, numerics=found.numerics)):
+        return replace(decision, action=REDRAW)
+    kept = tuple(found.outputs.get(kind, "") for kind in ("raster", "confidence"))
+    if all(_is_as_made(path, found) for path in kept):
+        return replace(decision, action=REDRAW, kept=kept, lost_px=found.lost_px)
+    if decision.reason.endswith("is missing"):
+        return decision
+    return replace(decision, reason=f"{decision.reason} ({NOTHING_KEPT})")
+
+
+def _is_as_made(path: str, found: Entry) -> bool:
+    """Whether an output is there as the entry's run has left it."""
+    try:
+        return os.stat(path).st_mtime <= found.ended
+    except OSError:
+        return False
 
 
 def _decide(source: Source, fresh: Entry, found: Entry | None, *, retry_failed: bool) -> Decision:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING
 
-from aerialseg.batch.backends import plan_of
 from aerialseg.batch.batch import EVERYTHING, Selection, sources_of
-from aerialseg.batch.changes import DO, SKIP, Decision, decide
+from aerialseg.batch.changes import DO, REDRAW, SKIP, Decision, decide
 from aerialseg.batch.jobfile import Job
 from aerialseg.batch.ledger import DONE, LEDGER, Ledger
+from aerialseg.batch.runner import has_kept_run
 from aerialseg.batch.settings import predictor_of
+from aerialseg.batch.task import plan_of
 from aerialseg.errors import AerialsegError
 from aerialseg.progress import spoken_bytes, spoken_duration
 
@@ -57,8 +59,17 @@ def dry_run(job: Job, selection: Selection = EVERYTHING, *, predictor: Predictor
     sources, names = sources_of(job, selection)
     ledger = Ledger(job.folder, read_only=True) if (job.folder / LEDGER).exists() else None
     try:
-        retry = selection.retry_failed
-        decisions = list(decide(sources, names, job.settings, predictor.card.digest, ledger, retry_failed=retry))
+        decisions = list(
+            decide(
+                sources,
+                names,
+                job.settings,
+                predictor.card.digest,
+                ledger,
+                retry_failed=selection.retry_failed,
+                kept_run=partial(has_kept_run, job),
+            )
+        )
         rates = _rates(ledger)
     finally:
         if ledger is not None:
@@ -111,15 +122,17 @@ def _measured(predictor: PredictorSpec, pixels: int) -> tuple[float | None, str]
 
 def spoken(estimate: Estimate) -> list[str]:
     """The estimate in lines for people."""
-    verbs = {DO: "do", SKIP: "skip"}
+    verbs = {DO: "compute", REDRAW: "redraw", SKIP: "skip"}
     lines = []
     for line in estimate.lines:
         size = f", {line.pixels / 1e6:,.2f} Mpx" if line.pixels else ""
         problem = f"; would fail: {line.problem}" if line.problem else ""
-        lines.append(f"{verbs.get(line.action, 'leave'):5} {line.name}: {line.reason}{size}{problem}")
+        lines.append(f"{verbs.get(line.action, 'leave'):7} {line.name}: {line.reason}{size}{problem}")
     todo = sum(line.action == DO for line in estimate.lines)
+    redraw = sum(line.action == REDRAW for line in estimate.lines)
     time_s = "unknown" if estimate.seconds is None else f"about {spoken_duration(estimate.seconds)}"
-    total = f"{todo} of {len(estimate.lines)} inputs to do: {estimate.pixels / 1e6:,.1f} Mpx"
+    total = f"{todo} of {len(estimate.lines)} inputs to compute: {estimate.pixels / 1e6:,.1f} Mpx"
+    total += f", {redraw} to redraw without the network" if redraw else ""
     if not todo:
         return [*lines, total]
     return [*lines, f"{total}, {time_s} ({estimate.basis}), up to {spoken_bytes(estimate.disk_bytes)} of disk"]

@@ -12,14 +12,16 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from aerialseg.batch.backends import Crew
-from aerialseg.batch.changes import DO, SKIP, Decision
+from aerialseg.batch.changes import DO, REDRAW, SKIP, Decision
 from aerialseg.batch.events import Events
 from aerialseg.batch.jobfile import Job
-from aerialseg.batch.ledger import DONE, FAILED, RUNNING, WAITING, Ledger
+from aerialseg.batch.ledger import DONE, FAILED, RUNNING, WAITING, Entry, Ledger
 from aerialseg.batch.lock import stoppable
 from aerialseg.batch.settings import digest
 from aerialseg.batch.task import GONE, Errand, Finding, discard, kind_of
 from aerialseg.errors import Interrupted
+from aerialseg.mapping.run import MOSAIC
+from aerialseg.mapping.settings import deciding
 from aerialseg.progress import spoken_duration
 
 RUNS = "runs"
@@ -58,24 +60,24 @@ class Shift:
                 self.events.say("stopping", "told to stop: blocks under way are finished, the rest is left")
                 while self._under_way:
                     self._collect()
-        stood = sum(one.action not in (DO, SKIP) for one in decisions)
+        stood = sum(one.action not in (DO, REDRAW, SKIP) for one in decisions)
         left = self.total - self.finished - self.failed
         self.exit_code = Interrupted.exit_code if told.is_set() else 1 if self.failed or stood or left else 0
 
     def _begin(self, decisions: list[Decision]) -> None:
-        todo = [one for one in decisions if one.action == DO]
+        todo = [one for one in decisions if one.action in (DO, REDRAW)]
         self.total, self.allowed = len(todo), self.job.failures.allowed(len(decisions))
         for one in decisions:
             one.entry.run = self.run
-            if one.action == DO:
+            if one.action in (DO, REDRAW):
                 one.entry.status, one.entry.reason = WAITING, one.reason
         self.ledger.put(*(one.entry for one in todo))
         for one in decisions:
-            if one.action != DO:
+            if one.action not in (DO, REDRAW):
                 self.ledger.change([one.source.path], run=self.run, reason=one.reason, identity=one.entry.identity)
         self.ledger.commit()
         self._queue.extend(todo)
-        self._forget_stale({_folder_name(one, self.crew.numerics) for one in todo})
+        self._forget_stale({run_folder_name(one.entry, self.crew.numerics) for one in todo})
         skipped = len(decisions) - self.total
         self.events.say(
             "started",
@@ -112,8 +114,10 @@ class Shift:
                 one.source.path,
                 one.entry.outputs,
                 {**self.job.settings, **one.source.settings},
-                self.job.folder / RUNS / _folder_name(one, self.crew.numerics),
+                self.job.folder / RUNS / run_folder_name(one.entry, self.crew.numerics),
                 self.job.keep.runs,
+                one.kept,
+                one.lost_px,
             )
             self._under_way[self.crew.submit(errand)] = one
 
@@ -179,8 +183,12 @@ class Shift:
         self.events.say(event, f"{where}: {message}", level=level, input=one.source.path, seconds=seconds, **facts)
 
 
-def _folder_name(one: Decision, numerics: str) -> str:
+def run_folder_name(entry: Entry, numerics: str) -> str:
     """A name for the run's directory: blocks in it are of this input, as it is, done in this way."""
-    entry = one.entry
-    state = digest(entry.identity, entry.model, numerics, entry.settings, entry.version)
+    state = digest(entry.identity, entry.model, numerics, deciding("blocks", entry.settings), entry.version)
     return f"{digest(entry.source)[:16]}-{state[:16]}"
+
+
+def has_kept_run(job: Job, entry: Entry) -> bool:
+    """Whether the run directory of a finished input is there, with what its layer is drawn from."""
+    return (job.folder / RUNS / run_folder_name(entry, entry.numerics) / MOSAIC).exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import socket
@@ -17,9 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aerialseg.errors import AerialsegError, InputError, Interrupted, ModelError, OutputError, ResourceError, UsageError
+from aerialseg.mapping.plan import Plan, make_plan
 from aerialseg.mapping.run import PLAN, Run
 from aerialseg.mapping.segment import segment
+from aerialseg.mapping.settings import MapSettings
 from aerialseg.progress import Silent
+from aerialseg.raster.cog import read_tags
+from aerialseg.raster.describe import describe
 from aerialseg.raster.image import class_thumbnail
 
 if TYPE_CHECKING:
@@ -41,13 +46,18 @@ KINDS = (
 
 @dataclass(frozen=True, slots=True)
 class Errand:
-    """Names and settings of one input. folder: of its run; keep: whether that stays when all is done."""
+    """Names and settings of one input. folder: of its run; keep: whether that stays when all is done.
+
+    kept: class and confidence raster of an earlier run to draw the layer from, which lost so many pixels.
+    """
 
     source: str
     outputs: Mapping[str, str]
     settings: Mapping[str, Any]
     folder: Path
     keep: bool = False
+    kept: tuple[str, ...] = ()
+    lost_px: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +125,8 @@ def _segment(errand: Errand, predictor: PredictorSpec, cluster: Cluster | None, 
     errand.folder.parent.mkdir(parents=True, exist_ok=True)
     if errand.folder.is_dir() and not (errand.folder / PLAN).exists():
         discard(errand.folder)  # killed while it was made
+    if errand.kept and not errand.folder.is_dir():
+        _adopt(errand, predictor, listener)
     result = segment(
         errand.source,
         errand.outputs["layer"],
@@ -136,6 +148,16 @@ def _segment(errand: Errand, predictor: PredictorSpec, cluster: Cluster | None, 
     if not errand.keep:
         discard(errand.folder)
     return values
+
+
+def _adopt(errand: Errand, predictor: PredictorSpec, listener: Progress) -> None:
+    """Begin the run with the kept rasters, if they are what it would compute."""
+    plan = plan_of(errand.source, errand.settings, predictor)
+    classes, confidence = map(Path, errand.kept)
+    if all(read_tags(path).get("blocks_digest") == plan.blocks_digest for path in (classes, confidence)):
+        Run(errand.folder).adopt_mosaic(plan, classes, confidence, errand.lost_px)
+    else:
+        listener.note("the kept rasters were made in another way: computing again")
 
 
 def _values(result: Result, report: Mapping[str, Any]) -> dict[str, Any]:
@@ -178,3 +200,16 @@ def _worker() -> str:
             return str(distributed.get_worker().address)
     name = threading.current_thread().name
     return f"{socket.gethostname()}:{os.getpid()}" + (f" {name}" if name.startswith("raster") else "")
+
+
+def plan_of(source: str, settings: Mapping[str, Any], predictor: PredictorSpec) -> Plan:
+    """The plan that ``segment`` would make. Reads no pixels. Raises InputError, UsageError."""
+    wanted = MapSettings(**settings)
+    info = describe(source, allow_remote=wanted.allow_remote)
+    logger = logging.getLogger("aerialseg.raster.view")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # said again, and better, by whoever does it
+    try:
+        return make_plan(info, predictor, wanted)
+    finally:
+        logger.setLevel(level)

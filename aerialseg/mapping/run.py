@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from aerialseg.errors import OutputError, UsageError
-from aerialseg.files import flush, read_json, write_json, writing
+from aerialseg.files import blaming, flush, link_or_copy, read_json, write_json
 from aerialseg.mapping.plan import Plan, decides_blocks, spoken_changes
 from aerialseg.raster.grid import Box
 
@@ -126,12 +126,13 @@ class Run:
 
     def adopt_mosaic(self, plan: Plan, classes: Path, confidence: Path, lost_px: int) -> None:
         """Begin a run of the plan with class and confidence raster of an earlier one. Raises OutputError."""
-        self.begin(plan)
-        for source, target in ((classes, self.classes), (confidence, self.confidence)):
-            with writing(target) as part:
-                shutil.copyfile(source, part)
-        values = {"blocks_digest": plan.blocks_digest, "files": self._mosaic_files(), "lost_px": lost_px}
-        write_json(self.folder / MOSAIC, values)
+        with self.lock():
+            self.begin(plan)
+            for source, target in ((classes, self.classes), (confidence, self.confidence)):
+                with blaming(target):
+                    link_or_copy(source, target)
+            values = {"blocks_digest": plan.blocks_digest, "files": self._mosaic_files(), "lost_px": lost_px}
+            write_json(self.folder / MOSAIC, values)
 
     def _make_folders(self) -> None:
         try:

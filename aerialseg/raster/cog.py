@@ -13,7 +13,7 @@ from rasterio.io import MemoryFile
 from aerialseg.files import cannot_write, shown, writing
 from aerialseg.legend import NODATA, Legend
 from aerialseg.raster.blocks import TILE, check_whole
-from aerialseg.raster.opening import GDAL_ERRORS, environment, has_transform, quiet
+from aerialseg.raster.opening import GDAL_ERRORS, environment, has_transform, open_raster, quiet
 from aerialseg.raster.palette import aux_xml, color_table
 
 _OPTIONS = {
@@ -52,6 +52,12 @@ def write_cog(source_path: Path, target_path: Path, *, legend: Legend | None, me
                 names.write_bytes(aux_xml(legend))
         else:
             _remove(aux_path(target_path))
+
+
+def read_tags(path: Path) -> dict[str, str]:
+    """The metadata that a product of ours carries as TIFF tags. Raises InputError."""
+    with open_raster(str(path)) as dataset:
+        return dict(dataset.tags())
 
 
 def _remove(path: Path) -> None:

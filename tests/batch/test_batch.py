@@ -89,7 +89,7 @@ def test_an_input_that_was_only_touched_is_not_done_again(folder: Folder) -> Non
 def test_other_settings_do_all_again(folder: Folder, changes: dict[str, Any], reason: str) -> None:
     folder.run()
     assert folder.run(**changes).counts == {"done": 3}
-    assert set(folder.reasons().values()) == {reason}
+    assert set(folder.reasons().values()) == {f"{reason} ({decide.NOTHING_KEPT})"}
 
 
 def test_settings_that_cannot_change_a_result_do_nothing_again(folder: Folder) -> None:
@@ -320,9 +320,9 @@ def test_a_dry_run_says_what_and_why_and_writes_nothing(folder: Folder) -> None:
     estimate = dry_run(folder.job(), predictor=Oracle())
     assert sorted(folder.path.rglob("*")) == before
     lines = spoken(estimate)
-    assert lines[0] == "do    a.tif: new, 0.00 Mpx"
+    assert lines[0] == "compute a.tif: new, 0.00 Mpx"
     assert "would fail" in next(line for line in lines if "no.tif" in line)
-    assert lines[-1].startswith("4 of 4 inputs to do: 0.0 Mpx, about ")
+    assert lines[-1].startswith("4 of 4 inputs to compute: 0.0 Mpx, about ")
     assert estimate.disk_bytes > 0
     folder.run()
     estimate = dry_run(folder.job(), predictor=Oracle())
