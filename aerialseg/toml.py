@@ -68,6 +68,8 @@ def convert(value: object, hint: Any, where: str) -> Any:
         return float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise UsageError(f"{where} is {value!r}: wanted {_spoken(hint)}")
+    if isinstance(value, str) and "\0" in value:
+        raise UsageError(f"{where} is {value!r}: wanted text without NUL characters")
     return value
 
 

@@ -24,7 +24,7 @@ from aerialseg.batch.changes import decide
 from aerialseg.batch.events import Events
 from aerialseg.batch.gantt import Lanes
 from aerialseg.batch.hooks import run_hooks
-from aerialseg.batch.inputs import Source, chosen, find_inputs
+from aerialseg.batch.inputs import Source, chosen, find_inputs, why_empty
 from aerialseg.batch.jobfile import Job
 from aerialseg.batch.ledger import Ledger
 from aerialseg.batch.lock import holding
@@ -33,6 +33,7 @@ from aerialseg.batch.report import Report, write_reports
 from aerialseg.batch.runner import Shift, has_kept_run
 from aerialseg.batch.settings import predictor_of
 from aerialseg.batch.task import carry_out
+from aerialseg.errors import InputError
 from aerialseg.progress import spoken_duration
 
 if TYPE_CHECKING:
@@ -107,11 +108,30 @@ def run_job(
 
 
 def sources_of(job: Job, selection: Selection) -> tuple[list[Source], dict[str, Names]]:
-    """The inputs of the job that are selected, without its own outputs, and the names of all outputs."""
+    """The inputs of the job that are selected, without its own outputs, and the names of all outputs.
+
+    Raises InputError where none is left, unless the job allows that.
+    """
     found = find_inputs(job)
-    names = name_outputs(job, found)
-    kept = [source for source in without_outputs(found, names) if chosen(source, selection.only)]
+    sources = without_outputs(job, found)
+    names = name_outputs(job, sources)
+    kept = [source for source in sources if chosen(source, selection.only)]
+    if not kept and not job.inputs.allow_empty:
+        raise InputError(_without_inputs(job, selection, len(found), len(sources)))
     return kept, names
+
+
+def _without_inputs(job: Job, selection: Selection, found: int, left: int) -> str:
+    """Why there is nothing to do, what to do about it, and what may have been meant."""
+    near = ""
+    if left:
+        why = f"none of the {left} inputs matches --only {selection.only!r}: correct that pattern"
+    elif found:
+        why = f"all {found} files of [inputs] are results of this job: correct [inputs]"
+    else:
+        why, near = why_empty(job)
+        why += ": correct [inputs]"
+    return f"{why}, or set allow_empty = true in [inputs] if there may be none{near}"
 
 
 def _listening(cluster: DaskCluster | None) -> Lanes:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import csv
 import fnmatch
-import glob
 import hashlib
+import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from aerialseg.batch.input_files import Matches, absolute_pattern, match, root_of
 from aerialseg.batch.jobfile import Job
 from aerialseg.batch.settings import read_settings
 from aerialseg.batch.stac_in import read_items
@@ -20,8 +21,10 @@ from aerialseg.files import shown
 from aerialseg.mapping.settings import SETTINGS
 from aerialseg.raster.opening import is_remote
 
+logger = logging.getLogger("aerialseg.batch")
 SETTING = "settings."
 """Columns of a CSV file that begin so are settings of that input alone."""
+NEAR_SHOWN = 5
 _EDGE_BYTES = 64 << 10
 
 
@@ -29,7 +32,8 @@ _EDGE_BYTES = 64 << 10
 class Source:
     """One input: ``path`` (absolute, or an address), ``name`` for people, ``fields`` for output patterns.
 
-    settings: those of this input alone. stamp: what a STAC item says of its version, for addresses.
+    settings: those of this input alone. stamp: what a STAC item says of its version, for addresses. where: the line
+    of a list or the STAC item that names it; empty for a file that was found.
     """
 
     path: str
@@ -37,6 +41,7 @@ class Source:
     fields: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     stamp: str = ""
+    where: str = ""
 
     @property
     def identity(self) -> str:
@@ -59,61 +64,108 @@ class Source:
 
 
 def find_inputs(job: Job) -> list[Source]:
-    """The inputs of the job, in a fixed order, each once. Raises InputError (no such list or folder), UsageError."""
+    """The inputs of the job, in a fixed order, each file once. Raises InputError (no such list or folder), UsageError.
+
+    A pattern of files warns of those that it misses by a hair.
+    """
     inputs = job.inputs
     if inputs.glob:
         found = list(_matching(job))
     elif inputs.list:
-        found = [_plain(job, line) for line in _lines(job.at(inputs.list))]
+        path = job.at(inputs.list)
+        found = [_plain(job, line, f"{path}, line {number}") for number, line in _lines(path)]
     elif inputs.csv:
         found = list(_rows(job, job.at(inputs.csv)))
     else:
         found = [
-            Source(item.href, item.id, item.fields, stamp=item.stamp)
-            for pattern in inputs.stac
-            for path in _files(job, pattern)
+            Source(item.href, item.id, item.fields, stamp=item.stamp, where=f"{path}, item {item.id!r}")
+            for path in stac_files(job)
             for item in read_items(Path(path), inputs.asset)
         ]
-    kept = [source for source in found if not _excluded(job, source.path)]
-    first: dict[str, Source] = {}
-    for source in kept:
-        first.setdefault(source.path, source)
-    return list(first.values())
+    for source in found:
+        if not _is_legible(source.path):
+            raise UsageError(
+                f"{source.where}: the path {shown(source.path)} holds a NUL or half a character: remove it"
+            )
+    return _once(job, [source for source in found if not _excluded(job, source.path)])
+
+
+def why_empty(job: Job) -> tuple[str, str]:
+    """Why a job has no inputs, and the files that its patterns miss by a hair."""
+    if not job.inputs.glob:
+        return f"{job.inputs.list or job.inputs.csv or ', '.join(job.inputs.stac)} names no input", ""
+    matches = [match(job, pattern) for pattern in job.inputs.glob]
+    matched = sum(len(one.paths) for one in matches)
+    patterns = ", ".join(map(repr, job.inputs.glob))
+    near = [f"; {shown(path)} {why}" for path, why in _near(job, matches).items()]
+    more = f"; and {len(near) - NEAR_SHOWN} more" if len(near) > NEAR_SHOWN else ""
+    why = f"exclude leaves out all {matched} files that match {patterns}" if matched else f"no file matches {patterns}"
+    return why, "".join(near[:NEAR_SHOWN]) + more
+
+
+def _near(job: Job, matches: Collection[Matches]) -> dict[str, str]:
+    matched = {path for one in matches for path in one.paths}
+    near = {path: why for one in matches for path, why in one.near.items()}
+    return {path: why for path, why in near.items() if path not in matched and not _excluded(job, path)}
+
+
+def stac_files(job: Job) -> list[str]:
+    """The JSON files of the job's STAC items."""
+    return [path for pattern in job.inputs.stac for path in match(job, pattern).paths]
+
+
+def _is_legible(path: str) -> bool:
+    try:
+        return b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
+
+
+def _once(job: Job, found: list[Source]) -> list[Source]:
+    """Each file once, though several names may lead to it: by its own name rather than by a link's."""
+    base, real_base = str(job.base), os.path.realpath(job.base)
+    kept: dict[object, Source] = {}
+    for source in sorted(found, key=lambda source: _is_linked(source.path, base, real_base)):
+        kept.setdefault(_file_of(source.path), source)
+    chosen = {id(source) for source in kept.values()}
+    return [source for source in found if id(source) in chosen]
+
+
+def _is_linked(path: str, base: str, real_base: str) -> bool:
+    """Whether a link leads to the file; links above the job file's folder do not count."""
+    return not is_remote(path) and os.path.realpath(path) != os.path.normpath(
+        os.path.join(real_base, os.path.relpath(path, base))
+    )
+
+
+def _file_of(path: str) -> object:
+    """What two names of one file have in common; size and time because some network drives give numbers twice."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return path
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _matching(job: Job) -> Iterator[Source]:
-    for pattern in job.inputs.glob:
-        root = _root(pattern)
-        for path in _files(job, pattern):
-            if os.path.isfile(path):
-                folder = os.path.relpath(os.path.dirname(path), job.at(root))
-                yield _source(path, os.path.relpath(path, job.at(root)), "" if folder == "." else folder)
+    found = {pattern: match(job, pattern) for pattern in job.inputs.glob}
+    for pattern, matches in found.items():
+        root = job.at(root_of(pattern))
+        for path in matches.paths:
+            folder = os.path.relpath(os.path.dirname(path), root)
+            yield _source(path, os.path.relpath(path, root), "" if folder == "." else folder)
+    if any(matches.paths for matches in found.values()):  # where there are none, that is an error which says so
+        for path, why in _near(job, found.values()).items():
+            logger.warning("not an input: %s %s", shown(path), why)
 
 
-def _files(job: Job, pattern: str) -> list[str]:
-    """Files that match. Raises InputError where not even the folder is there that the pattern begins with."""
-    root = job.at(_root(pattern))
-    if not root.exists():
-        raise InputError(
-            f"the folder {root} of the inputs {pattern!r} does not exist: correct the job file, or mount it"
-        )
-    return sorted(glob.glob(str(job.at(pattern)), recursive=True))
-
-
-def _root(pattern: str) -> str:
-    """The folders that a pattern begins with, up to the first wildcard."""
-    parts = Path(pattern).parts
-    plain = next((number for number, part in enumerate(parts) if glob.has_magic(part)), len(parts) - 1)
-    return str(Path(*parts[:plain])) if plain else "."
-
-
-def _plain(job: Job, text: str, **more: Any) -> Source:
+def _plain(job: Job, text: str, where: str, **more: Any) -> Source:
     if is_remote(text):
-        return _source(text, text, "", **more)
+        return _source(text, text, "", where=where, **more)
     path = str(job.at(text))
     inside = os.path.relpath(path, job.base)
     name = path if inside.startswith("..") else inside
-    return _source(path, name, "" if os.path.isabs(name) else os.path.dirname(name), **more)
+    return _source(path, name, "" if os.path.isabs(name) else os.path.dirname(name), where=where, **more)
 
 
 def _source(path: str, name: str, folder: str, more: Mapping[str, str] | None = None, **rest: Any) -> Source:
@@ -122,14 +174,15 @@ def _source(path: str, name: str, folder: str, more: Mapping[str, str] | None = 
     return Source(path, name, {**(more or {}), "stem": stem, "name": base, "ext": ending[1:], "folder": folder}, **rest)
 
 
-def _lines(path: Path) -> list[str]:
+def _lines(path: Path) -> list[tuple[int, str]]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"cannot read the list of inputs {path}: {getattr(error, 'strerror', None) or error}"
         ) from error
-    return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    numbered = enumerate((line.strip() for line in lines), 1)
+    return [(number, line) for number, line in numbered if line and not line.startswith("#")]
 
 
 def _rows(job: Job, path: Path) -> Iterator[Source]:
@@ -153,12 +206,12 @@ def _rows(job: Job, path: Path) -> Iterator[Source]:
             raise UsageError(f"{where}: {shared[0]} belongs to the model, which all inputs share: put it in [settings]")
         plain = {name: cell for name, cell in cells.items() if not name.startswith(SETTING) and name != column}
         if cells[column]:
-            yield _plain(job, cells[column], more=plain, settings=settings)
+            yield _plain(job, cells[column], f"{path}, line {number}", more=plain, settings=settings)
 
 
 def _excluded(job: Job, path: str) -> bool:
     return any(
-        fnmatch.fnmatch(path, str(job.at(pattern))) or fnmatch.fnmatch(os.path.basename(path), pattern)
+        fnmatch.fnmatch(path, absolute_pattern(job, pattern)) or fnmatch.fnmatch(os.path.basename(path), pattern)
         for pattern in job.inputs.exclude
     )
 

@@ -21,7 +21,7 @@ class Inputs:
     """Where inputs come from; exactly one of glob, list, csv and stac. Paths are relative to ``base``.
 
     asset: of a STAC item, the key of the asset to take; None takes the one that is a GeoTIFF of the data.
-    column: of a CSV file, the one with the paths.
+    column: of a CSV file, the one with the paths. allow_empty: whether a run without any input is a success.
     """
 
     glob: tuple[str, ...] = ()
@@ -31,6 +31,7 @@ class Inputs:
     column: str = "path"
     stac: tuple[str, ...] = ()
     asset: str | None = None
+    allow_empty: bool = False
 
     def __post_init__(self) -> None:
         given = [name for name in ("glob", "list", "csv", "stac") if getattr(self, name)]

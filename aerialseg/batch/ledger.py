@@ -79,6 +79,7 @@ class Ledger:
                 f"{self.path.absolute().as_uri()}?mode={mode}", uri=True, timeout=60, check_same_thread=False
             )
             self._base.row_factory = sqlite3.Row
+            self._base.execute("PRAGMA schema_version")  # reads the file: whatever is no database says so here
             if not read_only:
                 # A rollback journal, unlike a write-ahead log, works on network file systems as well.
                 self._base.execute("PRAGMA journal_mode = DELETE")

@@ -17,6 +17,8 @@ from aerialseg.batch.events import spoken_time
 from aerialseg.errors import Interrupted, OutputError
 
 LOCK, OWNER = "lock", "owner.json"
+RUNS, REPORTS = "runs", "reports"
+"""What else a job's folder holds, beside the ledger."""
 
 
 @contextmanager

@@ -1,69 +1,141 @@
-"""Where the results of each input go: the patterns of [outputs], filled in and checked before any work."""
+"""Where the results of each input go: named and compared before any work, so that no file is lost."""
 
 from __future__ import annotations
 
-import string
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from aerialseg.batch.inputs import Source
+from aerialseg.batch.inputs import Source, stac_files
 from aerialseg.batch.jobfile import Job
-from aerialseg.errors import UsageError
-from aerialseg.toml import nearest
-from aerialseg.vector.formats import ending_of
+from aerialseg.batch.ledger import LEDGER, Ledger
+from aerialseg.batch.lock import LOCK, OWNER, REPORTS, RUNS
+from aerialseg.batch.patterns import ENDINGS, read_patterns
+from aerialseg.batch.same_file import Given, Places, parents
+from aerialseg.errors import InputError, UsageError
+from aerialseg.files import shown
+from aerialseg.mapping.outputs import SIDECARS, SQLITE_LOGS
+from aerialseg.raster.opening import is_remote, local_path, open_raster
+from aerialseg.vector.formats import GEOPACKAGE, ending_of, layer_files
 
-ENDINGS = {"raster": (".tif", ".tiff"), "confidence": (".tif", ".tiff"), "report": (".json",)}
 Names = dict[str, str]
 """Kind of output (layer, raster, confidence) to absolute path."""
+INPUT_SIDECARS = (".tfw", ".tifw", ".tiffw", ".wld", ".prj", ".aux", ".rrd")
+"""What GDAL reads in place of an input's ending; after its whole name it reads those of every GeoTIFF."""
 
 
 def name_outputs(job: Job, sources: Iterable[Source]) -> dict[str, Names]:
-    """Input's path -> its outputs. Raises UsageError where two inputs would share an output, or a field is unknown."""
-    taken: dict[str, str] = {}
-    found: dict[str, Names] = {}
+    """Input's path -> its outputs.
+
+    Raises UsageError where two inputs would share a file, or where an output would be an input, a file that belongs to
+    one, or one of the job's own: by whatever name, links resolved and capitals ignored.
+    """
+    patterns, sources = read_patterns(job), list(sources)
+    found = {one.path: {kind: pattern.fill(one) for kind, pattern in patterns.items()} for one in sources}
+    places = Places()
+    given = Given(dict(_given(job, sources, places)), places)
+    taken: dict[str, tuple[str, str]] = {}
     for source in sources:
-        names = {kind: _fill(job, pattern, source, kind) for kind, pattern in _patterns(job).items()}
-        for kind, path in names.items():
-            other = taken.setdefault(path, source.name)
-            if other != source.name or list(names.values()).count(path) > 1:
-                raise UsageError(
-                    f"outputs.{kind} gives {path} to both {other} and {source.name}: put {{folder}} and {{stem}} into "
-                    "the pattern, so that each input has a file of its own"
-                )
-        found[source.path] = names
+        dissolve = bool({**job.settings, **source.settings}.get("dissolve"))
+        for kind, output in found[source.path].items():
+            for file in files_of(kind, output, dissolve=dissolve):
+                place = places.of(file)
+                _refuse_given(given(file, place), kind, file, source)
+                if place in taken:
+                    raise UsageError(_shared(*taken[place], kind, file, source))
+                taken[place] = source.path, file
+    for folder in parents(path for names in found.values() for path in names.values()):
+        place = places.of(folder)
+        said = given(folder, place) or taken.get(place, ("", ""))[1]
+        if said:
+            raise UsageError(f"[outputs] wants {shown(folder)} as a folder, and that is {said}: choose another pattern")
     return found
 
 
-def without_outputs(sources: Iterable[Source], outputs: Mapping[str, Names]) -> list[Source]:
-    """The inputs that are not results of this very job: a wide pattern would take them in the next night."""
-    made = {path for names in outputs.values() for path in names.values()}
-    return [source for source in sources if source.path not in made]
+def files_of(kind: str, output: str, *, dissolve: bool) -> Iterator[str]:
+    """The files that writing an output makes, replaces or removes: itself first, then those beside it."""
+    if kind == "layer":
+        yield from map(str, layer_files(Path(output), dissolve=dissolve))
+        yield from (output + end for end in SQLITE_LOGS if ending_of(Path(output)) == GEOPACKAGE)
+        return
+    yield output
+    yield from (output + end for end in SIDECARS if kind != "report")
 
 
-def make_folders(names: Names) -> None:
-    for path in names.values():
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+def without_outputs(job: Job, sources: Iterable[Source]) -> list[Source]:
+    """The inputs that this very job did not make: a wide pattern would take its results in the next night.
+
+    The ledger knows what the job made, and a raster says itself what it was made of. Any other file is an input.
+    """
+    places = Places()
+    made = _made(job, places)
+    own = tuple(places.of(str(job.folder / name)) + os.sep for name in (RUNS, REPORTS))
+
+    def is_own(source: Source) -> bool:
+        place = places.of(source.path)
+        return place.startswith(own) or any(_is_made_of(output, origin) for output, origin in made.get(place, ()))
+
+    return [source for source in sources if is_remote(source.path) or not is_own(source)]
 
 
-def _patterns(job: Job) -> dict[str, str]:
-    """The patterns wanted, once their endings are known to be right: else every single input would fail."""
-    found = {kind: pattern for kind, pattern in asdict(job.outputs).items() if pattern}
-    for kind, pattern in found.items():
-        if kind == "layer":
-            ending_of(Path(pattern))
-        elif Path(pattern).suffix.lower() not in ENDINGS[kind]:
-            raise UsageError(f"outputs.{kind} is {pattern!r}: it must end in {' or '.join(ENDINGS[kind])}")
-    return found
+def _refuse_given(said: str | None, kind: str, file: str, source: Source) -> None:
+    if said:
+        raise UsageError(
+            f"outputs.{kind} gives {shown(file)} for {_named(source)}, but that is {said}, which is never overwritten: "
+            "change the pattern; if an earlier job made that file, move it away"
+        )
 
 
-def _fill(job: Job, pattern: str, source: Source, kind: str) -> str:
-    known = {"job": job.name, **source.fields}
+def _shared(owner: str, name: str, kind: str, file: str, source: Source) -> str:
+    """The message where ``file`` was given before: to the input ``owner``, as ``name``."""
+    if owner == source.path:
+        return f"outputs.{kind} gives {shown(file)} for {_named(source)}, and so does another pattern of [outputs]"
+    alike = "" if name == file else f" (named {shown(name)} there; on many disks that is one file)"
+    return (
+        f"outputs.{kind} gives {shown(file)} to both {shown(owner)}{alike} and {_named(source)}: put {{folder}} and "
+        "{stem} into the pattern, or inputs of one name into jobs of their own"
+    )
+
+
+def _named(source: Source) -> str:
+    return shown(source.path) if source.name in source.path else f"{source.name} ({shown(source.path)})"
+
+
+def _given(job: Job, sources: Iterable[Source], places: Places) -> Iterator[tuple[str, str]]:
+    """Path -> what it is, of all that the job reads and of its own files."""
+    for name in (LEDGER, LOCK, OWNER, RUNS, REPORTS):
+        yield str(job.folder / name), "the job's own"
+    for path in (*(str(job.at(path)) for path in (job.inputs.list, job.inputs.csv) if path), *stac_files(job)):
+        yield path, "the list of inputs"
+    for source in sources:
+        if is_remote(source.path):
+            continue
+        stem = os.path.splitext(source.path)[0]
+        for path in (*(source.path + end for end in SIDECARS), *(stem + end for end in INPUT_SIDECARS)):
+            if places.holds(path):
+                yield path, f"{shown(path)}, which belongs to the input {_named(source)}"
+        yield source.path, f"the input {_named(source)}"
+
+
+def _made(job: Job, places: Places) -> Mapping[str, list[tuple[str, str]]]:
+    """Place -> (output, input it was made of) of the files that the ledger names, and of those beside them."""
+    made = defaultdict(list)
+    if (job.folder / LEDGER).exists():
+        with Ledger(job.folder, read_only=True) as ledger:
+            for entry in ledger.entries():
+                for kind, output in entry.outputs.items():
+                    for file in files_of(kind, output, dissolve=bool(entry.settings.get("dissolve"))):
+                        made[places.of(file)].append((file if file.endswith(".aux.xml") else output, entry.source))
+    return made
+
+
+def _is_made_of(output: str, origin: str) -> bool:
+    """Whether a raster says that it was made of ``origin``; of outputs that are none the ledger is believed."""
+    if Path(output).suffix.lower() not in ENDINGS["raster"]:
+        return True
     try:
-        wanted = [field for _, field, _, _ in string.Formatter().parse(pattern) if field is not None]
-    except ValueError as error:
-        raise UsageError(f"outputs.{kind} is {pattern!r}: {error}") from None
-    for field in wanted:
-        if field not in known:
-            raise UsageError(f"outputs.{kind} has the unknown field {{{field}}}: {nearest(field, known)}")
-    return str(job.at(pattern.format_map(known)))
+        with open_raster(str(local_path(output))) as dataset:
+            return bool(dataset.tags().get("source") == shown(origin))
+    except InputError:
+        return False

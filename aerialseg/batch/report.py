@@ -19,11 +19,11 @@ from aerialseg.batch.events import spoken_time
 from aerialseg.batch.gantt import Bar, Lanes
 from aerialseg.batch.jobfile import Job
 from aerialseg.batch.ledger import DONE, FAILED, Entry, Ledger
+from aerialseg.batch.lock import REPORTS
 from aerialseg.files import cannot_write, part_of, publish
 from aerialseg.legend import Legend
 from aerialseg.progress import spoken_duration
 
-REPORTS = "reports"
 UNCHANGED, UNFINISHED = "unchanged", "not finished"
 ORDER = (FAILED, UNFINISHED, DONE, UNCHANGED)
 THUMBNAILS = 1000

@@ -16,7 +16,7 @@ from aerialseg.batch.changes import DO, REDRAW, SKIP, Decision
 from aerialseg.batch.events import Events
 from aerialseg.batch.jobfile import Job
 from aerialseg.batch.ledger import DONE, FAILED, RUNNING, WAITING, Entry, Ledger
-from aerialseg.batch.lock import stoppable
+from aerialseg.batch.lock import RUNS, stoppable
 from aerialseg.batch.settings import digest
 from aerialseg.batch.task import GONE, Errand, Finding, discard, kind_of
 from aerialseg.errors import Interrupted
@@ -24,7 +24,6 @@ from aerialseg.mapping.run import MOSAIC
 from aerialseg.mapping.settings import deciding
 from aerialseg.progress import spoken_duration
 
-RUNS = "runs"
 LOOK_EVERY_S = 0.2
 
 

@@ -77,4 +77,9 @@ def _href(path: Path, href: str) -> str:
             return prefix + href[len(scheme) :]
     if href.startswith(("http://", "https://")):
         return f"/vsicurl/{href}"
-    return href if is_remote(href) else str((path.parent / href).resolve())
+    if is_remote(href):
+        return href
+    try:
+        return str((path.parent / href).resolve())
+    except ValueError:
+        raise UsageError(f"{path}: the href {href!r} of an asset holds a NUL or half a character: remove it") from None

@@ -13,8 +13,7 @@ from typing import Any
 
 from aerialseg.batch.events import spoken_time
 from aerialseg.batch.ledger import DONE, FAILED, LEDGER, RUNNING, WAITING, Entry, Ledger
-from aerialseg.batch.lock import is_held, owner
-from aerialseg.batch.runner import RUNS
+from aerialseg.batch.lock import RUNS, is_held, owner
 from aerialseg.batch.settings import digest
 from aerialseg.errors import InputError
 from aerialseg.progress import spoken_duration

@@ -199,10 +199,6 @@ def test_several_rasters_at_a_time_give_the_same(folder: Folder) -> None:
     assert outputs(folder) == before
 
 
-def test_no_inputs_is_nothing_to_do(folder: Folder) -> None:
-    assert folder.run(inputs={"glob": "in/*.jp2"}).exit_code == 0
-
-
 def test_the_report_names_every_input_and_is_one_page_that_needs_nothing_else(folder: Folder) -> None:
     draw(folder.path / "in/<b>&.tif", land_cover(SIDE, SIDE, seed=5))
     cut_in_half(folder.path / "in/b.tif")

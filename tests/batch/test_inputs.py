@@ -11,7 +11,7 @@ import pytest
 
 from aerialseg.batch.inputs import chosen, find_inputs
 from aerialseg.batch.jobfile import job_of
-from aerialseg.batch.output_names import name_outputs, without_outputs
+from aerialseg.batch.output_names import name_outputs
 from aerialseg.errors import InputError, UsageError
 from tests.batch.conftest import Folder
 
@@ -37,10 +37,9 @@ def test_several_patterns_give_each_file_once_and_exclude_takes_some_away(folder
     assert list(found(folder.path, glob="in/**/*.tif", exclude=["in/deep/*", "b.*"])) == ["a.tif"]
 
 
-def test_a_pattern_in_a_folder_that_is_missing_is_an_error_and_one_without_matches_is_not(folder: Folder) -> None:
+def test_a_pattern_in_a_folder_that_is_missing_is_an_error(folder: Folder) -> None:
     with pytest.raises(InputError, match=r"the folder .*orthos of the inputs"):
         found(folder.path, glob="orthos/*.tif")
-    assert found(folder.path, glob="in/*.tiff") == {}
 
 
 def test_a_list_has_a_path_a_line(folder: Folder) -> None:
@@ -132,7 +131,7 @@ def test_what_is_no_stac_is_named(folder: Folder, caplog: pytest.LogCaptureFixtu
 
 
 def test_two_inputs_may_not_share_an_output(folder: Folder) -> None:
-    with pytest.raises(UsageError, match=r"gives .*all\.gpkg to both a\.tif and b\.tif"):
+    with pytest.raises(UsageError, match=r"gives .*all\.gpkg to both .*in/a\.tif and .*in/b\.tif"):
         found(folder.path, pattern="out/all.gpkg", glob="in/**/*.tif")
 
 
@@ -146,16 +145,6 @@ def test_an_ending_that_nobody_writes_is_named_before_any_work(folder: Folder, o
     job = job_of({"inputs": {"glob": "in/*.tif"}, "outputs": outputs}, folder.path / "night.toml")
     with pytest.raises(UsageError, match=r"\.shp|must end in \.tif"):
         name_outputs(job, find_inputs(job))
-
-
-def test_results_of_the_job_are_not_its_inputs(folder: Folder) -> None:
-    tables = {"inputs": {"glob": "in/**/*.tif"}, "outputs": {"layer": "o/{stem}.gpkg", "raster": "in/{stem}-lc.tif"}}
-    (folder.path / "in/a-lc.tif").write_bytes(b"made last night")
-    job = job_of(tables, folder.path / "night.toml")
-    sources = find_inputs(job)
-    assert "a-lc.tif" in [source.name for source in sources]
-    kept = without_outputs(sources, name_outputs(job, sources))
-    assert [source.name for source in kept] == ["a.tif", "b.tif", "deep/c.tif"]
 
 
 @pytest.mark.parametrize(("pattern", "hits"), [(None, 3), ("deep/*", 1), ("a.tif", 1), ("*/in/*", 3), ("x*", 0)])
