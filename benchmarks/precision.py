@@ -14,7 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from aerialseg.datasets.pairs import find_pairs, read_image, read_mask, read_split, split_pairs
+from aerialseg.datasets.images import read_image
+from aerialseg.datasets.masks import read_mask
+from aerialseg.datasets.pairs import find_pairs, read_split, split_pairs
 from aerialseg.errors import AerialsegError
 from aerialseg.evaluation.evaluate import predict_frame
 from aerialseg.evaluation.scores import Confusion

@@ -197,6 +197,8 @@ def _scores(evaluation: Evaluation) -> Iterator[str]:
         selection, numerics = (about.get(name, "") for name in ("selection", "numerics"))
         yield f"{len(evaluation.frames):,} frames, {selection}; computed in {numerics}"
     yield f"{int(found.counts.sum()):,} pixels of {int(found.present.sum())} classes"
+    if evaluation.absent:
+        yield f"not in the truth, so in no score: {', '.join(evaluation.absent)}"
     yield f"pixel accuracy          {found.pixel_accuracy:.4f}"
     yield f"mean IoU                {found.mean_iou:.4f}"
     yield f"mean Dice               {found.mean_dice:.4f}"

@@ -109,6 +109,7 @@ def make_chips(
             cutter = _Cutter(source, folder, min_labelled, len(known))
             chips = cutter.cut_all(ground, size, listener)
             pixels, blocks = _by_block(chips)
+            _check_classes(pixels, known, labels)
             held = {blocks[at].name for at in hold_out(pixels, held_out, seed)}
             made = ChipSet(
                 folder=out,
@@ -250,6 +251,16 @@ def _around(boxes: Sequence[Box]) -> Box:
         max(box.bottom for box in boxes),
         max(box.right for box in boxes),
     )
+
+
+def _check_classes(pixels: NDArray[np.int64], legend: Legend, labels: PathLike) -> None:
+    """Raise InputError where all labels, (blocks, classes) pixels, are of one class: nothing can be learned of it."""
+    there = [entry.name for entry in legend if pixels[:, entry.id].any()]
+    if len(there) < 2:
+        raise InputError(
+            f"all labels of {labels} on the orthophotos are of the class {there[0]!r}; wanted two classes at least: "
+            "label what is not of it as well (what has no label is neither learned nor scored)"
+        )
 
 
 def _by_block(chips: Sequence[Chip]) -> tuple[NDArray[np.int64], list[Block]]:

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from PIL import Image
-
+from aerialseg.datasets.images import read_shape
 from aerialseg.datasets.layout import DataConfig
 from aerialseg.datasets.pairs import Pairs, find_pairs, read_scenes, read_split, same_ratio
 from aerialseg.errors import InputError, UsageError
@@ -109,11 +108,7 @@ def _check_aspect(frames: FrameSet) -> None:
     """Raise InputError where bringing a frame to the size would squeeze it: nobody has asked for that."""
     for path, _ in frames.pairs.values() if frames.size else ():
         rows, cols = frames.size or (1, 1)
-        try:
-            with Image.open(path) as image:
-                width, height = image.size
-        except OSError as error:
-            raise InputError(f"cannot read the image {path}: {error}") from error
+        height, width = read_shape(path)
         if not same_ratio((height, width), (rows, cols)):
             raise InputError(
                 f"{path} has {height} x {width} px (rows x columns), and the model is for frames of {rows} x {cols}: "

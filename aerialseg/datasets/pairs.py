@@ -1,4 +1,4 @@
-"""Pairs of image and mask: found, checked, read by exact look-up, prepared once. Needs Pillow, but no fastai."""
+"""Pairs of image and mask: found, checked, prepared once. Needs Pillow, but no fastai."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from aerialseg.datasets.images import read_image, read_shape
 from aerialseg.datasets.layout import DataConfig
+from aerialseg.datasets.masks import IMAGE_SUFFIXES, folder_meaning, read_mask
 from aerialseg.errors import InputError
 from aerialseg.files import blaming
-from aerialseg.legend import NODATA, Legend
+from aerialseg.legend import Legend
+from aerialseg.progress import Progress
 
-VOID = NODATA
-"""Mask value of pixels that are neither learned nor scored."""
-_INDEXED = ("L", "P", "I", "I;16")
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
+READING = 2
+"""Counts the ways in which images and masks were read: frames that an earlier one prepared are prepared anew."""
 
-Progress = Callable[[str], None]
 Pairs = Mapping[str, tuple[Path, Path]]
 """Stem of a frame to its image and its mask."""
 
 
 def find_pairs(data_dir: str | Path, config: DataConfig) -> dict[str, tuple[Path, Path]]:
     """Stem to (image, mask) of every image, in the order of stems. Raises InputError where an image has no mask."""
+    folder_meaning.cache_clear()
     masks_folder = _masks_folder(Path(data_dir), config)
     images, masks = (_by_stem(Path(data_dir) / folder) for folder in (config.images, masks_folder))
     if not set(images) & set(masks):
@@ -93,49 +94,6 @@ def split_pairs(
     return sides[0], sides[1]
 
 
-def read_mask(path: str | Path, legend: Legend, void: tuple[int, ...] = ()) -> NDArray[np.uint8]:
-    """Class ids, uint8 (rows, columns), of a mask of class indices or of colours; ``VOID`` for void classes.
-
-    ``VOID`` among the indices stays: pixels that nobody labelled.
-
-    Raises InputError that names the first colour or index which the legend does not know, the file and the place.
-    """
-    try:
-        with Image.open(path) as image:
-            indices = np.asarray(image if image.mode in _INDEXED else image.convert("RGB"))
-    except OSError as error:
-        raise InputError(f"cannot read the mask {path}: {error}") from error
-    ids = colors_to_ids(indices, legend, path) if indices.ndim == 3 else _checked(indices, legend, path)
-    return np.where(np.isin(ids, void), np.uint8(VOID), ids)
-
-
-def colors_to_ids(colors: NDArray[np.uint8], legend: Legend, name: object = "mask") -> NDArray[np.uint8]:
-    """Class ids, uint8 (h, w), of colours (h, w, 3), by exact look-up: a colour outside the legend is an error."""
-    packed = colors.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.uint32)
-    known = sorted(
-        ((red << 16 | green << 8 | blue), entry.id) for entry in legend for red, green, blue in [entry.color]
-    )
-    keys = np.array([key for key, _ in known], dtype=np.uint32)
-    if len(np.unique(keys)) < len(keys):
-        raise InputError("two classes of the legend have the same colour: masks of colours cannot be told apart")
-    at = np.minimum(np.searchsorted(keys, packed), len(keys) - 1)
-    wrong = np.argwhere(keys[at] != packed)
-    if len(wrong):
-        row, col = wrong[0]
-        raise InputError(
-            f"{name}: colour {tuple(int(v) for v in colors[row, col])} at row {row}, column {col} is not in the legend"
-        )
-    return np.array([class_id for _, class_id in known], dtype=np.uint8)[at]
-
-
-def _checked(ids: NDArray[np.uint8], legend: Legend, name: object) -> NDArray[np.uint8]:
-    wrong = np.argwhere(~np.isin(ids, [*(entry.id for entry in legend), VOID]))
-    if len(wrong):
-        row, col = wrong[0]
-        raise InputError(f"{name}: class {ids[row, col]} at row {row}, column {col} is not in the legend")
-    return ids.astype(np.uint8)
-
-
 def prepare(
     pairs: Pairs, config: DataConfig, legend: Legend, folder: Path, progress: Callable[[], None] = lambda: None
 ) -> dict[str, tuple[Path, Path]]:
@@ -146,7 +104,8 @@ def prepare(
     """
     rows, cols = config.prepared or config.size
     sources = sorted({path.parent.resolve() for pair in pairs.values() for path in pair})
-    meaning = hashlib.sha256(repr((legend, config.void, sources)).encode()).hexdigest()[:8]
+    greys = [folder_meaning(folder, legend) for folder in sorted({mask.parent for _, mask in pairs.values()})]
+    meaning = hashlib.sha256(repr((READING, legend, config.void, sources, greys)).encode()).hexdigest()[:8]
     place = folder / f"{rows}x{cols}-{meaning}"
     made: dict[str, tuple[Path, Path]] = {}
     for stem, (image_path, mask_path) in pairs.items():
@@ -172,12 +131,7 @@ def _newer(made: Path, *sources: Path) -> bool:
 def check_pairs(pairs: Pairs, legend: Legend, void: tuple[int, ...]) -> None:
     """Read every pair, for the errors. Raises InputError."""
     for image_path, mask_path in pairs.values():
-        mask = read_mask(mask_path, legend, void)
-        try:
-            with Image.open(image_path) as image:
-                check_shapes(image.size[::-1], mask.shape, image_path, mask_path)
-        except OSError as error:
-            raise InputError(f"cannot read the image {image_path}: {error}") from error
+        check_shapes(read_shape(image_path), read_mask(mask_path, legend, void).shape, image_path, mask_path)
 
 
 def check_shapes(image: tuple[int, ...], mask: tuple[int, ...], image_path: Path, mask_path: Path) -> None:
@@ -213,29 +167,32 @@ def hash_pairs(pairs: Pairs) -> str:
     return total.hexdigest()
 
 
+def note_greys(pairs: Pairs, legend: Legend, progress: Progress) -> None:
+    """Say where the numbers of grey masks are taken for the legend's colours although they might be ids."""
+    for folder in sorted({mask.parent for _, mask in pairs.values()}):
+        if folder_meaning(folder, legend) == "colours":
+            progress.note(f"the grey masks in {folder} are read as colours of the legend (0 is black, 255 white)")
+
+
+def count_pixels(pairs: Pairs) -> NDArray[np.int64]:
+    """(256,) pixels of each class id, and of ``VOID``, in prepared masks."""
+    pixels = np.zeros(256, dtype=np.int64)
+    for _, mask_path in pairs.values():
+        with Image.open(mask_path) as mask:
+            pixels += np.bincount(np.asarray(mask).ravel(), minlength=256)
+    return pixels
+
+
 def class_weights(pairs: Pairs, classes: int, power: float) -> NDArray[np.float32]:
     """(1 / share of pixels) ** power of each class in prepared masks, scaled so that the mean pixel weighs 1.
 
     A class without pixels weighs 1.
     """
-    pixels = np.zeros(256, dtype=np.int64)
-    for _, mask_path in pairs.values():
-        with Image.open(mask_path) as mask:
-            pixels += np.bincount(np.asarray(mask).ravel(), minlength=256)
-    share = pixels[:classes] / max(1, pixels[:classes].sum())
+    pixels = count_pixels(pairs)[:classes]
+    share = pixels / max(1, pixels.sum())
     raw = np.power(share, -power, out=np.zeros(classes), where=share > 0)
     weights = raw / max(float((raw * share).sum()), 1e-9)
     return np.where(share > 0, weights, 1.0).astype(np.float32)
-
-
-def read_image(path: str | Path, size: tuple[int, int] | None = None) -> Image.Image:
-    """The RGB image, reduced or enlarged to ``size`` (rows, columns). Raises InputError."""
-    try:
-        with Image.open(path) as image:
-            rgb = image.convert("RGB")
-    except OSError as error:
-        raise InputError(f"cannot read the image {path}: {error}") from error
-    return rgb if size is None else rgb.resize((size[1], size[0]), Image.Resampling.BILINEAR)
 
 
 def _save(image: Image.Image, path: Path) -> None:

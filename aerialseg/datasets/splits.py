@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from aerialseg.datasets.layout import DataConfig
+from aerialseg.datasets.masks import load_mask
 from aerialseg.datasets.pairs import Pairs, find_pairs
 from aerialseg.errors import InputError, OutputError, UsageError
 from aerialseg.files import absolute
@@ -201,13 +201,8 @@ def _pixels(pairs: Pairs, scenes: Mapping[str, str], names: Sequence[str], progr
 
 
 def _values(path: Path) -> NDArray[np.int64]:
-    """Indices, or packed colours, of a mask on a coarser grid."""
-    try:
-        with Image.open(path) as image:
-            mask = np.asarray(image if image.mode in ("L", "P", "I", "I;16") else image.convert("RGB"))
-    except OSError as error:
-        raise InputError(f"cannot read the mask {path}: {error}") from error
-    mask = mask[::_EVERY_PX, ::_EVERY_PX].astype(np.int64)
+    """Numbers, or packed colours, of a mask on a coarser grid: an index means nothing without its palette."""
+    mask = load_mask(path).colors[::_EVERY_PX, ::_EVERY_PX].astype(np.int64)
     return mask if mask.ndim == 2 else mask @ np.array([1 << 16, 1 << 8, 1])
 
 

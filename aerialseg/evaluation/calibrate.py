@@ -24,8 +24,9 @@ from PIL import Image
 from torch import Tensor
 
 from aerialseg.datasets.frames import frame_size
+from aerialseg.datasets.images import read_image
 from aerialseg.datasets.layout import DataConfig
-from aerialseg.datasets.pairs import VOID, read_image, read_mask
+from aerialseg.datasets.masks import VOID, read_mask
 from aerialseg.errors import InputError, UsageError
 from aerialseg.evaluation.scores import Reliability
 from aerialseg.model.card import ModelCard

@@ -49,6 +49,7 @@ def draw_page(results: Results) -> str:
             rows=_rows(results),
             last=last_steps(results),
             scores=charts_of(results),
+            absent=results[-1]["scores"]["final"].get("classes_absent", []),
             searches=[chart for record in results for chart in _search(record)],
             classes=list(_classes(results)),
             version=__version__,

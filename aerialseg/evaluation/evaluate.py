@@ -23,7 +23,9 @@ try:
     from PIL import Image
 
     from aerialseg.datasets.frames import FrameSet, find_frames
-    from aerialseg.datasets.pairs import check_shapes, read_image, read_mask, resize_ids
+    from aerialseg.datasets.images import read_image
+    from aerialseg.datasets.masks import read_mask
+    from aerialseg.datasets.pairs import check_shapes, note_greys, resize_ids
 except ModuleNotFoundError as error:
     if error.name != "PIL":
         raise
@@ -77,6 +79,7 @@ def evaluate(
 def score_frames(predictor: Predictor, frames: FrameSet, *, halo: int, progress: Progress | None = None) -> Evaluation:
     """The evaluation of a predictor that wants ``halo`` pixels around a tile. Raises InputError."""
     progress = progress or Silent()
+    note_greys(frames.pairs, frames.legend, progress)
     progress.stage("score", len(frames.pairs))
     confusion, reliability, scores = Confusion.empty(len(frames.legend)), Reliability.empty(), []
     for name in frames.pairs:

@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from aerialseg.datasets.pairs import read_image, read_mask, resize_ids
+from aerialseg.datasets.images import read_image
+from aerialseg.datasets.masks import read_mask
+from aerialseg.datasets.pairs import resize_ids
 from aerialseg.evaluation.results import Evaluation, FrameScore
 from aerialseg.legend import NODATA, Legend
 

@@ -88,7 +88,7 @@ def draw_page(evaluation: Evaluation, card: ModelCard | None = None, title: str 
             bars=_class_bars(evaluation),
             classes=_class_lines(evaluation),
             heat=_heat(evaluation),
-            absent=_absent(evaluation),
+            absent=evaluation.absent,
             reliability=charts.reliability(evaluation.reliability.seen, evaluation.reliability.right),
             tenths=_tenths(evaluation),
             scenes=_scenes(evaluation),
@@ -222,12 +222,6 @@ def _heat(evaluation: Evaluation) -> str:
     ids = [entry.id for entry in entries]
     counts = evaluation.confusion.counts[np.ix_(ids, ids)]
     return charts.heat(counts, [entry.name for entry in entries], cell=min(CELL_PX, SIDE_PX / len(ids)))
-
-
-def _absent(evaluation: Evaluation) -> list[str]:
-    """Classes that the truth does not have, but for void ones."""
-    present = evaluation.confusion.present
-    return [entry.name for entry in evaluation.legend if not present[entry.id] and entry.id not in evaluation.void]
 
 
 def _tenths(evaluation: Evaluation) -> list[tuple[str, str, str]]:

@@ -9,8 +9,10 @@ import numpy as np
 from PIL import Image
 
 from aerialseg.datasets.frames import FrameSet, find_frames
+from aerialseg.datasets.images import read_image
 from aerialseg.datasets.layout import DataConfig
-from aerialseg.datasets.pairs import read_image, read_mask, resize_ids
+from aerialseg.datasets.masks import read_mask
+from aerialseg.datasets.pairs import resize_ids
 from aerialseg.errors import UsageError
 from aerialseg.evaluation.evaluate import predict_frame
 from aerialseg.evaluation.scores import Confusion

@@ -121,6 +121,11 @@ class Evaluation:
         return Spread.of(self.confusion, scenes) if len(scenes) > 1 and not alone else None
 
     @property
+    def absent(self) -> list[str]:
+        """Classes that the truth does not have, but for void ones."""
+        return self.confusion.absent(self.legend, self.void)
+
+    @property
     def calibrated(self) -> bool:
         """Whether there was a confidence to look at."""
         return bool(self.reliability.seen.sum())

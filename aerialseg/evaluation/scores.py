@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,7 +88,17 @@ class Confusion:
         either: NDArray[np.int64] = self.counts.sum(axis=0) + self.counts.sum(axis=1) - both
         return either
 
-    def to_json(self, legend: Legend) -> dict[str, Any]:
+    def absent(self, legend: Legend, void: Collection[int] = ()) -> list[str]:
+        """Names of the classes, but for void ones, that the truth does not have: no mean says anything of them."""
+        return [entry.name for entry in legend if not self.present[entry.id] and entry.id not in void]
+
+    def spoken(self, legend: Legend, void: Collection[int] = ()) -> str:
+        """Accuracy and mean IoU in a line, and of which classes that mean is not."""
+        absent = self.absent(legend, void)
+        without = f" of {int(self.present.sum())} classes (not in the truth: {', '.join(absent)})" if absent else ""
+        return f"accuracy {self.pixel_accuracy:.4f}, mean IoU {self.mean_iou:.4f}{without}"
+
+    def to_json(self, legend: Legend, void: Collection[int] = ()) -> dict[str, Any]:
         """Scores rounded to four digits, per class only for classes present in the truth."""
         share = self.share
         per_class = {
@@ -105,6 +116,7 @@ class Confusion:
             "mean_dice": round(self.mean_dice, 4),
             "frequency_weighted_iou": round(self.frequency_weighted_iou, 4),
             "classes_present": int(self.present.sum()),
+            "classes_absent": self.absent(legend, void),
             "pixels": int(self.counts.sum()),
             "per_class": per_class,
         }

@@ -17,7 +17,8 @@ SCORES, CONFUSION, CLASSES, FRAMES = "scores.json", "confusion.csv", "classes.cs
 
 def scores_json(evaluation: Evaluation) -> dict[str, Any]:
     """What was compared, the scores over all of it, per class, and the reliability of the confidence."""
-    values = {"aerialseg": __version__, **evaluation.about, **evaluation.confusion.to_json(evaluation.legend)}
+    scores = evaluation.confusion.to_json(evaluation.legend, evaluation.void)
+    values = {"aerialseg": __version__, **evaluation.about, **scores}
     if evaluation.spread:
         values["without_one_scene"] = evaluation.spread.to_json()
     if evaluation.calibrated:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import rasterio
@@ -75,6 +75,23 @@ def write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
         rasterio.open(path, "w", **profile) as file,
     ):
         file.write(bands)
+
+
+def read_samples(path: str | Path, driver: str) -> NDArray[Any]:
+    """Pixels (bands, h, w) in the type that the file stores; opens no file beside it. Raises InputError.
+
+    driver: GDAL's name of the format, such as PNG or GTiff.
+    """
+    try:
+        with (
+            rasterio.Env(GDAL_PAM_ENABLED="NO", GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"),
+            quiet(),
+            rasterio.open(Path(path), driver=driver) as file,
+        ):
+            samples: NDArray[Any] = file.read()
+            return samples
+    except GDAL_ERRORS as error:
+        raise InputError(f"cannot read the image {path}: {one_line(error)}") from error
 
 
 def class_thumbnail(path: Path, legend: Legend, side_px: int) -> bytes:

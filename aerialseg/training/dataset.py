@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from aerialseg.datasets.pairs import VOID, Pairs
+from aerialseg.datasets.masks import VOID
+from aerialseg.datasets.pairs import Pairs
 from aerialseg.legend import Legend
 from aerialseg.training.config import Augment, Step
 from aerialseg.training.torchvision_fix import mend_torchvision

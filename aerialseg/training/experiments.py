@@ -150,9 +150,10 @@ def _judge(
     save(folder, make_card(config, saved, course.work), network_state(config, saved.weights))
     history = [record for record in saved.history if record["step"] == number]
     legend, found = sides.legend, evaluate_sizes(folder, data_dir, config.data, step.size, progress=progress)
-    scores = {name: confusion.to_json(legend) for name, confusion in found.items()}
-    shown = {name: f"accuracy {s['pixel_accuracy']:.3f}, mean IoU {s['mean_iou']:.3f}" for name, s in scores.items()}
-    progress.note(f"{run}, step {number}: {'; '.join(f'{name}: {text}' for name, text in shown.items())}")
+    void = config.data.void
+    scores = {name: confusion.to_json(legend, void) for name, confusion in found.items()}
+    shown = [f"{name}: {confusion.spoken(legend, void)}" for name, confusion in found.items()]
+    progress.note(f"{run}, step {number}: {'; '.join(shown)}")
     return {
         "run": run,
         "step": number,

@@ -58,9 +58,9 @@ def export(
     if data_dir is not None:
         found = evaluate(out_dir, data_dir, config=config.data, progress=progress)
         confusion = found.confusion
-        card = replace(card, scores={"held_out": confusion.to_json(found.legend)})
+        card = replace(card, scores={"held_out": confusion.to_json(found.legend, found.void)})
         card.write(out_dir / CARD)
-        progress.note(f"held out: accuracy {confusion.pixel_accuracy:.4f}, mean IoU {confusion.mean_iou:.4f}")
+        progress.note(f"held out: {confusion.spoken(found.legend, found.void)}")
         _calibrate(out_dir, data_dir, config, progress)
     progress.note(f"model in {out_dir}")
     return out_dir
@@ -80,8 +80,9 @@ def _export_teacher(
         held = split_pairs(find_pairs(data_dir, config.data), read_split(config.data.split))[1]
         network = read_teacher(out_dir, legend).network  # what was written is what is scored
         confusion = score_teacher(network, held, legend, config, use_bf16(config.precision))
-        write_teacher(out_dir, config, legend, saved.weights, {**notes, "scores": confusion.to_json(legend)})
-        progress.note(f"held out: accuracy {confusion.pixel_accuracy:.4f}, mean IoU {confusion.mean_iou:.4f}")
+        scores = confusion.to_json(legend, config.data.void)
+        write_teacher(out_dir, config, legend, saved.weights, {**notes, "scores": scores})
+        progress.note(f"held out: {confusion.spoken(legend, config.data.void)}")
     progress.note(f"teacher in {out_dir}")
     return out_dir
 

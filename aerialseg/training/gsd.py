@@ -72,7 +72,7 @@ def _sides(points: NDArray[np.integer[Any]]) -> tuple[float, float]:
 
 def estimate_from_folder(folder: str | Path, legend_path: str | Path, class_name: str = "car") -> GsdEstimate | None:
     """The estimate over every mask of a folder."""
-    from aerialseg.datasets.pairs import read_mask
+    from aerialseg.datasets.masks import read_mask
     from aerialseg.legend import Legend
 
     legend = Legend.from_csv(legend_path)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aerialseg.datasets.pairs import VOID
+from aerialseg.datasets.masks import VOID
 from aerialseg.training.torchvision_fix import mend_torchvision
 
 mend_torchvision()

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from aerialseg.datasets.pairs import find_pairs, read_image, read_split, split_pairs
+from aerialseg.datasets.images import read_image
+from aerialseg.datasets.pairs import find_pairs, read_split, split_pairs
 from aerialseg.errors import UsageError
 from aerialseg.evaluation.evaluate import evaluate
 from aerialseg.model.quantize import find_ranges
@@ -48,9 +49,10 @@ def quantize(
     found: dict[str, Any] = {"images": len(paths), "ranges": ranges}
     replace(card, quantization=found).write(folder / CARD)
     for name in ("fp32", "int8"):
-        confusion = evaluate(folder, data_dir, config=config_path, device="cpu", precision=name).confusion
+        scored = evaluate(folder, data_dir, config=config_path, device="cpu", precision=name)
+        confusion = scored.confusion
         found.setdefault("mean_iou", {})[name] = round(confusion.mean_iou, 4)
         found.setdefault("pixel_accuracy", {})[name] = round(confusion.pixel_accuracy, 4)
-        progress(f"{name}: mean IoU {confusion.mean_iou:.4f}, pixel accuracy {confusion.pixel_accuracy:.4f}")
+        progress(f"{name}: {confusion.spoken(scored.legend, scored.void)}")
     replace(card, quantization=found).write(folder / CARD)
     return folder / CARD

@@ -7,11 +7,14 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
+from aerialseg.datasets.masks import VOID
 from aerialseg.datasets.pairs import (
     Pairs,
     check_pairs,
+    count_pixels,
     find_pairs,
     hash_pairs,
+    note_greys,
     prepare,
     read_scenes,
     read_split,
@@ -40,24 +43,57 @@ class Sides:
 def load_sides(config: TrainingConfig, data_dir: str | Path, folder: Path, progress: Progress) -> Sides:
     """The sides of the configuration's split, prepared under ``folder``. Raises InputError."""
     legend = Legend.from_csv(config.data.legend)
+    _check_ids(legend, config)
     pairs = find_pairs(data_dir, config.data)
     split = read_split(config.data.split)
     learn, held = split_pairs(pairs, split)
     watched = choose_watched(config, learn, held)
     seen = {**learn, **watched}
+    note_greys(pairs, legend, progress)
     progress.stage("prepare", len(seen))
     check_pairs({name: held[name] for name in held if name not in watched}, legend, config.data.void)
     prepared = prepare(seen, config.data, legend, folder, lambda: progress.advance(1))
     progress.note(
         f"{len(set(learn) - set(watched))} frames to learn from, {len(watched)} watched, {len(held)} held out"
     )
-    return Sides(
+    sides = Sides(
         legend=legend,
         learn={name: prepared[name] for name in learn if name not in watched},
         watched={name: prepared[name] for name in watched},
         held=held,
         sha256=hash_pairs({**learn, **held}),
     )
+    _check_classes(sides, config.data.void, progress)
+    return sides
+
+
+def _check_ids(legend: Legend, config: TrainingConfig) -> None:
+    """Raise InputError where no model could have the legend: before the training, not when its card is written."""
+    ids = [entry.id for entry in legend]
+    if not 2 <= len(ids) <= VOID or ids != list(range(len(ids))):
+        shown = ", ".join(map(str, ids[:6])) + (" ..." if len(ids) > 6 else "")
+        raise InputError(
+            f"the legend {config.data.legend} has the class ids {shown}; a model has 2 to {VOID} classes with the ids "
+            "0, 1, 2 ...: number them so, in masks of ids as well"
+        )
+
+
+def _check_classes(sides: Sides, void: tuple[int, ...], progress: Progress) -> None:
+    """Say which classes no mask to learn from holds. Raises InputError where fewer than two are left."""
+    pixels = count_pixels(sides.learn)
+    wanted = [entry for entry in sides.legend if entry.id not in void]
+    there = [entry.name for entry in wanted if pixels[entry.id]]
+    missing = [entry.name for entry in wanted if not pixels[entry.id]]
+    if len(there) < 2:
+        found = f"only the class {there[0]!r}" if there else "no class"
+        raise InputError(
+            f"the masks of the {len(sides.learn)} training frames hold {found} "
+            f"({pixels[VOID] / max(1, pixels.sum()):.0%} of the pixels are unlabelled: {VOID} or void) and none of "
+            f"{', '.join(missing[:6])}; wanted at least two classes. Masks hold class ids or the legend's colours: "
+            f"for masks of 0 and {VOID}, give the legend the colours 0,0,0 and 255,255,255"
+        )
+    if missing:
+        progress.note(f"no training mask holds {', '.join(missing)}: the model cannot learn them")
 
 
 def choose_watched(config: TrainingConfig, learn: Pairs, held: Pairs) -> Pairs:

@@ -16,7 +16,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from aerialseg.datasets.pairs import Pairs, hash_file, read_image, read_mask, resize_ids
+from aerialseg.datasets.images import read_image
+from aerialseg.datasets.masks import read_mask
+from aerialseg.datasets.pairs import Pairs, hash_file, resize_ids
 from aerialseg.errors import ModelError, UsageError
 from aerialseg.evaluation.scores import Confusion
 from aerialseg.files import blaming

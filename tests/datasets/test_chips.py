@@ -19,7 +19,8 @@ from aerialseg.cli import cli
 from aerialseg.datasets import chips
 from aerialseg.datasets.chips import make_chips
 from aerialseg.datasets.chipset import ChipSet
-from aerialseg.datasets.pairs import VOID, find_pairs, read_mask, read_split, split_pairs
+from aerialseg.datasets.masks import VOID, read_mask
+from aerialseg.datasets.pairs import find_pairs, read_split, split_pairs
 from aerialseg.errors import InputError, OutputError, UsageError
 from aerialseg.legend import LandClass, Legend
 from aerialseg.model.store import load_card

@@ -13,16 +13,8 @@ import torch
 from PIL import Image
 
 from aerialseg.datasets.layout import DataConfig
-from aerialseg.datasets.pairs import (
-    VOID,
-    class_weights,
-    colors_to_ids,
-    find_pairs,
-    prepare,
-    read_mask,
-    read_split,
-    split_pairs,
-)
+from aerialseg.datasets.masks import VOID, colors_to_ids, read_mask
+from aerialseg.datasets.pairs import class_weights, find_pairs, prepare, read_split, split_pairs
 from aerialseg.errors import InputError, OutputError
 from aerialseg.training.config import Augment, Step, TrainingConfig
 from aerialseg.training.dataset import ScaledCrop, make_loaders

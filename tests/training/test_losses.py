@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from aerialseg.datasets.pairs import VOID
+from aerialseg.datasets.masks import VOID
 from aerialseg.training.config import LOSSES
 from aerialseg.training.losses import DiceLoss, FocalLoss, make_loss
 
