@@ -15,7 +15,9 @@ from aerialseg.batch.inputs import Source, chosen
 from aerialseg.batch.ledger import DONE, Entry, Ledger
 from aerialseg.batch.status import job_folder
 from aerialseg.errors import InputError, OutputError, UsageError
+from aerialseg.files import absolute
 from aerialseg.legend import Legend
+from aerialseg.mapping.outputs import Outputs, check_not_inputs
 from aerialseg.mapping.settings import MapSettings
 from aerialseg.progress import Progress, Silent
 from aerialseg.raster.cog import write_cog
@@ -45,10 +47,17 @@ class Wanted:
             if path is not None and path.suffix.lower() not in endings:
                 raise UsageError(f"{path} must end in {' or '.join(endings)}")
         for path in self.paths:
-            if os.path.lexists(path) and not self.overwrite:
+            if path != self.layer and os.path.lexists(path) and not self.overwrite:
                 raise UsageError(f"{path} exists: add --overwrite to replace it")
             if not path.absolute().parent.is_dir():
                 raise OutputError(f"the folder {path.absolute().parent} does not exist: make it first")
+        if self.layer is not None:
+            Outputs(absolute(self.layer)).check_free(overwrite=self.overwrite)
+
+    def check_inputs(self, entries: Sequence[Entry]) -> None:
+        """Raise UsageError where the layer or the mosaic would replace one of the job's files."""
+        touched = {absolute(path): path for path in (self.layer, self.mosaic) if path is not None}
+        check_not_inputs(touched, [path for entry in entries for path in (entry.source, *entry.outputs.values())])
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -66,6 +75,7 @@ def collect(
     wanted.check()
     progress = progress or Silent()
     entries = finished(job, only)
+    wanted.check_inputs(entries)
     if wanted.layer or wanted.mosaic:
         tiles = [read_tile(_raster(entry, "raster")) for entry in entries]
         legend = read_palette(tiles[0].path).legend(())

@@ -15,8 +15,9 @@ from aerialseg.batch.patterns import ENDINGS, read_patterns
 from aerialseg.batch.same_file import Given, Places, parents
 from aerialseg.errors import InputError, UsageError
 from aerialseg.files import shown
-from aerialseg.mapping.outputs import SIDECARS, SQLITE_LOGS
+from aerialseg.mapping.outputs import SIDECARS
 from aerialseg.raster.opening import is_remote, local_path, open_raster
+from aerialseg.vector.existing import SQLITE_LOGS
 from aerialseg.vector.formats import GEOPACKAGE, ending_of, layer_files
 
 Names = dict[str, str]

@@ -93,7 +93,7 @@ def status_command(folder: Path, as_json: bool, watch: bool, debug: bool) -> Non
 )
 @click.option("--stac", metavar="DIR", type=click.Path(path_type=Path), help="A STAC collection of all results.")
 @click.option("--only", metavar="PATTERN", help="Only inputs whose name or path matches, such as 'north/*'.")
-@click.option("--overwrite", is_flag=True, help="Replace what exists.")
+@click.option("--overwrite", is_flag=True, help="Replace what exists; other layers of a GeoPackage stay.")
 @QUIET
 @DEBUG
 def collect_command(

@@ -31,7 +31,7 @@ SEGMENT_OPTIONS = options(
     *(setting_option(one) for one in OPTIONS.values()),
     *(gone(old, new) for old, new in SUCCESSORS.items()),
     CLUSTER_OPTIONS,
-    click.option("--overwrite", is_flag=True, help="Replace outputs that exist."),
+    click.option("--overwrite", is_flag=True, help="Replace outputs that exist; other layers of a GeoPackage stay."),
     click.option(
         "--keep-run",
         metavar="DIR",

@@ -15,12 +15,14 @@ from typing import Any
 import numpy as np
 
 from aerialseg._version import __version__
+from aerialseg.datasets.footprints import LAYERS as FOOTPRINT_LAYERS
 from aerialseg.datasets.ground_blocks import Block, Lattice
 from aerialseg.errors import OutputError, UsageError
 from aerialseg.files import blaming
 from aerialseg.legend import Legend
 from aerialseg.raster.grid import Box
 from aerialseg.raster.view import View
+from aerialseg.vector.existing import names_of, read_contents
 
 IMAGES, MASKS = "images", "masks"
 LEGEND, SPLIT, CONFIG, ABOUT, FOOTPRINTS = "legend.csv", "split.csv", "train.toml", "chips.json", "chips.gpkg"
@@ -160,6 +162,12 @@ def check_out(out: Path, inputs: Sequence[str | Path], *, overwrite: bool) -> No
         raise UsageError(f"output {out} exists and is not a data set of chips: choose another name")
     if not overwrite:
         raise UsageError(f"output {out} exists: add --overwrite to replace it")
+    others = read_contents(out / FOOTPRINTS, FOOTPRINT_LAYERS).kept
+    if others:
+        raise UsageError(
+            f"output {out} would be replaced with layers in its {FOOTPRINTS} that aerialseg did not make, "
+            f"{names_of(others)}: move them into another file, or choose another name"
+        )
     for path in inputs:
         if Path(os.path.realpath(path)).is_relative_to(os.path.realpath(out)):
             raise UsageError(f"output {out} holds the input {path}, and would be replaced: choose another name")

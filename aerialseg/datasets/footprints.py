@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from aerialseg.datasets.chipset import ChipSet
 
 SIDES = Legend((LandClass(0, "learned from", (40, 110, 220)), LandClass(1, "held out", (240, 130, 20))))
+LAYERS = ("blocks", "chips")
 _SEE_THROUGH = 'alpha="0.35"'
 
 
@@ -50,7 +51,7 @@ def write_footprints(path: Path, chips: ChipSet) -> None:
     )
     with blaming(path), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # without a CRS pyogrio says so, and it is said already
-        for layer, frame in (("blocks", squares), ("chips", frames)):
+        for layer, frame in zip(LAYERS, (squares, frames), strict=True):
             frame.to_file(path, layer=layer, driver="GPKG", engine="pyogrio")
         pyogrio.write_dataframe(_styles(), path, layer="layer_styles", driver="GPKG", append=False, FID="id")
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Collection
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from aerialseg.errors import OutputError, UsageError
-from aerialseg.files import absolute
-from aerialseg.vector.formats import GEOPACKAGE, ending_of, layer_files
+from aerialseg.errors import AerialsegError, OutputError, UsageError
+from aerialseg.files import absolute, identity
+from aerialseg.vector.existing import Contents, check_replaceable, names_of
+from aerialseg.vector.formats import GEOPACKAGE, LAYER_NAME, ending_of, layer_files
 
 LAYER, CLASSES, CONFIDENCE, REPORT = "layer", "classes.tif", "confidence.tif", "report.json"
 """Names of the products in a run's directory, whatever they are called in the end; the layer's has its ending too."""
@@ -21,15 +22,12 @@ ENDINGS = {CLASSES: (".tif", ".tiff"), CONFIDENCE: (".tif", ".tiff"), REPORT: ("
 SIDECARS = (".aux.xml", ".ovr", ".msk")
 """What GDAL keeps beside a GeoTIFF; those of an older raster would be taken for the new one's."""
 
-SQLITE_LOGS = ("-wal", "-shm", "-journal")
-"""What SQLite keeps beside a GeoPackage that is open somewhere; it would be replayed into the new one."""
-
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
     """Final names: the layer and, where wanted, the class raster, the confidence raster and the report.
 
-    dissolve: the layer has a second one, which is a file of its own in some formats.
+    dissolve: the layer has a second one, which is a file of its own in some formats. layer_name: in a GeoPackage.
     """
 
     layer: Path
@@ -37,11 +35,12 @@ class Outputs:
     confidence: Path | None = None
     dissolve: bool = False
     report: Path | None = None
+    layer_name: str = LAYER_NAME
 
     @classmethod
     def check(
         cls,
-        source: str | Path,
+        inputs: str | Path | Sequence[str | Path],
         layer: str | Path,
         raster: str | Path | None = None,
         confidence: str | Path | None = None,
@@ -49,23 +48,25 @@ class Outputs:
         dissolve: bool = False,
         report: str | Path | None = None,
         overwrite: bool = False,
-        ours: Collection[Path] = (),
+        published: Mapping[Path, bool] | None = None,
+        layer_name: str = LAYER_NAME,
     ) -> Outputs:
-        """The outputs, after every check that needs no work. ``ours`` may be replaced: an earlier try put them there.
+        """The outputs, after every check that needs no work. ``published``: see `check_free`.
 
-        Raises UsageError (wrong extension, the same file twice, exists without ``overwrite``, is the input by
-        whatever name) and OutputError (its folder is missing or cannot be written, it is open elsewhere).
+        Raises UsageError (wrong extension, the same file twice, exists without ``overwrite``, is an input or a sidecar
+        of one by whatever name, a layer that is not ours) and OutputError (its folder is missing or cannot be written,
+        it is open elsewhere or not what its ending says).
         """
         others = [absolute(path) if path else None for path in (raster, confidence, report)]
-        outputs = cls(absolute(layer), others[0], others[1], dissolve, others[2])
+        outputs = cls(absolute(layer), others[0], others[1], dissolve, others[2], layer_name)
         names = [os.path.normcase(path) for path in outputs.paths]
         if len(set(names)) < len(names):
             raise UsageError(f"two outputs have the same name: {', '.join(map(str, outputs.paths))}")
         for product, path in outputs.products.items():
             _check_name(path, ENDINGS.get(product, ()))
-            _check_not_input(path, source)
             _check_place(path)
-        outputs.check_free(overwrite=overwrite, ours=ours)
+        check_not_inputs(outputs.touched, [inputs] if isinstance(inputs, (str, Path)) else inputs)
+        outputs.check_free(overwrite=overwrite, published=published)
         return outputs
 
     @property
@@ -86,38 +87,127 @@ class Outputs:
         return tuple(self.products.values())
 
     @property
-    def _rasters(self) -> tuple[Path | None, ...]:
-        return self.raster, self.confidence
+    def touched(self) -> dict[Path, Path]:
+        """Every name at which a file may be replaced or removed -> the output that it belongs to."""
+        return {
+            path.with_name(path.name + end): path
+            for path in self.paths
+            for end in ("", *(SIDECARS if path in (self.raster, self.confidence) else ()))
+        }
 
-    def check_free(self, *, overwrite: bool, ours: Collection[Path] = ()) -> None:
-        """Raise UsageError where a file stands that may not be replaced, OutputError where one is open elsewhere."""
-        for path in self.paths:
-            beside = [path.with_name(path.name + end) for end in SIDECARS] if path in self._rasters else []
-            for there in (path, *beside):
-                if os.path.exists(there) and not overwrite and path not in ours:
-                    raise UsageError(f"output {there} exists: add --overwrite to replace it")
-        for end in SQLITE_LOGS if ending_of(self.layer) == GEOPACKAGE else ():
-            log = f"{self.layer}{end}"
-            if os.path.exists(log):
-                raise OutputError(
-                    f"{self.layer} is open in another program, for {log} exists: close it there first "
-                    "(or delete that file if no program has the layer open)"
+    def check_free(self, *, overwrite: bool, published: Mapping[Path, bool] | None = None) -> None:
+        """Raise UsageError where a file stands that may not be replaced, OutputError where that cannot be done.
+
+        published: files that an earlier try has put there -> whether they still are what it put; those may be replaced.
+        """
+        known = {} if published is None else published
+        found = Contents()
+        if ending_of(self.layer) == GEOPACKAGE:
+            found = self._contents(overwrite=overwrite or known.get(self.layer, False))
+        for there in self.touched:
+            if overwrite or known.get(there) or not os.path.lexists(there):
+                continue
+            if there in known:
+                raise UsageError(
+                    f"output {there} was changed since this run wrote it: add --overwrite to replace it, or choose "
+                    "another name"
                 )
+            if there == self.layer and not found.plain:
+                raise UsageError(f"output {there} exists and {self._effect(found)}")
+            raise UsageError(f"output {there} exists: add --overwrite to replace it")
 
-    def publish(self, folder: Path) -> None:
+    def _contents(self, *, overwrite: bool) -> Contents:
+        try:
+            return check_replaceable(self.layer, self.layer_name, dissolve=self.dissolve)
+        except OutputError as error:
+            if overwrite or not os.path.lexists(self.layer):
+                raise
+            raise UsageError(f"output {self.layer} exists: {error}") from error
+
+    def _effect(self, found: Contents) -> str:
+        """What a GeoPackage holds, and what would become of it."""
+        does = f"replaces {names_of(found.replaced)}" if found.replaced else f"adds {self.layer_name!r}"
+        holds = (
+            f"holds {names_of(found.held)}" if found.held else "holds styles or metadata that aerialseg did not make"
+        )
+        return f"{holds}: --overwrite {does} and keeps everything else"
+
+    def publish(self, folder: Path, record: Callable[[Mapping[Path, list[int]]], None]) -> None:
         """Move the finished files from ``folder`` to their names, rasters first, the layer last.
 
-        Each move is a rename on one file system, so a name never holds half a file. Raises OutputError.
+        Each move is a rename on one file system, so a name never holds half a file. Other layers of a GeoPackage that
+        is replaced go on in the new one. ``record`` is told before the first move which files will be there (see
+        `identity`). Raises OutputError, UsageError, ResourceError.
         """
-        for product, final in reversed(self.products.items()):
-            for end in SIDECARS:
-                beside = folder / (product + end)
-                if os.path.exists(beside):
-                    _move(beside, final.with_name(final.name + end))
-                elif final in self._rasters:
+        staged: dict[Path, Path] = {}
+        try:
+            for final, made in reversed(self._made(folder).items()):
+                staged[final] = self._stage(made, final)
+            record({final: identity(near) for final, near in staged.items()})
+            for final in reversed(self.touched):
+                if final in staged:
+                    _move(staged[final], final)
+                elif final not in self.paths:
                     with contextlib.suppress(FileNotFoundError):
-                        final.with_name(final.name + end).unlink()
-            _move(folder / product, final)
+                        final.unlink()
+        finally:
+            for final, near in staged.items():
+                if near.parent == final.parent:
+                    with contextlib.suppress(OSError):
+                        near.unlink(missing_ok=True)
+
+    def _made(self, folder: Path) -> dict[Path, Path]:
+        """Final name -> finished file, of all products and of the sidecars that they have."""
+        made = {final: folder / product for product, final in self.products.items()}
+        for there, final in self.touched.items():
+            beside = made[final].with_name(made[final].name + there.name.removeprefix(final.name))
+            if there != final and os.path.exists(beside):
+                made[there] = beside
+        return made
+
+    def _stage(self, made: Path, final: Path) -> Path:
+        """The file to rename: ``made`` itself, or one beside ``final`` where that is another disk or holds more."""
+        from aerialseg.files import cannot_write
+        from aerialseg.vector.transplant import remove_part, with_other_layers
+        from aerialseg.vector.writing import WRITE_ERRORS, part_of
+
+        near = part_of(final)
+        try:
+            remove_part(near)  # of a killed run
+            if final == self.layer and ending_of(final) == GEOPACKAGE:
+                made = with_other_layers(made, final, self.layer_name, near)
+            if made.stat().st_dev != final.parent.stat().st_dev:
+                shutil.copyfile(made, near)
+                return near
+        except WRITE_ERRORS as error:
+            if isinstance(error, AerialsegError):
+                raise
+            near.unlink(missing_ok=True)
+            raise cannot_write(final, error) from error
+        return made
+
+
+def check_not_inputs(touched: Mapping[Path, Path], inputs: Sequence[str | Path]) -> None:
+    """Raise UsageError where a name that will be replaced or removed is that of an input or of a sidecar of one.
+
+    touched: name -> the output that it belongs to. Links are followed: the file counts, not its name.
+    """
+    for source in inputs:
+        for end in ("", *SIDECARS):
+            for there, output in touched.items():
+                if _is_same(there, f"{source}{end}"):
+                    what = f"a file that belongs to the input {source}" if end else "the input itself"
+                    via = "" if there == output else f" would replace or remove {there}, which"
+                    raise UsageError(f"output {output}{via} is {what}: choose another name")
+
+
+def _is_same(one: Path, other: str) -> bool:
+    if os.path.abspath(other) == str(one):
+        return True
+    try:
+        return os.path.samefile(one, other)
+    except OSError:  # one is missing or remote: it is somebody else's to say so
+        return False
 
 
 def _check_name(path: Path, extensions: tuple[str, ...]) -> None:
@@ -129,15 +219,6 @@ def _check_name(path: Path, extensions: tuple[str, ...]) -> None:
         raise UsageError(f"output {path.name!r} is not valid UTF-8: choose another name") from None
 
 
-def _check_not_input(path: Path, source: str | Path) -> None:
-    try:
-        same = os.path.exists(path) and os.path.samefile(path, source)
-    except OSError:  # the input is missing or remote: it is somebody else's to say so
-        same = False
-    if same or os.path.abspath(source) == str(path):
-        raise UsageError(f"output {path} is the input itself: choose another name")
-
-
 def _check_place(path: Path) -> None:
     if os.path.isdir(path):
         raise UsageError(f"output {path} is a directory: give a file's name")
@@ -147,16 +228,7 @@ def _check_place(path: Path) -> None:
         raise OutputError(f"the folder {path.parent} cannot be written: choose another one")
 
 
-def _move(part: Path, final: Path) -> None:
-    from aerialseg.files import cannot_write, publish
+def _move(near: Path, final: Path) -> None:
+    from aerialseg.files import publish
 
-    try:
-        near = part
-        if part.stat().st_dev != final.parent.stat().st_dev:
-            near = final.with_name(f".{abs(hash(final.name)):x}.part")
-            shutil.copyfile(part, near)
-    except OSError as error:
-        if near != part:
-            near.unlink(missing_ok=True)
-        raise cannot_write(final, error) from error
     publish(near, final)

@@ -18,6 +18,7 @@ from aerialseg.mapping.plan import LayerPlan
 from aerialseg.mapping.result import LayerResult, shares
 from aerialseg.mapping.settings import known_settings, with_settings
 from aerialseg.progress import Progress, Silent, fractions
+from aerialseg.vector.formats import LAYER_NAME
 
 if TYPE_CHECKING:
     from aerialseg.raster.classes import ClassRaster
@@ -37,7 +38,7 @@ def polygonize(
     *,
     legend: PathLike | Legend | None = None,
     confidence: PathLike | None = None,
-    layer: str = "landcover",
+    layer: str = LAYER_NAME,
     workers: int | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -86,7 +87,8 @@ def polygonize(
     if not layer.strip() or layer.lower().startswith(_RESERVED):
         raise UsageError(f"--layer is {layer!r}: wanted a name that is not one of the GeoPackage's own")
     listener = progress or Silent()
-    outputs = Outputs.check(classes, output, dissolve=wanted.dissolve, overwrite=overwrite)
+    inputs = [path for path in (classes, confidence, legend) if isinstance(path, (str, Path))]
+    outputs = Outputs.check(inputs, output, dissolve=wanted.dissolve, overwrite=overwrite, layer_name=layer)
     names = legend if isinstance(legend, Legend) or legend is None else Legend.from_csv(legend)
     source = local_path(classes)
     rated = None if confidence is None else local_path(confidence)

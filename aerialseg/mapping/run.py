@@ -10,7 +10,7 @@
       classes.tif, confidence.tif   the mosaic of the blocks
       mosaic.json       the two are whole, and of which blocks; only in a run that is kept
       products/         results on their way to their final names
-      publishing.json   the final names, from the moment that the first result may be there
+      publishing.json   the final names and which file is there, from the moment that the first result may be there
       run.json          what it took
 """
 
@@ -19,13 +19,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from aerialseg.errors import OutputError, UsageError
-from aerialseg.files import blaming, flush, link_or_copy, read_json, write_json
+from aerialseg.files import blaming, flush, identity, link_or_copy, read_json, write_json
 from aerialseg.mapping.plan import Plan, decides_blocks, spoken_changes
 from aerialseg.raster.grid import Box
 
@@ -65,12 +65,24 @@ class Run:
         write_json(self.folder / REPORT, values)
 
     @property
-    def publishing(self) -> frozenset[Path]:
-        """Final names at which this run may have put a result already."""
-        return frozenset(map(Path, read_json(self.folder / PUBLISHING).get("paths", [])))
+    def published(self) -> dict[Path, bool]:
+        """Names at which this run may have put a result -> whether the file there is one that it put."""
+        return {Path(path): _identity(path) in known for path, known in self._published().items()}
 
-    def begin_publishing(self, paths: tuple[Path, ...]) -> None:
-        write_json(self.folder / PUBLISHING, {"paths": [str(path) for path in paths]})
+    def _published(self) -> dict[str, list[Any]]:
+        found = read_json(self.folder / PUBLISHING).get("files")
+        if not isinstance(found, dict):
+            return {}
+        return {path: known for path, known in found.items() if isinstance(known, list)}
+
+    def begin_publishing(self, files: Mapping[Path, list[int]]) -> None:
+        """Note which files will be where: size, time of change and number of each.
+
+        What an earlier try has put at these names stays known, for it is there until the new file is.
+        """
+        there = {path: _identity(path) for path, intact in self.published.items() if intact}
+        noted = {str(path): [made, *([there[path]] if path in there else [])] for path, made in files.items()}
+        write_json(self.folder / PUBLISHING, {"files": noted})
 
     def lost_px(self) -> int:
         """Source pixels that could not be read; the windows of blocks overlap, so each damaged tile counts once."""
@@ -89,11 +101,8 @@ class Run:
         values = {"blocks_digest": plan.blocks_digest, "files": self._mosaic_files(), "lost_px": self.lost_px()}
         write_json(self.folder / MOSAIC, values)
 
-    def _mosaic_files(self) -> list[list[int]]:
-        with suppress(OSError):
-            found = [path.stat() for path in (self.classes, self.confidence)]
-            return [[status.st_size, status.st_mtime_ns] for status in found]
-        return []
+    def _mosaic_files(self) -> list[list[int] | None]:
+        return [_identity(path) for path in (self.classes, self.confidence)]
 
     def begin(self, plan: Plan) -> list[str]:
         """Take up the blocks of the same plan, or start where there is none; the layer's options that changed since.
@@ -223,3 +232,9 @@ def _found_plan(path: Path) -> dict[str, Any]:
                 )
             return found
     return {}
+
+
+def _identity(path: str | Path) -> list[int] | None:
+    with suppress(OSError):
+        return identity(path)
+    return None

@@ -6,7 +6,6 @@ import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aerialseg.errors import OutputError
@@ -87,16 +86,22 @@ def segment(
     wanted = known_settings(settings)
     run = Run(run_folder(absolute(output)) if keep_run is None else absolute(keep_run))
     run.check_place(source, output, raster, confidence, report)
-    ours = run.publishing
     outputs = Outputs.check(
-        source, output, raster, confidence, dissolve=wanted.dissolve, report=report, overwrite=overwrite, ours=ours
+        source,
+        output,
+        raster,
+        confidence,
+        dissolve=wanted.dissolve,
+        report=report,
+        overwrite=overwrite,
+        published=run.published,
     )
     info = describe(source, allow_remote=wanted.allow_remote)
     check_place(outputs.layer, info.crs)
     predictor = choose_predictor(model, wanted, cluster)
     plan = make_plan(info, predictor, wanted)
     work = Work(plan, predictor, outputs, run, progress or Silent(), cluster)
-    return _Job(work, overwrite, ours).carry_out(keep=keep_run is not None)
+    return _Job(work, overwrite).carry_out(keep=keep_run is not None)
 
 
 @dataclass(frozen=True)
@@ -105,7 +110,6 @@ class _Job:
 
     work: Work
     overwrite: bool
-    ours: frozenset[Path]
 
     @property
     def plan(self) -> Plan:
@@ -167,9 +171,8 @@ class _Job:
             return "" if is_remote(self.plan.source.path) else source_sha256(self.plan.source.path)
 
     def _publish(self) -> None:
-        self.work.outputs.check_free(overwrite=self.overwrite, ours=self.ours)
-        self.run.begin_publishing(self.work.outputs.paths)
-        self.work.outputs.publish(self.run.products)
+        self.work.outputs.check_free(overwrite=self.overwrite, published=self.run.published)
+        self.work.outputs.publish(self.run.products, self.run.begin_publishing)
 
     def _classify(self, *, keep: bool) -> None:
         work = self.work

@@ -12,6 +12,9 @@ ENDINGS = (GEOPACKAGE, FLATGEOBUF, GEOPARQUET, GEOJSON)
 STYLE = ".qml"
 """The ending of the style that lies beside the layer where it cannot lie inside: QGIS takes it by its name."""
 
+LAYER_NAME = "landcover"
+"""What the layer is called unless the user says."""
+
 BY_CLASS = "_by_class"
 """Added to the name of the layer: the dissolved one, with one multipolygon for each class."""
 

@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 from aerialseg.legend import Legend
+from aerialseg.vector.existing import STYLE_DESCRIPTION, STYLE_NAME
 from aerialseg.vector.fields import GEOMETRY, LayerKind
 from aerialseg.vector.qgis import qml, sld
 
@@ -41,10 +42,7 @@ def complete(path: Path, layers: Mapping[str, LayerKind], legend: Legend, when: 
 
     ``when`` is an ISO 8601 time in UTC. Raises sqlite3.Error.
     """
-    with closing(sqlite3.connect(path)) as database:
-        # The file is flushed once, when it is published; until then a torn one has no name that anybody trusts.
-        database.execute("PRAGMA synchronous = OFF")
-        database.execute("PRAGMA journal_mode = MEMORY")
+    with closing(open_part(path)) as database:
         with database:
             _add_styles(database, layers, legend, when)
         database.executescript(_SCHEMA)
@@ -53,7 +51,19 @@ def complete(path: Path, layers: Mapping[str, LayerKind], legend: Legend, when: 
             database.execute("UPDATE gpkg_contents SET last_change = ?", [when])
             if database.execute("SELECT 1 FROM sqlite_master WHERE name = 'gpkg_metadata_reference'").fetchone():
                 database.execute("UPDATE gpkg_metadata_reference SET timestamp = ?", [when])
-        return {layer: database.execute(f'SELECT count(*) FROM "{_quoted(layer)}"').fetchone()[0] for layer in layers}
+        return {layer: database.execute(f'SELECT count(*) FROM "{quoted(layer)}"').fetchone()[0] for layer in layers}
+
+
+def open_part(path: Path) -> sqlite3.Connection:
+    """An unfinished file: it is flushed once, when it is published, and thrown away where something fails."""
+    database = sqlite3.connect(path)
+    for setting in (
+        "synchronous",
+        "journal_mode",
+        "secure_delete",
+    ):  # the last two would hold a dropped layer in memory
+        database.execute(f"PRAGMA {setting} = OFF")
+    return database
 
 
 def _add_styles(database: sqlite3.Connection, layers: Mapping[str, LayerKind], legend: Legend, when: str) -> None:
@@ -64,11 +74,11 @@ def _add_styles(database: sqlite3.Connection, layers: Mapping[str, LayerKind], l
         [when],
     )
     for layer, kind in layers.items():
-        row = ["", "", layer, GEOMETRY, "land cover", qml(legend, kind), sld(legend, layer=layer)]
+        row = ["", "", layer, GEOMETRY, STYLE_NAME, qml(legend, kind), sld(legend, layer=layer), STYLE_DESCRIPTION]
         database.execute(
             "INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name, f_geometry_column, styleName, "
             "styleQML, styleSLD, useAsDefault, description, owner, ui, update_time) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, 1, 'classes and colours of the legend', '', NULL, ?)",
+            "VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?, '', NULL, ?)",
             [*row, when],
         )
 
@@ -90,5 +100,6 @@ def _describe_fields(database: sqlite3.Connection, layers: Mapping[str, LayerKin
     )
 
 
-def _quoted(name: str) -> str:
+def quoted(name: str) -> str:
+    """A name as it stands between double quotes in SQL."""
     return name.replace('"', '""')

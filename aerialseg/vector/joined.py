@@ -12,7 +12,7 @@ from aerialseg.legend import Legend
 from aerialseg.raster.classes import ClassRaster
 from aerialseg.vector.areas import make_measure
 from aerialseg.vector.fields import Features
-from aerialseg.vector.formats import check_place
+from aerialseg.vector.formats import LAYER_NAME, check_place
 from aerialseg.vector.layers import find_shapes, make_lines
 from aerialseg.vector.rows import Rows
 from aerialseg.vector.writing import NewLayers
@@ -36,7 +36,7 @@ def polygonize_parts(
     *,
     legend: Legend,
     metadata: Mapping[str, str] | None = None,
-    layer: str = "landcover",
+    layer: str = LAYER_NAME,
     workers: int | None = None,
 ) -> int:
     """Write the polygons of all parts as one new layer and return their number. One part is in memory at a time.

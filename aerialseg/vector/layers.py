@@ -18,7 +18,7 @@ from aerialseg.raster.classes import ClassRaster
 from aerialseg.raster.palette import Palette, read_palette
 from aerialseg.vector.arcs import Arcs, find_arcs
 from aerialseg.vector.areas import make_measure
-from aerialseg.vector.formats import check_place, ending_of
+from aerialseg.vector.formats import LAYER_NAME, check_place, ending_of
 from aerialseg.vector.merge import merge_small
 from aerialseg.vector.polygons import settle_polygons
 from aerialseg.vector.regions import Regions, find_regions
@@ -68,7 +68,7 @@ def polygonize(
     dissolve: bool = False,
     pixel_m: tuple[float, float] | None = None,
     metadata: Mapping[str, str] | None = None,
-    layer: str = "landcover",
+    layer: str = LAYER_NAME,
     band_rows: int = 1024,
     workers: int | None = None,
     executor: Executor | None = None,

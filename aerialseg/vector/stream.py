@@ -39,27 +39,49 @@ def write_stream(
     FlatGeobuf gets its spatial index: GDAL writes a copy beside the file and sorts it, with some 80 bytes of memory a
     feature. What the iterator raises is raised; what GDAL says is an error of pyogrio.
     """
-    ending = path.suffix
     feed = _Feed(features, kind, legend)
-    options = _LAYER[ending] | ({"DESCRIPTION": kind.description} if ending == GEOPACKAGE else {})
+    try:
+        write_reader(
+            path,
+            layer,
+            pa.RecordBatchReader.from_batches(kind.schema, iter(feed)),
+            geometry_type=kind.geometry,
+            description=kind.description,
+            crs=crs,
+            metadata=metadata,
+        )
+    finally:
+        feed.reraise()
+
+
+def write_reader(
+    path: Path,
+    layer: str,
+    reader: pa.RecordBatchReader,
+    *,
+    geometry_type: str,
+    crs: str | None,
+    description: str = "",
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write Arrow batches with WKB in ``geom`` as a layer: see `write_stream`. What GDAL says is pyogrio's error."""
+    ending = path.suffix
+    options = _LAYER[ending] | ({"DESCRIPTION": description} if ending == GEOPACKAGE and description else {})
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="'crs' was not provided", category=UserWarning)
-        try:
-            pyogrio.raw.write_arrow(
-                pa.RecordBatchReader.from_batches(kind.schema, iter(feed)),
-                str(path),
-                layer=layer,
-                driver=DRIVERS[ending],
-                geometry_name=GEOMETRY,
-                geometry_type=kind.geometry,
-                crs=crs,
-                dataset_options=_DATASET.get(ending, {}),
-                layer_options=options,
-                # Not on the file: GDAL 3.12 would put an .aux.xml beside a GeoPackage with metadata of its own.
-                layer_metadata=dict(metadata) or None,
-            )
-        finally:
-            feed.reraise()
+        pyogrio.raw.write_arrow(
+            reader,
+            str(path),
+            layer=layer,
+            driver=DRIVERS[ending],
+            geometry_name=GEOMETRY,
+            geometry_type=geometry_type,
+            crs=crs,
+            dataset_options=_DATASET.get(ending, {}),
+            layer_options=options,
+            # Not on the file: GDAL 3.12 would put an .aux.xml beside a GeoPackage with metadata of its own.
+            layer_metadata=dict(metadata or {}) or None,
+        )
 
 
 class _Feed:

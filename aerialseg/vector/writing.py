@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyogrio.raw
 from pyogrio.errors import CRSError, DataLayerError, DataSourceError, FeatureError, FieldError, GeometryError
 
-from aerialseg.errors import ResourceError
+from aerialseg.errors import AerialsegError, ResourceError
 from aerialseg.files import cannot_write, publish
 from aerialseg.legend import Legend
 from aerialseg.vector.fields import CLASSES, POLYGONS, Features, LayerKind
@@ -36,10 +36,11 @@ from aerialseg.vector.geopackage import complete
 from aerialseg.vector.parquet import count_rows, write_parquet
 from aerialseg.vector.qgis import qml
 from aerialseg.vector.stream import write_stream
+from aerialseg.vector.transplant import remove_part, with_other_layers
 
 logger = logging.getLogger(__name__)
 
-_WRITE_ERRORS = (
+WRITE_ERRORS = (
     DataSourceError,
     DataLayerError,
     FeatureError,
@@ -65,7 +66,8 @@ class NewLayers:
     """The layer ``output`` and, where wanted, the dissolved one: ``write``, ``write_by_class``, then ``finish``.
 
     A context manager. Until ``finish`` the files have other names beside their own; if that is never reached, they are
-    removed and older files stay as they were. Everything that goes wrong in writing is an OutputError with the path.
+    removed and older files stay as they were. Of a GeoPackage only layers of these names are replaced. Everything that
+    goes wrong in writing is an OutputError with the path.
     """
 
     def __init__(
@@ -118,7 +120,7 @@ class NewLayers:
                 write_stream(part, layer, kind, iter(counter), legend=self.legend, crs=self.crs, metadata=about)
             if ending_of(file) != GEOPACKAGE:
                 part_of(file.with_suffix(STYLE)).write_text(qml(self.legend, kind), encoding="utf-8")
-        except _WRITE_ERRORS as error:
+        except WRITE_ERRORS as error:
             if counter.failed:
                 raise
             raise cannot_write(file, error) from error
@@ -130,10 +132,22 @@ class NewLayers:
         for file in {file for file, _, _ in self._written.values()}:
             try:
                 self._complete(file, when)
-            except _WRITE_ERRORS as error:
+            except WRITE_ERRORS as error:
                 raise cannot_write(file, error) from error
         for file in reversed(self.files):  # the layer itself comes last: where it is, the rest is
-            publish(part_of(file), file)
+            publish(self._with_others(file), file)
+
+    def _with_others(self, file: Path) -> Path:
+        """The finished file; of a GeoPackage that held other layers before, one that holds them still."""
+        part = part_of(file)
+        if file.suffix.lower() != GEOPACKAGE:
+            return part
+        try:
+            return with_other_layers(part, file, self.layer, part_of(part))
+        except WRITE_ERRORS as error:
+            if isinstance(error, AerialsegError):
+                raise
+            raise cannot_write(file, error) from error
 
     def _complete(self, file: Path, when: str) -> None:
         part = part_of(file)
@@ -145,9 +159,6 @@ class NewLayers:
         found = complete(part, {layer: kind for layer, (_, kind, _) in self._written.items()}, self.legend, when)
         for layer, count in counts.items():
             _expect(found[layer], count)
-        for log in _beside(file):  # of an older file: with the new one they would be its corruption
-            if os.path.lexists(log):
-                log.unlink()
 
 
 class _Counter:
@@ -223,10 +234,5 @@ def part_of(path: Path) -> Path:
 def remove_parts(files: tuple[Path, ...]) -> None:
     """Remove what an unfinished writing of these files has left. Raises OSError."""
     for file in files:
-        part = part_of(file)
-        for name in (part, *_beside(part)):
-            name.unlink(missing_ok=True)
-
-
-def _beside(path: Path) -> list[Path]:
-    return [path.with_name(path.name + ending) for ending in ("-wal", "-shm", "-journal")]
+        remove_part(part_of(file))
+        remove_part(part_of(part_of(file)))

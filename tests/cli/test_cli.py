@@ -155,7 +155,7 @@ def test_a_reader_that_goes_away_undoes_nothing(tmp_path: Path, small: Path) -> 
 
 
 def test_an_existing_output_stays_without_overwrite_and_goes_with_it(tmp_path: Path, small: Path) -> None:
-    output = tmp_path / "map.gpkg"
+    output = tmp_path / "map.fgb"
     output.write_bytes(b"old")
     assert run(small, output).returncode == 2
     assert output.read_bytes() == b"old"
@@ -217,12 +217,12 @@ def broken_model(tmp_path: Path, how: str) -> Path:
 
 @pytest.mark.parametrize("how", ["truncated", "other bytes", "no card", "no weights"])
 def test_a_broken_model_is_found_before_the_output_is_touched(tmp_path: Path, small: Path, how: str) -> None:
-    output = tmp_path / "map.gpkg"
+    output = tmp_path / "map.fgb"
     output.write_bytes(b"old")
     done = run(small, output, "--overwrite", "--model", broken_model(tmp_path, how))
     assert done.returncode == 4, done.stderr
     assert output.read_bytes() == b"old"
-    assert not (tmp_path / "map.gpkg.run").exists()
+    assert not (tmp_path / "map.fgb.run").exists()
 
 
 @pytest.mark.slow

@@ -17,11 +17,11 @@ def source(tmp_path: Path) -> Path:
 
 
 def test_an_existing_output_needs_overwrite(tmp_path: Path, source: Path) -> None:
-    (tmp_path / "map.gpkg").write_bytes(b"old")
-    with pytest.raises(UsageError, match=r"map\.gpkg exists: add --overwrite"):
-        Outputs.check(source, tmp_path / "map.gpkg")
-    assert Outputs.check(source, tmp_path / "map.gpkg", overwrite=True).layer == tmp_path / "map.gpkg"
-    assert (tmp_path / "map.gpkg").read_bytes() == b"old"
+    (tmp_path / "map.fgb").write_bytes(b"old")
+    with pytest.raises(UsageError, match=r"map\.fgb exists: add --overwrite"):
+        Outputs.check(source, tmp_path / "map.fgb")
+    assert Outputs.check(source, tmp_path / "map.fgb", overwrite=True).layer == tmp_path / "map.fgb"
+    assert (tmp_path / "map.fgb").read_bytes() == b"old"
 
 
 @pytest.mark.parametrize("how", ["itself", "symlink", "hard link", "dotted path"])

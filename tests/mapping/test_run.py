@@ -45,10 +45,10 @@ def test_what_was_cut_off_goes_on_and_ends_the_same(tmp_path: Path, write_raster
 
 def test_a_failure_leaves_an_earlier_result_as_it_was(tmp_path: Path, write_raster: WriteRaster) -> None:
     source = write_raster(land_cover(64, 64))
-    (tmp_path / "map.gpkg").write_bytes(b"an earlier map")
+    (tmp_path / "map.fgb").write_bytes(b"an earlier map")
     with pytest.raises(RuntimeError, match="died"):
-        segment(source, tmp_path / "map.gpkg", model=Flaky(tmp_path / "log", 2), overwrite=True, block_px=32)
-    assert (tmp_path / "map.gpkg").read_bytes() == b"an earlier map"
+        segment(source, tmp_path / "map.fgb", model=Flaky(tmp_path / "log", 2), overwrite=True, block_px=32)
+    assert (tmp_path / "map.fgb").read_bytes() == b"an earlier map"
 
 
 def test_a_failure_before_the_first_block_leaves_nothing_behind(tmp_path: Path, write_raster: WriteRaster) -> None:

@@ -102,9 +102,9 @@ def test_the_file_is_byte_identical_when_the_time_is_given(tmp_path: Path) -> No
 
 
 def test_nothing_is_left_beside_the_file_and_an_older_one_is_replaced(tmp_path: Path) -> None:
-    (tmp_path / "landcover.gpkg").write_text("something else")
-    (tmp_path / "landcover.gpkg-wal").write_text("left over")
-    _, _, path = layer_of(tmp_path, noise(9, 9))
+    layer_of(tmp_path, noise(5, 5))
+    frame, _, path = layer_of(tmp_path, noise(9, 9))
+    assert len(geopandas.read_file(path, layer="landcover")) == len(frame)
     assert sorted(os.listdir(tmp_path)) == ["classes.tif", "landcover.gpkg"]
     with closing(sqlite3.connect(path)) as database:
         assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
