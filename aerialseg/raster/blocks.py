@@ -102,7 +102,7 @@ def read_block(path: Path) -> Bands:
 
 
 def _open(path: Path) -> Any:
-    with quiet():
+    with environment(alone=True), quiet():
         return rasterio.open(path, driver="GTiff", sharing=False)
 
 

@@ -40,7 +40,7 @@ def write_cog(source_path: Path, target_path: Path, *, legend: Legend | None, me
     """
     with writing(target_path, errors=GDAL_ERRORS) as part:
         resampling = "MODE" if legend else "AVERAGE"
-        with environment(), MemoryFile(_recipe(source_path, legend, metadata), ext=".vrt") as recipe:
+        with environment(alone=True), MemoryFile(_recipe(source_path, legend, metadata), ext=".vrt") as recipe:
             with quiet():
                 source = recipe.open(driver="VRT")
             with source:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import mmap
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,13 +24,16 @@ from aerialseg.raster.opening import is_remote
 
 _MAGIC = {
     ".gpkg": b"SQLite format 3\0",
-    ".fgb": b"fgb",
+    ".fgb": b"fgb\x03fgb",
     ".shp": b"\x00\x00\x27\x0a",
     ".geojson": b"{",
     ".json": b"{",
     ".parquet": b"PAR1",
 }
 """What files of each ending start with: GDAL goes by content, and some contents point at other files."""
+_JSON = (".geojson", ".json")
+_MAY_LINK = re.compile(rb"""["'](link|url)["']|\\u00[4-7]""", re.IGNORECASE)
+"""What a GeoJSON needs in order to name its coordinate system by an address, which GDAL would fetch."""
 ENDINGS = tuple(_MAGIC)
 _POLYGONS = (3, 6)
 """shapely's numbers of Polygon and MultiPolygon."""
@@ -89,11 +94,13 @@ def _open(place: Path, field: str, layer: str | None) -> FeatureFile:
     import pyogrio
 
     with _reading(place):
-        chosen = _choose(place, [str(name) for name, _ in pyogrio.list_layers(place)], layer)
-        info = pyogrio.read_info(place, layer=chosen, force_total_bounds=True)
+        if place.suffix.lower() in _JSON:
+            _check_links(place)
+        chosen = _choose(place, [str(name) for name, _ in pyogrio.list_layers(_named(place))], layer)
+        info = pyogrio.read_info(_named(place), layer=chosen, force_total_bounds=True)
         _check_field(place, field, [str(name) for name in info["fields"]])
         _, fids, _, columns = _read(place, layer=chosen, columns=[field], read_geometry=False)
-        indexed = place.suffix.lower() not in (".geojson", ".json")
+        indexed = place.suffix.lower() not in _JSON
         some = {"max_features": _LOOKED_AT} if indexed else {}
         geometries = shapely.from_wkb(_read(place, layer=chosen, columns=[], **some)[2])
         _check_polygons(place, geometries)
@@ -112,8 +119,35 @@ def _four(bounds: Any) -> Bounds:
 def _read(place: Path, **options: Any) -> tuple[Any, NDArray[np.int64], Any, Any]:
     import pyogrio.raw
 
-    found: tuple[Any, NDArray[np.int64], Any, Any] = pyogrio.raw.read(place, return_fids=True, force_2d=True, **options)
+    options |= {"return_fids": True, "force_2d": True}
+    found: tuple[Any, NDArray[np.int64], Any, Any] = pyogrio.raw.read(_named(place), **options)
     return found
+
+
+def _named(place: Path) -> str:
+    """The path as GDAL takes it: any of many drivers may like a text in braces, so that one driver is named."""
+    return f"GeoJSON:{place}" if place.suffix.lower() in _JSON else str(place)
+
+
+def _check_links(place: Path) -> None:
+    """Raise InputError when a coordinate system of a GeoJSON is an address; ValueError when it is not JSON."""
+    with open(place, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        if not _MAY_LINK.search(content):
+            return
+        text = content[:]
+
+    def is_link(pairs: list[tuple[str, Any]]) -> bool:
+        if any(key.lower() == "crs" and value is True for key, value in pairs):
+            raise InputError(
+                f"{shown(place)} gives its coordinate system as an address, and those are not fetched; "
+                "export it again from your GIS"
+            )
+        return any(key.lower() == "type" and str(value).lower() in ("link", "url") for key, value in pairs)
+
+    try:
+        json.loads(text, object_pairs_hook=is_link)
+    except RecursionError as error:
+        raise InputError(f"{shown(place)} is nested too deeply; export it again from your GIS") from error
 
 
 def _check_file(path: Path) -> Path:
@@ -128,6 +162,8 @@ def _check_file(path: Path) -> Path:
         raise InputError(f"cannot read {shown(place)}: {error.strerror or error}; give the path of a file") from error
     if not head.removeprefix(b"\xef\xbb\xbf").lstrip(b" \t\r\n").startswith(_MAGIC[ending]):
         raise InputError(f"{shown(place)} is no {ending} file: it starts with {head[:8]!r}; fetch or export it again")
+    if ending == ".fgb" and b"\0" not in head[8:12]:  # a header of 16 MiB or more: text that other drivers look into
+        raise InputError(f"{shown(place)} is no {ending} file: its header has no length; fetch or export it again")
     return place
 
 

@@ -1,7 +1,8 @@
 """Opening GeoTIFFs: the driver is named, nothing else is followed, warnings do not leak.
 
 GDAL picks the driver by content, so a VRT renamed to ``.tif`` reads any file that it names, and a path may be an
-address. Therefore a path is looked at before GDAL sees it, and only the GTiff driver may open it.
+address. Therefore a path is looked at before GDAL sees it, and only the GTiff driver may open it. Nobody can tell GDAL
+which drivers may open the files beside it, so these are checked as well (``sidecars``).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from aerialseg.errors import InputError
 from aerialseg.files import FILE_ERRORS, one_line, shown
+from aerialseg.raster.sidecars import TIFF_MAGIC, fault_of, find_sidecars, is_tiff_sidecar, tiff_fault
 
 CACHE_BYTES = 32 << 20
 """GDAL's block cache, for the whole process: windows are read once, a larger cache would only cost memory."""
@@ -29,10 +31,12 @@ CACHE_BYTES = 32 << 20
 GDAL_ERRORS = (RasterioError, rasterio._err.CPLE_BaseError, *FILE_ERRORS)
 """What rasterio raises when GDAL fails."""
 
+MAX_SIDECAR_BLOCK = 1 << 30
+"""Values in one tile or strip of a mask or of overviews, which decodes as a whole."""
+
 UNPLACED = (1.0, 0.0, 0.0, 0.0, -1.0, 0.0)
 """How QGIS draws a raster without a transform: a pixel is a unit, rows count down from y = 0."""
 
-TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _ADDRESS = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+:/|/vsi)")
 _PREFIX = re.compile(r"^[A-Z][A-Z0-9_]+:")
 _warnings_lock = threading.Lock()
@@ -65,9 +69,13 @@ def transform_of(dataset: Any) -> tuple[float, float, float, float, float, float
 
 
 @contextmanager
-def environment() -> Iterator[None]:
-    """A block in which GDAL's cache is small and nobody is asked for credentials."""
-    with rasterio.Env(session=None, GDAL_CACHEMAX=CACHE_BYTES, GDAL_PAM_ENABLED="YES"):
+def environment(*, alone: bool = False) -> Iterator[None]:
+    """A block in which GDAL's cache is small and nobody is asked for credentials.
+
+    ``alone``: rasters are opened without the files beside them, as is right for those that we wrote ourselves.
+    """
+    options = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"} if alone else {}
+    with rasterio.Env(session=None, GDAL_CACHEMAX=CACHE_BYTES, GDAL_PAM_ENABLED="YES", **options):
         yield
 
 
@@ -130,14 +138,60 @@ def _what(head: bytes) -> str:
 def open_raster(path: str, **options: Any) -> Any:
     """An open rasterio dataset of the GeoTIFF at ``path`` (from `local_path`, or a remote address).
 
-    Raises InputError when GDAL cannot make sense of it.
+    Raises InputError when GDAL cannot make sense of it, and when it, or a file beside it, points at another file.
     """
-    target: Any = path if is_remote(path) else Path(path)
+    if is_remote(path):
+        return _geotiff(path, **options)
+    _check_sidecars(Path(path))
+    return _geotiff(Path(path), **options)
+
+
+def _check_sidecars(path: Path) -> None:
+    """Raise InputError unless GDAL may open the file at ``path`` and those beside it (faults 6, 7, 9)."""
+    try:
+        if fault := tiff_fault(path):
+            raise InputError(f"{shown(path)} {fault}; rewrite it with gdal_translate -a_srs EPSG:CODE -nomd")
+        sidecars = sorted(find_sidecars(path))
+        for sidecar in sidecars:
+            if fault := fault_of(sidecar):
+                raise InputError(
+                    f"{shown(sidecar)}, which GDAL opens together with {shown(path.name)}, {fault}; "
+                    "delete the file or move it elsewhere"
+                )
+        for sidecar in filter(is_tiff_sidecar, sidecars):  # these have sidecars themselves, which are safe by now
+            _check_tiff_sidecar(sidecar)
+    except InputError:
+        raise
+    except OSError as error:
+        raise InputError(
+            f"cannot read {shown(path)} or a file beside it: {error.strerror or error}; make them readable"
+        ) from error
+
+
+def _check_tiff_sidecar(path: Path) -> None:
+    with _geotiff(path) as dataset:
+        rows, cols = dataset.block_shapes[0]
+        if rows * cols * dataset.count >= MAX_SIDECAR_BLOCK:
+            raise InputError(
+                f"one block (tile or strip) of {shown(path)} has {rows} x {cols} px: too much for memory; "
+                "delete the file, or rewrite it with gdal_translate -co TILED=YES"
+            )
+
+
+def _geotiff(target: str | Path, **options: Any) -> Any:
     try:
         with environment(), quiet():
-            return rasterio.open(target, driver="GTiff", sharing=False, **options)
+            dataset = rasterio.open(target, driver="GTiff", sharing=False, **options)
+            elsewhere = dataset.tags(ns="OVERVIEWS")  # GDAL follows it when overviews are asked for, not before
     except GDAL_ERRORS as error:
         raise InputError(
-            f"{shown(path)} is no readable GeoTIFF (damaged, cut short?): {one_line(error)}; "
+            f"{shown(target)} is no readable GeoTIFF (damaged, cut short?): {one_line(error)}; "
             "fetch it again, or see gdalinfo"
         ) from error
+    if elsewhere:
+        dataset.close()
+        raise InputError(
+            f"{shown(target)} or its .aux.xml says that its overviews are in another file, and those are not followed; "
+            "delete that .aux.xml, or make a copy of the raster with gdal_translate"
+        )
+    return dataset
