@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from aerialseg.batch.events import spoken_time
-from aerialseg.errors import Interrupted, OutputError
+from aerialseg.errors import Interrupted
+from aerialseg.files import is_locked, locked
 
 LOCK, OWNER = "lock", "owner.json"
 RUNS, REPORTS = "runs", "reports"
@@ -27,40 +28,20 @@ def holding(folder: Path) -> Iterator[None]:
 
     Raises OutputError "in use" that names the holder.
     """
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(folder / LOCK, timeout=0)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout:
-        raise OutputError(f"{folder} is in use by {_said(owner(folder))}: wait for it, or stop it") from None
-    except OSError as error:
-        raise OutputError(f"cannot make the job's folder {folder}: {error.strerror or error}") from error
-    try:
+    with locked(folder / LOCK, lambda: f"{folder} is in use by {_said(owner(folder))}: wait for it, or stop it"):
         about = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}
         with suppress(OSError):
             (folder / OWNER).write_text(json.dumps(about))
-        yield
-    finally:
-        with suppress(OSError):
-            (folder / OWNER).unlink()
-        lock.release()
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                (folder / OWNER).unlink()
 
 
 def is_held(folder: Path) -> bool:
     """Whether a living process holds the folder."""
-    from filelock import FileLock, Timeout
-
-    if not (folder / LOCK).exists():
-        return False
-    lock = FileLock(folder / LOCK, timeout=0)
-    try:
-        lock.acquire()
-    except (Timeout, OSError):
-        return True
-    lock.release()
-    return False
+    return is_locked(folder / LOCK)
 
 
 def owner(folder: Path) -> dict[str, Any]:

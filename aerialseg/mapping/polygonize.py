@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aerialseg._version import __version__
-from aerialseg.errors import InputError, OutputError, UsageError
+from aerialseg.errors import InputError, UsageError
+from aerialseg.files import locked
 from aerialseg.legend import Legend
 from aerialseg.mapping.outputs import Outputs
 from aerialseg.mapping.plan import LayerPlan
@@ -97,7 +97,8 @@ def polygonize(
     check_place(outputs.layer, raster.crs)
     pixel_m = _pixel_size(raster, listener)
     begun = time.perf_counter()
-    with _alone(outputs):
+    busy = f"{outputs.layer} is in use by another run: wait, or choose another output"
+    with locked(_lock_of(outputs.layer), lambda: busy, remove=True):
         listener.stage("polygons", 1.0)
         info = write_layer(
             source,
@@ -129,27 +130,6 @@ def discard(output: PathLike) -> None:
     with suppress(OSError, UsageError):
         remove_parts(layer_files(path, dissolve=True))
         _lock_of(path).unlink(missing_ok=True)
-
-
-@contextmanager
-def _alone(outputs: Outputs) -> Iterator[None]:
-    """Hold the output; OutputError "in use" where another living process does."""
-    from filelock import FileLock, Timeout
-
-    path = _lock_of(outputs.layer)
-    lock = FileLock(path, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise OutputError(f"{outputs.layer} is in use by another run: wait, or choose another output") from error
-    except OSError as error:
-        raise OutputError(f"cannot write beside {outputs.layer}: {error.strerror or error}") from error
-    try:
-        yield
-    finally:
-        lock.release()
-        with suppress(OSError):
-            path.unlink(missing_ok=True)
 
 
 def _lock_of(output: Path) -> Path:

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from aerialseg.errors import OutputError, UsageError
-from aerialseg.files import blaming, flush, identity, link_or_copy, read_json, write_json
+from aerialseg.files import blaming, flush, identity, link_or_copy, locked, read_json, write_json
 from aerialseg.mapping.plan import Plan, decides_blocks, spoken_changes
 from aerialseg.raster.grid import Box
 
@@ -165,22 +165,13 @@ class Run:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the directory; OutputError "in use" where another living process does."""
-        from filelock import FileLock, Timeout
-
-        lock = FileLock(self.folder / LOCK, timeout=0)
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
-        except Timeout as error:
-            raise OutputError(f"{self.folder} is in use by another run: wait, or choose another output") from error
-        except OSError as error:
-            raise OutputError(f"cannot make the run directory {self.folder}: {error.strerror or error}") from error
-        try:
-            yield
-        finally:
-            lock.release()
-            if not (self.folder / PLAN).exists():  # removed, or never begun
-                self._remove_folder()
+        busy = f"{self.folder} is in use by another run: wait, or choose another output"
+        with locked(self.folder / LOCK, lambda: busy):
+            try:
+                yield
+            finally:
+                if not (self.folder / PLAN).exists():  # removed, or never begun
+                    self._remove_folder()
 
     def holds_blocks(self) -> bool:
         """Whether anything is there that a later run could use."""

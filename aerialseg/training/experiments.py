@@ -23,7 +23,7 @@ from aerialseg.training.config import Step, TrainingConfig
 from aerialseg.training.course import Course
 from aerialseg.training.export import make_card, network_state
 from aerialseg.training.growing import GROWING_NORMS
-from aerialseg.training.schedule import locked
+from aerialseg.training.schedule import locked_folder
 from aerialseg.training.sides import load_sides
 
 RESULTS = "results.json"
@@ -119,7 +119,7 @@ def experiment(
     Raises InputError, ModelError, UsageError, ResourceError, OutputError.
     """
     progress, wanted, out_dir = progress or Silent(), Experiment.read(config_path), Path(out_dir)
-    with locked(out_dir):
+    with locked_folder(out_dir):
         sides = load_sides(wanted.training, data_dir, out_dir / "prepared", progress)
         results = _read_results(out_dir)
         for run in wanted.runs:

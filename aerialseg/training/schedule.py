@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from aerialseg.errors import OutputError, UsageError
-from aerialseg.files import blaming
+from aerialseg.errors import UsageError
+from aerialseg.files import locked
 from aerialseg.model.store import CARD
 from aerialseg.progress import Progress, Silent
 from aerialseg.training.config import TrainingConfig
@@ -51,19 +49,13 @@ def train(
     config = config if seed is None else replace(config, seed=seed)
     teachers = [teachers] if isinstance(teachers, str) else teachers  # or each of its letters would be one
     followed = followed_teachers(config, teachers)
-    with locked(work):
+    with locked_folder(work):
         sides = load_sides(config, data_dir, work / "prepared", progress)
         Course(config, sides, work, encoder_weights, progress, followed).run()
         return export(config, data_dir, out_dir, progress=progress)
 
 
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked_folder(folder: Path) -> AbstractContextManager[None]:
     """The folder, made if need be, for this process alone. Raises OutputError where another one is at work in it."""
-    with blaming(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder / "lock", timeout=0):
-            yield
-    except Timeout as error:
-        raise OutputError(f"{folder} is in use by another training: wait for it, or give another folder") from error
+    busy = f"{folder} is in use by another training: wait for it, or give another folder"
+    return locked(folder / "lock", lambda: busy)

@@ -16,11 +16,11 @@ import rasterio
 import shapely
 from affine import Affine
 from click.testing import CliRunner
-from filelock import FileLock
 
 import aerialseg
 from aerialseg.cli.polygonize import polygonize_command
 from aerialseg.errors import InputError, OutputError, UsageError
+from aerialseg.files import locked
 from aerialseg.legend import LandClass, Legend
 from tests.vector.drawn import blobs
 
@@ -211,7 +211,8 @@ def test_the_input_is_never_the_output_by_whatever_name(tmp_path: Path, classes:
 def test_the_second_of_two_runs_for_one_output_is_told_so(tmp_path: Path, classes: Path) -> None:
     from aerialseg.mapping.polygonize import _lock_of
 
-    with FileLock(_lock_of(tmp_path / "map.gpkg")), pytest.raises(OutputError, match="in use by another run"):
+    lock = locked(_lock_of(tmp_path / "map.gpkg"), lambda: "x", remove=True)
+    with lock, pytest.raises(OutputError, match="in use by another run"):
         aerialseg.polygonize(classes, tmp_path / "map.gpkg")
     aerialseg.polygonize(classes, tmp_path / "map.gpkg")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["c.tif", "map.gpkg"]

@@ -26,7 +26,7 @@ from aerialseg.training.course import accumulated
 from aerialseg.training.dataset import make_loaders
 from aerialseg.training.export import export
 from aerialseg.training.learner import Reseed, make_learner
-from aerialseg.training.schedule import locked
+from aerialseg.training.schedule import locked_folder
 from aerialseg.training.sides import load_sides
 from tests.drawn_frames import CONFIG, DRAWN, draw_pair
 
@@ -332,7 +332,7 @@ def test_torchvisions_weights_are_taken_from_its_cache(
 
 def test_a_folder_that_is_in_use_is_refused(drawn_data: Path, tmp_path: Path) -> None:
     config = write_config(drawn_data, tmp_path, SHORT)
-    with locked(tmp_path / "out" / "training"), pytest.raises(OutputError, match="in use by another training"):
+    with locked_folder(tmp_path / "out" / "training"), pytest.raises(OutputError, match="in use by another training"):
         train(config, drawn_data, tmp_path / "out")
 
 
