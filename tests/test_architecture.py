@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
-PACKAGE = ROOT / "aerialseg"
-FILES = sorted(PACKAGE.rglob("*.py"))
+from tests.house import (
+    FILES,
+    MODULES,
+    PACKAGE,
+    argument_count,
+    circles,
+    classes,
+    function_lines,
+    functions,
+    import_graph,
+    imports,
+    module_name,
+    parsed,
+    room,
+    room_graph,
+    root_modules,
+    where,
+)
 
-# Imports go down only: a module may import its own floor and those below it.
+# Imports go down only, lazy ones and those for type checkers too: a module may import its own floor and those below it.
 FLOORS = [
     ["cli", "__init__", "__main__"],
     ["training"],
@@ -38,95 +54,81 @@ ONLY_IN = [
     ("rich", ["cli"], False),
     ("cv2", ["datasets"], False),
 ]
-NO_THIRD_PARTY = ["errors.py", "legend.py", "files.py", "raster/grid.py", "_version.py"]
+NO_THIRD_PARTY = ["errors.py", "legend.py", "files.py", "toml.py", "progress.py", "raster/grid.py", "_version.py"]
 BANNED_NAMES = {"utils", "util", "helpers", "helper", "common", "core"}
-MAX_FUNCTION_LINES = 60
-
-
-def room(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+MAX_ROOT_MODULES, MAX_FUNCTION_LINES, MAX_CLASS_LINES, MAX_ARGUMENTS = 8, 45, 120, 8
+MANY_ARGUMENTS: dict[str, str] = {}
+"""Functions of more than eight arguments -> why."""
 
 
 def floor(name: str) -> int:
     return next((number for number, rooms in enumerate(FLOORS) if name in rooms), -1)
 
 
-def imports(tree: ast.AST) -> Iterator[tuple[str, int, bool]]:
-    """(dotted module, line, whether at module top); imports for type checkers alone do not count."""
-    hidden = {
-        id(child)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
-        for child in ast.walk(node)
-    }
-    inside = {
-        id(child)
-        for node in ast.walk(tree)
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
-        for child in ast.walk(node)
-    }
-    for node in ast.walk(tree):
-        if id(node) in hidden:
-            continue
-        if isinstance(node, ast.Import):
-            yield from ((alias.name, node.lineno, id(node) not in inside) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"line {node.lineno}: relative import"
-            yield node.module or "", node.lineno, id(node) not in inside
-
-
-def parsed() -> list[tuple[Path, ast.Module]]:
-    return [(path, ast.parse(path.read_text(encoding="utf-8"))) for path in FILES]
-
-
-def body_of(node: ast.FunctionDef | ast.AsyncFunctionDef) -> list[ast.stmt]:
-    """The statements of a function without its docstring."""
-    return node.body[1:] if ast.get_docstring(node) and len(node.body) > 1 else node.body
-
-
-def where(path: Path, line: int) -> str:
-    return f"{path.relative_to(ROOT)}:{line}"
+def house_imports() -> list[tuple[Path, str, int]]:
+    """(file, imported module of the house, line) of every import but the door's."""
+    return [
+        (path, to, line)
+        for path, tree in parsed()
+        for to, line in imports(tree)
+        if to in MODULES and path != PACKAGE / "__init__.py"
+    ]
 
 
 def test_every_module_stands_on_a_floor() -> None:
-    homeless = [str(path.relative_to(ROOT)) for path in FILES if floor(room(path)) < 0]
-    assert not homeless
+    assert not [str(path) for path in FILES if floor(room(module_name(path))) < 0]
 
 
 def test_imports_go_down_only() -> None:
-    wrong = []
-    for path, tree in parsed():
-        for module, line, _ in imports(tree):
-            parts = module.split(".")
-            if parts[0] != "aerialseg":
-                continue
-            target = parts[1] if len(parts) > 1 else "__init__"
-            if floor(target) < floor(room(path)):
-                wrong.append(f"{where(path, line)} imports {module}, which stands higher")
+    wrong = [
+        f"{where(path, line)} imports {to}, which stands higher"
+        for path, to, line in house_imports()
+        if floor(room(to)) < floor(room(module_name(path)))
+    ]
     assert not wrong
+
+
+def test_no_modules_and_no_rooms_import_each_other_in_a_circle() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [["a", "b", "c"]]
+    assert not circles(import_graph())
+    assert not circles(room_graph())
 
 
 @pytest.mark.parametrize(("package", "rooms", "top_only"), ONLY_IN)
 def test_a_package_is_imported_only_where_it_belongs(package: str, rooms: list[str], top_only: bool) -> None:
     wrong = [
-        f"{where(path, line)} imports {module}"
+        f"{where(path, node.lineno)} imports {package}"
         for path, tree in parsed()
-        for module, line, top in imports(tree)
-        if module.split(".")[0] == package and room(path) not in rooms and (top or not top_only)
+        if room(module_name(path)) not in rooms
+        for node in third_party(tree, top_only=top_only)
+        if package in packages(node)
     ]
     assert not wrong
+
+
+def third_party(tree: ast.Module, *, top_only: bool) -> list[ast.Import | ast.ImportFrom]:
+    """Imports of a module but those for type checkers; ``top_only``: those that run when it is imported."""
+    hidden = {
+        id(child)
+        for node in ast.walk(tree)
+        if (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test))
+        or (top_only and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda))
+        for child in ast.walk(node)
+    }
+    return [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom) and id(node) not in hidden]
+
+
+def packages(node: ast.Import | ast.ImportFrom) -> set[str]:
+    names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+    return {name.split(".")[0] for name in names}
 
 
 @pytest.mark.parametrize("name", NO_THIRD_PARTY)
 def test_the_ground_floor_needs_the_standard_library_alone(name: str) -> None:
     path = PACKAGE / name
     allowed = {*sys.stdlib_module_names, "aerialseg"}
-    found = [
-        f"{where(path, line)} imports {m}"
-        for m, line, _ in imports(ast.parse(path.read_text()))
-        if m.split(".")[0] not in allowed
-    ]
-    assert not found
+    tree = ast.parse(path.read_text())
+    assert not [to for node in third_party(tree, top_only=False) for to in packages(node) if to not in allowed]
 
 
 def test_nothing_is_printed_outside_the_command_line() -> None:
@@ -137,7 +139,7 @@ def test_nothing_is_printed_outside_the_command_line() -> None:
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Name)
         and node.func.id == "print"
-        and room(path) != "cli"
+        and room(module_name(path)) != "cli"
     ]
     assert not wrong
 
@@ -146,20 +148,42 @@ def test_no_module_has_a_name_that_says_nothing() -> None:
     assert not [str(path) for path in FILES if path.stem in BANNED_NAMES or path.parent.name in BANNED_NAMES]
 
 
+def test_names_of_classes_and_of_files_are_used_once() -> None:
+    names = Counter(node.name for _, node, _ in classes() if not node.name.startswith("_"))
+    stems = Counter(path.stem for path in FILES if path.stem != "__init__")
+    assert not [name for name, count in (names + stems).items() if count > 1]
+
+
+def test_at_most_eight_modules_stand_at_the_root() -> None:
+    assert len(root_modules()) <= MAX_ROOT_MODULES, root_modules()
+
+
 def test_functions_are_short() -> None:
     long = [
-        f"{where(path, node.lineno)} {node.name}: {length} lines"
-        for path, tree in parsed()
-        for node in ast.walk(tree)
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
-        and (length := (node.end_lineno or node.lineno) - body_of(node)[0].lineno + 1) > MAX_FUNCTION_LINES
+        f"{where(path, node.lineno)} {node.name}: {function_lines(node)} lines"
+        for path, node in functions()
+        if function_lines(node) > MAX_FUNCTION_LINES
     ]
     assert not long
 
 
-def test_importing_the_package_imports_nothing_heavy() -> None:
-    import subprocess
+def test_classes_are_short() -> None:
+    long = [
+        f"{where(path, node.lineno)} {node.name}: {lines}" for path, node, lines in classes() if lines > MAX_CLASS_LINES
+    ]
+    assert not long
 
+
+def test_functions_have_few_arguments() -> None:
+    many = {
+        f"{path.relative_to(PACKAGE)}:{node.name}": argument_count(node)
+        for path, node in functions()
+        if argument_count(node) > MAX_ARGUMENTS
+    }
+    assert many.keys() == MANY_ARGUMENTS.keys(), many
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
     code = "import sys, aerialseg, aerialseg.cli; print(*sorted({name.split('.')[0] for name in sys.modules}))"
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
     heavy = {"numpy", "torch", "rasterio", "shapely", "geopandas", "pandas", "numba", "fastai", "rich", "pyproj"}

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from aerialseg._version import __version__
-from aerialseg.datasets.footprints import LAYERS as FOOTPRINT_LAYERS
 from aerialseg.datasets.ground_blocks import Block, Lattice
 from aerialseg.errors import OutputError, UsageError
 from aerialseg.files import blaming
@@ -26,6 +25,7 @@ from aerialseg.vector.existing import names_of, read_contents
 
 IMAGES, MASKS = "images", "masks"
 LEGEND, SPLIT, CONFIG, ABOUT, FOOTPRINTS = "legend.csv", "split.csv", "train.toml", "chips.json", "chips.gpkg"
+FOOTPRINT_LAYERS = ("blocks", "chips")
 SIDES = ("learned from", "held out")
 FORMAT = 1
 

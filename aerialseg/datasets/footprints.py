@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import shapely
 
+from aerialseg.datasets.chipset import FOOTPRINT_LAYERS, ChipSet
 from aerialseg.files import blaming
 from aerialseg.legend import LandClass, Legend
 from aerialseg.vector.fields import LayerKind
 from aerialseg.vector.qgis import qml
 
-if TYPE_CHECKING:
-    from aerialseg.datasets.chipset import ChipSet
-
 SIDES = Legend((LandClass(0, "learned from", (40, 110, 220)), LandClass(1, "held out", (240, 130, 20))))
-LAYERS = ("blocks", "chips")
 _SEE_THROUGH = 'alpha="0.35"'
 
 
@@ -51,7 +48,7 @@ def write_footprints(path: Path, chips: ChipSet) -> None:
     )
     with blaming(path), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # without a CRS pyogrio says so, and it is said already
-        for layer, frame in zip(LAYERS, (squares, frames), strict=True):
+        for layer, frame in zip(FOOTPRINT_LAYERS, (squares, frames), strict=True):
             frame.to_file(path, layer=layer, driver="GPKG", engine="pyogrio")
         pyogrio.write_dataframe(_styles(), path, layer="layer_styles", driver="GPKG", append=False, FID="id")
 
