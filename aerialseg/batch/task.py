@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aerialseg.errors import AerialsegError, InputError, Interrupted, ModelError, OutputError, ResourceError, UsageError
+from aerialseg.mapping.kept import adopt_mosaic
 from aerialseg.mapping.plan import Plan, make_plan
 from aerialseg.mapping.run import PLAN, Run
 from aerialseg.mapping.segment import segment
@@ -155,7 +156,7 @@ def _adopt(errand: Errand, predictor: PredictorSpec, listener: Progress) -> None
     plan = plan_of(errand.source, errand.settings, predictor)
     classes, confidence = map(Path, errand.kept)
     if all(read_tags(path).get("blocks_digest") == plan.blocks_digest for path in (classes, confidence)):
-        Run(errand.folder).adopt_mosaic(plan, classes, confidence, errand.lost_px)
+        adopt_mosaic(Run(errand.folder), plan, classes, confidence, errand.lost_px)
     else:
         listener.note("the kept rasters were made in another way: computing again")
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from aerialseg.errors import AerialsegError, OutputError, UsageError
-from aerialseg.files import absolute, identity
+from aerialseg.errors import OutputError, UsageError
+from aerialseg.files import absolute
 from aerialseg.vector.existing import Contents, check_replaceable, names_of
 from aerialseg.vector.formats import GEOPACKAGE, LAYER_NAME, ending_of, layer_files
 
@@ -132,60 +130,6 @@ class Outputs:
         )
         return f"{holds}: --overwrite {does} and keeps everything else"
 
-    def publish(self, folder: Path, record: Callable[[Mapping[Path, list[int]]], None]) -> None:
-        """Move the finished files from ``folder`` to their names, rasters first, the layer last.
-
-        Each move is a rename on one file system, so a name never holds half a file. Other layers of a GeoPackage that
-        is replaced go on in the new one. ``record`` is told before the first move which files will be there (see
-        `identity`). Raises OutputError, UsageError, ResourceError.
-        """
-        staged: dict[Path, Path] = {}
-        try:
-            for final, made in reversed(self._made(folder).items()):
-                staged[final] = self._stage(made, final)
-            record({final: identity(near) for final, near in staged.items()})
-            for final in reversed(self.touched):
-                if final in staged:
-                    _move(staged[final], final)
-                elif final not in self.paths:
-                    with contextlib.suppress(FileNotFoundError):
-                        final.unlink()
-        finally:
-            for final, near in staged.items():
-                if near.parent == final.parent:
-                    with contextlib.suppress(OSError):
-                        near.unlink(missing_ok=True)
-
-    def _made(self, folder: Path) -> dict[Path, Path]:
-        """Final name -> finished file, of all products and of the sidecars that they have."""
-        made = {final: folder / product for product, final in self.products.items()}
-        for there, final in self.touched.items():
-            beside = made[final].with_name(made[final].name + there.name.removeprefix(final.name))
-            if there != final and os.path.exists(beside):
-                made[there] = beside
-        return made
-
-    def _stage(self, made: Path, final: Path) -> Path:
-        """The file to rename: ``made`` itself, or one beside ``final`` where that is another disk or holds more."""
-        from aerialseg.files import cannot_write
-        from aerialseg.vector.transplant import remove_part, with_other_layers
-        from aerialseg.vector.writing import WRITE_ERRORS, part_of
-
-        near = part_of(final)
-        try:
-            remove_part(near)  # of a killed run
-            if final == self.layer and ending_of(final) == GEOPACKAGE:
-                made = with_other_layers(made, final, self.layer_name, near)
-            if made.stat().st_dev != final.parent.stat().st_dev:
-                shutil.copyfile(made, near)
-                return near
-        except WRITE_ERRORS as error:
-            if isinstance(error, AerialsegError):
-                raise
-            near.unlink(missing_ok=True)
-            raise cannot_write(final, error) from error
-        return made
-
 
 def check_not_inputs(touched: Mapping[Path, Path], inputs: Sequence[str | Path]) -> None:
     """Raise UsageError where a name that will be replaced or removed is that of an input or of a sidecar of one.
@@ -226,9 +170,3 @@ def _check_place(path: Path) -> None:
         raise OutputError(f"the folder {path.parent} of output {path.name} does not exist: make it first")
     if not os.access(path.parent, os.W_OK):
         raise OutputError(f"the folder {path.parent} cannot be written: choose another one")
-
-
-def _move(near: Path, final: Path) -> None:
-    from aerialseg.files import publish
-
-    publish(near, final)

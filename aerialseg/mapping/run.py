@@ -19,13 +19,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from aerialseg.errors import OutputError, UsageError
-from aerialseg.files import blaming, flush, identity, link_or_copy, locked, read_json, write_json
+from aerialseg.files import locked, read_json, write_json
 from aerialseg.mapping.plan import Plan, decides_blocks, spoken_changes
 from aerialseg.raster.grid import Box
 
@@ -64,45 +64,10 @@ class Run:
     def write_report(self, values: dict[str, Any]) -> None:
         write_json(self.folder / REPORT, values)
 
-    @property
-    def published(self) -> dict[Path, bool]:
-        """Names at which this run may have put a result -> whether the file there is one that it put."""
-        return {Path(path): _identity(path) in known for path, known in self._published().items()}
-
-    def _published(self) -> dict[str, list[Any]]:
-        found = read_json(self.folder / PUBLISHING).get("files")
-        if not isinstance(found, dict):
-            return {}
-        return {path: known for path, known in found.items() if isinstance(known, list)}
-
-    def begin_publishing(self, files: Mapping[Path, list[int]]) -> None:
-        """Note which files will be where: size, time of change and number of each.
-
-        What an earlier try has put at these names stays known, for it is there until the new file is.
-        """
-        there = {path: _identity(path) for path, intact in self.published.items() if intact}
-        noted = {str(path): [made, *([there[path]] if path in there else [])] for path, made in files.items()}
-        write_json(self.folder / PUBLISHING, {"files": noted})
-
     def lost_px(self) -> int:
         """Source pixels that could not be read; the windows of blocks overlap, so each damaged tile counts once."""
         boxes = {Box(*box) for path in self.blocks.glob("*.json") for box in read_json(path).get("lost", [])}
         return sum(box.area for box in boxes) or int(read_json(self.folder / MOSAIC).get("lost_px", 0))
-
-    def has_mosaic(self, plan: Plan) -> bool:
-        """Whether class and confidence raster of these very blocks are there, untouched since `seal_mosaic`."""
-        seal = read_json(self.folder / MOSAIC)
-        return seal.get("blocks_digest") == plan.blocks_digest and seal.get("files") == self._mosaic_files()
-
-    def seal_mosaic(self, plan: Plan) -> None:
-        """Note that class and confidence raster are whole: a later run draws its layer from them."""
-        for path in (self.classes, self.confidence):
-            flush(path)
-        values = {"blocks_digest": plan.blocks_digest, "files": self._mosaic_files(), "lost_px": self.lost_px()}
-        write_json(self.folder / MOSAIC, values)
-
-    def _mosaic_files(self) -> list[list[int] | None]:
-        return [_identity(path) for path in (self.classes, self.confidence)]
 
     def begin(self, plan: Plan) -> list[str]:
         """Take up the blocks of the same plan, or start where there is none; the layer's options that changed since.
@@ -132,16 +97,6 @@ class Run:
         for path in (self.folder / MOSAIC, self.classes, self.confidence):
             with suppress(OSError):
                 path.unlink(missing_ok=True)
-
-    def adopt_mosaic(self, plan: Plan, classes: Path, confidence: Path, lost_px: int) -> None:
-        """Begin a run of the plan with class and confidence raster of an earlier one. Raises OutputError."""
-        with self.lock():
-            self.begin(plan)
-            for source, target in ((classes, self.classes), (confidence, self.confidence)):
-                with blaming(target):
-                    link_or_copy(source, target)
-            values = {"blocks_digest": plan.blocks_digest, "files": self._mosaic_files(), "lost_px": lost_px}
-            write_json(self.folder / MOSAIC, values)
 
     def _make_folders(self) -> None:
         try:
@@ -223,9 +178,3 @@ def _found_plan(path: Path) -> dict[str, Any]:
                 )
             return found
     return {}
-
-
-def _identity(path: str | Path) -> list[int] | None:
-    with suppress(OSError):
-        return identity(path)
-    return None

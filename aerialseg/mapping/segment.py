@@ -13,9 +13,11 @@ from aerialseg.executor import Inline
 from aerialseg.files import absolute, write_json
 from aerialseg.mapping.classify import classify, missing_blocks
 from aerialseg.mapping.estimate import network_seconds
+from aerialseg.mapping.kept import has_mosaic, seal_mosaic
 from aerialseg.mapping.outputs import REPORT, Outputs
 from aerialseg.mapping.plan import PathLike, Plan, check_disk, choose_predictor, make_plan
 from aerialseg.mapping.products import SMALL_PX, Work, draw_layer, metadata_of, release_memory, write_rasters
+from aerialseg.mapping.publishing import publish_products, published_files
 from aerialseg.mapping.result import Result, shares
 from aerialseg.mapping.run import Run, run_folder
 from aerialseg.mapping.settings import known_settings, with_settings
@@ -94,7 +96,7 @@ def segment(
         dissolve=wanted.dissolve,
         report=report,
         overwrite=overwrite,
-        published=run.published,
+        published=published_files(run),
     )
     info = describe(source, allow_remote=wanted.allow_remote)
     check_place(outputs.layer, info.crs)
@@ -143,7 +145,7 @@ class _Job:
         self.work.progress.note(self.plan.summary)
         with Inline() if self.plan.pixels < SMALL_PX else ThreadPoolExecutor(1) as aside:
             hashing = aside.submit(self._hash)
-            if self.run.has_mosaic(self.plan):
+            if has_mosaic(self.run, self.plan):
                 self._say_redrawing(changed)
             else:
                 self._classify(keep=keep)
@@ -171,8 +173,8 @@ class _Job:
             return "" if is_remote(self.plan.source.path) else source_sha256(self.plan.source.path)
 
     def _publish(self) -> None:
-        self.work.outputs.check_free(overwrite=self.overwrite, published=self.run.published)
-        self.work.outputs.publish(self.run.products, self.run.begin_publishing)
+        self.work.outputs.check_free(overwrite=self.overwrite, published=published_files(self.run))
+        publish_products(self.work.outputs, self.run)
 
     def _classify(self, *, keep: bool) -> None:
         work = self.work
@@ -185,7 +187,7 @@ class _Job:
             # It may hold gigabytes between tiles, and the network is done.
             getattr(work.predictor.load(), "release", lambda: None)()
         if keep:
-            self.run.seal_mosaic(self.plan)
+            seal_mosaic(self.run, self.plan, self.run.lost_px())
         lost_px = self.run.lost_px()
         if lost_px:
             work.progress.note(f"warning: {lost_px:,} pixels of the input could not be read and are nodata")

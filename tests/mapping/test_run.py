@@ -15,7 +15,7 @@ import rasterio
 import rasterio.features
 
 from aerialseg.errors import InputError, OutputError, UsageError
-from aerialseg.mapping import outputs
+from aerialseg.mapping import publishing
 from aerialseg.mapping.segment import segment
 from aerialseg.model.interface import Tile
 from tests.conftest import WriteRaster, land_cover
@@ -165,19 +165,19 @@ def test_cut_off_while_publishing_the_same_call_finishes(
     tmp_path: Path, write_raster: WriteRaster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, raster = write_raster(land_cover(64, 64)), tmp_path / "x.tif"
-    moved = outputs._move
+    moved = publishing.move_to_name
 
     def cut_off(part: Path, final: Path) -> None:
         if final.suffix == ".gpkg":
             raise RuntimeError("the power went")
         moved(part, final)
 
-    monkeypatch.setattr(outputs, "_move", cut_off)
+    monkeypatch.setattr(publishing, "move_to_name", cut_off)
     with pytest.raises(RuntimeError, match="power"):
         segment(source, tmp_path / "map.gpkg", model=Oracle(), raster=raster)
     assert raster.exists()
     assert not (tmp_path / "map.gpkg").exists()
-    monkeypatch.setattr(outputs, "_move", moved)
+    monkeypatch.setattr(publishing, "move_to_name", moved)
     segment(source, tmp_path / "map.gpkg", model=Flaky(tmp_path / "log", 1), raster=raster)
     assert (tmp_path / "map.gpkg").exists()
     assert not (tmp_path / "map.gpkg.run").exists()
