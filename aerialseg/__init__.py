@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from aerialseg.mapping.result import Result
     from aerialseg.mapping.segment import segment
     from aerialseg.model.card import ModelCard
-    from aerialseg.model.store import load_network as load_model
+    from aerialseg.model.predictor import load_model
     from aerialseg.training import train
 
 _HOMES = {
@@ -37,7 +37,7 @@ _HOMES = {
     "LandClass": "aerialseg.legend",
     "Legend": "aerialseg.legend",
     "ModelCard": "aerialseg.model.card",
-    "load_model": "aerialseg.model.store:load_network",
+    "load_model": "aerialseg.model.predictor",
     "Result": "aerialseg.mapping.result",
     "segment": "aerialseg.mapping.segment",
     "train": "aerialseg.training",
@@ -68,10 +68,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     try:
-        home, _, attribute = _HOMES[name].partition(":")
+        home = _HOMES[name]
     except KeyError:
         raise AttributeError(f"module 'aerialseg' has no attribute {name!r}") from None
-    value = getattr(import_module(home), attribute or name)
+    value = getattr(import_module(home), name)
     globals()[name] = value
     return value
 

@@ -96,15 +96,17 @@ PER_WORKER = 2
 class Crew:
     """``workers`` threads (None: one a core; 1: no thread, all in the caller's), and an executor for stretches.
 
-    A context manager that ends its threads; an executor that was given stays the giver's. It says how many tasks to
-    hand out at a time by an attribute ``in_flight``, if that is not a matter of this machine's cores.
+    executor: for picklable functions; without one, the threads. in_flight: tasks to hand to it at a time, if that is
+    not a matter of this machine's cores. A context manager that ends its threads; the executor stays the giver's.
     """
 
-    def __init__(self, workers: int | None = None, executor: Executor | None = None) -> None:
+    def __init__(
+        self, workers: int | None = None, executor: Executor | None = None, in_flight: int | None = None
+    ) -> None:
         self.workers = workers or os.cpu_count() or 1
         self._threads = ThreadPoolExecutor(self.workers, "aerialseg-vector") if self.workers > 1 else None
         self._executor = executor or self._threads
-        self._in_flight = getattr(executor, "in_flight", PER_WORKER * self.workers)
+        self._in_flight = in_flight or PER_WORKER * self.workers
 
     def __enter__(self) -> Crew:
         return self

@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from aerialseg.model.card import ModelCard  # noqa: E402
-from aerialseg.model.interface import Prediction, Predictor, Tile  # noqa: E402
+from aerialseg.model.interface import Prediction, Predictor, PredictorSpec, Tile  # noqa: E402
 from tests.fakes import CARD  # noqa: E402
 
 PATTERN_PX = 4096
@@ -82,7 +82,7 @@ def _texture(side: int, rng: np.random.Generator) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Free:
+class Free(Predictor, PredictorSpec):
     """Answers at once, with a piece of labels that were drawn beforehand."""
 
     card: ModelCard = field(default_factory=lambda: replace(CARD, name="free", halo=608))

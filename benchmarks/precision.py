@@ -18,7 +18,6 @@ from aerialseg.datasets.images import read_image
 from aerialseg.datasets.masks import read_mask
 from aerialseg.datasets.pairs import find_pairs, read_split, split_pairs
 from aerialseg.errors import AerialsegError
-from aerialseg.evaluation.evaluate import predict_frame
 from aerialseg.evaluation.scores import Confusion
 from aerialseg.legend import Legend
 from aerialseg.model.device import PRECISIONS, RUNTIMES
@@ -48,7 +47,7 @@ def main() -> None:
         said: dict[str, np.ndarray] = {}
         for name, predictor in ways.items():
             started = time.perf_counter()
-            said[name] = predict_frame(predictor, image, halo=predictor.card.halo).classes
+            said[name] = predictor.predict_array(image).classes
             seconds[name] += time.perf_counter() - started
             agreed[name] += int((said[name] == said["torch fp32"]).sum())
             counts[name] += Confusion.of(truth, said[name], len(legend))

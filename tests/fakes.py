@@ -10,7 +10,7 @@ import numpy as np
 
 from aerialseg.legend import LandClass, Legend
 from aerialseg.model.card import ModelCard
-from aerialseg.model.interface import Prediction, Predictor, Tile
+from aerialseg.model.interface import Prediction, Predictor, PredictorSpec, Tile
 
 LEGEND = Legend(
     tuple(
@@ -30,14 +30,18 @@ LEGEND = Legend(
 CARD = ModelCard(name="fake", legend=LEGEND, gsd_m=0.1, halo=64, weights_sha256="0" * 64)
 
 
-@dataclass(frozen=True)
-class Oracle:
-    """The first band is the class, the second one the confidence."""
-
-    card: ModelCard = CARD
+class Fake(Predictor, PredictorSpec):
+    """A predictor that is its own spec."""
 
     def load(self) -> Predictor:
         return self
+
+
+@dataclass(frozen=True)
+class Oracle(Fake):
+    """The first band is the class, the second one the confidence."""
+
+    card: ModelCard = CARD
 
     def predict(self, tile: Tile) -> Prediction:
         classes, confidence = tile.pixels[(slice(0, 2), *tile.core.within(tile.window))]
@@ -45,13 +49,10 @@ class Oracle:
 
 
 @dataclass(frozen=True)
-class Contextual:
+class Contextual(Fake):
     """The class depends on every pixel within the halo and on the lattice: a wrong window shows at once."""
 
     card: ModelCard = CARD
-
-    def load(self) -> Predictor:
-        return self
 
     def predict(self, tile: Tile) -> Prediction:
         reach = self.card.halo
@@ -74,7 +75,7 @@ def _moving_sum(values: np.ndarray, reach: int, axis: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Flaky:
+class Flaky(Fake):
     """An oracle that dies at its n-th block; ``log`` is a file that counts what was asked."""
 
     log: Path
@@ -86,9 +87,6 @@ class Flaky:
     def card(self) -> ModelCard:
         return self.inner.card
 
-    def load(self) -> Predictor:
-        return self
-
     def predict(self, tile: Tile) -> Prediction:
         with open(self.log, "a") as file:
             file.write("x")
@@ -98,7 +96,7 @@ class Flaky:
 
 
 @dataclass(frozen=True)
-class Slow:
+class Slow(Fake):
     """An oracle that sleeps."""
 
     seconds: float
@@ -107,9 +105,6 @@ class Slow:
     @property
     def card(self) -> ModelCard:
         return self.inner.card
-
-    def load(self) -> Predictor:
-        return self
 
     def predict(self, tile: Tile) -> Prediction:
         time.sleep(self.seconds)

@@ -12,11 +12,11 @@ import numpy as np
 from aerialseg.errors import ModelError
 from aerialseg.model.card import ModelCard
 from aerialseg.model.interface import Prediction, Predictor, Tile
-from tests.fakes import Contextual
+from tests.fakes import Contextual, Fake
 
 
 @dataclass(frozen=True)
-class Watched:
+class Watched(Fake):
     """The contextual fake. It takes ``seconds`` and leaves in ``log`` a file for each call: process, begin and end."""
 
     log: Path
@@ -31,9 +31,6 @@ class Watched:
     @property
     def numerics(self) -> str:
         return os.environ.get("TEST_NUMERICS", "fake")
-
-    def load(self) -> Predictor:
-        return self
 
     def predict(self, tile: Tile) -> Prediction:
         began = time.time()

@@ -35,7 +35,7 @@ class Threads:
     """``rasters`` at a time in this process; the model is loaded once."""
 
     def __init__(self, predictor: PredictorSpec, rasters: int) -> None:
-        self.numerics = str(getattr(predictor, "numerics", ""))
+        self.numerics = predictor.numerics
         self._predictor, self._rasters = predictor, rasters
         self._stop = threading.Event()
         self._pool = ThreadPoolExecutor(rasters, thread_name_prefix="raster")
@@ -59,7 +59,7 @@ class Workers:
     def __init__(self, predictor: PredictorSpec, cluster: DaskCluster, spread_blocks: int) -> None:
         self._predictor, self._cluster, self._spread = predictor, cluster, spread_blocks
         self._fitted = cluster.fitted(predictor)
-        self.numerics = str(getattr(self._fitted, "numerics", ""))
+        self.numerics = self._fitted.numerics
         self._stop = threading.Event()
         self._whole: Executor = cluster.executor()
         self._pool = ThreadPoolExecutor(LARGE_AT_A_TIME, thread_name_prefix="raster")

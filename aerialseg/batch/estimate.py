@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +16,7 @@ from aerialseg.batch.runner import has_kept_run
 from aerialseg.batch.settings import predictor_of
 from aerialseg.batch.task import plan_of
 from aerialseg.errors import AerialsegError
+from aerialseg.mapping.estimate import seconds_per_px
 from aerialseg.progress import spoken_bytes, spoken_duration
 
 if TYPE_CHECKING:
@@ -99,25 +99,13 @@ def _rates(ledger: Ledger | None) -> list[float]:
 
 
 def _measured(predictor: PredictorSpec, pixels: int) -> tuple[float | None, str]:
-    """(seconds per pixel, where from): of one small tile, the second one, for the first one warms up."""
+    """(seconds per pixel, where from)."""
     if not pixels:
         return 0.0, "nothing to do"
-    import numpy as np
-
-    from aerialseg.model.interface import Tile
-    from aerialseg.raster.grid import Box
-
-    box = Box(0, 0, 256, 256)
-    bands = len(predictor.card.bands)
-    tile = Tile(np.full((bands, 256, 256), 128, np.uint8), np.ones((256, 256), bool), box, box)
     try:
-        loaded = predictor.load()
-        loaded.predict(tile)
-        start = time.perf_counter()
-        loaded.predict(tile)
+        return seconds_per_px(predictor) * HALO_WORK, "the network alone, measured on one tile"
     except AerialsegError as error:
         return None, f"unknown: {error}"
-    return (time.perf_counter() - start) / box.area * HALO_WORK, "the network alone, measured on one tile"
 
 
 def spoken(estimate: Estimate) -> list[str]:

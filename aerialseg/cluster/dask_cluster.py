@@ -15,7 +15,6 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,7 +124,7 @@ class DaskCluster:
 
     def executor(self) -> Executor:
         """An executor of its own: shutting it down ends its tasks, not the cluster."""
-        return DaskExecutor(self._line, self.in_flight(), self._resources, self.listen)
+        return DaskExecutor(self._line, self._resources, self.listen)
 
     def slots(self) -> int:
         """How many tasks the workers that are there can do at a time, at least 1; looked up every two seconds."""
@@ -146,14 +145,9 @@ class DaskCluster:
         Raises ModelError where a worker has another model or none, or they differ; ResourceError where one lacks the
         device or the memory.
         """
-        from aerialseg.model.store import embedded
-
-        names = {str(folder.resolve()): name for name, folder in embedded().items()}
-        path = getattr(predictor, "path", None)
-        if path in names:  # lies elsewhere on a worker that is installed elsewhere
-            predictor = replace(predictor, path=names[path])  # type: ignore[type-var]
+        predictor = predictor.on_workers()
         gpus = [worker for worker in self._workers().values() if worker.get("resources", {}).get("GPU")]
-        self._resources = {"GPU": 1.0} if gpus and getattr(predictor, "device", "cpu") != "cpu" else {}
+        self._resources = {"GPU": 1.0} if gpus and predictor.device != "cpu" else {}
         self._slots = (0.0, 0)
         found = self._ask(_load, predictor)
         kinds = sorted(set(found.values()))
@@ -216,7 +210,7 @@ async def _load(predictor: PredictorSpec, dask_worker: Any) -> str:
     def load() -> str:
         fit_threads(dask_worker.state.nthreads)
         predictor.load()
-        return str(getattr(predictor, "numerics", ""))
+        return predictor.numerics
 
     return await asyncio.to_thread(load)
 

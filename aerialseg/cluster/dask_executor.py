@@ -293,19 +293,15 @@ def missing_module(error: Exception) -> str:
 
 
 class DaskExecutor(Executor):
-    """An executor of its own over a connection: ending it ends its tasks and nobody else's.
-
-    ``in_flight``: how many tasks it pays to hand out at a time, for those who ask an executor that.
-    """
+    """An executor of its own over a connection: ending it ends its tasks and nobody else's."""
 
     def __init__(
         self,
         line: Line,
-        in_flight: int,
         resources: Mapping[str, float] | None = None,
         listen: Callable[[str, Record], None] | None = None,
     ) -> None:
-        self._line, self.in_flight, self._resources, self._listen = line, in_flight, resources or {}, listen
+        self._line, self._resources, self._listen = line, resources or {}, listen
         self._errands: dict[Future[Any], Errand] = {}
         self._lock = threading.Lock()
         self._shut = False

@@ -6,18 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from aerialseg.datasets.layout import DataConfig
 from aerialseg.errors import InputError, ModelError, UsageError
 from aerialseg.evaluation.results import Evaluation, FrameScore
 from aerialseg.evaluation.scores import Confusion, Reliability
 from aerialseg.model.card import Tiling
-from aerialseg.model.interface import Prediction, Predictor, Tile
+from aerialseg.model.interface import Predictor
 from aerialseg.model.predictor import resolve
 from aerialseg.model.store import load_card
 from aerialseg.progress import Progress, Silent
-from aerialseg.raster.grid import Grid
 
 try:
     from PIL import Image
@@ -73,17 +71,17 @@ def evaluate(
         "test_time_averaging": tta,
         "numerics": spec.numerics,
     }
-    return replace(score_frames(spec.load(), frames, halo=spec.card.halo, progress=progress), about=about)
+    return replace(score_frames(spec.load(), frames, progress=progress), about=about)
 
 
-def score_frames(predictor: Predictor, frames: FrameSet, *, halo: int, progress: Progress | None = None) -> Evaluation:
-    """The evaluation of a predictor that wants ``halo`` pixels around a tile. Raises InputError."""
+def score_frames(predictor: Predictor, frames: FrameSet, *, progress: Progress | None = None) -> Evaluation:
+    """The evaluation of a predictor. Raises InputError."""
     progress = progress or Silent()
     note_greys(frames.pairs, frames.legend, progress)
     progress.stage("score", len(frames.pairs))
     confusion, reliability, scores = Confusion.empty(len(frames.legend)), Reliability.empty(), []
     for name in frames.pairs:
-        score = score_frame(predictor, frames, name, halo=halo)
+        score = score_frame(predictor, frames, name)
         confusion, reliability = confusion + score.confusion, reliability + score.reliability
         scores.append(score)
         progress.advance(1)
@@ -92,14 +90,14 @@ def score_frames(predictor: Predictor, frames: FrameSet, *, halo: int, progress:
     return Evaluation(frames.legend, confusion, reliability, tuple(scores), frames.void)
 
 
-def score_frame(predictor: Predictor, frames: FrameSet, name: str, *, halo: int) -> FrameScore:
+def score_frame(predictor: Predictor, frames: FrameSet, name: str) -> FrameScore:
     """How one frame is met, brought to the size first. Raises InputError."""
     image_path, mask_path = frames.pairs[name]
     image, mask = read_image(image_path), read_mask(mask_path, frames.legend, frames.void)
     check_shapes(image.size[::-1], mask.shape, image_path, mask_path)
     shape = frames.size or (image.height, image.width)
     pixels = np.asarray(image.resize(shape[::-1], Image.Resampling.BILINEAR)).transpose(2, 0, 1)
-    said = predict_frame(predictor, np.ascontiguousarray(pixels), halo=halo)
+    said = predictor.predict_array(pixels)
     truth = resize_ids(mask, shape)
     rows, cols = shape
     small = (max(1, round(rows * min(1, SHOWN_PX / cols))), min(cols, SHOWN_PX))
@@ -112,12 +110,3 @@ def score_frame(predictor: Predictor, frames: FrameSet, name: str, *, halo: int)
         predicted=resize_ids(said.classes, small),
         scene=frames.scenes.get(name, ""),
     )
-
-
-def predict_frame(predictor: Predictor, pixels: NDArray[np.uint8], *, halo: int, stride: int = 32) -> Prediction:
-    """What the pipeline would say of a whole frame, pixels (C, h, w): padded to the lattice, asked as one block."""
-    _, height, width = pixels.shape
-    grid = Grid(height, width, block=-(-max(height, width) // stride) * stride, halo=halo, stride=stride)
-    padding = [(0, grid.canvas.height - height), (0, grid.canvas.width - width)]
-    valid = np.pad(np.ones((height, width), dtype=np.bool_), padding)
-    return predictor.predict(Tile(np.pad(pixels, [(0, 0), *padding]), valid, grid.canvas, grid.raster))

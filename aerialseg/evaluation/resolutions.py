@@ -14,7 +14,6 @@ from aerialseg.datasets.layout import DataConfig
 from aerialseg.datasets.masks import read_mask
 from aerialseg.datasets.pairs import resize_ids
 from aerialseg.errors import UsageError
-from aerialseg.evaluation.evaluate import predict_frame
 from aerialseg.evaluation.scores import Confusion
 from aerialseg.model.interface import Predictor
 from aerialseg.model.predictor import resolve
@@ -45,7 +44,7 @@ def evaluate_sizes(
     sizes = {"final": frames.size, "own": own}
     totals = {name: Confusion.empty(len(frames.legend)) for name in sizes}
     for paths in frames.pairs.values():
-        for name, confusion in _score(spec.load(), paths, frames, frames.size, sizes, spec.card.halo).items():
+        for name, confusion in _score(spec.load(), paths, frames, frames.size, sizes).items():
             totals[name] += confusion
         progress.advance(1)
     return totals
@@ -57,12 +56,11 @@ def _score(
     frames: FrameSet,
     final: tuple[int, int],
     sizes: Mapping[str, tuple[int, int]],
-    halo: int,
 ) -> dict[str, Confusion]:
     image, truth = read_image(paths[0]), resize_ids(read_mask(paths[1], frames.legend, frames.void), final)
     found: dict[tuple[int, int], Confusion] = {}
     for rows, cols in set(sizes.values()):
         pixels = np.asarray(image.resize((cols, rows), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
-        said = predict_frame(predictor, np.ascontiguousarray(pixels), halo=halo).classes
+        said = predictor.predict_array(pixels).classes
         found[rows, cols] = Confusion.of(truth, resize_ids(said, final), len(frames.legend))
     return {name: found[size] for name, size in sizes.items()}

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from aerialseg.files import writing
 from aerialseg.legend import NODATA
 from aerialseg.mapping.timeline import Span
-from aerialseg.model.interface import Predictor, PredictorSpec, Tile
+from aerialseg.model.interface import PredictorSpec, Tile
 from aerialseg.raster.blocks import write_block
 from aerialseg.raster.decode import Pixels, Valid
 from aerialseg.raster.grid import Box
@@ -66,33 +65,14 @@ class Windows(Protocol):
     def read(self, window: Box, /) -> tuple[Pixels, Valid, frozenset[Box]]: ...
 
 
-class Gate:
-    """Lets as many predict calls in at a time as pay: the predictor's ``lanes``, or one.
-
-    Waiting here is not taken for predicting, so the timeline tells a device at work from one that is waited for.
-    """
-
-    def __init__(self) -> None:
-        self._making = threading.Lock()
-        self._lanes: threading.Semaphore | None = None
-
-    def of(self, predictor: Predictor) -> AbstractContextManager[object]:
-        """The gate to the predictor, the same one for all threads."""
-        with self._making:
-            if self._lanes is None:
-                self._lanes = threading.Semaphore(getattr(predictor, "lanes", 1))
-            return self._lanes
-
-
 @dataclass(frozen=True)
 class Shared:
-    """What the threads of one run have in common: decoded pages, the gate to the device, the raster of all blocks.
+    """What the threads of one run have in common: decoded pages, and the raster of all blocks.
 
     join: is handed index, classes and confidence of each block whose file is there.
     """
 
     pages: Windows
-    gate: Gate
     join: Callable[[int, Labels], None]
 
 
@@ -106,7 +86,7 @@ def run_block(task: BlockTask, shared: Shared | None = None) -> BlockReport:
     with clock.stage("read"):
         pixels, valid, lost = _read(task, shared)
     inside = valid[task.core.within(task.window)]
-    labels = _predict(task, Tile(pixels, valid, task.window, task.core), inside, shared, clock)
+    labels = _predict(task, Tile(pixels, valid, task.window, task.core), inside, clock)
     with clock.stage("write"):
         if lost:
             _note_lost(task.path.with_suffix(".json"), lost)
@@ -123,23 +103,20 @@ def _read(task: BlockTask, shared: Shared | None) -> tuple[Pixels, Valid, frozen
         return *source.read(task.window), source.lost_blocks
 
 
-def _predict(task: BlockTask, tile: Tile, inside: Valid, shared: Shared | None, clock: _Clock) -> Labels:
+def _predict(task: BlockTask, tile: Tile, inside: Valid, clock: _Clock) -> Labels:
     """Classes and confidence of the core, nodata where it is not valid; nothing is computed for no valid pixel."""
     if not inside.any():
         empty = np.full(task.core.shape, NODATA, np.uint8)
         return empty, empty
     with clock.stage("load", unless_below=LOADED_S):
         predictor = task.predictor.load()
-    with ExitStack() as gate:
+    with ExitStack() as device:
         with clock.stage("queue"):
-            gate.enter_context(nullcontext() if shared is None else shared.gate.of(predictor))
+            device.enter_context(predictor.gate)
         with clock.stage("predict"):
             prediction = predictor.predict(tile)
-    return _masked(prediction.classes, inside), _masked(prediction.confidence, inside)
-
-
-def _masked(values: Pixels, inside: Valid) -> Pixels:
-    return values if inside.all() else np.where(inside, values, np.uint8(NODATA))
+    prediction = prediction.masked(inside)
+    return prediction.classes, prediction.confidence
 
 
 def _note_lost(path: Path, lost: Iterable[Box]) -> None:

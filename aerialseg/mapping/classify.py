@@ -14,7 +14,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from aerialseg.executor import LOCAL_WORKERS, local, run_tasks
-from aerialseg.mapping.block import BlockReport, BlockTask, Gate, Shared, run_block
+from aerialseg.mapping.block import BlockReport, BlockTask, Shared, run_block
 from aerialseg.mapping.plan import Plan
 from aerialseg.mapping.run import Run
 from aerialseg.mapping.timeline import Timeline
@@ -98,7 +98,7 @@ def _reports(
         todo = sorted(todo, key=lambda task: order.key(plan.grid, task.index))
         workers = min(local_workers(plan.numerics), len(todo))
         with Pages(plan.view, order, allow_remote=plan.allow_remote) as pages:
-            shared = Shared(pages, Gate(), joined)
+            shared = Shared(pages, joined)
             work = partial(run_block, shared=shared)
             if workers == 1:
                 yield from map(work, todo)

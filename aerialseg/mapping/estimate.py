@@ -23,19 +23,25 @@ counted were 2.33, 1.51, 1.21 and 1.09 (ALGORITHMS 1; tests/test_estimate.py cou
 
 
 def network_seconds(plan: Plan, predictor: PredictorSpec) -> float:
-    """Seconds that the network will take for all blocks, from the time of one tile of `PROBE_PX` without a halo.
+    """Seconds that the network will take for all blocks. Raises what `seconds_per_px` raises."""
+    tile = predictor.load().tile or plan.grid.block
+    return seconds_per_px(predictor) * work_px(plan.grid, predictor.card, tile)
 
-    Loads the predictor. The first of two calls warms it up.
+
+def seconds_per_px(predictor: PredictorSpec) -> float:
+    """Seconds that a pixel takes, measured on one tile of `PROBE_PX` without a halo. The first of two calls warms up.
+
+    Raises ModelError, ResourceError.
     """
     loaded, card = predictor.load(), predictor.card
     box = Box(0, 0, PROBE_PX, PROBE_PX).align(card.stride)
     pixels = np.full((len(card.bands), *box.shape), 128, np.uint8)
     tile = Tile(pixels, np.ones(box.shape, bool), box, box)
-    loaded.predict(tile)
-    start = time.perf_counter()
-    loaded.predict(tile)
-    pixel_s = (time.perf_counter() - start) / box.area
-    return pixel_s * work_px(plan.grid, card, getattr(loaded, "tile", plan.grid.block))
+    with loaded.gate:
+        loaded.predict(tile)
+        start = time.perf_counter()
+        loaded.predict(tile)
+        return (time.perf_counter() - start) / box.area
 
 
 def work_px(grid: Grid, card: ModelCard, tile: int) -> float:

@@ -190,7 +190,7 @@ def make_plan(info: RasterInfo, predictor: PredictorSpec, settings: MapSettings)
         grid=Grid(view.height, view.width, _on_lattice(settings.block_px, card.stride), card.halo, card.stride),
         model=card.name,
         model_digest=card.digest,
-        numerics=getattr(predictor, "numerics", ""),
+        numerics=predictor.numerics,
         layer=LayerPlan.of(settings, _pixel_size(view)),
         tiling=card.tiling,
         allow_remote=settings.allow_remote,
@@ -238,8 +238,17 @@ def choose_predictor(
         found = resolve(model, **(settings.computing | {"device": "cpu"}))
         model = replace(found, device=settings.device)  # which only the workers need to have
     else:
+        _check_kind(model)
         _check_same(model, settings)
     return model if cluster is None else cluster.fitted(model)
+
+
+def _check_kind(model: object) -> None:
+    if not isinstance(model, PredictorSpec):
+        raise UsageError(
+            f"model is a {type(model).__name__}: wanted a folder, a name, or a PredictorSpec of "
+            "aerialseg.model.interface (derive from it: it has a default for whatever your model need not say)"
+        )
 
 
 def _check_same(model: PredictorSpec, settings: MapSettings) -> None:
@@ -250,7 +259,7 @@ def _check_same(model: PredictorSpec, settings: MapSettings) -> None:
             f"the predictor's tiles are {model.card.tiling}, wanted {settings.tiling}: give tiling and halo to what "
             "makes it (aerialseg.model.predictor.resolve)"
         )
-    if settings.tta and not getattr(model, "tta", False):
+    if settings.tta and not model.tta:
         raise UsageError(
             "the predictor looks once, wanted tta: give it to what makes it (aerialseg.model.predictor.resolve)"
         )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from aerialseg._version import __version__
 from aerialseg.errors import InputError, UsageError
+from aerialseg.executor import Crew
 from aerialseg.files import locked
 from aerialseg.legend import Legend
 from aerialseg.mapping.outputs import Outputs
@@ -98,7 +99,7 @@ def polygonize(
     pixel_m = _pixel_size(raster, listener)
     begun = time.perf_counter()
     busy = f"{outputs.layer} is in use by another run: wait, or choose another output"
-    with locked(_lock_of(outputs.layer), lambda: busy, remove=True):
+    with locked(_lock_of(outputs.layer), lambda: busy, remove=True), Crew(workers) as crew:
         listener.stage("polygons", 1.0)
         info = write_layer(
             source,
@@ -108,7 +109,7 @@ def polygonize(
             **asdict(LayerPlan.of(wanted, pixel_m, min_pixels=0)),
             layer=layer,
             metadata=_metadata(source),
-            workers=workers,
+            crew=crew,
             progress=fractions(listener),
         )
     seconds = time.perf_counter() - begun

@@ -65,12 +65,12 @@ def metadata_of(work: Work, sha256: str) -> dict[str, str]:
 
 def draw_layer(work: Work, metadata: dict[str, str]) -> LayerInfo:
     """The layer, written among the run's products. Raises OutputError."""
-    from aerialseg.mapping.workers import stretches
+    from aerialseg.mapping.workers import crew
     from aerialseg.vector.layers import polygonize
 
     plan, run = work.plan, work.run
     work.progress.stage("polygons", 1.0)
-    with work.timeline.measure("polygons", plan.pixels), stretches(work.cluster, plan.pixels) as executor:
+    with work.timeline.measure("polygons", plan.pixels), crew(work.cluster, plan.pixels) as workers:
         return polygonize(
             run.classes,
             run.confidence,
@@ -79,7 +79,7 @@ def draw_layer(work: Work, metadata: dict[str, str]) -> LayerInfo:
             **asdict(plan.layer),
             pixel_m=plan.view.gsd_m,
             metadata=metadata,
-            executor=executor,
+            crew=workers,
             progress=fractions(work.progress),
         )
 

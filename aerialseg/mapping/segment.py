@@ -61,7 +61,8 @@ def segment(
     output : path
         Its ending is the format: .gpkg, .fgb, .parquet or .geojson.
     model : path, name or PredictorSpec
-        A directory with ``card.json`` and ``weights.safetensors``, a name, or None for the bundled model.
+        A directory with ``card.json`` and ``weights.safetensors``, a name, None for the bundled model, or a model of
+        your own (aerialseg.model.interface).
     raster, confidence : path
         Also write the class raster (labels as the network gave them, before generalisation) and the confidence raster
         (per cent), as Cloud Optimized GeoTIFFs.
@@ -185,7 +186,7 @@ class _Job:
         classify(self.plan, todo, self.run, work.timeline, work.progress, work.cluster)
         if todo and work.cluster is None and self.plan.pixels >= SMALL_PX:
             # It may hold gigabytes between tiles, and the network is done.
-            getattr(work.predictor.load(), "release", lambda: None)()
+            work.predictor.load().release()
         if keep:
             seal_mosaic(self.run, self.plan, self.run.lost_px())
         lost_px = self.run.lost_px()

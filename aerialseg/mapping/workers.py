@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from aerialseg.errors import ModelError, OutputError
-from aerialseg.executor import run_tasks
-from aerialseg.mapping.block import BlockReport, BlockTask, Gate, Labels, Shared, run_block
+from aerialseg.executor import Crew, run_tasks
+from aerialseg.mapping.block import BlockReport, BlockTask, Labels, Shared, run_block
 from aerialseg.model.interface import Predictor, PredictorSpec
 from aerialseg.raster.decode import Pixels, Valid
 from aerialseg.raster.grid import Box
@@ -59,19 +59,27 @@ class Cluster(Protocol):
 
 
 @dataclass(frozen=True)
-class OnWorkers:
+class OnWorkers(PredictorSpec):
     """A predictor that runs elsewhere: what it computes in there, not here, where the device may be missing."""
 
     spec: PredictorSpec
-    numerics: str
+    numerics: str = ""
 
     @property
     def card(self) -> ModelCard:
         return self.spec.card
 
+    @property
+    def tta(self) -> bool:
+        return self.spec.tta
+
+    @property
+    def device(self) -> str:
+        return self.spec.device
+
     def load(self) -> Predictor:
         """Raises ModelError on a worker that joined later and computes in something else."""
-        met = str(getattr(self.spec, "numerics", ""))
+        met = self.spec.numerics
         if met != self.numerics:
             raise ModelError(
                 f"this worker computes in {met}, the run in {self.numerics}: take it out, or give --device"
@@ -93,7 +101,7 @@ def deliver(delivery: Delivery) -> BlockReport:
     own = delivery.parts / f"{task.path.stem}-{uuid.uuid4().hex[:12]}.tif"
     try:
         handles = Handles(task.view, allow_remote=task.allow_remote)
-        report = run_block(replace(task, path=own), Shared(handles, _gates, _join_later))
+        report = run_block(replace(task, path=own), Shared(handles, _join_later))
         lost = own.with_suffix(".json")
         if lost.exists():
             os.replace(lost, task.path.with_suffix(".json"))
@@ -127,22 +135,10 @@ class Handles:
         return pixels, valid, lost
 
 
-class _Gates(Gate):
-    """The way to the device of this process, for whatever predictors come along."""
-
-    def __init__(self) -> None:
-        self._by_lanes: dict[int, threading.Semaphore] = {}
-
-    def of(self, predictor: Predictor) -> threading.Semaphore:
-        lanes = getattr(predictor, "lanes", 1)
-        return self._by_lanes.setdefault(lanes, threading.Semaphore(lanes))
-
-
 def _join_later(index: int, labels: Labels) -> None:
     """The job joins the blocks, from their files."""
 
 
-_gates = _Gates()
 _idle: list[tuple[object, Source]] = []
 _guard = threading.Lock()
 
@@ -196,13 +192,14 @@ def run_blocks(cluster: Cluster, tasks: Sequence[BlockTask], source: str, digest
 
 
 @contextmanager
-def stretches(cluster: Cluster | None, pixels: int) -> Iterator[Executor | None]:
-    """Where to work on stretches of a raster of so many pixels: on the cluster, or None for this process."""
+def crew(cluster: Cluster | None, pixels: int) -> Iterator[Crew]:
+    """Who draws the polygons of a raster of so many pixels: threads of this process, with the cluster if it pays."""
     if cluster is None or pixels < WORTH_SPREADING_PX:
-        yield None
+        with Crew() as here:
+            yield here
         return
-    with cluster.executor() as executor:
-        yield executor
+    with cluster.executor() as executor, Crew(executor=executor, in_flight=cluster.in_flight()) as spread:
+        yield spread
 
 
 def _await_files(paths: Sequence[Path]) -> None:

@@ -18,8 +18,8 @@ from aerialseg.errors import ModelError, ResourceError, UsageError
 from aerialseg.model.card import ModelCard, Tiling
 from aerialseg.model.device import Way, choose, choose_size
 from aerialseg.model.engine import Engine, make_engine
-from aerialseg.model.interface import Prediction, Tile
-from aerialseg.model.store import CARD, _checked, model_dir
+from aerialseg.model.interface import Prediction, Predictor, PredictorSpec, Tile
+from aerialseg.model.store import CARD, _checked, embedded, load_network, model_dir
 from aerialseg.model.tta import BYTES_PER_CLASS, TURNS, AveragingEngine
 from aerialseg.raster.grid import Box
 
@@ -34,7 +34,7 @@ APPROXIMATE_TILE = 1024
 
 
 @dataclass(frozen=True)
-class ModelSpec:
+class ModelSpec(PredictorSpec):
     """A predictor as data: where the model lies and how to run it.
 
     device: "auto", "cpu", "cuda" or "cuda:N". precision: "auto", "fp32", "bf16" or "int8". runtime: "auto", "torch" or
@@ -54,13 +54,18 @@ class ModelSpec:
 
     @property
     def numerics(self) -> str:
-        """What it computes in, such as "cpu torch fp32": blocks of two kinds are never mixed in one result."""
+        """What it computes in, once "auto" is decided, such as "cpu torch fp32". Raises UsageError, ResourceError."""
         return self.way.numerics + (f", mean of {len(TURNS)} turns" if self.tta else "")
 
     @property
     def way(self) -> Way:
         """Device, runtime and precision, once "auto" is decided. Raises UsageError, ResourceError."""
         return choose(self.device, self.precision, self.runtime, self.card)
+
+    def on_workers(self) -> ModelSpec:
+        """The same; a model that comes with the package goes by its name, for it may lie elsewhere there."""
+        names = {str(folder.resolve()): name for name, folder in embedded().items()}
+        return replace(self, path=names.get(self.path, self.path))
 
     def load(self) -> ModelPredictor:
         """The predictor, made once per process. Raises ModelError, ResourceError."""
@@ -74,8 +79,6 @@ class ModelSpec:
         return hash((self.path, self.card.digest, *ways))
 
     def _load(self) -> ModelPredictor:
-        from aerialseg.model.store import load_network
-
         card, network = load_network(self.path)
         # The spec's card may have another halo than the one on disk (ModelCard.tiled); nothing else may differ.
         if replace(card, halo=self.card.halo, exact=self.card.exact).digest != self.card.digest:
@@ -85,10 +88,15 @@ class ModelSpec:
 
 _LOADED: dict[ModelSpec, ModelPredictor] = {}
 _LOADING = threading.Lock()
+_GATES: dict[str, threading.Semaphore] = {}
+"""The gate to each device of this process, whichever models are to pass it."""
 
 
-class ModelPredictor:
-    """Answers for tiles with a network. Several threads may call it; as many as ``lanes`` are at work at a time."""
+class ModelPredictor(Predictor):
+    """Answers for tiles with a network."""
+
+    card: ModelCard
+    tile: int
 
     def __init__(
         self,
@@ -110,13 +118,9 @@ class ModelPredictor:
             raise UsageError(
                 f"tile {self.tile} px, batch {self.batch}: wanted a multiple of {card.stride} and at least 1"
             )
-        self._turn = threading.Semaphore(self.lanes)
+        self.lanes = self.engine.lanes
+        self._gate = _GATES.setdefault(str(way.device), threading.Semaphore(self.lanes))
         self._shrinking = threading.Lock()
-
-    @property
-    def lanes(self) -> int:
-        """Calls at once that pay."""
-        return self.engine.lanes
 
     def predict(self, tile: Tile) -> Prediction:
         """Classes and confidence of the tile's core, whatever the size of what goes through the network at once.
@@ -124,16 +128,15 @@ class ModelPredictor:
         When memory runs out the batch is halved, then the tile, and the labels stay the same. Raises ResourceError
         when not even the smallest tile fits.
         """
-        with self._turn:
-            while True:
-                met = self.tile, self.batch
-                done = self._try(tile, *met)
-                if done is not None:
-                    return done
-                self._release_and_shrink(*met)
+        while True:
+            met = self.tile, self.batch
+            done = self._try(tile, *met)
+            if done is not None:
+                return done
+            self._release_and_shrink(*met)
 
     def release(self) -> None:
-        """Give back memory that is held between tiles."""
+        """Give back memory that is held between tiles; the next tile takes it again."""
         self.engine.release()
 
     def _try(self, tile: Tile, side: int, batch: int) -> Prediction | None:
@@ -216,11 +219,25 @@ def resolve(
     Its card is the one on disk as ``tiling`` uses it (ModelCard.tiled), which is refused where "exact" cannot be.
     Raises ModelError, ResourceError, UsageError.
     """
-    from aerialseg.model.device import choose
-
     folder = model_dir(ref)
     card = ModelCard.read(folder / CARD)
     choose(device, precision, runtime, card)
     network, _ = _checked(folder, card)
     card = card.tiled(tiling, halo_px, network.inexact)
     return ModelSpec(str(folder.resolve()), card, device, precision, runtime, tile, batch, tta)
+
+
+def load_model(model: str | Path | None = None, **how: Any) -> ModelPredictor:
+    """A model that is ready to predict: the default one, or a name or folder as of ``segment-raster --model``.
+
+    >>> predictor = aerialseg.load_model()
+    >>> pixels = rasterio.open("ortho.tif").read([1, 2, 3])  # uint8 (C, h, w)
+    >>> found = predictor.predict_array(pixels)
+    >>> found.classes, found.confidence  # both uint8 (h, w): class ids, per cent
+    >>> predictor.card.legend.names  # of the class ids
+    >>> predictor.card.gsd_m  # metres per pixel that it was trained at: resample imagery that differs
+
+    how: keywords of `resolve`: device, precision, runtime, tile, batch, tiling, halo_px, tta. A model is loaded once
+    per process for each set of them. Raises ModelError, ResourceError, UsageError.
+    """
+    return resolve(model, **how).load()

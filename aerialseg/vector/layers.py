@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from concurrent.futures import Executor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -70,8 +70,7 @@ def polygonize(
     metadata: Mapping[str, str] | None = None,
     layer: str = LAYER_NAME,
     band_rows: int = 1024,
-    workers: int | None = None,
-    executor: Executor | None = None,
+    crew: Crew | None = None,
     progress: Progress | None = None,
     timestamp: datetime | None = None,
 ) -> LayerInfo:
@@ -87,9 +86,8 @@ def polygonize(
     ``pixel_m`` (x, y) is the size of a pixel on the ground in metres, asked only where the raster has no CRS to tell
     it; without either, areas and lengths are in units of the transform.
 
-    ``workers``: threads of this process (None: one a core). ``executor``: where the stretches of the raster are worked
-    on, if not on those threads: any that takes picklable functions. The result depends on none of ``band_rows``,
-    ``workers`` and ``executor``. ``progress`` is told the share done, 0 to 1. ``timestamp`` (now, unless given) is the
+    ``crew`` does the work (None: a thread of this process for each core), and stays the giver's. The result depends on
+    neither it nor ``band_rows``. ``progress`` is told the share done, 0 to 1. ``timestamp`` (now, unless given) is the
     file's time of change.
 
     Raises InputError (raster cannot be read, a class is not in the legend), OutputError (cannot be written),
@@ -104,7 +102,7 @@ def polygonize(
     ending_of(output)
     raster = ClassRaster(classes, confidence, band_rows=band_rows)
     check_place(output, raster.crs)
-    with Crew(workers, executor) as crew:
+    with nullcontext(crew) if crew else Crew() as crew:
         names = read_palette(classes) if legend is None else legend
         shapes = find_shapes(raster, names, min_pixels, crew=crew, progress=progress)
         lines = make_lines(shapes, tolerance_px, smooth, raster.transform, crew)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from aerialseg.errors import ModelError, ResourceError
-from aerialseg.executor import run_tasks
+from aerialseg.executor import Crew, run_tasks
 from aerialseg.mapping import workers
 from aerialseg.mapping.segment import segment
 from aerialseg.model.interface import PredictorSpec
@@ -130,9 +130,9 @@ def test_stretches_of_any_height_make_the_same_polygons_on_workers(
 ) -> None:
     classes = write_raster(land_cover(150, 220, cell=5)[:1], "classes.tif", nodata=255)
     settings = {"min_pixels": 12, "tolerance_px": 1.5}
-    polygonize(classes, None, tmp_path / "here.gpkg", workers=1, **settings)
-    with connect(processes.address) as cluster, cluster.executor() as executor:
-        polygonize(classes, None, tmp_path / "there.gpkg", band_rows=band_rows, executor=executor, **settings)
+    polygonize(classes, None, tmp_path / "here.gpkg", **settings)
+    with connect(processes.address) as cluster, cluster.executor() as executor, Crew(1, executor) as crew:
+        polygonize(classes, None, tmp_path / "there.gpkg", band_rows=band_rows, crew=crew, **settings)
     here, there = (read_layer(tmp_path / name).to_wkb() for name in ("here.gpkg", "there.gpkg"))
     assert there.equals(here)
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aerialseg.evaluation.evaluate import predict_frame
 from aerialseg.evaluation.scores import Confusion, Reliability
 from aerialseg.legend import NODATA, LandClass, Legend
-from aerialseg.model.interface import Prediction, Tile
 from aerialseg.training.gsd import estimate_gsd
 
 TRUTH = np.array([[0, 0, 1, 1], [0, 0, 1, NODATA]], dtype=np.uint8)
@@ -61,22 +59,6 @@ def test_json_lists_the_classes_that_are_there() -> None:
 def test_shapes_must_agree() -> None:
     with pytest.raises(ValueError, match="differ in shape"):
         Confusion.of(TRUTH, SAID[:1], 3)
-
-
-def test_a_frame_is_asked_for_as_the_pipeline_would() -> None:
-    asked: list[Tile] = []
-
-    class Echo:
-        def predict(self, tile: Tile) -> Prediction:
-            asked.append(tile)
-            classes = tile.pixels[0][tile.core.within(tile.window)]
-            return Prediction(classes, classes)
-
-    pixels = np.random.default_rng(0).integers(0, 9, (3, 50, 70), dtype=np.uint8)
-    answer = predict_frame(Echo(), pixels, halo=64)
-    assert (answer.classes == pixels[0]).all()
-    assert asked[0].window.shape == (64, 96)
-    assert asked[0].valid.sum() == 50 * 70
 
 
 def test_a_car_of_known_size_tells_the_ground_sampling_distance() -> None:

@@ -24,14 +24,17 @@ from aerialseg.evaluation.scores import Confusion, Reliability
 from aerialseg.evaluation.tables import scores_json
 from aerialseg.legend import LandClass, Legend
 from aerialseg.model.card import ModelCard
-from aerialseg.model.interface import Prediction, Tile
+from aerialseg.model.interface import Prediction, Predictor, Tile
 from tests.drawn_frames import DRAWN
+from tests.fakes import CARD
 
 CLOSED_BY_THEMSELVES = {"meta", "br", "img", "link", "hr", "input"}
 
 
-class Guess:
+class Guess(Predictor):
     """Says roof where it is striped red, else ground; half sure of the left half, sure of the right one."""
+
+    card = CARD
 
     def predict(self, tile: Tile) -> Prediction:
         pixels = tile.pixels[:, *tile.core.within(tile.window)].astype(int)
@@ -46,7 +49,7 @@ def evaluation(drawn_data: Path) -> Evaluation:
     names = [f"{number:03}" for number in range(12)]
     pairs = {name: tuple(drawn_data / kind / f"{name}.png" for kind in ("images", "masks")) for name in names}
     scenes = {name: "ab"[number % 2] for number, name in enumerate(names)}
-    found = score_frames(Guess(), FrameSet(pairs, DRAWN, void=(0,), scenes=scenes), halo=0)
+    found = score_frames(Guess(), FrameSet(pairs, DRAWN, void=(0,), scenes=scenes))
     return replace(found, about={"model": "drawn", "selection": "all", "held_out": False})
 
 

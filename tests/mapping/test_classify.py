@@ -18,12 +18,12 @@ from aerialseg.mapping.segment import segment
 from aerialseg.model.interface import Prediction, Tile
 from aerialseg.raster.blocks import is_whole, read_block, write_block
 from tests.conftest import WriteRaster, land_cover
-from tests.fakes import Flaky, Oracle, Slow, with_halo
+from tests.fakes import Fake, Flaky, Oracle, Slow, with_halo
 from tests.mapping.test_segment import classes_of, read_layer
 
 
 @dataclass
-class Crowd:
+class Crowd(Fake):
     """An oracle that counts how many are in it at a time; ``lanes`` may be."""
 
     lanes: int = 1
@@ -33,9 +33,6 @@ class Crowd:
 
     def __post_init__(self) -> None:
         self.card, self.guard = self.inner.card, threading.Lock()
-
-    def load(self) -> Crowd:
-        return self
 
     def predict(self, tile: Tile) -> Prediction:
         with self.guard:
@@ -52,6 +49,25 @@ def test_as_many_predict_at_a_time_as_pay(tmp_path: Path, write_raster: WriteRas
     crowd = Crowd(lanes)
     segment(write_raster(land_cover(160, 160)), tmp_path / "map.gpkg", model=crowd, block_px=32)
     assert crowd.most == lanes
+
+
+def test_runs_that_share_a_model_wait_for_each_other_at_its_gate(tmp_path: Path, write_raster: WriteRaster) -> None:
+    """And the wait is not taken for predicting."""
+    crowd, results = Crowd(), {}
+
+    def work(name: str) -> None:
+        source = write_raster(land_cover(160, 160), f"{name}.tif")
+        results[name] = segment(source, tmp_path / f"{name}.gpkg", model=crowd, block_px=32)
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in "ab"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert crowd.most == 1
+    for result in results.values():
+        seconds = {line.stage: line.thread_seconds for line in result.timeline}
+        assert seconds["predict"] < 25 * 0.02 < seconds["queue"]
 
 
 def test_reading_goes_on_while_the_device_is_at_work(tmp_path: Path, write_raster: WriteRaster) -> None:

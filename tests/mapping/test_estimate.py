@@ -15,18 +15,15 @@ from aerialseg.model.interface import Prediction, Tile
 from aerialseg.raster.describe import describe
 from aerialseg.raster.grid import Grid
 from tests.conftest import WriteRaster, land_cover
-from tests.fakes import with_halo
+from tests.fakes import Fake, with_halo
 
 
 @dataclass(frozen=True)
-class Steady:
+class Steady(Fake):
     """Takes the same time for each pixel, and longer at its first call."""
 
     card: ModelCard
     begun: list[int]
-
-    def load(self) -> Steady:
-        return self
 
     def predict(self, tile: Tile) -> Prediction:
         time.sleep(tile.window.area * 1e-6 + (0 if self.begun else 0.3))

@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from aerialseg.mapping import workers
 from aerialseg.mapping.block import BlockTask, run_block
 from aerialseg.mapping.plan import Plan, make_plan
 from aerialseg.mapping.settings import MapSettings
-from aerialseg.mapping.workers import Delivery, Handles, OnWorkers, deliver, let_go, run_blocks, stretches
+from aerialseg.mapping.workers import Delivery, Handles, OnWorkers, crew, deliver, let_go, run_blocks
 from aerialseg.model.interface import PredictorSpec
 from aerialseg.raster.describe import describe
 from tests.conftest import WriteRaster, land_cover
@@ -101,6 +101,16 @@ def test_a_predictor_on_a_worker_that_computes_in_something_else_is_refused() ->
         OnWorkers(Oracle(), "cuda bf16").load()
 
 
+def test_a_predictor_on_workers_says_of_itself_what_it_does_here() -> None:
+    @dataclass(frozen=True)
+    class Averaging(Oracle):
+        tta: bool = True
+        device: str = "cuda"
+
+    there = OnWorkers(Averaging(), "cuda bf16")
+    assert (there.tta, there.device, there.numerics) == (True, "cuda", "cuda bf16")
+
+
 def test_a_raster_is_opened_once_for_many_blocks_and_anew_when_it_was_replaced(
     plan: Plan, tmp_path: Path, write_raster: WriteRaster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,13 +149,17 @@ def _forget(delivery: Delivery) -> object:
 
 
 def test_only_large_rasters_are_drawn_elsewhere() -> None:
-    with stretches(None, 10**9) as executor:
-        assert executor is None
-    with stretches(Threads(), 1000) as executor:
-        assert executor is None
-    with stretches(Threads(), 10**9) as executor:
-        assert executor is not None
-        assert executor.submit(abs, -1).result() == 1
+    there: list[object] = []
+
+    class Counting(Threads):
+        def executor(self) -> Executor:
+            there.append(self)
+            return super().executor()
+
+    for cluster, pixels, times in ((None, 10**9, 0), (Counting(), 1000, 0), (Counting(), 10**9, 1)):
+        with crew(cluster, pixels) as workers:
+            assert list(workers.spread(abs, range(-9, 0))) == list(range(9, 0, -1))
+        assert len(there) == times
 
 
 def test_blocks_carry_their_lost_tiles_along(tmp_path: Path, write_raster: WriteRaster) -> None:

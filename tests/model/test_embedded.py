@@ -52,7 +52,7 @@ def test_it_does_better_than_the_commonest_class_on_places_it_has_not_seen(card:
 
     frames = find_frames(card, DRONE, config=REPOSITORY / "configs" / "training" / "drone.toml")
     few = replace(frames, pairs=dict(list(frames.pairs.items())[::10]))
-    scores = score_frames(resolve(device="cpu").load(), few, halo=card.halo).confusion
+    scores = score_frames(resolve(device="cpu").load(), few).confusion
     commonest = scores.counts.sum(axis=1).max() / scores.counts.sum()
     assert scores.pixel_accuracy > commonest
     assert np.nanmean(scores.iou[scores.present]) > 0.1

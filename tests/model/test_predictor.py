@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from aerialseg.model.device import check_device, choose
 from aerialseg.model.engine import decide
 from aerialseg.model.interface import Prediction, Tile
 from aerialseg.model.predictor import ModelPredictor, ModelSpec, resolve, split
-from aerialseg.model.store import load_network, save
+from aerialseg.model.store import embedded, load_network, save
 from aerialseg.model.unet import UNet
 from aerialseg.raster.grid import Box, Grid
 from tests.model.nets import card, legend, lively_network
@@ -168,9 +169,12 @@ def test_threads_get_the_same_answers_one_call_at_a_time(network: UNet) -> None:
     tiles = [drawn_tile(seed=seed) for seed in range(3)]
     alone = [predictor(Cramped(network, 10**9), tile=64).predict(tile) for tile in tiles]
     answers: dict[int, Prediction] = {}
-    threads = [
-        threading.Thread(target=lambda i=i: answers.__setitem__(i, answering.predict(tiles[i]))) for i in range(3)
-    ]
+
+    def ask(number: int) -> None:
+        with answering.gate:
+            answers[number] = answering.predict(tiles[number])
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -203,6 +207,14 @@ def test_a_spec_is_picklable_and_loads_once(tmp_path: object, network: UNet) -> 
     assert again.load() is spec.load()
     stored = load_network(str(tmp_path))[1]
     assert same(again.load().predict(drawn_tile()), predictor(stored).predict(drawn_tile()))
+
+
+def test_a_model_of_the_package_goes_to_workers_by_its_name_and_another_by_its_folder(network: UNet) -> None:
+    folder = next(iter(embedded().values())).resolve()
+    spec = ModelSpec(str(folder), card(network), tile=64)
+    assert spec.on_workers() == replace(spec, path="drone-landcover")
+    elsewhere = replace(spec, path="/models/mine")
+    assert elsewhere.on_workers() == elsewhere
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")

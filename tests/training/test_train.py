@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from aerialseg.errors import InputError, ModelError, OutputError, UsageError
-from aerialseg.evaluation.evaluate import predict_frame
-from aerialseg.model.predictor import resolve
+from aerialseg.model.predictor import load_model
 from aerialseg.model.store import load_card, load_network
 from aerialseg.progress import Silent
 from aerialseg.training import train
@@ -48,9 +47,8 @@ def test_it_reaches_what_chance_cannot(trained: tuple[Path, list[str]], drawn_da
 
 @pytest.mark.slow
 def test_the_model_answers_for_imagery_it_has_not_seen(trained: tuple[Path, list[str]]) -> None:
-    spec = resolve(trained[0], device="cpu")
     image, mask = draw_pair(99)
-    answer = predict_frame(spec.load(), np.ascontiguousarray(image.transpose(2, 0, 1)), halo=spec.card.halo)
+    answer = load_model(trained[0], device="cpu").predict_array(image.transpose(2, 0, 1))
     assert (answer.classes == mask)[mask > 0].mean() > 0.7
     assert not (answer.classes == 0).any()
 

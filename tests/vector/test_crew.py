@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aerialseg.executor import PER_WORKER, Crew, in_order, split
+from aerialseg.executor import PER_WORKER, Crew, split
 from aerialseg.vector.layers import find_shapes
 from tests.vector.drawn import LEGEND, blobs, shapes_of, write
 
@@ -40,8 +40,8 @@ def test_no_more_tasks_are_handed_out_than_asked_for() -> None:
             handed.append(len(handed))
             return super().submit(*arguments, **options)  # type: ignore[arg-type]
 
-    with Counting(2) as executor:
-        results = in_order(executor, abs, iter(range(100)), in_flight=3)
+    with Counting(2) as executor, Crew(1, executor, in_flight=3) as crew:
+        results = crew.spread(abs, iter(range(100)))
         for taken in range(1, 50):
             next(results)
             assert len(handed) <= taken + 2
