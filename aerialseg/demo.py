@@ -58,6 +58,7 @@ def draw_demo(
     Raises UsageError (too small, or there already) and OutputError.
     """
     from aerialseg.model.store import load_card
+    from aerialseg.raster.georef import GeoGrid
     from aerialseg.raster.image import write_classes, write_rgb
 
     folder = Path(folder)
@@ -72,9 +73,9 @@ def draw_demo(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"cannot make the folder {folder}: {error.strerror or error}") from error
-    transform = (GSD_M, 0.0, UPPER_LEFT[0], 0.0, -GSD_M, UPPER_LEFT[1])
-    write_rgb(ortho, scene.pixels, scene.valid, transform=transform, crs=f"EPSG:{EPSG}")
-    write_classes(truth, scene.truth, transform=transform, crs=f"EPSG:{EPSG}", legend=legend)
+    geo = GeoGrid(height, width, (GSD_M, 0.0, UPPER_LEFT[0], 0.0, -GSD_M, UPPER_LEFT[1]), f"EPSG:{EPSG}")
+    write_rgb(ortho, scene.pixels, scene.valid, geo)
+    write_classes(truth, scene.truth, geo, legend)
     return ortho, truth
 
 

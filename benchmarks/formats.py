@@ -62,20 +62,19 @@ def main() -> None:
         draw(source, arguments.side, *KINDS["land cover"])
         raster = ClassRaster(source)
         shapes = find_shapes(raster, read_palette(source), MIN_PIXELS)
-        lines = make_lines(shapes, TOLERANCE_PX, 0, raster.transform)
-        rows = Rows(shapes.regions, lines, shapes.rings, raster.transform)
-        areas = lines.double_areas(len(shapes.regions))
-        measure = make_measure(raster.crs, raster.transform, (raster.height, raster.width), areas)
+        lines = make_lines(shapes, TOLERANCE_PX, 0, raster.geo)
+        rows = Rows(shapes.regions, lines, shapes.rings, raster.geo)
+        measure = make_measure(raster.geo, lines.double_areas(len(shapes.regions)))
         print(f"{len(shapes.regions):,} polygons, {int(rows.vertices.sum()):,} vertices; seconds: median of the runs")
 
         def stream(path: Path) -> None:
-            with NewLayers(path, layer="landcover", crs=raster.crs, legend=shapes.legend) as layers:
+            with NewLayers(path, layer="landcover", crs=raster.geo.crs, legend=shapes.legend) as layers:
                 layers.write(rows.features(measure))
                 layers.finish()
 
         jobs = {ending: (stream, folder / f"map{ending}") for ending in ENDINGS}
         jobs[".gpkg appended"] = (
-            lambda path: appended(rows, measure, shapes.legend, path, raster.crs),
+            lambda path: appended(rows, measure, shapes.legend, path, raster.geo.crs),
             folder / "appended.gpkg",
         )
         for what, (job, path) in jobs.items():

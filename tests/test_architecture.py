@@ -144,6 +144,27 @@ def test_nothing_is_printed_outside_the_command_line() -> None:
     assert not wrong
 
 
+def is_affine_arithmetic(node: ast.AST) -> bool:
+    """Six numbers unpacked, an element of a transform, or the length of a step that is made of its letters."""
+    if isinstance(node, ast.Tuple) and isinstance(node.ctx, ast.Store):
+        return len(node.elts) == 6 and all(isinstance(name, ast.Name) and len(name.id) == 1 for name in node.elts)
+    if isinstance(node, ast.Call):
+        return ast.unparse(node.func).endswith("hypot") and all(ast.unparse(arg) in "abde" for arg in node.args)
+    if isinstance(node, ast.Subscript) or (isinstance(node, ast.Attribute) and node.attr in "abcdef"):
+        return ast.unparse(node.value).endswith(("transform", "affine"))
+    return False
+
+
+def test_only_georef_counts_with_the_numbers_of_a_transform() -> None:
+    wrong = [
+        f"{where(path, node.lineno)} {ast.unparse(node)}: give GeoGrid a method"
+        for path, tree in parsed()
+        for node in ast.walk(tree)
+        if is_affine_arithmetic(node) and path != PACKAGE / "raster" / "georef.py"
+    ]
+    assert not wrong
+
+
 def test_no_module_has_a_name_that_says_nothing() -> None:
     assert not [str(path) for path in FILES if path.stem in BANNED_NAMES or path.parent.name in BANNED_NAMES]
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import os
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ from aerialseg.mapping.outputs import Outputs, check_not_inputs
 from aerialseg.mapping.settings import MapSettings
 from aerialseg.progress import Progress, Silent
 from aerialseg.raster.cog import write_cog
-from aerialseg.raster.georef import pixel_size_m
 from aerialseg.raster.mosaic import Patchwork, Tile, patchworks, read_tile, write_mosaic, write_vrt
 from aerialseg.raster.palette import read_palette
 from aerialseg.vector.joined import Part, polygonize_parts
@@ -171,8 +169,6 @@ def _part(work: Patchwork, rated: dict[Path, str | None], shape: MapSettings, as
     if all(paths):
         own = [(read_tile(str(path)), box) for path, (_, box) in zip(paths, work.tiles, strict=True)]
         confidence = aside / "confidence.tif"
-        write_mosaic(Patchwork(work.height, work.width, work.transform, work.crs, tuple(own)), confidence)
-    a, b, _, d, e, _ = work.transform
-    size = pixel_size_m(work.crs, work.transform, work.height, work.width) if work.crs else None
-    pixel_m = size or (math.hypot(a, d), math.hypot(b, e))
+        write_mosaic(replace(work, tiles=tuple(own)), confidence)
+    pixel_m = work.geo.pixel_size_m or work.geo.resolution
     return Part(classes, confidence, shape.min_pixels(pixel_m), shape.tolerance_px(pixel_m), shape.smoothing, pixel_m)

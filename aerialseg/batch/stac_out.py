@@ -16,7 +16,7 @@ from aerialseg.batch.ledger import Entry
 from aerialseg.errors import AerialsegError, OutputError, UsageError
 from aerialseg.files import cannot_write
 from aerialseg.legend import Legend
-from aerialseg.raster.georef import lonlat_outline
+from aerialseg.raster.georef import GeoGrid, lonlat_outline
 from aerialseg.raster.mosaic import Tile, read_tile
 from aerialseg.raster.palette import read_palette
 
@@ -106,9 +106,7 @@ def _replace(part: Path, folder: Path) -> None:
 
 def _item(pystac: Any, entry: Entry, name: str) -> pystac.Item:
     tile, legend = _place(entry)
-    outline = (
-        None if tile is None or tile.crs is None else lonlat_outline(tile.crs, tile.transform, tile.height, tile.width)
-    )
+    outline = None if tile is None else lonlat_outline(tile.geo)
     properties: dict[str, Any] = {
         "title": f"Land cover of {entry.name}",
         "created": _moment(entry.ended).isoformat().replace("+00:00", "Z"),
@@ -118,9 +116,9 @@ def _item(pystac: Any, entry: Entry, name: str) -> pystac.Item:
         "aerialseg:source": entry.source,
     }
     extensions = []
-    if tile is not None and tile.crs is not None:
+    if tile is not None and tile.geo.crs is not None:
         extensions.append(PROJECTION)
-        properties |= _projection(tile)
+        properties |= _projection(tile.geo)
     item = pystac.Item(
         id=name,
         geometry=None if outline is None else {"type": "Polygon", "coordinates": [outline]},
@@ -159,12 +157,12 @@ def _asset(pystac: Any, kind: str, path: str, legend: Legend | None) -> Any:
     return asset
 
 
-def _projection(tile: Tile) -> dict[str, Any]:
+def _projection(geo: GeoGrid) -> dict[str, Any]:
     from pyproj import CRS
 
-    code = CRS.from_wkt(tile.crs or "").to_authority()
-    named = {"proj:code": ":".join(code)} if code else {"proj:code": None, "proj:wkt2": tile.crs}
-    return {**named, "proj:shape": [tile.height, tile.width], "proj:transform": [*tile.transform, 0.0, 0.0, 1.0]}
+    code = CRS.from_wkt(geo.crs or "").to_authority()
+    named = {"proj:code": ":".join(code)} if code else {"proj:code": None, "proj:wkt2": geo.crs}
+    return {**named, "proj:shape": [*geo.shape], "proj:transform": [*geo.transform, 0.0, 0.0, 1.0]}
 
 
 def _taken(entry: Entry) -> datetime:

@@ -28,7 +28,7 @@ from aerialseg.datasets.chipset import (
     making,
 )
 from aerialseg.datasets.footprints import write_footprints
-from aerialseg.datasets.ground_blocks import Block, Lattice, chips_along, cut, make_lattice, patch_of
+from aerialseg.datasets.ground_blocks import Block, Lattice, chips_along, cut, make_lattice
 from aerialseg.datasets.holdout import hold_out
 from aerialseg.datasets.starter import starter
 from aerialseg.errors import InputError, UsageError
@@ -165,7 +165,7 @@ def _check_alike(views: Sequence[View]) -> None:
     """Raise InputError where orthophotos cannot lie on one lattice or their chips would not be of one scale."""
     first = views[0]
     for view in views[1:]:
-        if not same_crs(first.crs, view.crs):
+        if not same_crs(first.geo.crs, view.geo.crs):
             raise InputError(
                 f"{first.path} and {view.path} have different coordinate systems (CRS), so blocks of ground cannot be "
                 f"the same in both: warp one to the other's with gdalwarp -t_srs, or make two data sets"
@@ -181,10 +181,10 @@ def _check_alike(views: Sequence[View]) -> None:
 def _ground(
     views: tuple[View, ...], labels: Labels, size: tuple[int, int], block_m: float | None, listener: Progress
 ) -> _Ground:
-    crs = views[0].crs
+    crs = views[0].geo.crs
     there = reproject_bounds(labels.bounds, labels.crs, crs) if (labels.crs is None) == (crs is None) else None
-    meeting = [view for view in views if there is not None and overlap(patch_of(view).bounds, there)]
-    there = check_overlap(views[0].path, patch_of((meeting or views)[0]), labels.path, labels.crs, labels.bounds)
+    meeting = [view for view in views if there is not None and overlap(view.geo.bounds, there)]
+    there = check_overlap(views[0].path, (meeting or views)[0].geo, labels.path, labels.crs, labels.bounds)
     if len(meeting) < len(views):
         listener.note(f"{len(views) - len(meeting)} of {len(views)} orthophotos have no labels: they give no chips")
     if block_m is not None:
@@ -213,7 +213,7 @@ class _Cutter:
         for number, view in enumerate(ground.views, start=1):
             with Source(view) as source:
                 for block, boxes in cut(view, ground.lattice, size, ground.labelled):
-                    self.labels.gather(patch_of(view).part(_around(boxes)))
+                    self.labels.gather(view.geo.part(_around(boxes)))
                     for box in boxes:
                         chips += self.cut(source, block, box, number)
                         listener.advance(1)
@@ -226,8 +226,8 @@ class _Cutter:
 
     def cut(self, source: Source, block: Block, box: Box, number: int) -> Iterator[Chip]:
         """The chip, unless it has too few labels."""
-        patch = patch_of(source.view).part(box)
-        mask = self.labels.burn(patch)
+        geo = source.view.geo.part(box)
+        mask = self.labels.burn(geo)
         if self._enough(mask):  # most of a large orthophoto may have no labels, and reading it is what takes time
             pixels, valid = source.read(box)
             mask[~valid] = NODATA
@@ -238,7 +238,7 @@ class _Cutter:
         write_png(self.folder / "images" / f"{frame}.png", pixels)
         write_png(self.folder / "masks" / f"{frame}.png", mask)
         counts = np.bincount(mask[mask != NODATA], minlength=self.classes)
-        yield Chip(frame, number, block, box, patch.corners, tuple(int(count) for count in counts))
+        yield Chip(frame, number, block, box, geo.corners, tuple(int(count) for count in counts))
 
     def _enough(self, mask: NDArray[np.uint8]) -> bool:
         return bool((mask != NODATA).sum() >= max(1, self.min_labelled * mask.size))

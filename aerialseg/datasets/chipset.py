@@ -107,7 +107,7 @@ class ChipSet:
 
     def to_json(self) -> dict[str, Any]:
         """What chips.json says, but for the hashes."""
-        recipe, crs = self.recipe, self.views[0].crs
+        recipe, crs = self.recipe, self.views[0].geo.crs
         labelled = [self.pixels(held_out=False), self.pixels(held_out=True)]
         return {
             "format": FORMAT,

@@ -23,7 +23,7 @@ def write_footprints(path: Path, chips: ChipSet) -> None:
     import geopandas
     import pyogrio
 
-    crs = chips.views[0].crs
+    crs = chips.views[0].geo.crs
     blocks = chips.blocks
     squares = geopandas.GeoDataFrame(
         {

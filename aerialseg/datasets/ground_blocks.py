@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from aerialseg.raster.georef import Bounds, Patch, overlap
+from aerialseg.raster.georef import Bounds, GeoGrid, overlap
 from aerialseg.raster.grid import Box
 from aerialseg.raster.view import View
 
@@ -58,11 +58,6 @@ class Lattice:
                 yield self.block(row, col)
 
 
-def patch_of(view: View) -> Patch:
-    """The ground of an orthophoto on its working grid."""
-    return Patch(view.transform, view.crs, view.height, view.width)
-
-
 def make_lattice(views: Sequence[View], size: tuple[int, int], chips: tuple[int, int]) -> Lattice:
     """The lattice whose blocks hold ``chips`` (rows, columns) of ``size`` (rows, columns) pixels of each view."""
     bounds = [_with_margin(view).bounds for view in views]
@@ -72,16 +67,15 @@ def make_lattice(views: Sequence[View], size: tuple[int, int], chips: tuple[int,
 
 
 def _side(view: View, size: tuple[int, int], chips: tuple[int, int]) -> tuple[float, float]:
-    a, b, _, d, e, _ = view.transform
     spare = 2 * _margin(view) + 2  # its own pixels need not start or end where the block does
     rows, cols = size[0] * chips[0] + spare, size[1] * chips[1] + spare
-    if abs(b) > abs(a):  # turned by a right angle: rows of the image run along y
+    if view.geo.span(1, 0)[0] > view.geo.span(0, 1)[0]:  # turned by a right angle: rows of the image run along y
         rows, cols = size[0] * chips[1] + spare, size[1] * chips[0] + spare
-    return cols * abs(a) + rows * abs(b), cols * abs(d) + rows * abs(e)
+    return view.geo.span(rows, cols)
 
 
-def _with_margin(view: View) -> Patch:
-    return patch_of(view).part(Box(0, 0, view.height, view.width).grow(_margin(view)))
+def _with_margin(view: View) -> GeoGrid:
+    return view.geo.part(Box(0, 0, *view.shape).grow(_margin(view)))
 
 
 def _margin(view: View) -> int:
@@ -94,31 +88,30 @@ def cut(view: View, lattice: Lattice, size: tuple[int, int], within: Bounds) -> 
 
     A chip may reach beyond the raster, but not beyond its block.
     """
-    ground = patch_of(view)
-    for block in lattice.over(ground.bounds):
+    for block in lattice.over(view.geo.bounds):
         if overlap(block.bounds, within):
-            boxes = [box for box in _chips(view, block, size) if overlap(ground.part(box).bounds, within)]
+            boxes = [box for box in _chips(view, block, size) if overlap(view.geo.part(box).bounds, within)]
             if boxes:
                 yield block, boxes
 
 
 def _chips(view: View, block: Block, size: tuple[int, int]) -> Iterator[Box]:
-    ground, margin = patch_of(view), _margin(view)
-    a, b, _, d, e, _ = view.transform
-    slack = (abs(a) + abs(b)) * ROUNDING_PX, (abs(d) + abs(e)) * ROUNDING_PX
-    raster = Box(0, 0, view.height, view.width)
-    inner = _inside(ground, block.bounds, margin)
+    geo, margin = view.geo, _margin(view)
+    x, y = geo.span(1, 1)
+    slack = x * ROUNDING_PX, y * ROUNDING_PX
+    raster = Box(0, 0, *view.shape)
+    inner = _inside(geo, block.bounds, margin)
     for top in range(inner.top, inner.bottom - size[0] + 1, size[0]):
         for left in range(inner.left, inner.right - size[1] + 1, size[1]):
             box = Box(top, left, top + size[0], left + size[1])
-            if box & raster and _holds(block.bounds, ground.part(box.grow(margin)).bounds, slack):
+            if box & raster and _holds(block.bounds, geo.part(box.grow(margin)).bounds, slack):
                 yield box
 
 
-def _inside(ground: Patch, bounds: Bounds, margin: int) -> Box:
+def _inside(geo: GeoGrid, bounds: Bounds, margin: int) -> Box:
     """The pixels around a block's ground, less the margin: all inside unless the image is turned."""
     left, bottom, right, top = bounds
-    places = [ground.to_pixels(x, y) for x, y in ((left, top), (right, top), (right, bottom), (left, bottom))]
+    places = [geo.to_pixels(x, y) for x, y in ((left, top), (right, top), (right, bottom), (left, bottom))]
     cols, rows = zip(*places, strict=True)
     first = math.ceil(min(rows) - ROUNDING_PX) + margin, math.ceil(min(cols) - ROUNDING_PX) + margin
     last = math.floor(max(rows) + ROUNDING_PX) - margin, math.floor(max(cols) + ROUNDING_PX) - margin

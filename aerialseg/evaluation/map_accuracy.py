@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -98,7 +99,7 @@ def assess(
         known = given or (palette.legend(()) if palette.names else None)
         labels = open_labels(truth, known, field=field, layer=layer, by_name=True, ignore_unknown=ignore_unknown)
         stack.callback(labels.close)
-        check_overlap(map_file.path, map_file.whole, labels.path, labels.crs, labels.bounds)
+        check_overlap(map_file.path, map_file.geo, labels.path, labels.crs, labels.bounds)
         tally = _Tally(map_file, labels, rated, given)
         tally.count(listener)
     return tally.assessment(given, palette)
@@ -122,10 +123,10 @@ class _Tally:
     def count(self, progress: Progress) -> None:
         from aerialseg.evaluation.scores import Confusion, Reliability
 
-        progress.stage("Comparing", self.file.height * self.file.width)
+        progress.stage("Comparing", math.prod(self.file.geo.shape))
         for box in self.file.windows():
             mapped = self._mapped(self.file.read(box))
-            truth = self.labels.burn(self.file.whole.part(box))
+            truth = self.labels.burn(self.file.geo.part(box))
             self.missed += int(((truth != NODATA) & (mapped == NODATA)).sum())
             self.untold += int(((truth == NODATA) & (mapped != NODATA)).sum())
             truth[mapped == NODATA] = NODATA
@@ -192,17 +193,13 @@ def _percent(file: ClassFile, values: NDArray[np.int32]) -> Ids:
 
 
 def _pixel_m2(file: ClassFile) -> float | None:
-    from aerialseg.raster.georef import pixel_size_m
-
-    if file.crs is None or not file.placed:
-        return None
-    size = pixel_size_m(file.crs, file.transform, file.height, file.width)
+    size = file.geo.pixel_size_m if file.placed else None
     return None if size is None else size[0] * size[1]
 
 
 def _check_grid(classes: ClassFile, rated: ClassFile | None) -> None:
-    if rated is not None and (rated.height, rated.width) != (classes.height, classes.width):
+    if rated is not None and rated.geo.shape != classes.geo.shape:
         raise InputError(
-            f"{rated.path} has {rated.width} x {rated.height} px: wanted {classes.width} x {classes.height}, "
-            f"as in {classes.path}"
+            f"{rated.path} has {rated.geo.width} x {rated.geo.height} px: wanted {classes.geo.width} x "
+            f"{classes.geo.height}, as in {classes.path}"
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -187,7 +186,7 @@ def make_plan(info: RasterInfo, predictor: PredictorSpec, settings: MapSettings)
     return Plan(
         source=info,
         view=view,
-        grid=Grid(view.height, view.width, _on_lattice(settings.block_px, card.stride), card.halo, card.stride),
+        grid=Grid(*view.shape, _on_lattice(settings.block_px, card.stride), card.halo, card.stride),
         model=card.name,
         model_digest=card.digest,
         numerics=predictor.numerics,
@@ -213,10 +212,7 @@ def _digest(value: object) -> str:
 
 def _pixel_size(view: View) -> tuple[float, float]:
     """Ground size (x, y) of a working pixel: metres, or units of the transform where the raster has no CRS."""
-    if view.gsd_m is not None:
-        return view.gsd_m
-    a, b, _, d, e, _ = view.transform
-    return math.hypot(a, d), math.hypot(b, e)
+    return view.gsd_m or view.geo.resolution
 
 
 def _on_lattice(block: int, stride: int) -> int:

@@ -95,7 +95,7 @@ def polygonize(
     rated = None if confidence is None else local_path(confidence)
     raster = ClassRaster(source, rated)
     _check_size(raster, source, wanted.max_pixels)
-    check_place(outputs.layer, raster.crs)
+    check_place(outputs.layer, raster.geo.crs)
     pixel_m = _pixel_size(raster, listener)
     begun = time.perf_counter()
     busy = f"{outputs.layer} is in use by another run: wait, or choose another output"
@@ -140,24 +140,18 @@ def _lock_of(output: Path) -> Path:
 
 
 def _check_size(raster: ClassRaster, source: Path, max_pixels: int) -> None:
-    if raster.height * raster.width > max_pixels:
+    if math.prod(raster.geo.shape) > max_pixels:
         raise InputError(
-            f"{source} has {raster.width:,} x {raster.height:,} px, more than --max-pixels {max_pixels:,}: "
+            f"{source} has {raster.geo.width:,} x {raster.geo.height:,} px, more than --max-pixels {max_pixels:,}: "
             "give a higher number if that is meant"
         )
 
 
 def _pixel_size(raster: ClassRaster, listener: Progress) -> tuple[float, float]:
     """Ground size (x, y) of a pixel: metres, or units of the transform where the raster has no CRS to tell it."""
-    from aerialseg.raster.georef import pixel_size_m
-
-    a, b, _, d, e, _ = raster.transform
-    if raster.crs is None:
+    if raster.geo.crs is None:
         listener.note("warning: the raster has no coordinate reference system: lengths and areas are in its own units")
-        return math.hypot(a, d), math.hypot(b, e)
-    transform = (a, b, raster.transform[2], d, e, raster.transform[5])
-    measured = pixel_size_m(raster.crs, transform, raster.height, raster.width)
-    return measured or (math.hypot(a, d), math.hypot(b, e))
+    return raster.geo.pixel_size_m or raster.geo.resolution
 
 
 def _metadata(source: Path) -> dict[str, str]:

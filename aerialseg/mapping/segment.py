@@ -100,7 +100,7 @@ def segment(
         published=published_files(run),
     )
     info = describe(source, allow_remote=wanted.allow_remote)
-    check_place(outputs.layer, info.crs)
+    check_place(outputs.layer, info.geo.crs)
     predictor = choose_predictor(model, wanted, cluster)
     plan = make_plan(info, predictor, wanted)
     work = Work(plan, predictor, outputs, run, progress or Silent(), cluster)

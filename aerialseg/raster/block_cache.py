@@ -69,8 +69,8 @@ def _page(view: View, tile: tuple[int, int]) -> tuple[int, int]:
     if view.resampled:
         return RESAMPLED_PX, RESAMPLED_PX
     rows, cols = tile
-    if cols >= view.width:
-        return _whole(rows, 64), view.width
+    if cols >= view.geo.width:
+        return _whole(rows, 64), view.geo.width
     return _whole(rows, PAGE_PX), _whole(cols, PAGE_PX)
 
 

@@ -157,11 +157,9 @@ def _mosaic_file(path: Path, grid: Grid, view: View) -> Iterator[Any]:
     # Tiles that divide the block are written once, whatever the cache holds.
     tile = math.gcd(grid.block, MOSAIC_TILE)
     tile = tile if tile >= 64 else MOSAIC_TILE
-    place = {"transform": Affine(*view.transform)} | ({"crs": view.crs} if view.crs else {})
     layout = {"tiled": True, "blockxsize": tile, "blockysize": tile, "bigtiff": "IF_SAFER"}
-    size = {"height": grid.height, "width": grid.width, "count": 1}
     with blaming(path, GDAL_ERRORS), environment(), quiet():
-        dataset = rasterio.open(part_of(path), "w", **_COMMON, **layout, **place, **size)
+        dataset = rasterio.open(part_of(path), "w", count=1, **_COMMON, **layout, **view.geo.profile)
     try:
         yield dataset
     finally:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.vrt import WarpedVRT
@@ -19,16 +18,16 @@ from aerialseg.errors import InputError
 from aerialseg.files import one_line, shown
 from aerialseg.legend import NODATA
 from aerialseg.raster.describe import MAX_BLOCK_BYTES, block_bytes
-from aerialseg.raster.georef import Bounds, Patch
+from aerialseg.raster.georef import GeoGrid
 from aerialseg.raster.grid import Box
 from aerialseg.raster.opening import (
     GDAL_ERRORS,
     environment,
+    geogrid_of,
     has_transform,
     local_path,
     open_raster,
     quiet,
-    transform_of,
 )
 
 Values = NDArray[np.int32]
@@ -48,7 +47,7 @@ _ANY_CRS = "EPSG:3857"
 class ClassFile:
     """One band of class ids. A context manager; one dataset handle, for one thread. Raises InputError.
 
-    ``height``, ``width``, ``transform`` (six numbers), ``crs`` (WKT or None); ``placed``: whether it has a transform.
+    ``geo``: where it lies; ``placed``: whether it has a transform.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -59,10 +58,8 @@ class ClassFile:
         except InputError:
             self._dataset.close()
             raise
-        self.height, self.width = (int(side) for side in self._dataset.shape)
-        self.transform = transform_of(self._dataset)
+        self.geo = geogrid_of(self._dataset)
         self.placed = has_transform(self._dataset)
-        self.crs: str | None = self._dataset.crs.to_wkt() if self._dataset.crs else None
 
     def __enter__(self) -> ClassFile:
         return self
@@ -73,21 +70,14 @@ class ClassFile:
     def close(self) -> None:
         self._dataset.close()
 
-    @property
-    def whole(self) -> Patch:
-        return Patch(self.transform, self.crs, self.height, self.width)
-
-    @property
-    def bounds(self) -> Bounds:
-        return self.whole.bounds
-
     def windows(self) -> Iterator[Box]:
         """Boxes that cover the raster once, each of at most ``WINDOW_PX`` squared pixels."""
-        cols = self.width if self._dataset.block_shapes[0][1] >= self.width else WINDOW_PX  # strips are read whole
+        height, width = self.geo.shape
+        cols = width if self._dataset.block_shapes[0][1] >= width else WINDOW_PX  # strips are read whole
         rows = max(1, WINDOW_PX**2 // cols)
-        for top in range(0, self.height, rows):
-            for left in range(0, self.width, cols):
-                yield Box(top, left, min(top + rows, self.height), min(left + cols, self.width))
+        for top in range(0, height, rows):
+            for left in range(0, width, cols):
+                yield Box(top, left, min(top + rows, height), min(left + cols, width))
 
     def read(self, box: Box) -> Values:
         """Class ids (h, w) int32 of a box inside the raster, `NONE` for nodata. Raises InputError."""
@@ -97,16 +87,14 @@ class ClassFile:
             valid = self._dataset.read_masks(1, window=window) != 0
         return np.where(valid, values, np.int32(NONE))
 
-    def warp(self, patch: Patch) -> Values:
-        """Class ids (h, w) int32 on the pixels of ``patch``: the nearest, `NONE` where there is none."""
-        same = self.crs is None and patch.crs is None
+    def warp(self, geo: GeoGrid) -> Values:
+        """Class ids (h, w) int32 on the pixels of ``geo``: the nearest, `NONE` where there is none."""
+        same = self.geo.crs is None and geo.crs is None
         options = {
-            "src_crs": _ANY_CRS if same else self.crs,
-            "crs": _ANY_CRS if same else patch.crs,
-            "src_transform": rasterio.Affine(*self.transform),
-            "transform": rasterio.Affine(*patch.transform),
-            "height": patch.height,
-            "width": patch.width,
+            **geo.profile,
+            "src_crs": _ANY_CRS if same else self.geo.crs,
+            "crs": _ANY_CRS if same else geo.crs,
+            "src_transform": self.geo.affine,
             "src_nodata": self._dataset.nodata,
             "nodata": NONE,
             "dtype": "int32",
@@ -203,8 +191,8 @@ class Stretch:
 class ClassRaster:
     """Both files as one object: what they have in common, and its stretches; no file is kept open.
 
-    ``height``, ``width``, ``transform`` (six numbers), ``crs`` (WKT or None), ``dtype`` ("uint8" or "uint16") and
-    ``nodata`` (the value that stands for no class, or None; a mask works as well). Raises InputError.
+    ``geo`` (where it lies), ``dtype`` ("uint8" or "uint16") and ``nodata`` (the value that stands for no class, or
+    None; a mask works as well). Raises InputError.
     """
 
     def __init__(self, classes: Path, confidence: Path | None = None, *, band_rows: int = 1024) -> None:
@@ -214,23 +202,21 @@ class ClassRaster:
             stack.enter_context(environment())
             dataset = stack.enter_context(open_raster(str(self.classes)))
             _check_classes(dataset)
-            self.height, self.width = (int(side) for side in dataset.shape)
+            self.geo = geogrid_of(dataset)
             self.dtype = str(dataset.dtypes[0])
-            self.transform: tuple[float, ...] = transform_of(dataset)
-            self.crs: str | None = dataset.crs.to_wkt() if dataset.crs else None
             self.masked = MaskFlags.per_dataset in dataset.mask_flag_enums[0]
             self.nodata = _nodata(dataset)
             block_rows = int(dataset.block_shapes[0][0])
             if self.confidence is not None:
                 _check_confidence(stack.enter_context(open_raster(str(self.confidence))), dataset)
-        self.band_rows = max(1, min(band_rows, MAX_BAND_PX // self.width))
-        self.stretch_rows = _stretch_rows(self.width, block_rows)
+        self.band_rows = max(1, min(band_rows, MAX_BAND_PX // self.geo.width))
+        self.stretch_rows = _stretch_rows(self.geo.width, block_rows)
 
     def stretches(self) -> Iterator[Stretch]:
         """The raster from top to bottom."""
         nodata = -1 if self.nodata is None else self.nodata
-        for row in range(0, self.height, self.stretch_rows):
-            rows = min(self.stretch_rows, self.height - row)
+        for row in range(0, self.geo.height, self.stretch_rows):
+            rows = min(self.stretch_rows, self.geo.height - row)
             yield Stretch(self.classes, self.confidence, row, rows, self.band_rows, nodata, self.masked)
 
     def __iter__(self) -> Iterator[Band]:

@@ -6,30 +6,30 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from affine import Affine
 from rasterio.enums import ColorInterp, MaskFlags
 
 from aerialseg.errors import InputError
 from aerialseg.files import one_line, shown
-from aerialseg.raster.georef import Transform, pixel_size_m
-from aerialseg.raster.opening import GDAL_ERRORS, environment, is_remote, local_path, open_raster, transform_of
+from aerialseg.raster.georef import Georeferenced
+from aerialseg.raster.opening import GDAL_ERRORS, environment, geogrid_of, is_remote, local_path, open_raster
 
 MAX_BANDS = 4096
 MAX_BLOCK_BYTES = 1 << 30
 """A tile or strip decodes as a whole: larger ones would cost more memory than a block of the output."""
 
 _EDGE_BYTES = 64 << 10
-_IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+_IDENTITY_FIELDS = ("path", "size_bytes", "mtime_ns", "digest")
 
 
 @dataclass(frozen=True)
-class RasterInfo:
+class RasterInfo(Georeferenced):
     """What `describe` found: plain values, nothing opened.
 
-    ``transform`` is the one stored; where none is, the one that QGIS draws such a raster by (a pixel is a unit, rows
+    ``geo`` has the transform stored; where none is, the one that QGIS draws such a raster by (a pixel is a unit, rows
     count down from y = 0), so that what is made of the raster lies upon it. Neither that one nor a stored identity
     (which QGIS draws with rows counting up) makes the raster ``georeferenced``.
     ``gsd_m`` is the ground size of a pixel along x (columns) and y (rows) at the raster's centre, None without a known
@@ -38,13 +38,8 @@ class RasterInfo:
     cheap identity: size, time of change, header, first and last 64 KiB.
     """
 
-    path: str
-    height: int
-    width: int
     count: int
     dtypes: tuple[str, ...]
-    transform: Transform
-    crs: str | None
     georeferenced: bool
     nodata: float | None
     mask: str
@@ -56,14 +51,6 @@ class RasterInfo:
     size_bytes: int
     mtime_ns: int
     digest: str
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> RasterInfo:
-        lists = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
-        return cls(**{**values, **lists})
 
 
 def describe(path: str | os.PathLike[str], *, allow_remote: bool = False) -> RasterInfo:
@@ -78,7 +65,7 @@ def describe(path: str | os.PathLike[str], *, allow_remote: bool = False) -> Ras
     try:
         with environment():
             _check(name, dataset)
-            facts = _facts(dataset)
+            info = RasterInfo(path=name, **_facts(dataset), size_bytes=0, mtime_ns=0, digest="")
     except GDAL_ERRORS as error:
         if isinstance(error, InputError):
             raise
@@ -87,17 +74,15 @@ def describe(path: str | os.PathLike[str], *, allow_remote: bool = False) -> Ras
         ) from error
     finally:
         dataset.close()
-    return RasterInfo(path=name, **facts, **_identity(name, facts, remote))
+    return replace(info, **_identity(info, remote))
 
 
 def is_unchanged(info: RasterInfo, *, allow_remote: bool = False) -> bool:
     """Whether the raster is still the one that was described, as far as ``digest`` tells. Raises InputError."""
     if allow_remote and is_remote(info.path):
         return describe(info.path, allow_remote=True).digest == info.digest
-    identity = ("path", "size_bytes", "mtime_ns", "digest")
-    facts = {name: value for name, value in info.to_json().items() if name not in identity}
     try:
-        return bool(_identity(info.path, facts, remote=False)["digest"] == info.digest)
+        return bool(_identity(info, remote=False)["digest"] == info.digest)
     except OSError as error:
         raise InputError(f"cannot read {shown(info.path)}: {error.strerror or error}; is it still there?") from error
 
@@ -128,7 +113,7 @@ def _check(name: str, dataset: Any) -> None:
         raise InputError(
             f"{shown(name)} is a palette image, its values are not colours; use gdal_translate -expand rgb"
         )
-    if _transform(dataset) == _IDENTITY and (dataset.gcps[0] or dataset.rpcs):
+    if dataset.transform == Affine.identity() and (dataset.gcps[0] or dataset.rpcs):
         what = "ground control points" if dataset.gcps[0] else "RPCs"
         raise InputError(
             f"{shown(name)} is placed by {what} only, not by a transform; warp it first: "
@@ -149,18 +134,13 @@ def _itemsize(dtype: str) -> int:
 
 
 def _facts(dataset: Any) -> dict[str, Any]:
-    transform = transform_of(dataset)
-    crs = dataset.crs.to_wkt() if dataset.crs else None
-    placed = _transform(dataset) != _IDENTITY
-    height, width = dataset.shape
+    geo = geogrid_of(dataset)
+    placed = dataset.transform != Affine.identity()
     nodata = dataset.nodata
     return {
-        "height": height,
-        "width": width,
+        "geo": geo,
         "count": dataset.count,
         "dtypes": tuple(dataset.dtypes),
-        "transform": transform,
-        "crs": crs,
         "georeferenced": placed,
         "nodata": None if nodata is None or math.isnan(nodata) else float(nodata),
         "mask": _mask(dataset),
@@ -168,13 +148,8 @@ def _facts(dataset: Any) -> dict[str, Any]:
         "block_shape": tuple(int(size) for size in dataset.block_shapes[0]),
         "compression": dataset.compression.name if dataset.compression else "none",
         "interleave": dataset.interleaving.name if dataset.interleaving else "pixel",
-        "gsd_m": pixel_size_m(crs, transform, height, width) if crs and placed else None,
+        "gsd_m": geo.pixel_size_m if placed else None,
     }
-
-
-def _transform(dataset: Any) -> Transform:
-    a, b, c, d, e, f = (float(value) for value in dataset.transform[:6])
-    return a, b, c, d, e, f
 
 
 def _mask(dataset: Any) -> str:
@@ -185,11 +160,12 @@ def _mask(dataset: Any) -> str:
     return "+".join(name for name, there in kinds if there) or "none"
 
 
-def _identity(name: str, facts: dict[str, Any], remote: bool) -> dict[str, Any]:
+def _identity(info: RasterInfo, remote: bool) -> dict[str, Any]:
+    facts = {name: value for name, value in info.to_json().items() if name not in _IDENTITY_FIELDS}
     header = json.dumps(facts, sort_keys=True).encode()
     if remote:
-        return {"size_bytes": 0, "mtime_ns": 0, "digest": hashlib.sha256(name.encode() + header).hexdigest()}
-    with open(name, "rb") as file:
+        return {"size_bytes": 0, "mtime_ns": 0, "digest": hashlib.sha256(info.path.encode() + header).hexdigest()}
+    with open(info.path, "rb") as file:
         status = os.fstat(file.fileno())
         digest = hashlib.sha256(f"{status.st_size} {status.st_mtime_ns} ".encode() + header)
         digest.update(file.read(_EDGE_BYTES))

@@ -1,12 +1,18 @@
-"""A patch of ground: pixels of some grid, and where they lie. What labels are brought onto."""
+"""Where rasters lie: `GeoGrid` with all arithmetic of its affine transform, and bounds in any coordinate system."""
 
 from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
+from typing import Any, Self, TypeVar
 
+import numpy as np
 import pyproj
+from affine import Affine
+from numpy.typing import NDArray
 from pyproj.exceptions import ProjError
 
 from aerialseg.errors import InputError
@@ -15,24 +21,78 @@ from aerialseg.raster.grid import Box
 Bounds = tuple[float, float, float, float]
 """(left, bottom, right, top) in the coordinates of some CRS."""
 
+Transform = tuple[float, float, float, float, float, float]
+"""(a, b, c, d, e, f) of an affine transform: x = a * col + b * row + c, y = d * col + e * row + f."""
+
+Coordinate = TypeVar("Coordinate", float, NDArray[np.float64])
+
+ALIGNED_PX = 0.01
+"""Grids of one lattice lie on whole pixels of each other, but for what floating-point numbers lose."""
+
+_SIDE_PIECES = 8
+"""A straight side may be bent in longitude and latitude, so an outline has so many pieces along each."""
+
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
-class Patch:
-    """``height`` x ``width`` pixels; ``transform`` leads from (column, row) to coordinates of ``crs`` (WKT or None)."""
+class GeoGrid:
+    """A raster's place on the ground: ``height`` x ``width`` pixels and where they lie.
 
-    transform: Transform
-    crs: str | None
+    ``transform`` leads from (column, row) to (x, y) in units of ``crs`` (WKT; None where nobody knows it). Columns and
+    rows count from the upper left corner of the raster: pixel (row, col) has its own upper left corner at (col, row)
+    and its centre half a pixel further along both.
+    """
+
     height: int
     width: int
+    transform: Transform
+    crs: str | None
 
-    def part(self, box: Box) -> Patch:
-        """The pixels of ``box``, which may reach beyond the patch."""
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self.height, self.width
+
+    @property
+    def affine(self) -> Affine:
+        """The transform as rasterio takes it."""
+        return Affine(*self.transform)
+
+    @property
+    def profile(self) -> dict[str, Any]:
+        """What ``rasterio.open`` is to write of it: height, width, transform and crs."""
+        return {"height": self.height, "width": self.width, "transform": self.affine, "crs": self.crs}
+
+    @property
+    def linear(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """The transform's matrix, ((a, b), (d, e)): what a step of one (column, row) is in (x, y)."""
         a, b, _, d, e, _ = self.transform
-        x, y = self.at(box.left, box.top)
-        return Patch((a, b, x, d, e, y), self.crs, box.height, box.width)
+        return (a, b), (d, e)
 
-    def at(self, col: float, row: float) -> tuple[float, float]:
-        """(x, y) of a place counted in pixels from the upper left corner."""
+    @property
+    def determinant(self) -> float:
+        """Area of a pixel in square units of the CRS; below 0 where rows and y run against each other, as north-up."""
+        a, b, _, d, e, _ = self.transform
+        return a * e - b * d
+
+    @property
+    def resolution(self) -> tuple[float, float]:
+        """Size of a pixel in units of the CRS, along a step to the next column and to the next row."""
+        a, b, _, d, e, _ = self.transform
+        return math.hypot(a, d), math.hypot(b, e)
+
+    @property
+    def pixel_size_m(self) -> tuple[float, float] | None:
+        """Metres on the ground along a step to the next column and to the next row.
+
+        Measured along the ellipsoid at the raster's centre, so degrees, feet and Web Mercator come out right. None
+        where the coordinate system is unknown, or has no known place on the Earth and no known unit.
+        """
+        return None if self.crs is None else _size_on_ground(self, self.crs)
+
+    def at(self, col: Coordinate, row: Coordinate) -> tuple[Coordinate, Coordinate]:
+        """(x, y) of a place (or of an array of them) counted in pixels from the upper left corner."""
         a, b, c, d, e, f = self.transform
         return a * col + b * row + c, d * col + e * row + f
 
@@ -42,16 +102,131 @@ class Patch:
         area = a * e - b * d
         return (e * (x - c) - b * (y - f)) / area, (a * (y - f) - d * (x - c)) / area
 
+    def span(self, rows: float, cols: float) -> tuple[float, float]:
+        """Width and height, in units of the CRS, of the upright rectangle around ``rows`` x ``cols`` pixels."""
+        a, b, _, d, e, _ = self.transform
+        return cols * abs(a) + rows * abs(b), cols * abs(d) + rows * abs(e)
+
     @property
     def corners(self) -> tuple[tuple[float, float], ...]:
-        """(x, y) of the four corners, around the patch."""
-        places = ((0, 0), (self.width, 0), (self.width, self.height), (0, self.height))
-        return tuple(self.at(col, row) for col, row in places)
+        """(x, y) of the four corners, around the raster from the upper left one along the first row."""
+        return tuple(self.at(col, row) for col, row in self._corner_pixels)
+
+    @property
+    def _corner_pixels(self) -> tuple[tuple[int, int], ...]:
+        return (0, 0), (self.width, 0), (self.width, self.height), (0, self.height)
 
     @property
     def bounds(self) -> Bounds:
+        """(left, bottom, right, top) of the upright rectangle around the raster, in units of the CRS."""
         xs, ys = zip(*self.corners, strict=True)
         return min(xs), min(ys), max(xs), max(ys)
+
+    def part(self, box: Box) -> GeoGrid:
+        """The grid of the pixels of ``box``, which may reach beyond this one."""
+        a, b, _, d, e, _ = self.transform
+        x, y = self.at(box.left, box.top)
+        return GeoGrid(box.height, box.width, (a, b, x, d, e, y), self.crs)
+
+    def zoom_to(self, shape: tuple[int, int]) -> GeoGrid:
+        """The same ground in ``shape`` (rows, columns) pixels."""
+        a, b, c, d, e, f = self.transform
+        rows, cols = self.height / shape[0], self.width / shape[1]
+        return GeoGrid(*shape, (a * cols, b * rows, c, d * cols, e * rows, f), self.crs)
+
+    def offset_of(self, other: GeoGrid) -> tuple[int, int] | None:
+        """(rows, columns) from this grid's first pixel to the other's; None where both are not of one lattice."""
+        if self.crs != other.crs:
+            return None
+        places = [self.to_pixels(x, y) for x, y in other.corners]
+        col, row = places[0]
+        away = [abs(col - round(col)), abs(row - round(row))]
+        for (found_col, found_row), (cols, rows) in zip(places, other._corner_pixels, strict=True):
+            away += [abs(found_col - col - cols), abs(found_row - row - rows)]
+        return (round(row), round(col)) if max(away) < ALIGNED_PX else None
+
+    def outline(self) -> list[tuple[float, float]]:
+        """(x, y) around the raster from its upper left corner down the first column, eight places on each side."""
+        first, *others = self._corner_pixels
+        return [
+            self.at(col + (to_col - col) * n / _SIDE_PIECES, row + (to_row - row) * n / _SIDE_PIECES)
+            for (col, row), (to_col, to_row) in pairwise((first, *reversed(others), first))
+            for n in range(_SIDE_PIECES)
+        ]
+
+
+def _size_on_ground(geo: GeoGrid, crs: str) -> tuple[float, float] | None:
+    try:
+        system = pyproj.CRS.from_user_input(crs)
+        return _geodesic_size(geo, system) or _planar_size(geo, system)
+    except (ProjError, ValueError, AttributeError) as error:
+        logger.debug("ground size of a pixel not found: %s", error)
+        return None
+
+
+def _geodesic_size(geo: GeoGrid, system: pyproj.CRS) -> tuple[float, float] | None:
+    geod, geographic = system.get_geod(), system.geodetic_crs
+    if geod is None or geographic is None:
+        return None
+    to_lonlat = pyproj.Transformer.from_crs(system, geographic, always_xy=True)
+    col, row = geo.width / 2, geo.height / 2
+    sizes = []
+    for right, down in ((0.5, 0.0), (0.0, 0.5)):
+        ends = geo.at(col - right, row - down), geo.at(col + right, row + down)
+        (lon0, lat0), (lon1, lat1) = (to_lonlat.transform(*end) for end in ends)
+        if not all(map(math.isfinite, (lon0, lat0, lon1, lat1))):
+            return None
+        sizes.append(float(geod.inv(lon0, lat0, lon1, lat1)[2]))
+    return _if_positive(sizes[0], sizes[1])
+
+
+def _planar_size(geo: GeoGrid, system: pyproj.CRS) -> tuple[float, float] | None:
+    """From the unit of a projected or local system whose place on the Earth is not known."""
+    if system.is_geographic or not system.axis_info:
+        return None
+    metres = system.axis_info[0].unit_conversion_factor
+    x, y = geo.resolution
+    return _if_positive(x * metres, y * metres)
+
+
+def _if_positive(x: float, y: float) -> tuple[float, float] | None:
+    return (x, y) if x > 0 and y > 0 and math.isfinite(x) and math.isfinite(y) else None
+
+
+def lonlat_outline(geo: GeoGrid) -> list[tuple[float, float]] | None:
+    """The raster's outline as a closed ring of (longitude, latitude) on WGS 84, counter-clockwise; None where the
+    coordinate system is unknown or has no known place on the Earth."""
+    if geo.crs is None:
+        return None
+    try:
+        to_lonlat = pyproj.Transformer.from_crs(pyproj.CRS.from_user_input(geo.crs), "EPSG:4326", always_xy=True)
+        ring = [to_lonlat.transform(x, y) for x, y in geo.outline()]
+    except (ProjError, ValueError) as error:
+        logger.debug("outline of a raster not found: %s", error)
+        return None
+    if not all(math.isfinite(lon) and math.isfinite(lat) for lon, lat in ring):
+        return None
+    turned = sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in pairwise((*ring, ring[0])))
+    ring = ring if turned > 0 else ring[::-1]
+    return [(round(lon, 8), round(lat, 8)) for lon, lat in (*ring, ring[0])]
+
+
+@dataclass(frozen=True)
+class Georeferenced:
+    """A file and its grid. In JSON the grid's fields stand among its own."""
+
+    path: str
+    geo: GeoGrid
+
+    def to_json(self) -> dict[str, Any]:
+        values = asdict(self)
+        return {**values.pop("geo"), **values}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        plain: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+        geo = GeoGrid(**{field.name: plain.pop(field.name) for field in fields(GeoGrid)})
+        return cls(geo=geo, **plain)
 
 
 def same_crs(one: str | None, other: str | None) -> bool:
@@ -89,13 +264,13 @@ def check_comparable(name: object, crs: str | None, other_name: object, other_cr
         )
 
 
-def check_overlap(name: object, patch: Patch, other_name: object, other_crs: str | None, other: Bounds) -> Bounds:
-    """The bounds of the other one in the patch's CRS. Raises InputError, with both extents, where they do not meet."""
-    check_comparable(name, patch.crs, other_name, other_crs)
-    there = reproject_bounds(other, other_crs, patch.crs)
-    if there is None or not overlap(there, patch.bounds):
+def check_overlap(name: object, geo: GeoGrid, other_name: object, other_crs: str | None, other: Bounds) -> Bounds:
+    """The bounds of the other one in the grid's CRS. Raises InputError, with both extents, where they do not meet."""
+    check_comparable(name, geo.crs, other_name, other_crs)
+    there = reproject_bounds(other, other_crs, geo.crs)
+    if there is None or not overlap(there, geo.bounds):
         raise InputError(
-            f"{name} ({_extent(patch.bounds)}) and {other_name} ({_extent(there or other)}) do not overlap: "
+            f"{name} ({_extent(geo.bounds)}) and {other_name} ({_extent(there or other)}) do not overlap: "
             "are both of one place, and are their coordinate systems right?"
         )
     return there
@@ -104,82 +279,3 @@ def check_overlap(name: object, patch: Patch, other_name: object, other_crs: str
 def _extent(bounds: Bounds) -> str:
     left, bottom, right, top = bounds
     return f"x {left:.7g} to {right:.7g}, y {bottom:.7g} to {top:.7g}"
-
-
-Transform = tuple[float, float, float, float, float, float]
-"""(a, b, c, d, e, f) of an affine transform: x = a * col + b * row + c, y = d * col + e * row + f."""
-
-logger = logging.getLogger(__name__)
-
-
-def pixel_size_m(crs: str, transform: Transform, height: int, width: int) -> tuple[float, float] | None:
-    """Metres on the ground along a row's step to the next column and along a column's step to the next row.
-
-    Measured along the ellipsoid at the raster's centre, so degrees, feet and Web Mercator come out right. None where
-    the coordinate system has no known place on the Earth and no known unit.
-    """
-    try:
-        system = pyproj.CRS.from_wkt(crs)
-        center = (width / 2, height / 2)
-        return _geodesic(system, transform, center) or _by_unit(system, transform)
-    except (ProjError, ValueError, AttributeError) as error:
-        logger.debug("ground size of a pixel not found: %s", error)
-        return None
-
-
-def _geodesic(system: pyproj.CRS, transform: Transform, center: tuple[float, float]) -> tuple[float, float] | None:
-    geod, geographic = system.get_geod(), system.geodetic_crs
-    if geod is None or geographic is None:
-        return None
-    to_lonlat = pyproj.Transformer.from_crs(system, geographic, always_xy=True)
-    sizes = []
-    for step in ((0.5, 0.0), (0.0, 0.5)):
-        ends = [_apply(transform, center[0] + sign * step[0], center[1] + sign * step[1]) for sign in (-1, 1)]
-        (lon0, lat0), (lon1, lat1) = (to_lonlat.transform(*end) for end in ends)
-        if not all(map(math.isfinite, (lon0, lat0, lon1, lat1))):
-            return None
-        sizes.append(float(geod.inv(lon0, lat0, lon1, lat1)[2]))
-    return _if_positive(sizes[0], sizes[1])
-
-
-def _by_unit(system: pyproj.CRS, transform: Transform) -> tuple[float, float] | None:
-    """From the unit of a projected or local system whose place on the Earth is not known."""
-    if system.is_geographic or not system.axis_info:
-        return None
-    metres = system.axis_info[0].unit_conversion_factor
-    a, b, _, d, e, _ = transform
-    return _if_positive(math.hypot(a, d) * metres, math.hypot(b, e) * metres)
-
-
-def _if_positive(x: float, y: float) -> tuple[float, float] | None:
-    return (x, y) if x > 0 and y > 0 and math.isfinite(x) and math.isfinite(y) else None
-
-
-def _apply(transform: Transform, col: float, row: float) -> tuple[float, float]:
-    a, b, c, d, e, f = transform
-    return a * col + b * row + c, d * col + e * row + f
-
-
-def lonlat_outline(
-    crs: str, transform: Transform, height: int, width: int, steps: int = 8
-) -> list[tuple[float, float]] | None:
-    """The raster's outline as a closed ring of (longitude, latitude) on WGS 84, counter-clockwise; None where the
-    coordinate system has no known place on the Earth. Each side has ``steps`` pieces, for it may be bent there."""
-    down, right = [height * n / steps for n in range(steps)], [width * n / steps for n in range(steps)]
-    corners = [
-        *((0.0, row) for row in down),
-        *((col, float(height)) for col in right),
-        *((float(width), height - row) for row in down),
-        *((width - col, 0.0) for col in right),
-    ]
-    try:
-        to_lonlat = pyproj.Transformer.from_crs(pyproj.CRS.from_wkt(crs), "EPSG:4326", always_xy=True)
-        ring = [to_lonlat.transform(*_apply(transform, col, row)) for col, row in corners]
-    except (ProjError, ValueError) as error:
-        logger.debug("outline of a raster not found: %s", error)
-        return None
-    if not all(math.isfinite(lon) and math.isfinite(lat) for lon, lat in ring):
-        return None
-    turned = sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in zip(ring, [*ring[1:], ring[0]], strict=True))
-    ring = ring if turned > 0 else ring[::-1]
-    return [(round(lon, 8), round(lat, 8)) for lon, lat in [*ring, ring[0]]]

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import rasterio
-from affine import Affine
 from numpy.typing import NDArray
 from rasterio.io import MemoryFile
 
@@ -15,49 +14,30 @@ from aerialseg.errors import InputError
 from aerialseg.files import blaming, one_line, shown, writing
 from aerialseg.legend import NODATA, Legend
 from aerialseg.raster.blocks import check_whole
+from aerialseg.raster.georef import GeoGrid
 from aerialseg.raster.opening import GDAL_ERRORS, environment, open_raster, quiet
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Transform = tuple[float, float, float, float, float, float]
 
 TILED = {"driver": "GTiff", "tiled": True, "blockxsize": 256, "blockysize": 256, "compress": "deflate"}
 
 
-def write_rgb(
-    path: Path, pixels: NDArray[np.uint8], valid: NDArray[np.bool_], *, transform: Transform, crs: str | None
-) -> None:
+def write_rgb(path: Path, pixels: NDArray[np.uint8], valid: NDArray[np.bool_], geo: GeoGrid) -> None:
     """Write uint8 (3, h, w) as a GeoTIFF with ``valid`` (h, w) as its internal mask. Raises OutputError."""
-    _, height, width = pixels.shape
-    profile = {
-        **TILED,
-        "count": 3,
-        "height": height,
-        "width": width,
-        "dtype": "uint8",
-        "photometric": "RGB",
-        "predictor": 2,
-    }
+    profile = {**TILED, **geo.profile, "count": 3, "dtype": "uint8", "photometric": "RGB", "predictor": 2}
     with writing(path, errors=GDAL_ERRORS) as part:
         with (
             rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
-            rasterio.open(part, "w", transform=Affine(*transform), crs=crs, **profile) as file,
+            rasterio.open(part, "w", **profile) as file,
         ):
             file.write(pixels)
             file.write_mask(valid)
         check_whole(part)
 
 
-def write_classes(
-    path: Path, classes: NDArray[np.uint8], *, transform: Transform, crs: str | None, legend: Legend
-) -> None:
+def write_classes(path: Path, classes: NDArray[np.uint8], geo: GeoGrid, legend: Legend) -> None:
     """Write uint8 class ids (h, w), 255 for none, as a GeoTIFF with the legend's colours. Raises OutputError."""
-    height, width = classes.shape
-    profile = {**TILED, "count": 1, "height": height, "width": width, "dtype": "uint8", "nodata": NODATA}
+    profile = {**TILED, **geo.profile, "count": 1, "dtype": "uint8", "nodata": NODATA}
     with writing(path, errors=GDAL_ERRORS) as part:
-        with rasterio.open(part, "w", transform=Affine(*transform), crs=crs, **profile) as file:
+        with rasterio.open(part, "w", **profile) as file:
             file.write(classes, 1)
             file.write_colormap(1, legend.colormap())
         check_whole(part)

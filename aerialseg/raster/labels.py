@@ -1,4 +1,4 @@
-"""Labels onto pixels: polygons burned, class rasters warped, into ids of one legend on any patch of ground."""
+"""Labels onto pixels: polygons burned, class rasters warped, into ids of one legend on any grid."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any, Protocol
 
 import numpy as np
 import pyproj
-import rasterio
 import shapely
 from numpy.typing import NDArray
 from rasterio.features import rasterize
@@ -19,7 +18,7 @@ from aerialseg.files import shown
 from aerialseg.legend import MAX_ID, NODATA, Legend
 from aerialseg.raster.classes import NONE, ClassFile, Values
 from aerialseg.raster.features import ENDINGS, FeatureFile, Geometries, is_layer, open_features, polygonal
-from aerialseg.raster.georef import Bounds, Patch, check_comparable, overlap, reproject_bounds, same_crs
+from aerialseg.raster.georef import Bounds, GeoGrid, check_comparable, overlap, reproject_bounds, same_crs
 from aerialseg.raster.palette import read_palette
 
 Ids = NDArray[np.uint8]
@@ -45,11 +44,11 @@ class Labels(Protocol):
     def close(self) -> None:
         """Let go of the file."""
 
-    def gather(self, patch: Patch) -> None:
-        """Fetch at once what several patches inside this one will ask for."""
+    def gather(self, geo: GeoGrid) -> None:
+        """Fetch at once what several grids inside this one will ask for."""
 
-    def burn(self, patch: Patch) -> Ids:
-        """Class ids, uint8 (h, w), on the pixels of ``patch``, 255 where there is no label. Raises InputError."""
+    def burn(self, geo: GeoGrid) -> Ids:
+        """Class ids, uint8 (h, w), on the pixels of ``geo``, 255 where there is no label. Raises InputError."""
 
 
 class Known:
@@ -118,7 +117,7 @@ class RasterLabels:
 
     def __init__(self, file: ClassFile, known: Known, names: Mapping[int, str]) -> None:
         self.file, self.known, self.names = file, known, names
-        self.path, self.crs, self.bounds = file.path, file.crs, file.bounds
+        self.path, self.crs, self.bounds = file.path, file.geo.crs, file.geo.bounds
         self.ignored: Counter[str] = Counter()
         found = {value: known.of(names.get(value, value)) for value in {*names, *known.numbers}}
         self._ids = np.full(MAX_ID + 1, _UNKNOWN, np.int16)
@@ -128,15 +127,15 @@ class RasterLabels:
     def close(self) -> None:
         self.file.close()
 
-    def gather(self, patch: Patch) -> None:
-        check_comparable(self.path, self.crs, "the raster", patch.crs)
+    def gather(self, geo: GeoGrid) -> None:
+        check_comparable(self.path, self.crs, "the raster", geo.crs)
 
-    def burn(self, patch: Patch) -> Ids:
-        self.gather(patch)
-        there = reproject_bounds(patch.bounds, patch.crs, self.crs)
+    def burn(self, geo: GeoGrid) -> Ids:
+        self.gather(geo)
+        there = reproject_bounds(geo.bounds, geo.crs, self.crs)
         if there is None or not overlap(there, self.bounds):
-            return np.full((patch.height, patch.width), NODATA, np.uint8)
-        return self._told(self.file.warp(patch))
+            return np.full(geo.shape, NODATA, np.uint8)
+        return self._told(self.file.warp(geo))
 
     def _told(self, values: Values) -> Ids:
         some, inside = values != NONE, (values >= 0) & (values <= MAX_ID)
@@ -167,7 +166,7 @@ class PolygonLabels:
         self.ignored: Counter[str] = Counter()
         self._names: dict[int, str] = {}
         self._ids = self._told(known)
-        self._patch: Patch | None = None
+        self._geo: GeoGrid | None = None
         self._near: tuple[NDArray[np.int16], Geometries] = np.zeros(0, np.int16), np.zeros(0, np.object_)
 
     def _told(self, known: Known) -> NDArray[np.int16]:
@@ -197,29 +196,29 @@ class PolygonLabels:
     def close(self) -> None:
         pass
 
-    def gather(self, patch: Patch) -> None:
-        check_comparable(self.path, self.crs, "the raster", patch.crs)
-        self._patch, self._near = patch, (np.zeros(0, np.int16), np.zeros(0, np.object_))
-        there = reproject_bounds(_wider(patch.bounds), patch.crs, self.crs)
+    def gather(self, geo: GeoGrid) -> None:
+        check_comparable(self.path, self.crs, "the raster", geo.crs)
+        self._geo, self._near = geo, (np.zeros(0, np.int16), np.zeros(0, np.object_))
+        there = reproject_bounds(_wider(geo.bounds), geo.crs, self.crs)
         if there is None:
             return
         found, geometries = self.file.near(there)
         ids = self._ids[found]
         use = polygonal(geometries) & (ids != NODATA)
-        self._near = ids[use], _brought(geometries[use], there, self.crs, patch.crs)
+        self._near = ids[use], _brought(geometries[use], there, self.crs, geo.crs)
 
-    def burn(self, patch: Patch) -> Ids:
-        if self._patch is None or not _within(patch, self._patch):
-            self.gather(patch)
+    def burn(self, geo: GeoGrid) -> Ids:
+        if self._geo is None or not _within(geo, self._geo):
+            self.gather(geo)
         ids, geometries = self._near
         if len(geometries):
-            geometries, ids = _met(geometries, ids, patch.bounds)
+            geometries, ids = _met(geometries, ids, geo.bounds)
         if not len(geometries):
-            return np.full((patch.height, patch.width), NODATA, np.uint8)
+            return np.full(geo.shape, NODATA, np.uint8)
         burned = rasterize(
             zip(geometries, ids.astype(int).tolist(), strict=True),
-            out_shape=(patch.height, patch.width),
-            transform=rasterio.Affine(*patch.transform),
+            out_shape=geo.shape,
+            transform=geo.affine,
             fill=NODATA,
             dtype="int16",
         )
@@ -258,8 +257,8 @@ def _wider(bounds: Bounds) -> Bounds:
     return left - x, bottom - y, right + x, top + y
 
 
-def _within(patch: Patch, other: Patch) -> bool:
-    if patch.crs != other.crs:
+def _within(geo: GeoGrid, other: GeoGrid) -> bool:
+    if geo.crs != other.crs:
         return False
-    mine, its = patch.bounds, other.bounds
+    mine, its = geo.bounds, other.bounds
     return mine[0] >= its[0] and mine[1] >= its[1] and mine[2] <= its[2] and mine[3] <= its[3]

@@ -12,20 +12,17 @@ from xml.etree import ElementTree as Xml
 
 import numpy as np
 import rasterio
-from affine import Affine
 from rasterio.windows import Window
 
 from aerialseg.errors import InputError, UsageError
 from aerialseg.files import one_line, writing
 from aerialseg.legend import NODATA, Legend
 from aerialseg.raster.blocks import check_whole
-from aerialseg.raster.georef import Transform
+from aerialseg.raster.georef import GeoGrid
 from aerialseg.raster.grid import Box
-from aerialseg.raster.opening import GDAL_ERRORS, environment, has_transform, local_path, open_raster, quiet
+from aerialseg.raster.opening import GDAL_ERRORS, environment, geogrid_of, has_transform, local_path, open_raster, quiet
 from aerialseg.raster.palette import color_table
 
-ALIGNED_PX = 0.01
-"""Tiles of one grid lie on whole pixels, but for what floating-point numbers lose."""
 MAX_SPREAD = 1_000_000
 """Pixels along a side of a mosaic; tiles further apart than that are not of one flight."""
 ROWS = 2048
@@ -36,21 +33,15 @@ class Tile:
     """A raster of one uint8 band: where it is, and its place."""
 
     path: Path
-    height: int
-    width: int
-    transform: Transform
-    crs: str | None
+    geo: GeoGrid
 
 
 @dataclass(frozen=True, slots=True)
 class Patchwork:
-    """Tiles of one grid: its size and transform, and the box that each tile covers. Where tiles overlap, the first
-    that has a value there counts."""
+    """Tiles of one grid, ``geo``, and the box of it that each tile covers. Where tiles overlap, the first that has a
+    value there counts."""
 
-    height: int
-    width: int
-    transform: Transform
-    crs: str | None
+    geo: GeoGrid
     tiles: tuple[tuple[Tile, Box], ...]
 
 
@@ -62,16 +53,14 @@ def read_tile(path: str | Path) -> Tile:
             raise InputError(f"{place} has {dataset.count} band(s) of {dataset.dtypes[0]}: wanted one of uint8")
         if not has_transform(dataset):
             raise InputError(f"{place} has no transform, so nobody knows where it lies beside others")
-        a, b, c, d, e, f = (float(value) for value in dataset.transform[:6])
-        crs = dataset.crs.to_wkt() if dataset.crs else None
-        return Tile(place, dataset.height, dataset.width, (a, b, c, d, e, f), crs)
+        return Tile(place, geogrid_of(dataset))
 
 
 def patchworks(tiles: Sequence[Tile]) -> list[Patchwork]:
     """Tiles sorted by grids, in the order of the first one of each: those whose pixels lie on one lattice."""
     groups: list[list[Tile]] = []
     for tile in tiles:
-        group = next((group for group in groups if _offset(group[0], tile) is not None), None)
+        group = next((group for group in groups if group[0].geo.offset_of(tile.geo) is not None), None)
         if group is None:
             groups.append([tile])
         else:
@@ -79,29 +68,12 @@ def patchworks(tiles: Sequence[Tile]) -> list[Patchwork]:
     return [_patchwork(group) for group in groups]
 
 
-def _offset(first: Tile, other: Tile) -> tuple[int, int] | None:
-    """(rows, columns) from the first tile to the other one, where they are of one grid."""
-    if first.crs != other.crs:
-        return None
-    here, there = Affine(*first.transform), Affine(*other.transform)
-    col, row = _apply(~here, there.c, there.f)
-    far_col, far_row = _apply(~here, *_apply(there, other.width, other.height))
-    drift = max(abs(far_col - col - other.width), abs(far_row - row - other.height))
-    off = max(abs(col - round(col)), abs(row - round(row)))
-    return (round(row), round(col)) if max(drift, off) < ALIGNED_PX else None
-
-
-def _apply(transform: Affine, x: float, y: float) -> tuple[float, float]:
-    """The point, transformed; the operator for it is another one in each version of affine."""
-    return transform.a * x + transform.b * y + transform.c, transform.d * x + transform.e * y + transform.f
-
-
 def _patchwork(group: list[Tile]) -> Patchwork:
-    first = group[0]
-    corners = [offset for tile in group if (offset := _offset(first, tile)) is not None]
+    first = group[0].geo
+    corners = [offset for tile in group if (offset := first.offset_of(tile.geo)) is not None]
     top, left = min(row for row, _ in corners), min(col for _, col in corners)
     boxes = [
-        Box(row - top, col - left, row - top + tile.height, col - left + tile.width)
+        Box(row - top, col - left, row - top + tile.geo.height, col - left + tile.geo.width)
         for tile, (row, col) in zip(group, corners, strict=True)
     ]
     height, width = max(box.bottom for box in boxes), max(box.right for box in boxes)
@@ -109,9 +81,7 @@ def _patchwork(group: list[Tile]) -> Patchwork:
         raise UsageError(
             f"the tiles spread over {width:,} x {height:,} px: choose fewer (at most {MAX_SPREAD:,} a side)"
         )
-    a, b, _, d, e, _ = first.transform
-    x, y = _apply(Affine(*first.transform), left, top)
-    return Patchwork(height, width, (a, b, x, d, e, y), first.crs, tuple(zip(group, boxes, strict=True)))
+    return Patchwork(first.part(Box(top, left, top + height, left + width)), tuple(zip(group, boxes, strict=True)))
 
 
 def write_mosaic(patchwork: Patchwork, path: Path) -> None:
@@ -128,10 +98,7 @@ def write_mosaic(patchwork: Patchwork, path: Path) -> None:
         "blockxsize": 256,
         "blockysize": 256,
         "bigtiff": "IF_SAFER",
-        "height": patchwork.height,
-        "width": patchwork.width,
-        "transform": Affine(*patchwork.transform),
-        "crs": patchwork.crs,
+        **patchwork.geo.profile,
     }
     with writing(path, errors=GDAL_ERRORS) as part:
         with environment(), quiet():
@@ -146,12 +113,12 @@ def write_mosaic(patchwork: Patchwork, path: Path) -> None:
 
 
 def _strips(tile: Tile) -> Iterator[tuple[int, Any]]:
-    rows = max(1, min(ROWS, math.ceil(2**26 / tile.width)))
+    rows = max(1, min(ROWS, math.ceil(2**26 / tile.geo.width)))
     try:
         with open_raster(str(tile.path)) as dataset:
             nodata = dataset.nodata
-            for row in range(0, tile.height, rows):
-                values = dataset.read(1, window=Window(0, row, tile.width, min(rows, tile.height - row)))
+            for row in range(0, tile.geo.height, rows):
+                values = dataset.read(1, window=Window(0, row, tile.geo.width, min(rows, tile.geo.height - row)))
                 if nodata is not None and nodata != NODATA:
                     values[values == nodata] = NODATA
                 yield row, values
@@ -163,10 +130,11 @@ def _strips(tile: Tile) -> Iterator[tuple[int, Any]]:
 
 def write_vrt(patchwork: Patchwork, path: Path, legend: Legend | None) -> None:
     """A VRT of the tiles, which names them relative to itself. Raises OutputError."""
-    root = Xml.Element("VRTDataset", rasterXSize=str(patchwork.width), rasterYSize=str(patchwork.height))
-    if patchwork.crs:
-        Xml.SubElement(root, "SRS", dataAxisToSRSAxisMapping="1,2").text = patchwork.crs
-    numbers = Affine(*patchwork.transform).to_gdal()
+    geo = patchwork.geo
+    root = Xml.Element("VRTDataset", rasterXSize=str(geo.width), rasterYSize=str(geo.height))
+    if geo.crs:
+        Xml.SubElement(root, "SRS", dataAxisToSRSAxisMapping="1,2").text = geo.crs
+    numbers = geo.affine.to_gdal()
     Xml.SubElement(root, "GeoTransform").text = ", ".join(repr(float(value)) for value in numbers)
     band = Xml.SubElement(root, "VRTRasterBand", dataType="Byte", band="1")
     Xml.SubElement(band, "NoDataValue").text = str(NODATA)
@@ -188,7 +156,7 @@ def _source(tile: Tile, box: Box, path: Path) -> Xml.Element:
     name = os.path.relpath(tile.path, path.absolute().parent)
     Xml.SubElement(source, "SourceFilename", relativeToVRT="1").text = name
     Xml.SubElement(source, "SourceBand").text = "1"
-    size = {"xSize": str(tile.width), "ySize": str(tile.height)}
+    size = {"xSize": str(tile.geo.width), "ySize": str(tile.geo.height)}
     Xml.SubElement(source, "SrcRect", {"xOff": "0", "yOff": "0", **size})
     Xml.SubElement(source, "DstRect", {"xOff": str(box.left), "yOff": str(box.top), **size})
     Xml.SubElement(source, "NODATA").text = str(NODATA)

@@ -23,6 +23,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from aerialseg.errors import InputError
 from aerialseg.files import FILE_ERRORS, one_line, shown
+from aerialseg.raster.georef import GeoGrid
 from aerialseg.raster.sidecars import TIFF_MAGIC, fault_of, find_sidecars, is_tiff_sidecar, tiff_fault
 
 CACHE_BYTES = 32 << 20
@@ -62,10 +63,11 @@ def has_transform(dataset: Any) -> bool:
     return not any(issubclass(one.category, NotGeoreferencedWarning) for one in said)
 
 
-def transform_of(dataset: Any) -> tuple[float, float, float, float, float, float]:
-    """The transform stored in an open dataset; where none is, `UNPLACED`."""
-    a, b, c, d, e, f = (float(value) for value in dataset.transform[:6])
-    return (a, b, c, d, e, f) if dataset.transform != rasterio.Affine.identity() or has_transform(dataset) else UNPLACED
+def geogrid_of(dataset: Any) -> GeoGrid:
+    """Where an open dataset lies: by the transform that it stores or, without one, by `UNPLACED`."""
+    stored = dataset.transform != rasterio.Affine.identity() or has_transform(dataset)
+    crs = dataset.crs.to_wkt() if dataset.crs else None
+    return GeoGrid(dataset.height, dataset.width, tuple(dataset.transform)[:6] if stored else UNPLACED, crs)
 
 
 @contextmanager

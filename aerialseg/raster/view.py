@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
 from aerialseg.errors import InputError, UsageError
 from aerialseg.files import shown
 from aerialseg.raster.describe import RasterInfo
-from aerialseg.raster.georef import Transform
+from aerialseg.raster.georef import Georeferenced
 from aerialseg.raster.grid import MAX_PIXELS
 
 MAX_SHRINK = 1000
@@ -30,10 +30,10 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class View:
-    """How a raster is read. ``height``, ``width``, ``transform`` and ``gsd_m`` are those of the working grid.
+class View(Georeferenced):
+    """How a raster is read. ``geo`` and ``gsd_m`` are those of the working grid.
 
-    ``transform`` of a raster that stores none is the one that QGIS draws it by (see RasterInfo).
+    The transform of a raster that stores none is the one that QGIS draws it by (see RasterInfo).
 
     ``ratio`` is (rows, columns) of source pixels per working pixel. ``bands`` and ``alpha`` count from 1; ``alpha`` is
     0 where there is none. ``nodata``, ``alpha`` and ``internal_mask`` say what makes a pixel invalid: a pixel is valid
@@ -41,11 +41,6 @@ class View:
     is NaN. ``note`` is one sentence for the user.
     """
 
-    path: str
-    height: int
-    width: int
-    transform: Transform
-    crs: str | None
     source_shape: tuple[int, int]
     bands: tuple[int, ...]
     scale: tuple[float, float] | None
@@ -60,15 +55,7 @@ class View:
 
     @property
     def shape(self) -> tuple[int, int]:
-        return self.height, self.width
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> View:
-        lists = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
-        return cls(**{**values, **lists})
+        return self.geo.shape
 
 
 def make_view(
@@ -90,7 +77,7 @@ def make_view(
     none. Raises InputError when bands, type, ground sampling distance, georeference or size do not fit, UsageError
     when ``gsd`` or ``scale`` make no sense for any raster.
     """
-    placed = info.crs is not None and info.georeferenced
+    placed = info.geo.crs is not None and info.georeferenced
     if require_crs and not placed:
         what = "coordinate system (CRS)" if info.georeferenced else "transform from pixels to the ground"
         raise InputError(
@@ -106,15 +93,12 @@ def make_view(
     _warn(info, note if gsd_m is None or not placed else "")
     return View(
         path=info.path,
-        height=shape[0],
-        width=shape[1],
-        transform=_scaled(info, shape),
-        crs=info.crs if placed else None,
-        source_shape=(info.height, info.width),
+        geo=replace(info.geo.zoom_to(shape), crs=info.geo.crs if placed else None),
+        source_shape=info.geo.shape,
         bands=used,
         scale=None if scale is None else (float(scale[0]), float(scale[1])),
-        resampled=shape != (info.height, info.width),
-        ratio=(info.height / shape[0], info.width / shape[1]),
+        resampled=shape != info.geo.shape,
+        ratio=(info.geo.height / shape[0], info.geo.width / shape[1]),
         on_read_error=on_read_error,
         gsd_m=gsd_m,
         note=note,
@@ -127,7 +111,7 @@ def make_view(
 def _warn(info: RasterInfo, note: str) -> None:
     if note:
         logger.warning("%s: %s", shown(info.path), note)
-    if info.block_shape[1] >= info.width > WIDE and info.compression != "none":
+    if info.block_shape[1] >= info.geo.width > WIDE and info.compression != "none":
         logger.warning(
             "%s is stored in strips: gdal_translate -co TILED=YES would make reading it faster", shown(info.path)
         )
@@ -192,7 +176,7 @@ def _working_grid(
     if stated:
         assert isinstance(gsd, float)
         own = (gsd, gsd)
-    native: Shape = (info.height, info.width)
+    native = info.geo.shape
     if own is None:
         return native, None, "pixels have no known size on the ground, read as they are; --gsd METRES tells their size"
     if gsd == "native" or (model is None and (gsd is None or stated)):
@@ -207,7 +191,7 @@ def _working_grid(
     if shape == native:
         return native, own, f"{_metres(own)}, read as it is"
     whose = "the model's " if target == model else ""
-    actual = own[0] * info.width / shape[1], own[1] * info.height / shape[0]
+    actual = own[0] * info.geo.width / shape[1], own[1] * info.geo.height / shape[0]
     return shape, actual, f"{_metres(own)}, resampled to {whose}{target:.3f} m/px"
 
 
@@ -228,7 +212,7 @@ def _resized(info: RasterInfo, own: Gsd, target: float) -> Shape:
             f"{target:.3f} m (at most {MAX_SHRINK}); check its coordinate system, "
             "or shrink it first with gdalwarp -tr -r average"
         )
-    return max(1, round(info.height * own[1] / target)), max(1, round(info.width * own[0] / target))
+    return max(1, round(info.geo.height * own[1] / target)), max(1, round(info.geo.width * own[0] / target))
 
 
 def _check_size(info: RasterInfo, shape: Shape, max_pixels: int) -> None:
@@ -238,12 +222,6 @@ def _check_size(info: RasterInfo, shape: Shape, max_pixels: int) -> None:
             f"{shown(info.path)} has {pixels:,} px to map ({shape[0]:,} x {shape[1]:,}), more than --max-pixels "
             f"{max_pixels:,}; raise --max-pixels, or cut it with gdal_translate -srcwin"
         )
-
-
-def _scaled(info: RasterInfo, shape: Shape) -> Transform:
-    a, b, c, d, e, f = info.transform
-    rows, cols = info.height / shape[0], info.width / shape[1]
-    return a * cols, b * rows, c, d * cols, e * rows, f
 
 
 def _metres(gsd: Gsd) -> str:

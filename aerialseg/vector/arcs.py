@@ -89,24 +89,24 @@ def find_arcs(
     progress: Callable[[float], None] | None = None,
 ) -> Arcs:
     """All arcs between the regions. Raises InputError if the raster cannot be read."""
-    pieces = _Pieces(corner_type(raster.height, raster.width))
+    pieces = _Pieces(corner_type(*raster.geo.shape))
     traced = alone(crew).spread(trace_stretch, _sheets(raster, regions))
     for stretch, bands in zip(raster.stretches(), traced, strict=True):
         for band in bands:
             pieces.add(band)
         if progress:
-            progress((stretch.row + stretch.rows) / raster.height)
+            progress((stretch.row + stretch.rows) / raster.geo.height)
     return _sorted(_joined(pieces.take()))
 
 
 def _sheets(raster: ClassRaster, regions: Regions) -> Iterator[Sheet]:
     """What is needed to trace each stretch of the raster."""
-    corner = corner_type(raster.height, raster.width)
+    corner = corner_type(*raster.geo.shape)
     for stretch in raster.stretches():
         below = stretch.row + stretch.rows
         ids = slice(regions.first_ids[stretch.row], regions.first_ids[below])
-        above = regions.row_above(stretch.row, raster.width)
-        yield Sheet(stretch, below == raster.height, above, regions.region_of[ids], np.dtype(corner).name)
+        above = regions.row_above(stretch.row, raster.geo.width)
+        yield Sheet(stretch, below == raster.geo.height, above, regions.region_of[ids], np.dtype(corner).name)
 
 
 def directions(arcs: Arcs) -> tuple[Int64s, Int64s]:

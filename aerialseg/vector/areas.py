@@ -12,6 +12,7 @@ from pyproj import CRS, Geod, Transformer
 from pyproj.crs import ProjectedCRS
 from pyproj.crs.coordinate_operation import LambertCylindricalEqualAreaConversion
 
+from aerialseg.raster.georef import GeoGrid
 from aerialseg.vector.polygons import Batch
 
 TRUE_TO_SCALE = 0.01
@@ -26,11 +27,7 @@ Measure = Callable[[Batch], tuple[Floats, Floats]]
 
 
 def make_measure(
-    crs: str | None,
-    transform: tuple[float, ...],
-    shape: tuple[int, int],
-    double_areas: NDArray[np.int64] | Floats,
-    pixel_m: tuple[float, float] | None = None,
+    geo: GeoGrid, double_areas: NDArray[np.int64] | Floats, pixel_m: tuple[float, float] | None = None
 ) -> Measure:
     """A function from a batch of polygons to (areas in square metres, perimeters in metres).
 
@@ -41,19 +38,18 @@ def make_measure(
     where that is not known either.
     """
     areas: Floats = np.asarray(double_areas, np.float64)
-    a, b, _, d, e, _ = transform
-    pixel = abs(a * e - b * d) / 2.0
-    system = CRS.from_user_input(crs) if crs else None
+    pixel = abs(geo.determinant) / 2.0
+    system = CRS.from_user_input(geo.crs) if geo.crs else None
     if system is not None:
         unit = _metres_per_unit(system)
-        ground = _ground(system, transform, shape)
+        ground = _ground(system, geo)
         if ground is not None:
             return ground.measure
         return lambda batch: (areas[batch.regions] * (pixel * unit**2), _lengths(batch) * unit)
     if pixel_m is not None:
         sizes = pixel_m
         area = sizes[0] * sizes[1] / 2.0
-        return lambda batch: (areas[batch.regions] * area, _lengths_by_pixels(batch, transform, sizes))
+        return lambda batch: (areas[batch.regions] * area, _lengths_by_pixels(batch, geo, sizes))
     return lambda batch: (areas[batch.regions] * pixel, _lengths(batch))
 
 
@@ -101,23 +97,21 @@ def _metres_per_unit(system: CRS) -> float:
     return float(system.axis_info[0].unit_conversion_factor) or 1.0
 
 
-def _ground(system: CRS, transform: tuple[float, ...], shape: tuple[int, int]) -> _Ground | None:
+def _ground(system: CRS, geo: GeoGrid) -> _Ground | None:
     """The ways to the ellipsoid of the same datum; None where the plane is true to scale (or unknown)."""
     base = system.geodetic_crs
     if base is None or not (system.is_geographic or system.is_projected):
         return None
     to_degrees = Transformer.from_crs(system, base, always_xy=True)
-    row, col = shape[0] / 2, shape[1] / 2
-    a, b, c, d, e, f = transform
-    corners = np.array([(row + r, col + k) for r, k in ((0, -0.5), (0, 0.5), (-0.5, 0), (0.5, 0), (0, 0))])
-    x, y = a * corners[:, 1] + b * corners[:, 0] + c, d * corners[:, 1] + e * corners[:, 0] + f
+    middle = np.array([-0.5, 0.5, 0, 0, 0]) + geo.width / 2, np.array([0, 0, -0.5, 0.5, 0]) + geo.height / 2
+    x, y = geo.at(*middle)
     lon, lat = to_degrees.transform(x, y)
     if not np.isfinite([lon, lat]).all():
         return None
     geod = base.get_geod() or Geod(ellps="WGS84")
     if system.is_projected:
         _, _, measured = geod.inv(lon[[0, 2]], lat[[0, 2]], lon[[1, 3]], lat[[1, 3]])
-        planar = np.array([np.hypot(a, d), np.hypot(b, e)]) * _metres_per_unit(system)
+        planar = np.array(geo.resolution) * _metres_per_unit(system)
         if (np.abs(measured / planar - 1) <= TRUE_TO_SCALE).all():
             return None
     conversion = LambertCylindricalEqualAreaConversion(longitude_natural_origin=float(lon[4]))
@@ -138,8 +132,7 @@ def _lengths(batch: Batch) -> Floats:
     return np.asarray(shapely.length(batch.polygons), np.float64)
 
 
-def _lengths_by_pixels(batch: Batch, transform: tuple[float, ...], pixel_m: tuple[float, float]) -> Floats:
+def _lengths_by_pixels(batch: Batch, geo: GeoGrid, pixel_m: tuple[float, float]) -> Floats:
     """Lengths where a step to the next column and one to the next row have the sizes given."""
-    a, b, _, d, e, _ = transform
-    back = np.linalg.inv(np.array([[a, b], [d, e]])) * np.array(pixel_m)[:, None]
+    back = np.linalg.inv(np.array(geo.linear)) * np.array(pixel_m)[:, None]
     return np.asarray(shapely.length(shapely.transform(batch.polygons, lambda points: points @ back.T)))

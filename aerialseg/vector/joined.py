@@ -44,7 +44,7 @@ def polygonize_parts(
     Raises InputError (a raster cannot be read, coordinate systems differ), OutputError, UsageError.
     """
     output = Path(output).absolute()
-    systems = {ClassRaster(part.classes).crs for part in parts}
+    systems = {ClassRaster(part.classes).geo.crs for part in parts}
     if len(systems) > 1:
         raise InputError("the class rasters have different coordinate systems, a layer has one: collect them apart")
     crs = systems.pop()
@@ -70,7 +70,6 @@ def polygonize_parts(
 def _features(part: Part, legend: Legend, crew: Crew) -> Iterator[Features]:
     raster = ClassRaster(part.classes, part.confidence)
     shapes = find_shapes(raster, legend, part.min_pixels, crew=crew)
-    lines = make_lines(shapes, part.tolerance_px, part.smooth, raster.transform, crew)
-    shape, areas = (raster.height, raster.width), lines.double_areas(len(shapes.regions))
-    measure = make_measure(raster.crs, raster.transform, shape, areas, part.pixel_m)
-    yield from Rows(shapes.regions, lines, shapes.rings, raster.transform, crew).features(measure)
+    lines = make_lines(shapes, part.tolerance_px, part.smooth, raster.geo, crew)
+    measure = make_measure(raster.geo, lines.double_areas(len(shapes.regions)), part.pixel_m)
+    yield from Rows(shapes.regions, lines, shapes.rings, raster.geo, crew).features(measure)

@@ -15,6 +15,7 @@ from aerialseg.errors import InputError, UsageError
 from aerialseg.executor import Crew
 from aerialseg.legend import Legend
 from aerialseg.raster.classes import ClassRaster
+from aerialseg.raster.georef import GeoGrid
 from aerialseg.raster.palette import Palette, read_palette
 from aerialseg.vector.arcs import Arcs, find_arcs
 from aerialseg.vector.areas import make_measure
@@ -101,19 +102,18 @@ def polygonize(
     output = Path(output).absolute()
     ending_of(output)
     raster = ClassRaster(classes, confidence, band_rows=band_rows)
-    check_place(output, raster.crs)
+    check_place(output, raster.geo.crs)
     with nullcontext(crew) if crew else Crew() as crew:
         names = read_palette(classes) if legend is None else legend
         shapes = find_shapes(raster, names, min_pixels, crew=crew, progress=progress)
-        lines = make_lines(shapes, tolerance_px, smooth, raster.transform, crew)
+        lines = make_lines(shapes, tolerance_px, smooth, raster.geo, crew)
         _tell(progress, 0.75)
-        shape, areas = (raster.height, raster.width), lines.double_areas(len(shapes.regions))
-        measure = make_measure(raster.crs, raster.transform, shape, areas, pixel_m)
-        rows = Rows(shapes.regions, lines, shapes.rings, raster.transform, crew)
+        measure = make_measure(raster.geo, lines.double_areas(len(shapes.regions)), pixel_m)
+        rows = Rows(shapes.regions, lines, shapes.rings, raster.geo, crew)
         vertices = int(rows.vertices.sum())
         check_room(output, len(shapes.regions), vertices, rows.largest(dissolve=dissolve), dissolve=dissolve)
         with NewLayers(
-            output, layer=layer, crs=raster.crs, legend=shapes.legend, metadata=metadata, dissolve=dissolve
+            output, layer=layer, crs=raster.geo.crs, legend=shapes.legend, metadata=metadata, dissolve=dissolve
         ) as layers:
             layers.write(rows.features(measure, _part(progress, 0.75, 0.9 if dissolve else 0.99)))
             if dissolve:
@@ -155,15 +155,13 @@ def _legend(given: Legend | Palette, present: list[int]) -> Legend:
     return given
 
 
-def make_lines(
-    shapes: Shapes, tolerance_px: float, smooth: int, transform: tuple[float, ...], crew: Crew | None = None
-) -> Arcs:
+def make_lines(shapes: Shapes, tolerance_px: float, smooth: int, geo: GeoGrid, crew: Crew | None = None) -> Arcs:
     """The arcs as they are drawn: simplified, their corners rounded, and all polygons valid."""
     if tolerance_px == 0 and smooth == 0:
         return shapes.arcs
     keep = simplify(shapes.arcs, tolerance_px, crew=crew)
-    lines = settle_polygons(shapes.arcs, keep, shapes.rings, transform, crew=crew)
-    return smoothed(lines, shapes.rings, transform, smooth, crew=crew) if smooth else lines
+    lines = settle_polygons(shapes.arcs, keep, shapes.rings, geo, crew=crew)
+    return smoothed(lines, shapes.rings, geo, smooth, crew=crew) if smooth else lines
 
 
 def _tell(progress: Progress | None, share: float) -> None:

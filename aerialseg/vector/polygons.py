@@ -23,6 +23,7 @@ import shapely
 from numpy.typing import NDArray
 
 from aerialseg.executor import Crew, alone
+from aerialseg.raster.georef import GeoGrid
 from aerialseg.raster.kernel import kernel
 from aerialseg.vector.arcs import Arcs
 from aerialseg.vector.corners import corner
@@ -35,7 +36,6 @@ logger = logging.getLogger(__name__)
 BATCH_VERTICES = 1 << 17
 """Polygons are made in batches of about so many vertices."""
 
-Transform = tuple[float, ...]
 Polygons = NDArray[np.object_]
 
 
@@ -50,25 +50,25 @@ class Batch:
 def make_polygons(
     arcs: Arcs,
     rings: Rings,
-    transform: Transform,
+    geo: GeoGrid,
     regions: Int64s | None = None,
     *,
     batch: int = BATCH_VERTICES,
     crew: Crew | None = None,
 ) -> Iterator[Batch]:
-    """Polygons of the regions (of all, unless given), shells counter-clockwise in the transform's coordinates.
+    """Polygons of the regions (of all, unless given), shells counter-clockwise in the grid's coordinates.
 
     The crew works ahead of whoever takes the batches, by a few of them.
     """
     counts = arcs.counts()
     parts = _parts(arcs, rings, regions, batch)
-    return alone(crew).share(lambda part: Batch(part, _polygons(arcs, counts, rings, part, transform)), parts)
+    return alone(crew).share(lambda part: Batch(part, _polygons(arcs, counts, rings, part, geo)), parts)
 
 
-def settle_polygons(arcs: Arcs, keep: Keep, rings: Rings, transform: Transform, *, crew: Crew | None = None) -> Arcs:
+def settle_polygons(arcs: Arcs, keep: Keep, rings: Rings, geo: GeoGrid, *, crew: Crew | None = None) -> Arcs:
     """The arcs with the vertices to keep; more are kept (in ``keep`` too) until all polygons are valid."""
     simple = arcs.only(keep)
-    wrong = find_wrong(simple, rings, transform, crew=crew)
+    wrong = find_wrong(simple, rings, geo, crew=crew)
     while len(wrong):
         bad = np.isin(arcs.left, wrong) | np.isin(arcs.right, wrong)
         had = np.diff(simple.offsets)
@@ -79,12 +79,12 @@ def settle_polygons(arcs: Arcs, keep: Keep, rings: Rings, transform: Transform, 
         if not changed.any():
             raise AssertionError(f"polygon {wrong[0]} is not valid: this is a bug in aerialseg, please report it")
         touched = np.unique(np.concatenate([wrong, arcs.left[changed], arcs.right[changed]]))
-        wrong = find_wrong(simple, rings, transform, touched[touched >= 0], crew=crew)
+        wrong = find_wrong(simple, rings, geo, touched[touched >= 0], crew=crew)
     return simple
 
 
 def find_wrong(
-    lines: Arcs, rings: Rings, transform: Transform, regions: Int64s | None = None, *, crew: Crew | None = None
+    lines: Arcs, rings: Rings, geo: GeoGrid, regions: Int64s | None = None, *, crew: Crew | None = None
 ) -> Int64s:
     """Those of the regions (of all) whose polygon is not valid, and all that have a ring that is turned over."""
     areas = rings.signed_double_areas(lines)
@@ -94,7 +94,7 @@ def find_wrong(
     counts = lines.counts()
 
     def invalid(part: Int64s) -> Int64s:
-        return part[~shapely.is_valid(_polygons(lines, counts, rings, part, transform))]
+        return part[~shapely.is_valid(_polygons(lines, counts, rings, part, geo))]
 
     wrong = [np.searchsorted(rings.first, turned, side="right") - 1]
     wrong.extend(alone(crew).share(invalid, _parts(lines, rings, regions, BATCH_VERTICES)))
@@ -110,17 +110,16 @@ def _parts(arcs: Arcs, rings: Rings, regions: Int64s | None, batch: int) -> list
     return [part for part in np.split(chosen, np.flatnonzero(np.diff(number)) + 1) if len(part)]
 
 
-def _polygons(arcs: Arcs, counts: Int64s, rings: Rings, regions: Int64s, transform: Transform) -> Polygons:
+def _polygons(arcs: Arcs, counts: Int64s, rings: Rings, regions: Int64s, geo: GeoGrid) -> Polygons:
     per_region = rings.first[regions + 1] - rings.first[regions]
     first_ring = np.concatenate([[0], np.cumsum(per_region)]).astype(np.int64)
     which = np.arange(first_ring[-1]) + np.repeat(rings.first[regions] - first_ring[:-1], per_region)
     ends = np.zeros(len(which) + 1, np.int64)
     measure(counts, rings.halves, rings.offsets, which, ends)
-    coordinates = np.empty((ends[-1], 2))
-    a, b, _, d, e, _ = transform
-    backwards = a * e - b * d > 0
+    places = np.empty((2, ends[-1]))
     lines = arcs.vertices, arcs.offsets, arcs.rounded, arcs.steps
-    fill(*lines, rings.halves, rings.offsets, which, ends, backwards, transform, coordinates)
+    fill(*lines, rings.halves, rings.offsets, which, ends, geo.determinant > 0, places)
+    coordinates = np.column_stack(geo.at(*places))
     return shapely.from_ragged_array(shapely.GeometryType.POLYGON, coordinates, (ends, first_ring))
 
 
@@ -145,11 +144,9 @@ def fill(
     which: Int64s,
     ends: Int64s,
     backwards: bool,
-    transform: Transform,
-    coordinates: NDArray[np.float64],
+    places: NDArray[np.float64],
 ) -> None:
-    """Coordinates of the rings, each closed; in the other direction when ``backwards``."""
-    a, b, c, d, e, f = transform
+    """Columns and rows of the rings' vertices, each ring closed; in the other direction when ``backwards``."""
     for n in range(len(which)):
         m = ends[n + 1] - 1 if backwards else ends[n]
         step = -1 if backwards else 1
@@ -163,9 +160,7 @@ def fill(
                     row, col = float(vertices[source, 0]), float(vertices[source, 1])
                     if last > 0:
                         row, col = corner(vertices, offsets[arc], offsets[arc + 1], source, number, last + 1)
-                    coordinates[m, 0] = a * col + b * row + c
-                    coordinates[m, 1] = d * col + e * row + f
+                    places[0, m], places[1, m] = col, row
                     m += step
         start = ends[n + 1] - 1 if backwards else ends[n]
-        coordinates[m, 0] = coordinates[start, 0]
-        coordinates[m, 1] = coordinates[start, 1]
+        places[:, m] = places[:, start]

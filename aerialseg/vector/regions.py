@@ -97,7 +97,7 @@ def find_regions(
         for number, band in enumerate(bands):
             joints.add(band, number == 0)
         if progress:
-            progress((stretch.row + stretch.rows) / raster.height)
+            progress((stretch.row + stretch.rows) / raster.geo.height)
     return joints.joined()
 
 
@@ -107,14 +107,14 @@ class _Joints:
     def __init__(self, raster: ClassRaster, contacts: bool) -> None:
         self._wanted = contacts
         self._dtype = raster.dtype
-        self._height = raster.height
+        self._height = raster.geo.height
         self._tables: list[Tables] = []
         self._seams: list[Int32s] = []
         self._touching: list[tuple[int, Int32s, Int32s]] = []
         self._first_ids: dict[int, int] = {}
         self._above: dict[int, tuple[Int32s, Int32s]] = {}
-        self._bottom = np.full(raster.width, -1, np.int32)
-        self._bottom_classes = np.zeros(raster.width, raster.dtype)
+        self._bottom = np.full(raster.geo.width, -1, np.int32)
+        self._bottom_classes = np.zeros(raster.geo.width, raster.dtype)
         self._total = 0
 
     def add(self, band: BandSurvey, opens_stretch: bool) -> None:

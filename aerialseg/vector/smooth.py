@@ -18,10 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aerialseg.executor import Crew, alone
+from aerialseg.raster.georef import GeoGrid
 from aerialseg.raster.kernel import kernel
 from aerialseg.vector.arcs import Arcs, point_keys
 from aerialseg.vector.corners import edges
-from aerialseg.vector.polygons import Transform, find_wrong
+from aerialseg.vector.polygons import find_wrong
 from aerialseg.vector.regions import Corners, Int64s
 from aerialseg.vector.rings import Rings
 from aerialseg.vector.simplify import grid
@@ -32,11 +33,11 @@ MAX_STEPS = 3
 """Eight vertices for a corner of at most 4 pixels: more could not be seen."""
 
 
-def smoothed(arcs: Arcs, rings: Rings, transform: Transform, steps: int, *, crew: Crew | None = None) -> Arcs:
+def smoothed(arcs: Arcs, rings: Rings, geo: GeoGrid, steps: int, *, crew: Crew | None = None) -> Arcs:
     """The arcs with rounded corners, fewer of them if that is what it takes until all polygons are valid."""
     rounded = find_round(arcs, crew=crew)
     lines = replace(arcs, rounded=rounded, steps=steps)
-    wrong = find_wrong(lines, rings, transform, crew=crew)
+    wrong = find_wrong(lines, rings, geo, crew=crew)
     while len(wrong):
         bad = np.isin(arcs.left, wrong) | np.isin(arcs.right, wrong)
         logger.info("%d polygons were not valid: %d arcs stay as they were", len(wrong), int(bad.sum()))
@@ -45,7 +46,7 @@ def smoothed(arcs: Arcs, rings: Rings, transform: Transform, steps: int, *, crew
         if not had:
             raise AssertionError(f"polygon {wrong[0]} is not valid: this is a bug in aerialseg, please report it")
         touched = np.unique(np.concatenate([wrong, arcs.left[bad], arcs.right[bad]]))
-        wrong = find_wrong(lines, rings, transform, touched[touched >= 0], crew=crew)
+        wrong = find_wrong(lines, rings, geo, touched[touched >= 0], crew=crew)
     return lines
 
 

@@ -6,14 +6,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import pytest
 import shapely
 from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aerialseg.datasets.ground_blocks import cut, make_lattice, patch_of
-from aerialseg.raster.georef import Patch
+from aerialseg.datasets.ground_blocks import cut, make_lattice
+from aerialseg.raster.georef import GeoGrid
 from aerialseg.raster.view import View
 from tests.raster.drawing import UTM
 
@@ -27,10 +26,7 @@ def a_view(
     transform = Affine.translation(x, y) @ Affine.rotation(turn) @ Affine.scale(gsd, -gsd)
     return View(
         path="",
-        height=shape[0],
-        width=shape[1],
-        transform=tuple(transform)[:6],  # type: ignore[arg-type]
-        crs=crs,
+        geo=GeoGrid(*shape, tuple(transform)[:6], crs),  # type: ignore[arg-type]
         source_shape=(round(shape[0] * ratio), round(shape[1] * ratio)),
         bands=(1, 2, 3),
         scale=None,
@@ -45,7 +41,6 @@ def a_view(
 def seen(view: View, size: tuple[int, int], chips: tuple[int, int], views: list[View]) -> Iterator[tuple[str, Any]]:
     """Block and the ground that each chip was made of: a resampled pixel looks half a source pixel further."""
     spread = max(1, view.ratio[0]) * 0.5 + 0.5 / min(1, view.ratio[0]) if view.resampled else 0.0
-    ground = patch_of(view)
     for block, boxes in cut(view, make_lattice(views, size, chips), size, EVERYWHERE):
         for box in boxes:
             corners = (
@@ -54,7 +49,7 @@ def seen(view: View, size: tuple[int, int], chips: tuple[int, int], views: list[
                 (box.right + spread, box.bottom + spread),
                 (box.left - spread, box.bottom + spread),
             )
-            yield block.name, shapely.Polygon([ground.at(*corner) for corner in corners])
+            yield block.name, shapely.Polygon([view.geo.at(*corner) for corner in corners])
 
 
 @settings(max_examples=25)
@@ -106,8 +101,3 @@ def test_chips_leave_out_nothing_but_the_borders_of_blocks(
     for axis, side in ((1, size[0]), (0, size[1])):
         lines = inside.any(axis=axis)
         assert (~lines).sum() <= 4 * (len(lines) // (side * along) + (turn != 0))
-
-
-def test_rows_and_columns_of_a_patch_are_found_again() -> None:
-    patch = Patch((0.3, 0.1, 7.0, 0.2, -0.4, 9.0), None, 5, 6)
-    assert patch.to_pixels(*patch.at(2.5, 4.25)) == pytest.approx((2.5, 4.25))

@@ -401,9 +401,9 @@ def test_row_06_sidecars_that_belong_to_the_raster_are_read_as_ever(tmp_path):
     smaller = picture(200, 200)[:, ::2, ::2]
     write(path.with_name("a.tif.ovr"), np.ascontiguousarray(smaller), **TILED)
     info = describe(path)
-    assert info.transform == pytest.approx((a, b, c, d, e, f))
-    assert info.crs is not None
-    assert "32633" in info.crs
+    assert info.geo.transform == pytest.approx((a, b, c, d, e, f))
+    assert info.geo.crs is not None
+    assert "32633" in info.geo.crs
     _, valid = read_all(path)
     assert not valid[:50].any()
     assert valid[50:].all()

@@ -17,6 +17,7 @@ from aerialseg.errors import InputError
 from aerialseg.raster import block_cache as pages_module
 from aerialseg.raster.block_cache import Order, Pages, reading_order
 from aerialseg.raster.describe import describe
+from aerialseg.raster.georef import GeoGrid
 from aerialseg.raster.grid import Box, Grid
 from aerialseg.raster.source import Source
 from aerialseg.raster.view import View, make_view
@@ -86,9 +87,8 @@ def test_each_tile_is_decoded_once_although_windows_overlap(
 def test_the_order_visits_each_block_once_and_fits_the_cache(
     rows: int, cols: int, block: int, tile: tuple[int, int]
 ) -> None:
-    view = View(
-        "x", rows, cols, (1, 0, 0, 0, 1, 0), None, (rows, cols), (1, 2, 3), None, False, (1, 1), "fail", None, ""
-    )
+    geo = GeoGrid(rows, cols, (1, 0, 0, 0, 1, 0), None)
+    view = View("x", geo, geo.shape, (1, 2, 3), None, False, (1, 1), "fail", None, "")
     grid = Grid(rows, cols, block, 608)
     order = reading_order(grid, view, (tile[0], tile[1] or cols))
     keys = {order.key(grid, index) for index in range(len(grid))}

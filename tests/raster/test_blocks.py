@@ -17,17 +17,17 @@ import rasterio
 from aerialseg.errors import OutputError
 from aerialseg.files import publish, writing
 from aerialseg.raster.blocks import check_whole, joining, mosaic, read_block, write_block
+from aerialseg.raster.georef import GeoGrid
 from aerialseg.raster.grid import Grid
 from aerialseg.raster.view import View
 
-NO_CRS = View("x", 9, 9, (1, 0, 0, 0, 1, 0), None, (9, 9), (1, 2, 3), None, False, (1, 1), "fail", None, "")
+NO_CRS = View("x", GeoGrid(9, 9, (1, 0, 0, 0, 1, 0), None), (9, 9), (1, 2, 3), None, False, (1, 1), "fail", None, "")
 
 
 def utm_view(height: int, width: int) -> View:
     wkt = rasterio.CRS.from_epsg(32633).to_wkt()
-    place = (0.05, 0.01, 5e5, 0.01, -0.05, 5e6)
-    shape = (height, width)
-    return View("x", *shape, place, wkt, shape, (1, 2, 3), None, False, (1, 1), "fail", (0.05, 0.05), "")
+    geo = GeoGrid(height, width, (0.05, 0.01, 5e5, 0.01, -0.05, 5e6), wkt)
+    return View("x", geo, geo.shape, (1, 2, 3), None, False, (1, 1), "fail", (0.05, 0.05), "")
 
 
 def answer(height: int, width: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -85,7 +85,7 @@ def test_the_mosaic_is_the_blocks_side_by_side(tmp_path, block):
         with rasterio.open(path) as dataset:
             assert (dataset.read(1) == band).all()
             assert (dataset.count, dataset.nodata, dataset.crs) == (1, 255, rasterio.CRS.from_epsg(32633))
-            assert tuple(dataset.transform)[:6] == utm_view(1, 1).transform
+            assert tuple(dataset.transform)[:6] == utm_view(1, 1).geo.transform
             assert dataset.profile["tiled"]
     assert not list(tmp_path.glob("*.part"))
 

@@ -191,8 +191,8 @@ def test_8_and_9_bombs_are_refused_at_once_in_little_memory(tmp_path):
 def test_10_without_crs_or_transform_it_runs_with_a_note_or_not_at_all(tmp_path, caplog):
     path = write(tmp_path / "plain.tif", picture(8, 8), crs=None, transform=TEN_CM_LOCAL)
     view = view_of(path)
-    assert (view.crs, view.gsd_m, view.resampled) == (None, None, False)
-    assert view.transform == tuple(TEN_CM_LOCAL)[:6]
+    assert (view.geo.crs, view.gsd_m, view.resampled) == (None, None, False)
+    assert view.geo.transform == tuple(TEN_CM_LOCAL)[:6]
     assert "no coordinate system" in view.note
     assert "no coordinate system" in caplog.text
     refused(path, r"no coordinate system \(CRS\).*gdal_edit", require_crs=True)
@@ -218,9 +218,8 @@ def test_10_a_picture_without_any_place(tmp_path, recwarn):
 )
 def test_11_any_affine_transform_is_carried(tmp_path, transform):
     view = view_of(write(tmp_path / "a.tif", picture(40, 60), transform=transform), model_gsd_m=0.05)
-    grid, own = Affine(*view.transform), transform
-    assert grid @ (view.width, view.height) == pytest.approx(own @ (60, 40), abs=1e-9)
-    assert grid @ (0, 0) == own @ (0, 0)
+    assert view.geo.at(view.geo.width, view.geo.height) == pytest.approx(transform @ (60, 40), abs=1e-9)
+    assert view.geo.at(0, 0) == transform @ (0, 0)
 
 
 def test_11_control_points_or_rpcs_only(tmp_path):

@@ -9,17 +9,18 @@ import pytest
 import rasterio
 
 from aerialseg.errors import OutputError
+from aerialseg.raster.georef import GeoGrid
 from aerialseg.raster.image import write_classes, write_rgb
 from tests.fakes import LEGEND
 
-PLACE = {"transform": (0.1, 0.0, 5e5, 0.0, -0.1, 5e6), "crs": "EPSG:32633"}
+PLACE = (0.1, 0.0, 5e5, 0.0, -0.1, 5e6), "EPSG:32633"
 
 
 def test_what_is_written_reads_back_and_nothing_lies_beside_it(tmp_path: Path) -> None:
     pixels = np.arange(3 * 20 * 30, dtype=np.uint8).reshape(3, 20, 30)
     valid = pixels[0] > 9
-    write_rgb(tmp_path / "a.tif", pixels, valid, **PLACE)  # type: ignore[arg-type]
-    write_classes(tmp_path / "b.tif", pixels[0] % 6, legend=LEGEND, **PLACE)  # type: ignore[arg-type]
+    write_rgb(tmp_path / "a.tif", pixels, valid, GeoGrid(20, 30, *PLACE))
+    write_classes(tmp_path / "b.tif", pixels[0] % 6, GeoGrid(20, 30, *PLACE), LEGEND)
     with rasterio.open(tmp_path / "a.tif") as rgb, rasterio.open(tmp_path / "b.tif") as classes:
         assert (rgb.read() == pixels).all()
         assert ((rgb.dataset_mask() > 0) == valid).all()
@@ -41,8 +42,8 @@ def test_what_was_there_stays_until_the_new_one_is_whole(
 
     monkeypatch.setattr(rasterio.io.DatasetWriter, last, fail)
     write = {
-        "write_mask": lambda: write_rgb(path, pixels, pixels[0] == 0, **PLACE),  # type: ignore[arg-type]
-        "write_colormap": lambda: write_classes(path, pixels[0], legend=LEGEND, **PLACE),  # type: ignore[arg-type]
+        "write_mask": lambda: write_rgb(path, pixels, pixels[0] == 0, GeoGrid(9, 9, *PLACE)),
+        "write_colormap": lambda: write_classes(path, pixels[0], GeoGrid(9, 9, *PLACE), LEGEND),
     }
     with pytest.raises(OutputError, match=r"cannot write .*a\.tif: No space left"):
         write[last]()

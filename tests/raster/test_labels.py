@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from aerialseg.errors import InputError, UsageError
 from aerialseg.legend import LandClass, Legend
-from aerialseg.raster.georef import Patch
+from aerialseg.raster.georef import GeoGrid
 from aerialseg.raster.grid import Box
 from aerialseg.raster.labels import Labels, open_labels
 from tests.raster.drawing import TEN_CM, UTM, write
@@ -25,7 +26,7 @@ LEGEND = Legend(
     (LandClass(3, "grass", (0, 200, 0)), LandClass(7, "roof", (200, 0, 0)), LandClass(300, "pool", (0, 0, 200)))
 )
 HEIGHT, WIDTH = 40, 60
-GROUND = Patch(tuple(TEN_CM)[:6], UTM, HEIGHT, WIDTH)  # type: ignore[arg-type]
+GROUND = GeoGrid(HEIGHT, WIDTH, tuple(TEN_CM)[:6], UTM)  # type: ignore[arg-type]
 FORMATS = [".gpkg", ".fgb", ".shp", ".geojson", ".parquet"]
 VOID = 255
 
@@ -50,10 +51,10 @@ def layer(path: Path, values: list[Any], shapes: list[Any], *, crs: Any = UTM, t
     return path
 
 
-def burned(path: Path, patch: Patch = GROUND, legend: Legend | None = LEGEND, **options: Any) -> np.ndarray:
+def burned(path: Path, geo: GeoGrid = GROUND, legend: Legend | None = LEGEND, **options: Any) -> np.ndarray:
     labels = open_labels(path, legend, **options)
     try:
-        return labels.burn(patch)
+        return labels.burn(geo)
     finally:
         labels.close()
 
@@ -120,12 +121,12 @@ def test_a_long_line_is_straight_in_its_own_crs(tmp_path: Path) -> None:
     path = layer(tmp_path / "labels.gpkg", ["grass"], square.to_list(), crs=4326)
     left, bottom, right, top = square.segmentize(0.001).to_crs("EPSG:32633").total_bounds
     rows, cols = int((top - bottom) / 10), int((right - left) / 10)
-    patch = Patch((10.0, 0.0, left, 0.0, -10.0, top), "EPSG:32633", rows, cols)
+    geo = GeoGrid(rows, cols, (10.0, 0.0, left, 0.0, -10.0, top), "EPSG:32633")
     exact = shapely.transform(
         square.segmentize(0.0005).to_crs("EPSG:32633").iloc[0], lambda xy: (xy - (left, top)) / (10.0, -10.0)
     )
     inside = shapely.contains_xy(exact, *np.meshgrid(np.arange(cols) + 0.5, np.arange(rows) + 0.5))
-    assert ((burned(path, patch) == 3) != inside).mean() < 1e-4
+    assert ((burned(path, geo) == 3) != inside).mean() < 1e-4
 
 
 def test_a_polygon_that_crosses_itself_is_burned_as_it_is_drawn(tmp_path: Path) -> None:
@@ -229,7 +230,7 @@ def test_labels_without_a_crs_are_refused_on_a_raster_that_has_one(tmp_path: Pat
     raster = write(tmp_path / "labels.tif", drawn()[None], nodata=VOID, crs=None)
     with pytest.raises(InputError, match="has no coordinate system"):
         burned(raster)
-    lost = Patch(GROUND.transform, None, HEIGHT, WIDTH)
+    lost = replace(GROUND, crs=None)
     assert (burned(raster, lost) == drawn()).all()
 
 

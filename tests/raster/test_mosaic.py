@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aerialseg.errors import InputError, UsageError
-from aerialseg.raster.georef import Transform, lonlat_outline
+from aerialseg.raster.georef import GeoGrid, Transform
+from aerialseg.raster.grid import Box
 from aerialseg.raster.mosaic import Tile, patchworks, read_tile
 from tests.conftest import WriteRaster
 
@@ -26,9 +27,8 @@ TRANSFORMS: list[Transform] = [
 
 
 def tile(transform: Transform, row: int, col: int, size: tuple[int, int], crs: str | None = None) -> Tile:
-    a, b, c, d, e, f = transform
-    place = (a, b, a * col + b * row + c, d, e, d * col + e * row + f)
-    return Tile(Path(f"{row}_{col}.tif"), *size, place, crs)
+    geo = GeoGrid(1, 1, transform, crs).part(Box(row, col, row + size[0], col + size[1]))
+    return Tile(Path(f"{row}_{col}.tif"), geo)
 
 
 @pytest.mark.parametrize("transform", TRANSFORMS)
@@ -40,20 +40,19 @@ def test_tiles_of_one_grid_keep_their_offsets(
     top, left = min(row for row, _ in places), min(col for _, col in places)
     assert [(box.top + top, box.left + left) for _, box in found.tiles] == places
     assert all(box.shape == size for _, box in found.tiles)
-    assert (found.height, found.width) == (
+    assert found.geo.shape == (
         max(row for row, _ in places) - top + size[0],
         max(col for _, col in places) - left + size[1],
     )
-    first = tile(transform, top, left, size).transform
-    assert np.allclose(found.transform, first, rtol=0, atol=1e-3 * max(abs(value) for value in transform[:2]))
+    first = tile(transform, top, left, size).geo.transform
+    assert np.allclose(found.geo.transform, first, rtol=0, atol=1e-3 * max(abs(value) for value in transform[:2]))
 
 
 def test_another_pixel_size_place_or_system_is_another_grid() -> None:
     a, b, c, d, e, f = TRANSFORMS[0]
     others = [(a * 1.001, b, c, d, e, f), (a, b, c + 0.4 * a, d, e, f), (a, 0.001, c, d, e, f)]
-    tiles = [Tile(Path("a"), 100, 100, TRANSFORMS[0], None)]
-    tiles += [Tile(Path("b"), 100, 100, transform, None) for transform in others]
-    tiles += [Tile(Path("c"), 100, 100, TRANSFORMS[0], "EPSG:25832")]
+    tiles = [tile(transform, 0, 0, (100, 100)) for transform in (TRANSFORMS[0], *others)]
+    tiles += [tile(TRANSFORMS[0], 0, 0, (100, 100), "EPSG:25832")]
     assert len(patchworks(tiles)) == 5
 
 
@@ -67,17 +66,3 @@ def test_what_is_no_class_raster_is_named(write_raster: WriteRaster) -> None:
         read_tile(write_raster(np.zeros((3, 8, 8), np.uint8)))
     with pytest.raises(InputError, match="wanted one of uint8"):
         read_tile(write_raster(np.zeros((1, 8, 8), np.uint16)))
-
-
-def test_an_outline_is_a_closed_ring_that_turns_left_whatever_the_raster_does() -> None:
-    from pyproj import CRS
-    from shapely.geometry import Polygon
-
-    crs = CRS.from_epsg(32633).to_wkt()
-    for transform in TRANSFORMS[:4]:
-        ring = lonlat_outline(crs, transform, 700, 300)
-        assert ring is not None
-        assert ring[0] == ring[-1]
-        assert Polygon(ring).is_valid
-        assert Polygon(ring).exterior.is_ccw
-    assert lonlat_outline('LOCAL_CS["nowhere"]', TRANSFORMS[0], 10, 10) is None

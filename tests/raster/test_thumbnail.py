@@ -10,6 +10,7 @@ from rasterio.io import MemoryFile
 
 from aerialseg.errors import InputError
 from aerialseg.legend import NODATA
+from aerialseg.raster.georef import GeoGrid
 from aerialseg.raster.image import class_thumbnail, write_classes
 from aerialseg.raster.opening import quiet
 from tests.fakes import LEGEND
@@ -17,7 +18,7 @@ from tests.fakes import LEGEND
 
 def picture(path: Path, classes: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
     """(classes, alpha) of the picture of some classes."""
-    write_classes(path, classes, transform=(1, 0, 500_000, 0, -1, 5_000_000), crs="EPSG:32633", legend=LEGEND)
+    write_classes(path, classes, GeoGrid(*classes.shape, (1, 0, 500_000, 0, -1, 5_000_000), "EPSG:32633"), LEGEND)
     png = class_thumbnail(path, LEGEND, side)
     with quiet(), MemoryFile(png) as memory, memory.open() as file:
         values = file.read(1)

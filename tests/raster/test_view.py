@@ -38,7 +38,7 @@ def test_one_axis_is_enough_to_resample(tmp_path):
 def test_extent_stays_and_sizes_follow(ortho):
     view = view_of(ortho, model_gsd_m=0.03)
     assert view.shape == (333, 667)
-    assert Affine(*view.transform) @ (667, 333) == pytest.approx((500_020, 4_999_990), abs=1e-6)
+    assert view.geo.at(667, 333) == pytest.approx((500_020, 4_999_990), abs=1e-6)
     assert view.ratio == (100 / 333, 200 / 667)
     assert view.gsd_m == pytest.approx((0.03, 0.03), rel=2e-3)
 
@@ -50,9 +50,9 @@ def test_a_number_is_the_working_resolution(ortho):
 
 def test_without_crs_a_number_is_the_size_of_a_pixel(plain):
     view = view_of(plain, model_gsd_m=0.05, gsd=0.02)
-    assert (view.shape, view.crs) == ((40, 80), None)
+    assert (view.shape, view.geo.crs) == ((40, 80), None)
     assert view.gsd_m == (0.05, 0.05)
-    assert Affine(*view.transform) @ (80, 40) == (600, -300)
+    assert view.geo.at(80, 40) == (600, -300)
     with pytest.raises(InputError, match="60 times coarser"):
         view_of(plain, model_gsd_m=0.05, gsd=3)
 
@@ -70,9 +70,9 @@ def test_a_raster_without_any_place_lies_where_qgis_draws_it(tmp_path, crs, stor
         path = write(tmp_path / "a.tif", picture(100, 200), crs=crs, transform=stored)
     assert not describe(path).georeferenced
     view = view_of(path)
-    assert (view.transform, view.crs) == ((1, 0, 0, 0, down, 0), None)
+    assert (view.geo.transform, view.geo.crs) == ((1, 0, 0, 0, down, 0), None)
     finer = view_of(path, model_gsd_m=0.05, gsd=0.1)
-    assert (finer.shape, finer.transform) == ((200, 400), (0.5, 0, 0, 0, 0.5 * down, 0))
+    assert (finer.shape, finer.geo.transform) == ((200, 400), (0.5, 0, 0, 0, 0.5 * down, 0))
 
 
 def test_native_is_never_resampled(ortho, plain):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +19,15 @@ from rasterio.errors import NotGeoreferencedWarning
 from aerialseg.executor import Crew
 from aerialseg.legend import NODATA, LandClass, Legend
 from aerialseg.raster.classes import ClassRaster
+from aerialseg.raster.georef import GeoGrid
 from aerialseg.vector.layers import LayerInfo, Shapes, find_shapes, make_lines, polygonize
 from aerialseg.vector.polygons import make_polygons
 
 LEGEND = Legend(tuple(LandClass(i, f"class {i}", (i * 37 % 256, i * 91 % 256, 200 - i * 20)) for i in range(8)))
 NORTH_UP = Affine(0.05, 0, 500_000, 0, -0.05, 5_000_000)
 PIXELS = Affine(1, 0, 0, 0, 1, 0)
+PIXEL_GRID = GeoGrid(1, 1, tuple(PIXELS)[:6], None)
+"""Polygons on it have pixel coordinates; its size does not matter to them."""
 STRETCH_BANDS = 3
 """Bands that are read together, so that small rasters have seams of both kinds."""
 
@@ -61,10 +65,10 @@ def polygons_of(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(polygons, their classes) in pixel coordinates unless there is another transform."""
     shapes = shapes_of(classes, min_pixels=min_pixels, band_rows=band_rows, workers=workers)
-    numbers = tuple(transform)[:6]
+    geo = replace(PIXEL_GRID, transform=tuple(transform)[:6])
     with Crew(workers) as crew:
-        lines = make_lines(shapes, tolerance_px, smooth, numbers, crew)
-        made = make_polygons(lines, shapes.rings, numbers, batch=100, crew=crew)
+        lines = make_lines(shapes, tolerance_px, smooth, geo, crew)
+        made = make_polygons(lines, shapes.rings, geo, batch=100, crew=crew)
         batches = [batch.polygons for batch in made]
     return np.concatenate([np.array([], object), *batches]), shapes.regions.classes
 

@@ -11,9 +11,7 @@ from aerialseg.vector.arcs import Arcs
 from aerialseg.vector.layers import Shapes
 from aerialseg.vector.polygons import make_polygons, settle_polygons
 from aerialseg.vector.simplify import douglas_peucker, grid, refine, simplify
-from tests.vector.drawn import ADVERSARIES, PIXELS, assert_tiles, blobs, noise, shapes_of
-
-TRANSFORM = tuple(PIXELS)[:6]
+from tests.vector.drawn import ADVERSARIES, PIXEL_GRID, assert_tiles, blobs, noise, shapes_of
 
 
 def unchecked(arcs: Arcs, tolerance_px: float) -> np.ndarray:
@@ -24,7 +22,7 @@ def unchecked(arcs: Arcs, tolerance_px: float) -> np.ndarray:
 
 
 def polygons(shapes: Shapes, arcs: Arcs) -> np.ndarray:
-    return np.concatenate([batch.polygons for batch in make_polygons(arcs, shapes.rings, TRANSFORM)])
+    return np.concatenate([batch.polygons for batch in make_polygons(arcs, shapes.rings, PIXEL_GRID)])
 
 
 @pytest.mark.parametrize("name", ["islands beside a border", "blobs", "noise", "concentric rings, one pixel"])
@@ -39,7 +37,7 @@ def test_polygons_alone_find_and_mend_what_is_wrong(name: str) -> None:
     """The second line of defence: valid polygons, whatever the lines were to begin with."""
     shapes = shapes_of(ADVERSARIES[name])
     keep = unchecked(shapes.arcs, 5.0)
-    assert_tiles(polygons(shapes, settle_polygons(shapes.arcs, keep, shapes.rings, TRANSFORM)), ADVERSARIES[name])
+    assert_tiles(polygons(shapes, settle_polygons(shapes.arcs, keep, shapes.rings, PIXEL_GRID)), ADVERSARIES[name])
 
 
 @pytest.mark.parametrize("tolerance_px", [1.0, 1.5, 3.0, 10.0])
@@ -52,7 +50,7 @@ def test_the_check_on_lines_leaves_nothing_to_mend(
     shapes = shapes_of(drawn)
     keep = simplify(shapes.arcs, tolerance_px)
     before = keep.copy()
-    settle_polygons(shapes.arcs, keep, shapes.rings, TRANSFORM)
+    settle_polygons(shapes.arcs, keep, shapes.rings, PIXEL_GRID)
     assert np.array_equal(keep, before)
 
 

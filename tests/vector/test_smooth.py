@@ -15,9 +15,7 @@ from aerialseg.vector.corners import REACH_PX
 from aerialseg.vector.layers import make_lines
 from aerialseg.vector.polygons import make_polygons
 from aerialseg.vector.smooth import find_round, smoothed
-from tests.vector.drawn import ADVERSARIES, PIXELS, assert_tiles, blobs, noise, polygons_of, rasters, shapes_of
-
-TRANSFORM = tuple(PIXELS)[:6]
+from tests.vector.drawn import ADVERSARIES, PIXEL_GRID, assert_tiles, blobs, noise, polygons_of, rasters, shapes_of
 
 
 def chaikin(points: np.ndarray, steps: int) -> np.ndarray:
@@ -60,9 +58,9 @@ def test_no_line_moves_by_more_than_half_the_reach(tolerance_px: float) -> None:
 @given(rasters(), st.sampled_from([0, 1.5]), st.integers(1, 3))
 def test_areas_are_exactly_those_of_the_polygons(drawn: np.ndarray, tolerance_px: float, steps: int) -> None:
     shapes = shapes_of(drawn)
-    lines = make_lines(shapes, tolerance_px, steps, TRANSFORM)
+    lines = make_lines(shapes, tolerance_px, steps, PIXEL_GRID)
     areas = lines.double_areas(len(shapes.regions)) / 2
-    made = [batch.polygons for batch in make_polygons(lines, shapes.rings, TRANSFORM)]
+    made = [batch.polygons for batch in make_polygons(lines, shapes.rings, PIXEL_GRID)]
     assert areas.sum() == (drawn != NODATA).sum()
     assert np.allclose(areas, shapely.area(np.concatenate([np.array([], object), *made])), rtol=1e-12)
 
@@ -74,10 +72,10 @@ def test_slanted_borders_with_specks_tile_and_nothing_is_left_to_mend(
     drawn = blobs(150, 170, seed=seed, specks=0.03) if seed < 3 else noise(80, 80)
     for tolerance_px in (0, 1.5, 4.0):
         shapes = shapes_of(drawn)
-        flat = make_lines(shapes, tolerance_px, 0, TRANSFORM)
-        lines = smoothed(flat, shapes.rings, TRANSFORM, 2)
+        flat = make_lines(shapes, tolerance_px, 0, PIXEL_GRID)
+        lines = smoothed(flat, shapes.rings, PIXEL_GRID, 2)
         assert np.array_equal(lines.rounded, find_round(flat))  # or polygons were wrong, and corners given up
-        assert_tiles(np.concatenate([b.polygons for b in make_polygons(lines, shapes.rings, TRANSFORM)]), drawn)
+        assert_tiles(np.concatenate([b.polygons for b in make_polygons(lines, shapes.rings, PIXEL_GRID)]), drawn)
 
 
 def test_polygons_find_and_mend_what_a_careless_rounding_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,7 +101,7 @@ def test_the_outline_of_the_valid_area_is_kept_as_it_is() -> None:
 
 def test_most_corners_are_rounded() -> None:
     shapes = shapes_of(blobs(200, 200, specks=0.0))
-    flat = make_lines(shapes, 1.5, 0, TRANSFORM)
+    flat = make_lines(shapes, 1.5, 0, PIXEL_GRID)
     inner = (flat.left >= 0) & (flat.right >= 0)
     corners = (np.diff(flat.offsets) - 2)[inner].sum()
     assert find_round(flat).sum() > 0.9 * corners > 100
