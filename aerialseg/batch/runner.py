@@ -6,10 +6,10 @@ import heapq
 import shutil
 import time
 from collections import deque
-from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from dataclasses import dataclass, field
 from itertools import count
+from pathlib import Path
 
 from aerialseg.batch.backends import Crew
 from aerialseg.batch.changes import DO, REDRAW, SKIP, Decision
@@ -42,16 +42,14 @@ class Shift:
     total: int = 0
     allowed: int = 0
     retries: list[str] = field(default_factory=list)
-    _queue: deque[Decision] = field(default_factory=deque)
-    _later: list[tuple[float, int, Decision]] = field(default_factory=list)
+    _queue: _Queue = field(default_factory=lambda: _Queue())
     _under_way: dict[Future[Finding], Decision] = field(default_factory=dict)
-    _number: Iterator[int] = field(default_factory=count)
 
     def work(self, decisions: list[Decision]) -> None:
         """Do what is to be done; afterwards the ledger and ``exit_code`` say what came of it."""
         self._begin(decisions)
         with stoppable() as told:
-            while (self._queue or self._later or self._under_way) and not told.is_set():
+            while (self._queue or self._under_way) and not told.is_set():
                 self._hand_out()
                 self._collect()
             if told.is_set():
@@ -75,8 +73,8 @@ class Shift:
             if one.action not in (DO, REDRAW):
                 self.ledger.change([one.source.path], run=self.run, reason=one.reason, identity=one.entry.identity)
         self.ledger.commit()
-        self._queue.extend(todo)
-        self._forget_stale({run_folder_name(one.entry, self.crew.numerics) for one in todo})
+        self._queue.ready.extend(todo)
+        _forget_stale(self.job.folder / RUNS, {run_folder_name(one.entry, self.crew.numerics) for one in todo})
         skipped = len(decisions) - self.total
         self.events.say(
             "started",
@@ -86,24 +84,13 @@ class Shift:
             skipped=skipped,
         )
 
-    def _forget_stale(self, wanted: set[str]) -> None:
-        """Remove the blocks of what is done now in another way: of an older input, model or settings."""
-        folder, sources = self.job.folder / RUNS, {name.partition("-")[0] for name in wanted}
-        for path in folder.iterdir() if folder.is_dir() else ():
-            if path.name.startswith(GONE):
-                shutil.rmtree(path, ignore_errors=True)
-            elif path.name not in wanted and path.name.partition("-")[0] in sources:
-                discard(path)
-
     def _hand_out(self) -> None:
-        while self._later and self._later[0][0] <= time.monotonic():
-            self._queue.append(heapq.heappop(self._later)[2])
-        if self.failed > self.allowed and (self._queue or self._later):
+        self._queue.fetch()
+        if self.failed > self.allowed and self._queue:
             self.events.say("gave up", f"{self.failed} inputs failed, {self.allowed} are tolerated", level="error")
             self._queue.clear()
-            self._later.clear()
-        while self._queue and self.crew.room(len(self._under_way)):
-            one = self._queue.popleft()
+        while self._queue.ready and self.crew.room(len(self._under_way)):
+            one = self._queue.ready.popleft()
             one.entry.attempts += 1
             self.ledger.change([one.source.path], status=RUNNING, began=time.time(), attempts=one.entry.attempts)
             self.events.say(
@@ -165,7 +152,7 @@ class Shift:
             return False
         pause = retry.pause_s(attempts)
         self.retries.append(f"{one.source.name}: {finding.error}")
-        heapq.heappush(self._later, (time.monotonic() + pause, next(self._number), one))
+        self._queue.put_later(one, pause)
         self.ledger.change([one.source.path], status=WAITING, error=finding.error, error_kind=finding.kind)
         self.events.say(
             "retry",
@@ -180,6 +167,40 @@ class Shift:
         where = f"[{self.finished + self.failed}/{self.total}] {one.source.name}"
         seconds = round(one.entry.ended - one.entry.began, 3)
         self.events.say(event, f"{where}: {message}", level=level, input=one.source.path, seconds=seconds, **facts)
+
+
+class _Queue:
+    """What is to be begun: what is ready, and what waits for its next try."""
+
+    def __init__(self) -> None:
+        self.ready: deque[Decision] = deque()
+        self._later: list[tuple[float, int, Decision]] = []
+        self._number = count()
+
+    def __bool__(self) -> bool:
+        return bool(self.ready or self._later)
+
+    def put_later(self, one: Decision, pause_s: float) -> None:
+        heapq.heappush(self._later, (time.monotonic() + pause_s, next(self._number), one))
+
+    def fetch(self) -> None:
+        """Make ready what has waited long enough."""
+        while self._later and self._later[0][0] <= time.monotonic():
+            self.ready.append(heapq.heappop(self._later)[2])
+
+    def clear(self) -> None:
+        self.ready.clear()
+        self._later.clear()
+
+
+def _forget_stale(folder: Path, wanted: set[str]) -> None:
+    """Remove the blocks of what is done now in another way: of an older input, model or settings."""
+    sources = {name.partition("-")[0] for name in wanted}
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.name.startswith(GONE):
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name not in wanted and path.name.partition("-")[0] in sources:
+            discard(path)
 
 
 def run_folder_name(entry: Entry, numerics: str) -> str:

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from aerialseg.errors import OutputError, UsageError
-from aerialseg.files import locked, read_json, write_json
+from aerialseg.files import discard, locked, read_json, write_json
 from aerialseg.mapping.plan import Plan, decides_blocks, spoken_changes
 from aerialseg.raster.grid import Box
 
@@ -95,8 +95,7 @@ class Run:
     def _forget_blocks(self) -> None:
         shutil.rmtree(self.blocks, ignore_errors=True)
         for path in (self.folder / MOSAIC, self.classes, self.confidence):
-            with suppress(OSError):
-                path.unlink(missing_ok=True)
+            discard(path)
 
     def _make_folders(self) -> None:
         try:
@@ -148,12 +147,10 @@ class Run:
 
     def remove(self) -> None:
         """Delete what a run makes, and nothing else; the directory goes with the lock, if it is empty then."""
-        for folder in (self.products, self.blocks):
-            shutil.rmtree(folder, ignore_errors=True)
-        names = (PUBLISHING, REPORT, MOSAIC, PLAN)
-        for file in (self.classes, self.confidence, *(self.folder / name for name in names)):
-            with suppress(OSError):
-                file.unlink(missing_ok=True)
+        self._forget_blocks()
+        shutil.rmtree(self.products, ignore_errors=True)
+        for name in (PUBLISHING, REPORT, PLAN):
+            discard(self.folder / name)
 
 
 def run_folder(output: Path) -> Path:
