@@ -20,6 +20,10 @@ LARGE_AT_A_TIME = 2
 class Crew(Protocol):
     numerics: str
 
+    @property
+    def lost(self) -> str:
+        """Why nothing more can be done here; "" while something can."""
+
     def room(self, under_way: int) -> bool:
         """Whether one more errand may be handed out."""
 
@@ -33,6 +37,8 @@ class Crew(Protocol):
 
 class Threads:
     """``rasters`` at a time in this process; the model is loaded once."""
+
+    lost = ""
 
     def __init__(self, predictor: PredictorSpec, rasters: int) -> None:
         self.numerics = predictor.numerics
@@ -63,6 +69,10 @@ class Workers:
         self._stop = threading.Event()
         self._whole: Executor = cluster.executor()
         self._pool = ThreadPoolExecutor(LARGE_AT_A_TIME, thread_name_prefix="raster")
+
+    @property
+    def lost(self) -> str:
+        return self._cluster.lost
 
     def room(self, under_way: int) -> bool:
         return under_way < max(self._cluster.in_flight(), LARGE_AT_A_TIME)

@@ -19,7 +19,7 @@ from aerialseg.batch.ledger import DONE, FAILED, RUNNING, WAITING, Entry, Ledger
 from aerialseg.batch.lock import RUNS, stoppable
 from aerialseg.batch.settings import digest
 from aerialseg.batch.task import GONE, Errand, Finding, discard, kind_of
-from aerialseg.errors import Interrupted
+from aerialseg.errors import Interrupted, ResourceError
 from aerialseg.mapping.run import MOSAIC
 from aerialseg.mapping.settings import deciding
 from aerialseg.progress import spoken_duration
@@ -59,7 +59,8 @@ class Shift:
                     self._collect()
         stood = sum(one.action not in (DO, REDRAW, SKIP) for one in decisions)
         left = self.total - self.finished - self.failed
-        self.exit_code = Interrupted.exit_code if told.is_set() else 1 if self.failed or stood or left else 0
+        bad = ResourceError.exit_code if self.crew.lost else 1
+        self.exit_code = Interrupted.exit_code if told.is_set() else bad if self.failed or stood or left else 0
 
     def _begin(self, decisions: list[Decision]) -> None:
         todo = [one for one in decisions if one.action in (DO, REDRAW)]
@@ -86,8 +87,10 @@ class Shift:
 
     def _hand_out(self) -> None:
         self._queue.fetch()
-        if self.failed > self.allowed and self._queue:
-            self.events.say("gave up", f"{self.failed} inputs failed, {self.allowed} are tolerated", level="error")
+        tolerated = f"{self.failed} inputs failed, {self.allowed} are tolerated" if self.failed > self.allowed else ""
+        reason = self.crew.lost or tolerated
+        if reason and self._queue:
+            self.events.say("gave up", reason, level="error")
             self._queue.clear()
         while self._queue.ready and self.crew.room(len(self._under_way)):
             one = self._queue.ready.popleft()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -16,7 +18,9 @@ if TYPE_CHECKING:
 
 CLUSTER_OPTIONS = options(
     click.option(
-        "--dask", metavar="ADDRESS", help="Compute on the Dask cluster whose scheduler is there: tcp://host:8786."
+        "--dask",
+        metavar="ADDRESS",
+        help="Compute on the Dask cluster whose scheduler is there: tcp://host:8786, or the scheduler's file.",
     ),
     click.option("--workers", metavar="N", type=int, help="Compute in N processes of this machine."),
 )
@@ -30,9 +34,13 @@ def cluster_of(dask: str | None, workers: int | None) -> Iterator[DaskCluster | 
         return
     if dask is not None and workers is not None:
         raise UsageError("--dask and --workers contradict each other: give one of them")
-    from aerialseg.cluster.dask_cluster import connect, local_cluster, say_less
-
-    say_less()
+    try:
+        from aerialseg.cluster.dask_cluster import connect, local_cluster
+    except ModuleNotFoundError as error:
+        if error.name not in ("dask", "distributed"):
+            raise
+        raise UsageError("--dask and --workers need the extra `dask`: pip install 'aerialseg[dask]'") from error
+    _quieten_dask()
     cluster = connect(dask) if dask is not None else local_cluster(workers or 0)
     try:
         yield cluster
@@ -42,3 +50,14 @@ def cluster_of(dask: str | None, workers: int | None) -> Iterator[DaskCluster | 
         cluster.close()
         raise
     cluster.close()
+
+
+def _quieten_dask() -> None:
+    """Keep what Dask says off the terminal, for the whole process: our errors say what to do. Once it is imported."""
+    warnings.filterwarnings("ignore", "Mismatched versions found")
+    for name in (
+        "distributed",
+        "distributed.client",
+        "tornado.application",
+    ):  # those that Dask gave handlers of their own
+        logging.getLogger(name).setLevel(logging.CRITICAL)

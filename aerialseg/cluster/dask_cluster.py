@@ -1,6 +1,6 @@
 """A Dask cluster to work on: reaching it, and finding out before any work whether it can do the work.
 
->>> from aerialseg.cluster.dask_cluster import connect, local_cluster
+>>> from aerialseg.cluster.dask_cluster import connect
 >>> with connect("tcp://scheduler:8786") as cluster:
 ...     aerialseg.segment("ortho.tif", "landcover.gpkg", cluster=cluster)
 """
@@ -8,149 +8,125 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import dask
+from distributed import Client, LocalCluster
+from distributed.comm.core import CommClosedError
+from distributed.protocol import pickle
+
 from aerialseg._version import __version__
+from aerialseg.cluster import dask_executor as tasks
+from aerialseg.cluster.dask_executor import AWAY, DaskExecutor, Record
 from aerialseg.errors import AerialsegError, ModelError, ResourceError, UsageError
 from aerialseg.mapping.workers import OnWorkers
 
-try:
-    import dask
-    from distributed import Client, LocalCluster
-    from distributed.comm.core import CommClosedError
-    from distributed.versions import VersionMismatchWarning
-
-    from aerialseg.cluster.dask_executor import AWAY, DaskExecutor, Line, Record, fit_threads, missing_module
-except ModuleNotFoundError as error:
-    if error.name not in ("dask", "distributed"):
-        raise
-    raise UsageError("--dask and --workers need the extra of that name: pip install 'aerialseg[dask]'") from error
-
 if TYPE_CHECKING:
-    from aerialseg.model.interface import PredictorSpec
+    from distributed.deploy import Cluster
 
-logger = logging.getLogger("aerialseg.cluster")
+    from aerialseg.model.interface import PredictorSpec
 
 CONNECT_S = 5.0
 WORKERS_S = 60.0
 """How long the first worker is waited for; clusters that grow on demand need to be asked first."""
-PATIENCE_S = 300.0
-"""How long a scheduler that went away, or workers that all went away, are waited for."""
 NEVER_PAUSE = {f"distributed.worker.memory.{what}": False for what in ("target", "spill", "pause")}
 """A worker that Dask pauses for the model that it holds would never go on; and it holds no results to spill."""
-ALIKE = ("torch", "rasterio", "numpy")
-"""Packages whose versions should be the same everywhere: results may differ at ties otherwise."""
 
 
-def connect(address: str, *, patience_s: float = PATIENCE_S) -> DaskCluster:
-    """The cluster whose scheduler listens at ``address`` (``tcp://host:8786``).
+def connect(where: str | Path | Client | Cluster) -> DaskCluster:
+    """The cluster of a scheduler: by its address (``tcp://host:8786``), by the file that ``dask scheduler
+    --scheduler-file`` wrote, or by a Dask ``Client`` or cluster (``LocalCluster``, ``SLURMCluster``), which stay open.
 
-    Raises ResourceError when no scheduler answers, it has no workers, or one of them lacks this version of aerialseg.
+    Raises ResourceError when no scheduler answers.
     """
-
-    def client() -> Client:
-        return _client(address)
-
     try:
-        line = Line(address, client, _check_versions, patience_s)
+        client = where if isinstance(where, Client) else _client(where)
     except (OSError, ValueError) as error:
         raise ResourceError(
-            f"no Dask scheduler answers at {address!r} ({_short(error)}): start one with `dask scheduler`, or correct "
-            "the address (tcp://host:8786)"
+            f"no Dask scheduler answers at {str(where)!r}: start one with `dask scheduler`, or correct the address "
+            "(tcp://host:8786, or the scheduler's file)"
         ) from error
-    return _ready(DaskCluster(line))
+    return DaskCluster(client) if client is where else DaskCluster(client, client.close)
 
 
-def local_cluster(workers: int, *, memory_limit: str | int = "auto") -> DaskCluster:
+def local_cluster(workers: int) -> DaskCluster:
     """A cluster of worker processes on this machine, which end with it. They share the cores and the memory evenly."""
     if workers < 1:
         raise UsageError(f"--workers is {workers}: wanted 1 or more")
-    threads = max(1, (os.cpu_count() or 1) // workers)
     with dask.config.set(NEVER_PAUSE):
         local = LocalCluster(
             n_workers=workers,
-            threads_per_worker=threads,
-            processes=True,
+            threads_per_worker=max(1, (os.cpu_count() or 1) // workers),
             dashboard_address="127.0.0.1:0",  # any free port: nobody else looks at it
-            memory_limit=memory_limit,
             silence_logs=logging.CRITICAL,
         )
-    try:
-        line = Line("of this machine", lambda: _client(local), _check_versions, PATIENCE_S)
-        return _ready(DaskCluster(line, local.close))
-    except BaseException:
-        local.close()
-        raise
+    client = _client(local)
+    return DaskCluster(client, local.close, client.close)
 
 
-def say_less() -> None:
-    """Keep what Dask says off the terminal, for the whole process: our errors and warnings say what to do."""
-    warnings.simplefilter("ignore", VersionMismatchWarning)
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+def _client(where: object) -> Client:
+    place = str(where) if isinstance(where, Path) else where
+    key = "scheduler_file" if isinstance(place, str) and os.path.isfile(place) else "address"
+    return Client(**{key: place}, timeout=CONNECT_S, set_as_default=False, name="aerialseg")
 
 
-class DaskCluster:
+class DaskCluster(ExitStack):
     """Workers that can compute blocks, and any other picklable function. Close it, or use it in a ``with``."""
 
-    def __init__(self, line: Line, close: Callable[[], object] = lambda: None) -> None:
-        self._line, self._close = line, close
+    def __init__(self, client: Client, *close: Callable[[], object]) -> None:
+        """close: what ends with the cluster, last things first."""
+        super().__init__()
+        for each in close:
+            self.callback(each)
+        self._client, self._address = client, client.scheduler.address
         self._resources: Mapping[str, float] = {}
         self._slots = (0.0, 0)
-        self.listen: Callable[[str, Record], None] | None = None
+        self._lost = ""
+        self.listen: Callable[[str, Record], None] = lambda name, record: None
         """Told the name of each task that is done, and where and when it ran."""
 
-    def __enter__(self) -> DaskCluster:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self._line.close()
-        self._close()
+    @property
+    def lost(self) -> str:
+        """Why nothing can be computed here any more; "" while the scheduler has been there whenever this was asked."""
+        if self._client.status != "running":
+            self._lost = str(tasks.lost(self._address))
+        return self._lost
 
     def everywhere(self, function: Callable[[], object]) -> None:
         """Call the function in each worker that can be reached, and wait for it; what goes wrong is of no interest."""
-        with contextlib.suppress(*AWAY, RuntimeError):
-            self._line.client.run(function, on_error="ignore")
+        if self._client.status == "running":
+            with suppress(*AWAY):
+                self._client.run(function, on_error="ignore")
 
     def executor(self) -> Executor:
         """An executor of its own: shutting it down ends its tasks, not the cluster."""
-        return DaskExecutor(self._line, self._resources, self.listen)
-
-    def slots(self) -> int:
-        """How many tasks the workers that are there can do at a time, at least 1; looked up every two seconds."""
-        seen, slots = self._slots
-        if time.monotonic() - seen > 2:
-            with contextlib.suppress(*AWAY):  # what is under way waits for the scheduler
-                slots = sum(self._slots_of(worker) for worker in self._workers().values()) or slots
-            self._slots = time.monotonic(), slots
-        return max(1, slots)
+        return DaskExecutor(self._client, self._resources, self.listen)
 
     def in_flight(self) -> int:
-        """How many tasks to hand out at a time: one in hand and one in waiting for each slot."""
-        return 2 * self.slots()
+        """How many tasks to hand out: one in hand and one in waiting for each that the workers can do at a time. Looked
+        up every two seconds: workers come and go."""
+        seen, slots = self._slots
+        if time.monotonic() - seen > 2:
+            with suppress(*AWAY):  # who waits for a task is told
+                slots = sum(map(_gpus if self._resources else _threads, self._workers().values())) or slots
+            self._slots = time.monotonic(), slots
+        return 2 * max(1, slots)
 
     def fitted(self, predictor: PredictorSpec) -> PredictorSpec:
         """The predictor, once every worker has loaded it and all of them compute in the same numerics.
 
-        Raises ModelError where a worker has another model or none, or they differ; ResourceError where one lacks the
-        device or the memory.
+        Raises ModelError where a worker has another model or none, or they differ; ResourceError where there is no
+        worker, or one lacks the device or the memory, or it or the scheduler lacks this version of aerialseg.
         """
         predictor = predictor.on_workers()
-        gpus = [worker for worker in self._workers().values() if worker.get("resources", {}).get("GPU")]
-        self._resources = {"GPU": 1.0} if gpus and predictor.device != "cpu" else {}
-        self._slots = (0.0, 0)
-        found = self._ask(_load, predictor)
-        kinds = sorted(set(found.values()))
+        kinds = sorted({*self._ask(predictor).values()})
         if len(kinds) > 1:
             raise ModelError(
                 f"the workers compute in {' and '.join(kinds)}, which would mix two kinds of results: give --device "
@@ -158,158 +134,66 @@ class DaskCluster:
             )
         return OnWorkers(predictor, kinds[0])
 
-    def check_shared(self, folder: Path, source: str) -> None:
-        """Raise ResourceError where a worker cannot write into ``folder``, or reads another ``source`` than is here."""
-        token = folder / "token"
-        token.write_text(os.urandom(8).hex())
-        size = os.path.getsize(source) if os.path.exists(source) else None
-        self._ask(_look, str(token), token.read_text(), source, size)
+    def _ask(self, predictor: PredictorSpec) -> dict[str, str]:
+        """The numerics of each worker, at least one; of GPU workers alone, where the predictor can use them."""
+        demand = self._client.submit(abs, 1, pure=False)  # clusters that grow on demand see it
+        try:
+            self._client.wait_for_workers(1, timeout=WORKERS_S)
+            workers = self._workers()
+            wants_gpu = predictor.device != "cpu"
+            gpus = [address for address, worker in workers.items() if wants_gpu and _gpus(worker)]
+            self._resources, self._slots = {"GPU": 1.0} if gpus else {}, (0.0, 0)
+            question = (_load, __version__, pickle.dumps(predictor))
+            answers = self._client.run(*question, workers=gpus or list(workers), on_error="return")
+        except TimeoutError as error:
+            raise tasks.no_workers(self._address, WORKERS_S) from error
+        except AWAY as error:
+            raise tasks.lost(self._address) from error
+        finally:
+            demand.release()
+        found = {f"worker {of}": answer for of, answer in answers.items() if not isinstance(answer, CommClosedError)}
+        try:
+            self._client.run_on_scheduler(tasks.check_version, __version__)
+        except Exception as error:
+            found[f"scheduler {self._address}"] = error
+        _raise_first(found)
+        return found
 
     def _workers(self) -> dict[str, Any]:
-        """The workers that are there, with what they say of themselves; only GPU workers when those are wanted."""
-        try:
-            info = self._line.client.scheduler_info(n_workers=-1)
-        except TypeError:  # before 2025.4
-            info = self._line.client.scheduler_info()
-        return {address: worker for address, worker in info["workers"].items() if self._is_wanted(worker)}
-
-    def _is_wanted(self, worker: Mapping[str, Any]) -> bool:
-        return all(worker.get("resources", {}).get(name, 0) >= amount for name, amount in self._resources.items())
-
-    def _slots_of(self, worker: Mapping[str, Any]) -> int:
-        limits = [worker["resources"][name] // amount for name, amount in self._resources.items()]
-        return int(min([worker["nthreads"], *limits]))
-
-    def _ask(self, question: Callable[..., Any], *args: object) -> dict[str, Any]:
-        """The answer of each worker, at least one. Raises what the first one raises, and tells how many others failed.
-
-        A scheduler that is away at this moment is waited for.
-        """
-        deadline = time.monotonic() + self._line.patience_s
-        while True:
-            try:
-                _await_workers(self._line.client)
-                workers = list(self._workers())
-                answers: dict[str, Any] = self._line.client.run(question, *args, workers=workers, on_error="return")
-                answers = {
-                    where: answer for where, answer in answers.items() if not isinstance(answer, CommClosedError)
-                }
-            except AWAY as error:
-                if time.monotonic() > deadline:
-                    raise ResourceError(f"the Dask scheduler {self._line.address} does not answer any more") from error
-                answers = {}
-            if answers:
-                _raise_first(answers)
-                return answers
-            time.sleep(0.5)
+        """The workers that are there, with what they say of themselves; none while the scheduler is away."""
+        workers: dict[str, Any] = self._client.scheduler_info(n_workers=-1).get("workers", {})
+        return workers
 
 
-async def _load(predictor: PredictorSpec, dask_worker: Any) -> str:
-    """The numerics of the predictor, once it is loaded (on a worker)."""
+def _threads(worker: Mapping[str, Any]) -> int:
+    return int(worker["nthreads"])
+
+
+def _gpus(worker: Mapping[str, Any]) -> int:
+    """Blocks that the worker can do at a time on its GPU; 0 without one."""
+    return min(_threads(worker), int(worker.get("resources", {}).get("GPU", 0)))
+
+
+async def _load(version: str, payload: bytes, dask_worker: Any) -> str:
+    """The numerics of the predictor, once it is loaded (on a worker). It comes as bytes: versions are checked first."""
+    tasks.check_version(version)
 
     def load() -> str:
-        fit_threads(dask_worker.state.nthreads)
+        predictor = pickle.loads(payload)
+        tasks.fit_threads(dask_worker.state.nthreads)
         predictor.load()
-        return predictor.numerics
+        return str(predictor.numerics)
 
     return await asyncio.to_thread(load)
 
 
-async def _look(token: str, text: str, source: str, size: int | None) -> None:
-    """Compare what this worker sees of the shared storage with what the job sees."""
-
-    def look() -> None:
-        folder = os.path.dirname(token)
-        try:
-            found = Path(token).read_text()
-        except OSError:
-            found = ""
-        if found != text:
-            raise ResourceError(f"the run directory {folder} is not on storage shared with the job")
-        if not os.access(folder, os.W_OK):
-            raise ResourceError(f"the run directory {folder} cannot be written")
-        if size is not None and (not os.path.exists(source) or os.path.getsize(source) != size):
-            raise ResourceError(f"the input {source} is not the one that the job sees: put it on shared storage")
-
-    await asyncio.to_thread(look)
-
-
-def _client(address: str | LocalCluster) -> Client:
-    return Client(address, timeout=CONNECT_S, set_as_default=False, name="aerialseg")
-
-
-def _ready(cluster: DaskCluster) -> DaskCluster:
-    """The cluster, once it has a worker and all that are there have this version of aerialseg."""
-    try:
-        _await_workers(cluster._line.client)
-        _check_versions(cluster._line.client)
-    except BaseException:
-        cluster.close()
-        raise
-    return cluster
-
-
-def _await_workers(client: Client) -> None:
-    if client.nthreads():
-        return
-    logger.warning("the Dask cluster has no workers yet: waiting for up to %.0f s", WORKERS_S)
-    asked = client.submit(abs, 1, pure=False)  # a cluster that grows on demand sees a demand
-    deadline = time.monotonic() + WORKERS_S
-    while not client.nthreads():
-        if time.monotonic() > deadline:
-            raise ResourceError(
-                f"the Dask scheduler has no workers: start some with `dask worker {client.scheduler.address}`"
-            )
-        time.sleep(0.1)
-    asked.release()
-
-
-def _check_versions(client: Client) -> None:
-    """Raise ResourceError unless scheduler and workers have this version of aerialseg; warn where others differ."""
-    found = client.run(_version, on_error="return")
-    try:
-        found[f"the scheduler {client.scheduler.address}"] = client.run_on_scheduler(_version)
-    except Exception as error:
-        found[f"the scheduler {client.scheduler.address}"] = error
-    _raise_first(found)
-    others = {where: version for where, version in found.items() if version != __version__}
-    if others:
-        where, version = next(iter(others.items()))
-        raise ResourceError(
-            f"{where} runs aerialseg {version}, this job {__version__}: install the same version everywhere, and start "
-            f"the scheduler and the workers anew{_and_more(len(others))}"
-        )
-    packages = client.get_versions(packages=ALIKE)
-    here = packages["client"]["packages"]
-    for name in ALIKE:
-        theirs = {worker["packages"].get(name) for worker in packages["workers"].values()} - {here.get(name)}
-        if theirs:
-            logger.warning("%s is %s here and %s on workers", name, here.get(name), ", ".join(map(str, theirs)))
-
-
-def _version() -> str:
-    return __version__
-
-
 def _raise_first(answers: Mapping[str, Any]) -> None:
-    failed = {where: answer for where, answer in answers.items() if isinstance(answer, Exception)}
-    if not failed:
-        return
-    where, error = next(iter(failed.items()))
-    where = where if where.startswith("the ") else f"the worker {where}"
-    more = _and_more(len(failed))
-    if missing_module(error).startswith("aerialseg"):
-        raise ResourceError(
-            f"{where} has no aerialseg: install aerialseg {__version__} with the extra `dask` there{more}"
-        ) from error
-    if isinstance(error, AerialsegError):
-        raise type(error)(f"{where}: {error}{more}") from error
-    raise ResourceError(f"{where} cannot be used: {type(error).__name__}: {_short(error)}{more}") from error
-
-
-def _and_more(count: int) -> str:
-    return f" (and {count - 1} more)" if count > 1 else ""
-
-
-def _short(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200]
+    """Raise what the first one raised, with the number of the others; none may have answered, either."""
+    if not answers:
+        raise ResourceError("all Dask workers went away while they loaded the model: repeat the same command")
+    failed = [(who, tasks.translated(answer)) for who, answer in answers.items() if isinstance(answer, Exception)]
+    if failed:
+        who, error = failed[0]
+        kind = type(error) if isinstance(error, AerialsegError) else ResourceError
+        more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+        raise kind(f"the {who}: {error}{more}") from error

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from aerialseg.errors import ModelError, OutputError
+from aerialseg.errors import ModelError, OutputError, ResourceError
 from aerialseg.executor import Crew, run_tasks
 from aerialseg.mapping.block import BlockReport, BlockTask, Labels, Shared, run_block
 from aerialseg.model.interface import Predictor, PredictorSpec
@@ -44,9 +44,6 @@ class Cluster(Protocol):
 
     def fitted(self, predictor: PredictorSpec) -> PredictorSpec:
         """The predictor, once all workers have loaded it. Raises ModelError, ResourceError."""
-
-    def check_shared(self, folder: Path, source: str) -> None:
-        """Raise ResourceError where a worker cannot write into ``folder`` or reads another ``source``."""
 
     def everywhere(self, function: Callable[[], object]) -> None:
         """Call the function in each worker that can be reached, and wait for it."""
@@ -89,15 +86,28 @@ class OnWorkers(PredictorSpec):
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A block for somebody else to compute, and the directory in which its file is made."""
+    """A block for somebody else to compute, and the directory in which its file is made. bytes: of the input as the job
+    sees it; None for an address."""
 
     task: BlockTask
     parts: Path
+    bytes: int | None = None
 
 
 def deliver(delivery: Delivery) -> BlockReport:
-    """Compute the block and put it at its name, as run_block does, beside others who may be at the same one."""
+    """Compute the block and put it at its name, as run_block does, beside others who may be at the same one.
+
+    Raises ResourceError or OutputError where this process does not share the job's storage.
+    """
     task = delivery.task
+    if delivery.bytes not in (None, _bytes(task.view.path)):
+        raise ResourceError(f"the input {task.view.path} is not the one that the job sees: put it on shared storage")
+    gone = OutputError(
+        f"the run directory {delivery.parts.parent} is not there: put it on storage shared with the job, and leave it "
+        "in place during the run"
+    )
+    if not delivery.parts.is_dir():
+        raise gone
     own = delivery.parts / f"{task.path.stem}-{uuid.uuid4().hex[:12]}.tif"
     try:
         handles = Handles(task.view, allow_remote=task.allow_remote)
@@ -107,7 +117,7 @@ def deliver(delivery: Delivery) -> BlockReport:
             os.replace(lost, task.path.with_suffix(".json"))
         os.replace(own, task.path)  # not flushed: the seal of a block tells what a power cut has left of it
     except FileNotFoundError as error:
-        raise OutputError(f"the run directory {delivery.parts.parent} went away during the run") from error
+        raise gone from error
     return report
 
 
@@ -159,6 +169,11 @@ def let_go() -> None:
     _taken(None)
 
 
+def _bytes(path: str) -> int | None:
+    """The size of a file; None where there is none."""
+    return os.path.getsize(path) if os.path.exists(path) else None
+
+
 def _identity(path: str) -> tuple[int, ...]:
     try:
         found = os.stat(path)
@@ -181,8 +196,8 @@ def run_blocks(cluster: Cluster, tasks: Sequence[BlockTask], source: str, digest
         parts.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"cannot make {parts}: {error.strerror}") from error
-    cluster.check_shared(parts, source)
-    deliveries = (Delivery(task, parts) for task in tasks)
+    size = _bytes(source)
+    deliveries = (Delivery(task, parts, size) for task in tasks)
     try:
         yield from run_tasks(cluster.executor(), deliver, deliveries, in_flight=cluster.in_flight)
     finally:

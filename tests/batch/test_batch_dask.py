@@ -19,7 +19,7 @@ from tests.worker_fakes import Watched
 pytest.importorskip("distributed")
 from aerialseg.batch.batch import run_job
 from aerialseg.cluster.dask_cluster import connect
-from tests.dask_processes import Processes
+from tests.dask_processes import Processes, kill_tree
 
 pytestmark = pytest.mark.dask
 
@@ -76,3 +76,34 @@ def test_a_worker_killed_in_the_middle_of_a_raster_costs_nothing_but_time(
         summary = running.result(timeout=120)
     assert (summary.exit_code, summary.counts) == (0, {"done": 3})
     assert list((folder.path / "night.job/runs").iterdir()) == []
+
+
+def test_a_job_whose_scheduler_dies_reports_exit_code_6_and_resumes_on_the_next_one(
+    folder: Folder, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    log.mkdir()
+    (tmp_path / "dask").mkdir()
+    job = folder.job(retry={"times": 2, "wait_s": 0.2})
+    with Processes(tmp_path / "dask") as processes:
+        processes.start_worker()
+        processes.await_workers(1)
+        with connect(processes.address) as cluster, ThreadPoolExecutor(1) as aside:
+            running = aside.submit(run_job, job, predictor=Watched(log, 1.0), cluster=cluster)
+            deadline = time.monotonic() + 60
+            while not list(log.glob("*.begun")):
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            for process in (processes.scheduler, *processes.workers):
+                kill_tree(process)
+            summary = running.result(timeout=60)
+        assert summary.exit_code == 6
+        assert summary.counts.get("done", 0) < 3
+        assert "lost the Dask scheduler" in summary.reports[0].read_text()
+        processes.start_scheduler()
+        processes.start_worker()
+        processes.await_workers(1)
+        with connect(processes.address) as cluster:
+            again = run_job(job, predictor=Watched(log), cluster=cluster)
+    assert again.exit_code == 0
+    assert len(rasters(folder)) == 3

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import subprocess
 import sys
-import sysconfig
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,10 +20,13 @@ from aerialseg.errors import ModelError, ResourceError, UsageError
 from aerialseg.executor import run_tasks
 from aerialseg.mapping.segment import segment
 from tests.conftest import WriteRaster, land_cover
+from tests.fakes import Oracle
 from tests.worker_fakes import Absent, Watched, process_of
 
 pytest.importorskip("distributed")
-from aerialseg.cluster import dask_cluster as clusters
+import distributed
+
+from aerialseg.cluster import dask_cluster, dask_executor
 from aerialseg.cluster.dask_cluster import connect, local_cluster
 from tests.dask_processes import ROOT, Processes, kill_tree
 
@@ -57,7 +58,7 @@ def alone(processes: Processes) -> Iterator[Processes]:
 def site(folder: Path, version: str | None) -> dict[str, str]:
     """The environment of a Python that has everything but aerialseg, or has it in another version."""
     folder.mkdir()
-    for entry in Path(sysconfig.get_path("purelib")).iterdir():
+    for entry in Path(distributed.__file__).parents[1].iterdir():
         if "aerialseg" not in entry.name:
             (folder / entry.name).symlink_to(entry)
     if version is not None:
@@ -69,6 +70,12 @@ def site(folder: Path, version: str | None) -> dict[str, str]:
     return {"PYTHONPATH": str(folder)}
 
 
+def ready(address: str) -> None:
+    """Ask the cluster whether it can do the work, as every run does first."""
+    with connect(address) as cluster:
+        cluster.fitted(Oracle())
+
+
 BARE_PYTHON = str(getattr(sys, "_base_executable", sys.executable))
 
 
@@ -76,16 +83,18 @@ def test_a_worker_without_aerialseg_is_named_before_any_work(alone: Processes, t
     alone.start_worker()
     alone.start_worker(python=BARE_PYTHON, env=site(tmp_path / "site", None))
     alone.await_workers(2)
-    with pytest.raises(ResourceError, match=rf"worker tcp://\S+ has no aerialseg: install aerialseg {__version__}"):
-        connect(alone.address)
+    with pytest.raises(
+        ResourceError, match=rf"worker tcp://\S+: it has no aerialseg\S*: install aerialseg {__version__}"
+    ):
+        ready(alone.address)
 
 
 def test_a_worker_of_another_version_is_named_before_any_work(alone: Processes, tmp_path: Path) -> None:
     alone.start_worker()
     alone.start_worker(python=BARE_PYTHON, env=site(tmp_path / "site", "0.0.1"))
     alone.await_workers(2)
-    with pytest.raises(ResourceError, match=rf"runs aerialseg 0\.0\.1, this job {__version__}"):
-        connect(alone.address)
+    with pytest.raises(ResourceError, match=rf"worker tcp://\S+: aerialseg 0\.0\.1 runs there and {__version__} here"):
+        ready(alone.address)
 
 
 def test_a_worker_of_another_version_that_joins_later_computes_nothing(alone: Processes, tmp_path: Path) -> None:
@@ -95,7 +104,7 @@ def test_a_worker_of_another_version_that_joins_later_computes_nothing(alone: Pr
         alone.start_worker(python=BARE_PYTHON, env=site(tmp_path / "site", "0.0.1"))
         alone.await_workers(2)
         kill_tree(first)
-        with pytest.raises(ResourceError, match=r"runs aerialseg 0\.0\.1"):
+        with pytest.raises(ResourceError, match=r"aerialseg 0\.0\.1 runs there"):
             list(run_tasks(cluster.executor(), process_of, range(4), in_flight=2))
 
 
@@ -103,8 +112,8 @@ def test_a_scheduler_without_aerialseg_is_told_apart(tmp_path: Path) -> None:
     with Processes(tmp_path, site(tmp_path / "site", None), python=BARE_PYTHON) as bare:
         bare.start_worker(env={"PYTHONPATH": str(ROOT)})
         bare.await_workers(1)
-        with pytest.raises(ResourceError, match=r"the scheduler tcp://\S+ has no aerialseg"):
-            connect(bare.address)
+        with pytest.raises(ResourceError, match=r"the scheduler tcp://\S+: it has no aerialseg"):
+            ready(bare.address)
 
 
 def test_a_worker_that_lacks_the_model_is_named_and_nothing_is_left_behind(
@@ -134,15 +143,18 @@ def test_workers_that_would_compute_in_two_ways_are_refused(
 def test_a_cluster_without_workers_is_an_error_after_a_while(
     processes: Processes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(clusters, "WORKERS_S", 0.5)
-    with pytest.raises(ResourceError, match=r"no workers: start some with `dask worker tcp://"):
-        connect(processes.address)
+    monkeypatch.setattr(dask_cluster, "WORKERS_S", 0.5)
+    with pytest.raises(ResourceError, match=r"no workers for \d+ s: start some: `dask worker tcp://"):
+        ready(processes.address)
 
 
-def test_workers_that_all_go_away_are_waited_for_and_then_missed(alone: Processes, log: Path) -> None:
+def test_workers_that_all_go_away_are_waited_for_and_then_missed(
+    alone: Processes, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dask_executor, "PATIENCE_S", 1.0)
     worker = alone.start_worker("--no-nanny")
     alone.await_workers(1)
-    with connect(alone.address, patience_s=1) as cluster:
+    with connect(alone.address) as cluster:
         executor = cluster.executor()
         futures = [executor.submit(process_of, number) for number in range(3)]
         assert futures[0].result(timeout=30) > 0
@@ -157,19 +169,6 @@ def log(tmp_path: Path) -> Path:
     folder = tmp_path / "log"
     folder.mkdir()
     return folder
-
-
-def test_storage_that_is_not_shared_is_noticed(tmp_path: Path) -> None:
-    token, source = tmp_path / "token", tmp_path / "ortho.tif"
-    source.write_bytes(b"12345")
-    with pytest.raises(ResourceError, match="not on storage shared with the job"):
-        asyncio.run(clusters._look(str(token), "abc", str(source), 5))
-    token.write_text("abc")
-    asyncio.run(clusters._look(str(token), "abc", str(source), 5))
-    with pytest.raises(ResourceError, match="not the one that the job sees"):
-        asyncio.run(clusters._look(str(token), "abc", str(source), 6))
-    with pytest.raises(ResourceError, match="not the one that the job sees"):
-        asyncio.run(clusters._look(str(token), "abc", str(tmp_path / "elsewhere.tif"), 5))
 
 
 def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -249,6 +248,48 @@ def test_the_command_on_worker_processes_makes_the_same_map_and_stops_when_told_
     assert (tmp_path / "map.tif").read_bytes() == (tmp_path / "clean.tif").read_bytes()
 
 
+def test_a_command_whose_scheduler_was_killed_exits_6_in_one_line_and_the_same_command_resumes(
+    scene: Path, tmp_path: Path
+) -> None:
+    model = ("--model", scene.parent / "model", "--device", "cpu")
+    clean = command(scene, tmp_path / "clean.gpkg", "--raster", tmp_path / "clean.tif", *model)
+    assert clean.returncode == 0, clean.stderr
+    blocks = tmp_path / "map.gpkg.run" / "blocks"
+    (tmp_path / "dask").mkdir()
+    with Processes(tmp_path / "dask") as processes:
+        arguments = (
+            scene,
+            tmp_path / "map.gpkg",
+            "--raster",
+            tmp_path / "map.tif",
+            *model,
+            "--dask",
+            processes.address,
+        )
+        processes.start_worker()
+        job = subprocess.Popen(
+            started(*arguments, "--quiet"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        while not list(blocks.glob("r*.tif")):
+            assert job.poll() is None, job.communicate()
+            time.sleep(0.05)
+        kill_tree(processes.scheduler)
+        paths, said = job.communicate(timeout=30)
+        assert (job.returncode, paths) == (6, "")
+        assert said.startswith(f"error: lost the Dask scheduler {processes.address} and the tasks that it had")
+        assert "then repeat the same command, which resumes" in said
+        assert len(said.splitlines()) == 1
+        assert not (tmp_path / "map.tif").exists()
+        kill_tree(processes.workers.pop())
+        kept = len(list(blocks.glob("r*.tif")))
+        processes.start_scheduler()
+        processes.start_worker()
+        done = command(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert f"{kept} of 4 blocks are done" in done.stderr
+    assert (tmp_path / "map.tif").read_bytes() == (tmp_path / "clean.tif").read_bytes()
+
+
 KILLED = """
 import sys
 from pathlib import Path
@@ -291,7 +332,7 @@ def test_a_job_killed_at_any_moment_ends_as_if_nothing_had_happened(
 
 def test_a_cluster_of_this_machine_shares_its_cores(tmp_path: Path) -> None:
     with local_cluster(2) as cluster:
-        assert cluster.slots() == 2 * max(1, (os.cpu_count() or 1) // 2)
+        assert cluster.in_flight() == 2 * 2 * max(1, (os.cpu_count() or 1) // 2)
         found = set(run_tasks(cluster.executor(), process_of, range(20), in_flight=cluster.in_flight))
         workers = [psutil.Process(pid) for pid in found]
     assert len(found) == 2

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aerialseg.errors import ModelError, OutputError
+from aerialseg.errors import ModelError, OutputError, ResourceError
 from aerialseg.mapping import workers
 from aerialseg.mapping.block import BlockTask, run_block
 from aerialseg.mapping.plan import Plan, make_plan
@@ -32,10 +32,6 @@ class Threads:
 
     def fitted(self, predictor: PredictorSpec) -> PredictorSpec:
         return predictor
-
-    def check_shared(self, folder: Path, source: str) -> None:
-        assert folder.is_dir()
-        assert os.path.exists(source)
 
     def everywhere(self, function: Callable[[], object]) -> None:
         self.let_go += 1
@@ -89,9 +85,20 @@ def test_a_straggler_of_the_same_plan_writes_the_same_block_again(plan: Plan, tm
 
 def test_a_straggler_of_another_plan_finds_no_place_to_write(plan: Plan, tmp_path: Path) -> None:
     task = tasks_of(plan, tmp_path / "blocks")[0]
-    with pytest.raises(OutputError):
+    with pytest.raises(OutputError, match="put it on storage shared with the job"):
         deliver(Delivery(task, tmp_path / "blocks" / "parts-of-another-plan"))
     assert not list((tmp_path / "blocks").iterdir())
+
+
+def test_a_worker_that_sees_another_input_than_the_job_computes_nothing(plan: Plan, tmp_path: Path) -> None:
+    task = tasks_of(plan, tmp_path / "blocks")[0]
+    size = os.path.getsize(plan.source.path)
+    for source, seen in ((plan.source.path, size + 1), (str(tmp_path / "elsewhere.tif"), size)):
+        elsewhere = replace(task, view=replace(task.view, path=source))
+        with pytest.raises(ResourceError, match="not the one that the job sees: put it on shared storage"):
+            deliver(Delivery(elsewhere, tmp_path, seen))
+    deliver(Delivery(task, tmp_path, size))
+    assert task.path.exists()
 
 
 def test_a_predictor_on_a_worker_that_computes_in_something_else_is_refused() -> None:
