@@ -34,16 +34,18 @@ def nearest(word: str, known: Iterable[str]) -> str:
 def build(kind: type[T], values: object, where: str = "") -> T:
     """``kind(**values)`` for a dataclass; tables inside become the dataclasses of its fields.
 
-    where: the table's name, for messages; "" is the whole file. Raises UsageError.
+    where: the table's name, for messages; "" is the whole file. Where ``kind.REMOVED`` has a key that is not known any
+    more, the message says what it says. Raises UsageError.
     """
     if not isinstance(values, Mapping):
         raise UsageError(f"{where} is {values!r}: wanted a table, [{where}]")
     hints = get_type_hints(kind)
     known = {entry.name: entry for entry in fields(kind)}  # type: ignore[arg-type]
+    removed: Mapping[str, str] = getattr(kind, "REMOVED", {})
     inside = f" in [{where}]" if where else ""
     for name in values:
         if name not in known:
-            raise UsageError(f"unknown key {name!r}{inside}: {nearest(name, known)}")
+            raise UsageError(f"unknown key {name!r}{inside}: {removed.get(name) or nearest(name, known)}")
     for name, entry in known.items():
         if name not in values and entry.default is MISSING and entry.default_factory is MISSING:
             raise UsageError(f"{f'[{where}]' if where else 'the file'} lacks the key {name!r}")

@@ -40,7 +40,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no change of light and hue": {"augment": {"lighting": 0.0, "hue": 0.0}},
     "no crops centred on rare classes": {STEPS: {"balanced": 0.0}},
     "rare classes weigh no more": {"balance": 0.0},
-    "Dice beside cross-entropy": {"loss": "cross-entropy+dice"},
 }
 
 

@@ -22,10 +22,27 @@ from aerialseg.cli.polygonize import polygonize_command
 from aerialseg.cli.seams import seams_command
 from aerialseg.cli.segment import segment_command
 from aerialseg.cli.split import split_command
-from aerialseg.cli.training import distil_command, experiment_command, quantize_command, train_command
+from aerialseg.cli.training import experiment_command, quantize_command, train_command
+
+REMOVED = {
+    "distil": "'aerialseg distil' was removed, because encoders that it had taught did worse (docs/model.md): train a "
+    "teacher (decoder.kind = 'pyramid') and let the model follow it with [follow] and 'aerialseg train --teacher DIR'"
+}
+"""What to do instead of commands that are no more."""
 
 
-@click.group(context_settings=CONTEXT)
+class Commands(click.Group):
+    """A group that says of a removed command what to do instead."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] in REMOVED:
+            ctx.fail(REMOVED[args[0]])
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=Commands, context_settings=CONTEXT)
 @click.version_option(__version__, prog_name="aerialseg")
 def cli() -> None:
     """Aerial imagery into land-cover maps that people trust."""
@@ -38,7 +55,6 @@ for command in (
     chips_command,
     train_command,
     experiment_command,
-    distil_command,
     quantize_command,
     calibrate_command,
     model_group,

@@ -163,9 +163,9 @@ def _of_model(
     subject: str, data: Path | None, progress: Progress, given: dict[str, Any]
 ) -> tuple[Evaluation, ModelCard | None]:
     from aerialseg.evaluation.evaluate import evaluate
-    from aerialseg.model.store import load_card
+    from aerialseg.model.store import load_whole_card
 
     assert data is not None
     chosen = {name: given[name] for name in OF_MODELS if given[name] is not None}
     found = evaluate(subject, data, progress=progress, **chosen)
-    return found, load_card(subject)
+    return found, load_whole_card(subject)

@@ -50,13 +50,12 @@ def show_command(model: str | None, as_json: bool, debug: bool) -> None:
     """Show a model's card: what it is for, how good it is, where it comes from, under which terms."""
     with errors(debug):
         from aerialseg.cli import display_model
-        from aerialseg.model.store import load_card, model_dir
+        from aerialseg.model.store import load_card, load_whole_card, model_dir
 
-        card = load_card(model)
         if as_json:
-            click.echo(json.dumps(card.to_json(), indent=1, ensure_ascii=False))
+            click.echo(json.dumps(load_whole_card(model).to_json(), indent=1, ensure_ascii=False))
         else:
-            display_model.show_card(card, model_dir(model))
+            display_model.show_card(load_card(model), model_dir(model))
 
 
 @model_group.command("export", context_settings=CONTEXT)

@@ -25,9 +25,9 @@ Takes some minutes on a CPU, all in float32. Exit code 4 when a model that shoul
 @click.argument("model", metavar="[MODEL]", required=False)
 @click.argument("raster", metavar="[RASTER.tif]", required=False)
 @click.option("--json", "json_path", metavar="FILE", type=click.Path(path_type=Path), help="Write the figures as JSON.")
-@click.option("--plot", metavar="FILE.png", type=click.Path(path_type=Path), help="Draw labels changed by halo.")
+@click.option("--plot", metavar="FILE.svg", type=click.Path(path_type=Path), help="Draw labels changed by halo.")
 @click.option(
-    "--picture", metavar="FILE.png", type=click.Path(path_type=Path), help="Draw usual tiles, exact ones, differences."
+    "--picture", metavar="FILE.svg", type=click.Path(path_type=Path), help="Draw usual tiles, exact ones, differences."
 )
 @click.option(
     "--size",

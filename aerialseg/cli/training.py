@@ -74,34 +74,6 @@ def experiment_command(config: Path, data: Path, out: Path, encoder_weights: Pat
         print_paths(write_comparison(out, results))
 
 
-@click.command("distil", context_settings=CONTEXT)
-@click.argument("config", metavar="CONFIG.toml", type=click.Path(path_type=Path))
-@click.option("--data", metavar="DIR", type=click.Path(path_type=Path), required=True, help="The data set's folder.")
-@click.option(
-    "--teacher", metavar="FILE", type=click.Path(path_type=Path), required=True, help="Weights of a ResNet-50."
-)
-@click.option(
-    "--student", metavar="FILE", type=click.Path(path_type=Path), help="Weights to start from.  [default: random ones]"
-)
-@click.option("--out", metavar="FILE.safetensors", type=click.Path(path_type=Path), required=True)
-@click.option("--crops", metavar="N", type=int, default=4800, show_default=True, help="Crops that are seen.")
-@click.option("--overwrite", is_flag=True, help="Replace a file that exists.")
-@DEBUG
-def distil_command(config: Path, data: Path, out: Path, debug: bool, **options: Any) -> None:
-    """Teach the encoder of CONFIG.toml to give the features of a ResNet-50, on the frames that it learns from.
-
-    For where no ImageNet weights of the encoder are to be had; `train` starts from the file with encoder.start =
-    'pretrained'. Needs the extra `train`.
-    """
-    with errors(debug):
-        from aerialseg.cli import display
-        from aerialseg.training import distil
-
-        with display.progress() as progress:
-            path = distil(config, data, out, progress=progress, **options)
-        print_paths([path])
-
-
 @click.command("quantize", context_settings=CONTEXT)
 @click.argument("config", metavar="CONFIG.toml", type=click.Path(path_type=Path))
 @click.option("--data", metavar="DIR", type=click.Path(path_type=Path), required=True, help="The data set's folder.")

@@ -15,7 +15,7 @@ class DataConfig:
 
     images, masks: folders of files with the same stems. Masks hold class indices (mode L or P) or colours of the
     legend (RGB). legend, split: CSV files beside the configuration. void: class ids that are neither learned nor
-    scored. watch: frames looked at after each epoch, 0 for all that are held out (see ``TrainingConfig.keep``).
+    scored. watch: held-out frames looked at after each epoch, for show; 0 for all of them.
     prepared: (rows, columns) at which frames are kept on disk. size: (rows, columns) of a frame at the resolution of
     the finished model, whose pixels are ``gsd_m`` metres on the ground.
     """

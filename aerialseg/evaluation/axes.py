@@ -28,15 +28,15 @@ class Axis:
         return [(self(value), text(value)) for value in round_values(self.low, self.high, log=self.log)]
 
 
-def round_values(low: float, high: float, *, log: bool = False, count: int = TICKS) -> list[float]:
-    """About ``count`` round values from ``low`` to ``high``; powers of ten where ``log``, if two of them fit."""
+def round_values(low: float, high: float, *, log: bool = False) -> list[float]:
+    """About ``TICKS`` round values from ``low`` to ``high``; powers of ten where ``log``, if two of them fit."""
     if log:
         powers = range(math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9) + 1)
         if len(powers) >= 2:
-            return [10.0**power for power in powers[:: -(-len(powers) // count)]]
+            return [10.0**power for power in powers[:: -(-len(powers) // TICKS)]]
         fine = (times * 10.0**power for power in range(powers.start - 1, powers.stop + 1) for times in (1, 2, 5))
         return [value for value in fine if low <= value <= high]
-    rough = (high - low) / count
+    rough = (high - low) / TICKS
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * 0.999)
     first = math.ceil(low / step - 1e-9)

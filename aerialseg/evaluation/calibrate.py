@@ -31,13 +31,15 @@ from aerialseg.errors import InputError, UsageError
 from aerialseg.evaluation.scores import Reliability
 from aerialseg.model.card import ModelCard
 from aerialseg.model.engine import decide
-from aerialseg.model.store import CARD, load_card, load_network, model_dir
+from aerialseg.model.store import CARD, load_card, load_network, model_dir, read_history, write_history
 from aerialseg.model.unet import UNet
 from aerialseg.progress import Progress, Silent
 from aerialseg.raster.grid import Grid
 
 PIXELS = 20_000
 """Of each frame, at most: neighbouring pixels say the same."""
+SEED = 0
+"""Of the pixels that are drawn."""
 RANGE = (0.05, 20.0)
 """Temperatures that are looked at; a network that needs another one has learnt nothing."""
 _BLOCK = 1024
@@ -106,7 +108,7 @@ class Calibration:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """What goes into the card's scores. ``reliability``: pixels seen and right at each per cent, cross-fitted."""
+        """What goes into the card's scores."""
         return {
             "temperature": self.temperature,
             "temperature_fitted": round(self.fitted, 4),
@@ -115,9 +117,11 @@ class Calibration:
             "ece_after_cross_fitted": round(self.after.expected_calibration_error, 4),
             "frames": self.frames,
             "pixels": int(self.after.seen.sum()),
-            "reliability_before": self.before.to_json(),
-            "reliability": self.after.to_json(),
         }
+
+    def curves(self) -> dict[str, Any]:
+        """What goes into the model's history: pixels seen and right at each per cent; ``reliability`` cross-fitted."""
+        return {"reliability_before": self.before.to_json(), "reliability": self.after.to_json()}
 
 
 def calibrate_on(
@@ -150,7 +154,6 @@ def calibrate(
     size: tuple[int, int] | None = None,
     scenes: Mapping[str, str] | None = None,
     pixels: int = PIXELS,
-    seed: int = 0,
     progress: Progress | None = None,
 ) -> Calibration:
     """The calibration of a model on held-out pairs of image and mask, written into its card (and returned).
@@ -168,11 +171,12 @@ def calibrate(
     samples, progress = {}, progress or Silent()
     progress.stage("calibrate", len(pairs))
     for number, (name, (image, mask)) in enumerate(pairs.items()):
-        samples[name] = sample_frame(network, card, image, mask, size, pixels, np.random.default_rng((seed, number)))
+        samples[name] = sample_frame(network, card, image, mask, size, pixels, np.random.default_rng((SEED, number)))
         progress.advance(1)
     found = fit(samples, card, scenes)
     scores = {**card.scores, "calibration": found.to_json()}
     replace(card, temperature=found.temperature, scores=scores).write(folder / CARD)
+    write_history(folder, {**read_history(folder), "calibration": found.curves()})
     return found
 
 

@@ -117,7 +117,6 @@ def bars(
     keys: Sequence[str] = (),
     top_value: float | None = None,
     note_title: str = "",
-    digits: int = 2,
     width: int = 560,
 ) -> str:
     """Level bars as SVG text, one row a name, from 0 to ``top_value`` (the greatest unless given).
@@ -136,7 +135,7 @@ def bars(
     drawn, y = [], above
     for row in rows:
         thick = BAR if len(row.values) < 2 else BAR - 1.5
-        drawn.append(_bar_row(row, axis, y, thick, digits))
+        drawn.append(_bar_row(row, axis, y, thick))
         y += thick * len(row.values) + 6
     return _render(
         "bars",
@@ -150,7 +149,7 @@ def bars(
     )
 
 
-def _bar_row(row: Bars, axis: Axis, top: float, thick: float, digits: int) -> dict[str, Any]:
+def _bar_row(row: Bars, axis: Axis, top: float, thick: float) -> dict[str, Any]:
     finite = [(place, value) for place, value in enumerate(row.values) if math.isfinite(value)]
     return {
         "name": row.name,
@@ -163,8 +162,8 @@ def _bar_row(row: Bars, axis: Axis, top: float, thick: float, digits: int) -> di
                 "width": max(axis(min(value, axis.high)) - axis.start, 0.5),
                 "color": row.color or _color(place),
                 "opacity": _paler(place) if row.color else 1.0,
-                "text": f"{value:.{digits}f}",
-                "value": f"{value:.{digits + 2}g}",
+                "text": f"{value:.2f}",
+                "value": f"{value:.4g}",
             }
             for place, value in finite
         ],
@@ -206,12 +205,13 @@ def heat(counts: NDArray[np.int64], names: Sequence[str], *, cell: float = 30.0)
     )
 
 
-def reliability(seen: NDArray[np.int64], right: NDArray[np.int64], *, bins: int = 10, width: int = 420) -> str:
+def reliability(seen: NDArray[np.int64], right: NDArray[np.int64]) -> str:
     """How often each confidence is right, as SVG text: seen, right (101,) pixels by confidence in per cent.
 
     Above, the share of right pixels in each tenth of confidence beside the diagonal where it should lie; below, how
     many pixels were given that confidence.
     """
+    bins, width = 10, 420
     groups = np.minimum(np.arange(101) * bins // 100, bins - 1)
     count = np.bincount(groups, weights=seen, minlength=bins)
     good = np.bincount(groups, weights=right, minlength=bins)
@@ -290,11 +290,11 @@ def _render(name: str, **values: Any) -> str:
 
 
 @cache
-def templates() -> Any:
-    """The environment of the templates in this folder: everything is escaped, an unknown name is an error."""
+def templates(package: str = "aerialseg.evaluation") -> Any:
+    """The environment of the templates in a package: everything is escaped, an unknown name is an error."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    loader = PackageLoader("aerialseg.evaluation", ".")
+    loader = PackageLoader(package, ".")
     made = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     made.filters["px"] = "{:.1f}".format
     return made

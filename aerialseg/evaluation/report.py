@@ -46,17 +46,16 @@ def write_report(
     evaluation: Evaluation,
     *,
     card: ModelCard | None = None,
-    title: str = "",
     overwrite: bool = False,
 ) -> list[Path]:
     """The paths written: scores.json, confusion.csv, classes.csv, frames.csv (where there are frames), report.html.
 
-    card: of the model; with it the page shows how that was trained. The page comes last. Raises UsageError where the
-    files exist, InputError where a frame has gone, OutputError.
+    card: of the model, with its history: the page shows how that was trained. The page comes last. Raises
+    UsageError where the files exist, InputError where a frame has gone, OutputError.
     """
     folder = Path(folder)
     check_free(folder, overwrite=overwrite)
-    page = draw_page(evaluation, card, title or f"Evaluation of {_subject(evaluation)}")
+    page = draw_page(evaluation, card)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -72,14 +71,14 @@ def write_report(
     return made
 
 
-def draw_page(evaluation: Evaluation, card: ModelCard | None = None, title: str = "Evaluation") -> str:
+def draw_page(evaluation: Evaluation, card: ModelCard | None) -> str:
     """The HTML page: it takes nothing from elsewhere. Raises InputError where a frame has gone."""
     shown = [(kind, [_frame(frame, evaluation) for frame in frames]) for kind, frames in choose(evaluation.frames)]
     page: str = (
         charts.templates()
         .get_template("report.html.j2")
         .render(
-            title=title,
+            title=f"Evaluation of {_subject(evaluation)}",
             evaluation=evaluation,
             scores=_headline(evaluation),
             facts=_facts(evaluation),
@@ -243,12 +242,12 @@ def _scenes(evaluation: Evaluation) -> list[dict[str, Any]]:
 
 
 def _training(card: ModelCard | None) -> dict[str, Any] | None:
-    """Curves, searches and configuration, as far as the card holds them."""
+    """Curves, searches and configuration, as far as they are known."""
     if card is None or not card.training:
         return None
     from aerialseg.evaluation.curves import curves, searches, steps_of
 
-    told = ("history", "searches", "config", "steps")
+    told = ("history", "searches", "config", "steps", "calibration")
     known = {name: value for name, value in card.training.items() if name not in told}
     config = card.training.get("config")
     return {

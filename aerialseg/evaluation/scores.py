@@ -23,11 +23,11 @@ class Confusion:
         return cls(np.zeros((classes, classes), dtype=np.int64))
 
     @classmethod
-    def of(cls, truth: NDArray[np.uint8], predicted: NDArray[np.uint8], classes: int, void: int = NODATA) -> Confusion:
-        """The matrix of two class rasters of one shape; pixels whose truth is ``void`` are not counted."""
+    def of(cls, truth: NDArray[np.uint8], predicted: NDArray[np.uint8], classes: int) -> Confusion:
+        """The matrix of two class rasters of one shape; pixels whose truth is NODATA are not counted."""
         if truth.shape != predicted.shape:
             raise ValueError(f"truth {truth.shape} and prediction {predicted.shape} differ in shape")
-        known = truth != void
+        known = truth != NODATA
         pairs = truth[known].astype(np.int64) * classes + predicted[known]
         return cls(np.bincount(pairs, minlength=classes * classes).reshape(classes, classes))
 
@@ -138,15 +138,9 @@ class Reliability:
         return cls(np.zeros(101, dtype=np.int64), np.zeros(101, dtype=np.int64))
 
     @classmethod
-    def of(
-        cls,
-        truth: NDArray[np.uint8],
-        predicted: NDArray[np.uint8],
-        confidence: NDArray[np.uint8],
-        void: int = NODATA,
-    ) -> Reliability:
-        """Of arrays of one shape; confidence in per cent, 0 to 100; pixels whose truth is ``void`` are not counted."""
-        known = truth != void
+    def of(cls, truth: NDArray[np.uint8], predicted: NDArray[np.uint8], confidence: NDArray[np.uint8]) -> Reliability:
+        """Of arrays of one shape; confidence in per cent, 0 to 100; pixels whose truth is NODATA are not counted."""
+        known = truth != NODATA
         said, right = confidence[known], (truth == predicted)[known]
         return cls(np.bincount(said, minlength=101), np.bincount(said[right], minlength=101))
 

@@ -60,7 +60,8 @@ class ModelCard:
     quantization: what int8 needs ("ranges") and what it was found to cost ("mean_iou" of "fp32" and "int8").
     temperature: what logits are divided by before they become the confidence (training/calibrate.py); above 1 it makes
     the model less sure of itself. Labels do not depend on it.
-    weights_sha256: of the weights file. training, scores, lineage, licence: free text or JSON for people.
+    weights_sha256: of the weights file. scores, lineage, licence: free text or JSON for people. training: "frame_size",
+    (rows, columns); how it went lies beside the card in history.json (in older models here).
     """
 
     name: str

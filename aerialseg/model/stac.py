@@ -17,7 +17,7 @@ from aerialseg._version import __version__
 from aerialseg.errors import OutputError, UsageError
 from aerialseg.files import writing
 from aerialseg.model.card import ModelCard
-from aerialseg.model.store import CARD, WEIGHTS, load_card, model_dir, verify
+from aerialseg.model.store import CARD, WEIGHTS, load_whole_card, model_dir, verify
 
 STAC = "1.1.0"
 MLM = "https://stac-extensions.github.io/mlm/v1.4.0/schema.json"
@@ -36,7 +36,7 @@ def export_stac(model: str | Path | None, out: str | Path, *, onnx: str | Path |
     its name. Raises ModelError, UsageError, OutputError.
     """
     folder, out = model_dir(model).resolve(), Path(os.path.abspath(out))
-    card = load_card(folder)
+    card = load_whole_card(folder)
     verify(folder, card)
     item = make_item(card, folder, out.parent, onnx=None if onnx is None else Path(onnx).resolve())
     validate(item)
@@ -166,7 +166,7 @@ def _output(card: ModelCard) -> dict[str, Any]:
 
 def _hyperparameters(card: ModelCard) -> dict[str, Any]:
     """What a run needs to know besides, and how it was trained (without the course of it)."""
-    training = {name: value for name, value in card.training.items() if name != "history"}
+    training = {name: value for name, value in card.training.items() if name not in ("history", "calibration")}
     architecture = card.architecture
     return {
         "encoder": architecture.encoder,

@@ -1,16 +1,18 @@
-"""Models on disk: a folder with card.json and weights.safetensors. Pickles are never opened."""
+"""Models on disk: a folder with card.json, weights.safetensors and history.json. Pickles are never opened."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aerialseg.errors import ModelError, OutputError
+from aerialseg.files import write_json
 from aerialseg.model.card import ModelCard
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 CARD = "card.json"
 WEIGHTS = "weights.safetensors"
+HISTORY = "history.json"
+"""How the model was trained and calibrated, for people, reports and STAC; maps are made without it."""
 PICKLES = (".pkl", ".pth", ".pt", ".pickle", ".bin", ".ckpt", ".joblib")
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80")
 _FP16_MAX = 65504.0
@@ -81,6 +85,27 @@ def _refusal(path: Path) -> str:
 def load_card(ref: str | Path | None = None) -> ModelCard:
     """The card of a model, checked by itself; its weights are not looked at. Raises ModelError."""
     return ModelCard.read(model_dir(ref) / CARD)
+
+
+def read_history(folder: Path) -> dict[str, Any]:
+    """What ``folder``/history.json says; nothing where there is none. Raises ModelError."""
+    path = folder / HISTORY
+    try:
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"cannot read the model's history {path}: {error}; delete it to do without") from error
+    return values
+
+
+def write_history(folder: Path, values: Mapping[str, Any]) -> None:
+    """Write ``folder``/history.json in place of an older one. Raises OutputError."""
+    write_json(folder / HISTORY, dict(values))
+
+
+def load_whole_card(ref: str | Path | None = None) -> ModelCard:
+    """The card of a model with its history in ``training``, where older models have it. Raises ModelError."""
+    card = load_card(ref)
+    return replace(card, training={**card.training, **read_history(model_dir(ref))})
 
 
 def verify(folder: Path, card: ModelCard) -> Path:

@@ -81,14 +81,25 @@ def class_thumbnail(path: Path, legend: Legend, side_px: int) -> bytes:
             scale = min(1.0, side_px / max(dataset.shape))
             shape = tuple(max(1, round(side * scale)) for side in dataset.shape)
             classes = dataset.read(1, out_shape=shape)
-        return _png(classes, legend)
+        return class_png(classes, legend)
     except GDAL_ERRORS as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"cannot make a small picture of {shown(path)}: {one_line(error)}") from error
 
 
-def _png(classes: np.ndarray, legend: Legend) -> bytes:
+def jpeg(pixels: NDArray[np.uint8]) -> bytes:
+    """A JPEG of uint8 (3, h, w)."""
+    _, height, width = pixels.shape
+    profile = {"driver": "JPEG", "count": 3, "height": height, "width": width, "dtype": "uint8"}
+    with rasterio.Env(GDAL_PAM_ENABLED="NO"), MemoryFile() as memory:
+        with quiet(), memory.open(**profile) as file:
+            file.write(pixels)
+        return bytes(memory.read())
+
+
+def class_png(classes: NDArray[np.uint8], legend: Legend) -> bytes:
+    """A PNG in the legend's colours, nodata transparent."""
     height, width = classes.shape
     profile = {"driver": "PNG", "count": 1, "height": height, "width": width, "dtype": "uint8", "nodata": NODATA}
     colours = legend.colormap()

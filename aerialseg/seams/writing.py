@@ -5,16 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from aerialseg.errors import UsageError
+from aerialseg.files import writing
 from aerialseg.seams.certificate import Certificate
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Pixels = tuple[NDArray[np.uint8], NDArray[np.bool_]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,28 +20,26 @@ class Pictures:
     picture: Path | None = None
 
     def check(self, *, overwrite: bool) -> None:
-        """Raise UsageError, before any work, where a file is there already or no picture can be drawn."""
-        from aerialseg.seams.figures import check_matplotlib
-
+        """Raise UsageError, before any work, where a file is there already or a picture is not to be an SVG."""
+        for path in (self.plot, self.picture):
+            if path is not None and path.suffix.lower() != ".svg":
+                raise UsageError(f"{path}: pictures are written as SVG: name it {path.with_suffix('.svg').name}")
         for path in (self.json, self.plot, self.picture):
             if path is not None and path.exists() and not overwrite:
                 raise UsageError(f"{path} exists: add --overwrite to replace it")
-        if self.plot is not None or self.picture is not None:
-            check_matplotlib()
 
     def write(self, certificate: Certificate) -> list[Path]:
         """The files made. Raises OutputError."""
-        from aerialseg.files import writing
         from aerialseg.seams.figures import draw_certificate, draw_seams
 
         made = []
-        for path, draw in ((self.json, _write_json), (self.plot, draw_certificate), (self.picture, draw_seams)):
+        for path, draw in ((self.json, _json), (self.plot, draw_certificate), (self.picture, draw_seams)):
             if path is not None:
                 with writing(path) as part:
-                    draw(certificate, part)
+                    part.write_text(draw(certificate), encoding="utf-8")
                 made.append(path)
         return made
 
 
-def _write_json(certificate: Certificate, path: Path) -> None:
-    path.write_text(json.dumps(certificate.to_json(), indent=1) + "\n", encoding="utf-8")
+def _json(certificate: Certificate) -> str:
+    return json.dumps(certificate.to_json(), indent=1) + "\n"

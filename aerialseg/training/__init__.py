@@ -1,6 +1,6 @@
 """Training and scoring of models: the only place that imports fastai (install ``aerialseg[train]``).
 
-``train``, ``experiment`` and ``distil`` are here; the rest is where its name says.
+``train`` and ``experiment`` are here; the rest is where its name says.
 """
 
 from __future__ import annotations
@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 from aerialseg.errors import UsageError
 
 if TYPE_CHECKING:
-    from aerialseg.training.distillation import distil
     from aerialseg.training.experiments import experiment
     from aerialseg.training.schedule import train
 
-__all__ = ["distil", "experiment", "train"]
-_HOMES = {"distil": "distillation", "experiment": "experiments", "train": "schedule"}
+__all__ = ["experiment", "train"]
+_HOMES = {"experiment": "experiments", "train": "schedule"}
 _EXTRA = ("fastai", "fastcore", "torchvision", "PIL", "scipy")
 
 

@@ -1,4 +1,4 @@
-"""What happens around an epoch: told, saved, compared, ended early."""
+"""What happens around an epoch: told, saved."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ import torch
 
 from aerialseg.memory import peak_bytes, reset_peak
 from aerialseg.progress import Progress
-from aerialseg.training.checkpoint import Saved, optimizer_tensors, plain_state, read_checkpoint, write_checkpoint
+from aerialseg.training.checkpoint import Saved, optimizer_tensors, plain_state, write_checkpoint
 from aerialseg.training.torchvision_fix import mend_torchvision
 
 mend_torchvision()
 
-from fastai.vision.all import Callback, CancelFitException  # noqa: E402
+from fastai.vision.all import Callback  # noqa: E402
 
-BEST = "best.safetensors"
 SHOWN = ("train_loss", "valid_loss", "dice_shown")
 
 
@@ -107,65 +106,3 @@ def _number(value: Any) -> float | None:
 
 def _shown(value: float | None) -> str:
     return "no number" if value is None else f"{value:.3f}"
-
-
-def better(history: list[dict[str, Any]], monitor: str) -> int:
-    """Index of the best record: highest Dice or lowest loss, the first of equals; what is no number is the worst."""
-    key = "dice_shown" if monitor == "dice" else "valid_loss"
-    sign = 1 if monitor == "dice" else -1
-    worth = [-math.inf if record[key] is None else sign * record[key] for record in history]
-    return worth.index(max(worth))
-
-
-class _Watching(Callback):
-    """Base of what looks at the records of this step, which ``Records`` has written before."""
-
-    order = 61
-
-    def __init__(self, written: Records, monitor: str) -> None:
-        super().__init__()
-        self.written, self.monitor = written, monitor
-
-    def records(self) -> list[dict[str, Any]]:
-        return [record for record in self.written.history if record["step"] == self.written.notes["step"]]
-
-    def is_new(self) -> bool:
-        return bool(self.epoch >= self.written.skip)
-
-
-class KeepBest(_Watching):
-    """The weights of the step's best epoch, which the step ends with."""
-
-    def __init__(self, written: Records, monitor: str) -> None:
-        super().__init__(written, monitor)
-        self.folder = written.folder
-
-    def after_epoch(self) -> None:
-        if self.is_new() and better(self.records(), self.monitor) == len(self.records()) - 1:
-            now = Saved(plain_state(self.learn.model), {}, [], [])
-            write_checkpoint(self.folder, now, BEST)
-
-    def after_fit(self) -> None:
-        best = read_checkpoint(self.folder, BEST)
-        if best is not None and self.records():
-            self.learn.model.load_state_dict(best.weights)
-            chosen = self.records()[better(self.records(), self.monitor)]
-            chosen["kept"] = True
-            self.written.write()
-
-
-class EarlyStop(_Watching):
-    """Ends the step after ``patience`` epochs without a better one."""
-
-    order = 62
-
-    def __init__(self, written: Records, monitor: str, patience: int) -> None:
-        super().__init__(written, monitor)
-        self.patience = patience
-
-    def after_epoch(self) -> None:
-        records = self.records()
-        if self.is_new() and len(records) - 1 - better(records, self.monitor) >= self.patience:
-            records[-1]["stopped"] = True
-            self.written.write()
-            raise CancelFitException

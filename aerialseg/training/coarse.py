@@ -61,15 +61,6 @@ def layers_down_to(stride: int) -> int:
     return _BRIDGED + STRIDES[::-1].index(stride) + 1
 
 
-def freeze(model: Any, stride: int) -> None:
-    """Let the layers down to ``stride`` of a ``DynamicUnet``, or a part of it, keep their weights.
-
-    Their BatchNorm goes on counting. Layers that have learned nothing yet give gradients that would spoil what coarser
-    ones know.
-    """
-    model.layers[: layers_down_to(stride)].requires_grad_(False)
-
-
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Load a checkpoint's weights into a U-Net or a part of it; a coarse classifier only where it is of that stride."""
     wanted = model.state_dict()

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from aerialseg.datasets.layout import DataConfig, placed
 from aerialseg.errors import UsageError
@@ -14,11 +14,10 @@ from aerialseg.toml import build, read_toml
 from aerialseg.training.coarse import STRIDES
 
 ENCODER_STARTS = ("deepen", "pretrained", "model", "scratch")
-LOSSES = ("cross-entropy", "focal", "dice", "cross-entropy+dice")
 FIND = "find"
 """In place of a number: search for it."""
 DECODER_KINDS = ("unet", "pyramid")
-DECODER_NORMS = ("none", "batch", "weight", "spectral", "instance")
+DECODER_NORMS = ("none", "batch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,29 +26,32 @@ class EncoderConfig:
 
     start: "deepen" (from the weights of the shallower ResNet with the same blocks), "pretrained" (weights of this very
     network, torchvision's names), "model" (encoder and decoder of a model of this project, as far as they fit: the one
-    given as weights, else ``model``, else the one inside) or "scratch". calibrate: frames from which BatchNorm is
-    estimated again, 0 for none. v1: bottlenecks stride in their first convolution; for a pyramid alone.
+    given as weights, else the one inside) or "scratch". calibrate: frames from which BatchNorm is estimated again, 0
+    for none. v1: bottlenecks stride in their first convolution; for a pyramid alone.
     """
+
+    REMOVED: ClassVar[Mapping[str, str]] = {"model": "give the model's folder with --encoder-weights"}
 
     arch: str = "resnet34"
     start: str = "pretrained"
     calibrate: int = 64
-    model: str = ""
     v1: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class DecoderConfig:
-    """What stands on the encoder: fastai's decoder and what unet_learner may vary in it, or a pyramid.
+    """What stands on the encoder: fastai's decoder or a pyramid.
 
-    kind: "unet", or "pyramid", which makes a teacher (``aerialseg.training.pyramid``) instead of a model. blur: average
-    after each upsampling. norm: its NormType; weight and spectral norm are folded when the model is written. With
-    self_attention or instance norm the model cannot be tiled exactly, and its card says so.
+    kind: "unet", or "pyramid", which makes a teacher (``aerialseg.training.pyramid``) instead of a model. norm: after
+    each convolution of fastai's decoder, "none" or "batch".
     """
 
+    REMOVED: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("blur", "self_attention"),
+        "leave it out; a model that was trained with it elsewhere is read by 'aerialseg model convert'",
+    )
+
     kind: str = "unet"
-    blur: bool = False
-    self_attention: bool = False
     norm: str = "none"
 
 
@@ -106,26 +108,27 @@ class Step:
     """One stage of progressive resizing: frames of ``size`` (rows, columns), of which ``crop`` is seen at a time.
 
     batch: crops between two updates of the weights; those that do not fit into memory at once are accumulated. lr: the
-    highest learning rate of the one-cycle, of which the encoder's first layers get ``encoder_lr``. Both may be "find".
-    zoom, balanced: this step's instead of the augmentation's. patience: end the step after so many epochs without a
-    better result, 0 for never. stride: how far down the decoder is trained, in pixels of the frame between its cells;
-    1 is the whole network, 8 leaves its costly last layers to a later step (``aerialseg.training.coarse``). frozen:
-    what an earlier step trained down to this stride stays as it is while finer layers find their way; 0 is nothing.
-    keep_norms: BatchNorm goes by the statistics that it has, not by those of each batch, and counts no more. average:
-    the step begins with the mean of the weights that so many steps before it, all of one stride, ended with.
+    highest learning rate of the one-cycle. Both may be "find". zoom, balanced: this step's instead of the
+    augmentation's. stride: how far down the decoder is trained, in pixels of the frame between its cells; 1 is the
+    whole network, 8 leaves its costly last layers to a later step (``aerialseg.training.coarse``). keep_norms:
+    BatchNorm goes by the statistics that it has, not by those of each batch, and counts no more. average: the step
+    begins with the mean of the weights that so many steps before it, all of one stride, ended with.
     """
+
+    REMOVED: ClassVar[Mapping[str, str]] = {
+        "encoder_lr": "leave it out; the encoder's first layers always get a fifth of lr",
+        "frozen": "leave it out; a finer step begins with what coarser layers say, and a small lr keeps it",
+        "patience": "leave it out and say with epochs how long the step is",
+    }
 
     size: tuple[int, int]
     epochs: int
     batch: int | str
     lr: float | str
     crop: tuple[int, int] | None = None
-    encoder_lr: float = 0.2
     zoom: tuple[float, float] | None = None
     balanced: float | None = None
-    patience: int = 0
     stride: int = 1
-    frozen: int = 0
     keep_norms: bool = False
     average: int = 1
 
@@ -137,8 +140,6 @@ class Step:
             raise UsageError(f"a step has {self.epochs} epochs; wanted at least 1")
         if self.stride not in STRIDES:
             raise UsageError(f"a step's stride is {self.stride!r}; wanted one of {', '.join(map(str, STRIDES))}")
-        if self.frozen and (self.frozen not in STRIDES or self.frozen <= self.stride):
-            raise UsageError(f"a step is frozen to {self.frozen!r}; wanted 0, or a stride above its own {self.stride}")
 
     @property
     def seen(self) -> tuple[int, int]:
@@ -155,14 +156,16 @@ class Step:
 class TrainingConfig:
     """Everything that decides a training run but the imagery itself.
 
-    loss: "cross-entropy", "focal" (Lin et al. 2017, arXiv 1708.02002), "dice" or "cross-entropy+dice". balance: a
-    class weighs (1 / its share of pixels) ** balance in cross-entropy and focal loss; 0 weighs all alike. keep: the
-    weights of the "last" epoch, or of the "best" by ``monitor`` ("dice" or "loss"). Where something is chosen by them
-    ("best", or a step's patience) the watched frames are taken from the learning side, whole scenes of them, so that
-    the held-out ones stay unseen; else they are held-out ones, and only shown. average: the model gets the mean of
-    the weights that so many last steps ended with. search_steps: updates of a search for
-    the learning rate. max_batch: the most that a search for the batch goes up to.
+    balance: a class weighs (1 / its share of pixels) ** balance in the loss, which is cross-entropy; 0 weighs all
+    alike. average: the model gets the mean of the weights that so many last steps ended with. search_steps: updates of
+    a search for the learning rate. max_batch: the most that a search for the batch goes up to.
     """
+
+    REMOVED: ClassVar[Mapping[str, str]] = {
+        "loss": "leave it out; the loss is always cross-entropy, in which balance weighs rare classes up",
+        "keep": "leave it out; a step always ends with its last epoch, and average takes the mean of several ends",
+        "monitor": "leave it out; nothing is chosen by the frames that are watched",
+    }
 
     name: str
     data: DataConfig
@@ -174,11 +177,8 @@ class TrainingConfig:
     seed: int = 2026
     weight_decay: float = 0.01
     precision: str = "auto"
-    loss: str = "cross-entropy"
     balance: float = 0.0
-    keep: str = "last"
     average: int = 1
-    monitor: str = "dice"
     search_steps: int = 60
     max_batch: int = 32
     description: str = ""
@@ -205,9 +205,6 @@ class TrainingConfig:
             ("decoder.kind", self.decoder.kind, DECODER_KINDS),
             ("decoder.norm", self.decoder.norm, DECODER_NORMS),
             ("precision", self.precision, ("auto", "fp32", "bf16")),
-            ("loss", self.loss, LOSSES),
-            ("keep", self.keep, ("last", "best")),
-            ("monitor", self.monitor, ("dice", "loss")),
         ):
             if value not in wanted:
                 raise UsageError(f"{name} is {value!r}; wanted one of {', '.join(wanted)}")
@@ -215,22 +212,17 @@ class TrainingConfig:
             self._check_teaching()
 
     def _check_teaching(self) -> None:
-        strided = any(step.stride != 1 or step.frozen for step in self.steps)
+        strided = any(step.stride != 1 for step in self.steps)
         if strided or self.follow.wanted or self.encoder.start == "model":
             raise UsageError(
                 "decoder.kind is 'pyramid', which has no finer layers to leave out, follows no teacher and starts from "
-                "weights of an encoder: leave out stride, frozen, [follow] and encoder.start = 'model'"
+                "weights of an encoder: leave out stride, [follow] and encoder.start = 'model'"
             )
 
     @property
     def teaches(self) -> bool:
         """Whether what is trained is a teacher and not a model."""
         return self.decoder.kind == "pyramid"
-
-    @property
-    def chooses(self) -> bool:
-        """Whether anything is chosen by what the watched frames say."""
-        return self.keep == "best" or any(step.patience for step in self.steps)
 
     def to_json(self) -> dict[str, Any]:
         """What a card keeps: all of it, paths by their names alone."""

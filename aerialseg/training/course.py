@@ -17,14 +17,14 @@ from aerialseg.errors import OutputError, ResourceError
 from aerialseg.memory import kept
 from aerialseg.progress import Progress, Silent
 from aerialseg.training import averaging
-from aerialseg.training.callbacks import EarlyStop, KeepBest, Records, Report, Save
+from aerialseg.training.callbacks import Records, Report, Save
 from aerialseg.training.checkpoint import Saved, plain_state, read_checkpoint, restore_optimizer, write_checkpoint
-from aerialseg.training.coarse import freeze, load_weights
+from aerialseg.training.coarse import load_weights
 from aerialseg.training.config import FIND, Step, TrainingConfig
 from aerialseg.training.dataset import make_loaders
 from aerialseg.training.encoder import describe_start
 from aerialseg.training.following import Follow
-from aerialseg.training.growing import GROWING_NORMS, grow
+from aerialseg.training.growing import grow
 from aerialseg.training.learner import (
     Accumulate,
     Autocast,
@@ -44,6 +44,9 @@ from aerialseg.training.teacher import Teacher
 
 ESTIMATED_ON = 64
 """Crops from which BatchNorm is estimated where the network has grown."""
+
+ENCODER_LR = 0.2
+"""Learning rate of the encoder's first layers, as a part of the others'."""
 
 USUAL_BATCH = 8
 """From batches of so many BatchNorm is estimated at the start, where the batch has still to be found."""
@@ -141,14 +144,13 @@ class Course:
     def _fits(self, number: int, step: Step, at_once: int) -> bool:
         """Train the rest of the step; False where memory ran out. Nothing of a failed attempt outlives this call."""
         learner, saved = self._learner(number, step, at_once)
-        records = [record for record in saved.history if record["step"] == number]
-        done = step.epochs if any(record.get("stopped") for record in records) else len(records)
+        done = sum(record["step"] == number for record in saved.history)
         if done:
             restore_optimizer(learner.opt, saved.optimizer)
         callbacks = self._callbacks(number, step, at_once, saved, done)
         failed = False
         try:
-            rates = slice(float(step.lr) * step.encoder_lr, float(step.lr))
+            rates = slice(float(step.lr) * ENCODER_LR, float(step.lr))
             with learner.no_bar(), learner.no_logging():
                 learner.fit_one_cycle(step.epochs, rates, start_epoch=done, cbs=callbacks)
         except torch.OutOfMemoryError:
@@ -162,10 +164,8 @@ class Course:
 
     def _callbacks(self, number: int, step: Step, at_once: int, saved: Saved, done: int) -> list[Any]:
         notes = {"step": number, "lr": step.lr, "batch": step.batch, "at_once": at_once}
-        records, monitor = Records(self.work, saved, notes, self.progress, done), self.config.monitor
+        records = Records(self.work, saved, notes, self.progress, done)
         callbacks: list[Any] = [Reseed(self.config.seed, number), Report(self.progress, done), records, Save(records)]
-        callbacks += [KeepBest(records, monitor)] if self.config.keep == "best" else []
-        callbacks += [EarlyStop(records, monitor, step.patience)] if step.patience else []
         together = accumulated(int(step.batch), at_once, len(self.sides.learn))
         callbacks += [Accumulate(together)] if together > at_once else []
         callbacks += [Autocast()] if self.bf16 else []
@@ -209,14 +209,14 @@ class Course:
             return saved
         seed_everything(self.config.seed)
         at_once = next(found["at_once"] for found in saved.searches if found["step"] == number)
-        learner = self._bare_learner(replace(step, stride=1, frozen=0), at_once)
+        learner = self._bare_learner(replace(step, stride=1), at_once)
         load_weights(learner.model, saved.weights)
         self._grow(learner, step.stride, 1, saved)
         return replace(saved, weights=plain_state(learner.model))
 
     def _grow(self, learner: Any, coarser: int, finer: int, saved: Saved) -> None:
         """Let the layers from one stride to a finer one begin with what the coarse classifier says."""
-        if coarser > finer and self.config.decoder.norm in GROWING_NORMS:
+        if coarser > finer:
             device, classes = learner.dls.device, len(self.sides.legend)
             coarse, bias = (saved.weights[f"aside.{name}"][:classes].to(device) for name in ("weight", "bias"))
             with autocast(device, self.bf16):
@@ -233,8 +233,6 @@ class Course:
         balance = self.config.balance
         weights = torch.from_numpy(class_weights(learn, len(legend), balance)) if balance else None
         learner = make_learner(loaders, self.config, len(legend), weights, step.stride)
-        if step.frozen:
-            freeze(learner.model, step.frozen)
         learner.path, learner.model_dir = self.work, "search"
         return learner
 

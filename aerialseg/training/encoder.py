@@ -140,7 +140,7 @@ def describe_start(config: TrainingConfig, weights: str | Path | None) -> dict[s
     """{"start", "file" or "model", "sha256"}: what the network began as. Raises ModelError where it is not there."""
     start = config.encoder.start
     if start == "model":
-        card = load_card(weights or config.encoder.model or None)
+        card = load_card(weights)
         return {"start": start, "model": card.name, "sha256": card.weights_sha256}
     if start == "scratch" or weights is None:
         return {"start": start}

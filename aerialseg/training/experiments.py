@@ -16,13 +16,12 @@ from typing import Any
 
 from aerialseg.errors import UsageError
 from aerialseg.evaluation.resolutions import evaluate_sizes
-from aerialseg.model.store import CARD, save
+from aerialseg.model.store import CARD
 from aerialseg.progress import Progress, Silent
 from aerialseg.toml import read_toml
 from aerialseg.training.config import Step, TrainingConfig
 from aerialseg.training.course import Course
-from aerialseg.training.export import make_card, network_state
-from aerialseg.training.growing import GROWING_NORMS
+from aerialseg.training.export import save_trained
 from aerialseg.training.schedule import locked_folder
 from aerialseg.training.sides import load_sides
 
@@ -62,11 +61,6 @@ class Experiment:
         if training.teaches or training.follow.wanted:
             raise UsageError(
                 f"{path}: an experiment compares models without a teacher: leave out [follow] and pyramids"
-            )
-        if training.steps[0].stride > 1 and training.decoder.norm not in GROWING_NORMS:
-            raise UsageError(
-                f"{path}: steps with a stride are judged by what finer layers pass on, which a decoder with norm = "
-                f"{training.decoder.norm!r} cannot: leave out one of the two"
             )
         return cls(training, float(budget), {_name(run, path): _legs(run, path) for run in runs})
 
@@ -147,7 +141,7 @@ def _judge(
     """The record of a step: what it took, and how its model does."""
     config, sides, saved = course.config, course.sides, course.whole(number)
     step, folder = config.steps[number], out_dir / "models" / f"{run}-{number}"
-    save(folder, make_card(config, saved, course.work), network_state(config, saved.weights))
+    save_trained(folder, config, saved, course.work)
     history = [record for record in saved.history if record["step"] == number]
     legend, found = sides.legend, evaluate_sizes(folder, data_dir, config.data, step.size, progress=progress)
     void = config.data.void

@@ -15,60 +15,45 @@ from torch import Tensor
 
 from aerialseg._version import __version__
 from aerialseg.datasets.pairs import find_pairs, read_split, split_pairs
-from aerialseg.errors import InputError, ModelError
+from aerialseg.errors import InputError
 from aerialseg.evaluation.calibrate import calibrate_on
 from aerialseg.evaluation.evaluate import evaluate
 from aerialseg.legend import Legend
-from aerialseg.model.card import APPROXIMATE_HALO, Architecture, ModelCard
-from aerialseg.model.store import CARD, load_network, save
+from aerialseg.model.card import Architecture, ModelCard
+from aerialseg.model.store import CARD, load_network, save, write_history
 from aerialseg.model.unet import build
-from aerialseg.progress import Progress, Silent
-from aerialseg.training.averaging import read_finished
+from aerialseg.progress import Progress
 from aerialseg.training.checkpoint import Saved
 from aerialseg.training.coarse import network_weights
 from aerialseg.training.config import TrainingConfig
-from aerialseg.training.folding import FOLDED, fold_norms, with_norm
+from aerialseg.training.folding import with_norm
 from aerialseg.training.learner import use_bf16
 from aerialseg.training.teacher import read_teacher, score_teacher, write_teacher
 
 
 def export(
-    config: str | Path | TrainingConfig,
-    data_dir: str | Path | None,
-    out_dir: str | Path,
-    *,
-    work: str | Path | None = None,
-    progress: Progress | None = None,
+    config: TrainingConfig, saved: Saved, data_dir: str | Path, out_dir: Path, work: Path, progress: Progress
 ) -> Path:
-    """The model folder ``out_dir``, made from the last checkpoint of ``work`` (``out_dir``/training unless told).
+    """The folder ``out_dir`` with the model, or the teacher, of a training's last checkpoint.
 
-    A run that was killed is exported by this too. With ``data_dir`` the held-out frames are scored, the confidence is
-    calibrated on them, and both go into the card; None leaves them out. Raises ModelError where there is no checkpoint.
+    work: the training's folder. The held-out frames are scored, the confidence is calibrated on them, and both go into
+    the card. Raises InputError, ModelError, OutputError.
     """
-    progress, out_dir = progress or Silent(), Path(out_dir)
-    config = config if isinstance(config, TrainingConfig) else TrainingConfig.read(config)
-    work = Path(work) if work else out_dir / "training"
-    saved = read_finished(work)
-    if saved is None or not saved.history:
-        raise ModelError(f"{work} holds no finished epoch: train for at least one")
     if config.teaches:
         return _export_teacher(config, data_dir, out_dir, saved, _provenance(config, saved, work), progress)
-    card = save(out_dir, make_card(config, saved, work), network_state(config, saved.weights))
+    card = save_trained(out_dir, config, saved, work)
     load_network(out_dir)  # what was written is what loads
-    if data_dir is not None:
-        found = evaluate(out_dir, data_dir, config=config.data, progress=progress)
-        confusion = found.confusion
-        card = replace(card, scores={"held_out": confusion.to_json(found.legend, found.void)})
-        card.write(out_dir / CARD)
-        progress.note(f"held out: {confusion.spoken(found.legend, found.void)}")
-        _calibrate(out_dir, data_dir, config, progress)
+    found = evaluate(out_dir, data_dir, config=config.data, progress=progress)
+    replace(card, scores={"held_out": found.confusion.to_json(found.legend, found.void)}).write(out_dir / CARD)
+    progress.note(f"held out: {found.confusion.spoken(found.legend, found.void)}")
+    _calibrate(out_dir, data_dir, config, progress)
     progress.note(f"model in {out_dir}")
     return out_dir
 
 
 def _export_teacher(
     config: TrainingConfig,
-    data_dir: str | Path | None,
+    data_dir: str | Path,
     out_dir: Path,
     saved: Saved,
     training: dict[str, Any],
@@ -76,13 +61,12 @@ def _export_teacher(
 ) -> Path:
     legend, notes = Legend.from_csv(config.data.legend), {"training": training}
     write_teacher(out_dir, config, legend, saved.weights, notes)
-    if data_dir is not None:
-        held = split_pairs(find_pairs(data_dir, config.data), read_split(config.data.split))[1]
-        network = read_teacher(out_dir, legend).network  # what was written is what is scored
-        confusion = score_teacher(network, held, legend, config, use_bf16(config.precision))
-        scores = confusion.to_json(legend, config.data.void)
-        write_teacher(out_dir, config, legend, saved.weights, {**notes, "scores": scores})
-        progress.note(f"held out: {confusion.spoken(legend, config.data.void)}")
+    held = split_pairs(find_pairs(data_dir, config.data), read_split(config.data.split))[1]
+    network = read_teacher(out_dir, legend).network  # what was written is what is scored
+    confusion = score_teacher(network, held, legend, config, use_bf16(config.precision))
+    scores = confusion.to_json(legend, config.data.void)
+    write_teacher(out_dir, config, legend, saved.weights, {**notes, "scores": scores})
+    progress.note(f"held out: {confusion.spoken(legend, config.data.void)}")
     progress.note(f"teacher in {out_dir}")
     return out_dir
 
@@ -94,20 +78,26 @@ def _calibrate(model: Path, data_dir: str | Path, config: TrainingConfig, progre
         progress.note(f"the confidence is not calibrated: {error}")
 
 
+def save_trained(folder: Path, config: TrainingConfig, saved: Saved, work: Path) -> ModelCard:
+    """The card of the model of a checkpoint, written into ``folder`` with weights and history.
+
+    Raises ModelError, OutputError.
+    """
+    card = save(folder, make_card(config), network_state(config, saved.weights))
+    write_history(folder, _provenance(config, saved, work))
+    return card
+
+
 def network_state(config: TrainingConfig, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The weights of a checkpoint as those of the model that is kept."""
-    state = fold_norms(network_weights(weights))
+    state = network_weights(weights)
     return with_norm(state) if config.decoder.norm == "batch" else state
 
 
-def make_card(config: TrainingConfig, saved: Saved, work: Path) -> ModelCard:
-    """The card of a trained model but for its hash and scores; the halo is the network's own reach, if it has one."""
+def make_card(config: TrainingConfig) -> ModelCard:
+    """The card of a trained model but for its hash and scores; the halo is the network's own reach."""
     legend = Legend.from_csv(config.data.legend)
-    decoder = config.decoder
-    norm = "none" if decoder.norm in FOLDED else decoder.norm
-    architecture = Architecture(
-        encoder=config.encoder.arch, blur=decoder.blur, self_attention=decoder.self_attention, norm=norm
-    )
+    architecture = Architecture(encoder=config.encoder.arch, norm=config.decoder.norm)
     with torch.device("meta"):
         network = build(classes=len(legend), **asdict(architecture))
     return ModelCard(
@@ -115,13 +105,12 @@ def make_card(config: TrainingConfig, saved: Saved, work: Path) -> ModelCard:
         legend=legend,
         gsd_m=config.data.gsd_m,
         architecture=architecture,
-        halo=APPROXIMATE_HALO if network.inexact else network.reach.halo,
-        exact=not network.inexact,
+        halo=network.reach.halo,
         void=config.data.void,
         description=config.description,
         licence=config.licence,
         lineage=config.lineage,
-        training=_provenance(config, saved, work),
+        training={"frame_size": list(config.data.size)},
         created=datetime.datetime.now(datetime.UTC).date().isoformat(),
         code_version=__version__,
     )
@@ -136,7 +125,6 @@ def _provenance(config: TrainingConfig, saved: Saved, work: Path) -> dict[str, A
     known = json.loads(run.read_text(encoding="utf-8")) if run.exists() else {}
     return {
         "config": config.to_json(),
-        "frame_size": list(config.data.size),
         **{name: known[name] for name in _KNOWN if name in known},
         "versions": {"torch": torch.__version__, "fastai": version("fastai")},
         "searches": saved.searches,

@@ -11,8 +11,6 @@ CLASSIFIER = 12
 """Place of the classifier among the layers of fastai's DynamicUnet."""
 _CONV, _NORM = f"layers.{CLASSIFIER}.0.", f"layers.{CLASSIFIER}.1."
 _EPS = 1e-5
-FOLDED = ("weight", "spectral")
-"""Of fastai's NormTypes, those that are gone from a finished model."""
 
 
 def fold_norms(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -26,7 +26,6 @@ from torch import Tensor
 from aerialseg.model.tta import TURNS
 from aerialseg.training.coarse import Shallow
 from aerialseg.training.config import FollowConfig
-from aerialseg.training.losses import plain
 from aerialseg.training.pyramid import Pyramid
 from aerialseg.training.torchvision_fix import mend_torchvision
 
@@ -107,3 +106,8 @@ def hint_distance(hinted: Tensor, hints: Tensor) -> Tensor:
     if hinted.shape[-2:] != hints.shape[-2:]:
         hinted = F.interpolate(hinted, hints.shape[-2:], mode="area")
     return F.mse_loss(hinted.float(), hints)
+
+
+def plain(tensor: Tensor) -> Tensor:
+    """Without fastai's subclass, whose every operation costs a detour."""
+    return tensor.as_subclass(torch.Tensor)

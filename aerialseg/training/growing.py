@@ -18,8 +18,6 @@ from aerialseg.training.coarse import Shallow, layers_down_to
 from aerialseg.training.encoder import calibrate
 from aerialseg.training.folding import CLASSIFIER
 
-GROWING_NORMS = ("none", "batch")
-"""Norms of a decoder through which logits can be carried."""
 OFFSET = 12.0
 """Added to logits where no norm follows; the classifier takes it away again. ReLUs cut off the least likely.
 

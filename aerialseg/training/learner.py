@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from aerialseg.datasets.masks import VOID
 from aerialseg.errors import UsageError
 from aerialseg.legend import Legend
 from aerialseg.training.coarse import Shallow
 from aerialseg.training.config import TrainingConfig
 from aerialseg.training.encoder import calibrate, encoder_state, load_encoder, load_model_weights
 from aerialseg.training.folding import CLASSIFIER
-from aerialseg.training.losses import make_loss
 from aerialseg.training.pyramid import WIDTH, Pyramid, groups
 from aerialseg.training.resnets import bare_resnet, filled, is_v1
 from aerialseg.training.torchvision_fix import mend_torchvision
@@ -27,6 +27,7 @@ mend_torchvision()
 
 from fastai.vision.all import (  # noqa: E402
     Callback,
+    CrossEntropyLossFlat,
     DataLoaders,
     DiceMulti,
     GradientAccumulation,
@@ -45,7 +46,8 @@ def make_learner(
     With a ``stride`` above 1 it trains the network without its finest layers, and gives hints where a teacher's are
     followed. For a teacher it trains a ``Pyramid``.
     """
-    loss = make_loss(config.loss, None if weights is None else weights.to(loaders.device))
+    weights = None if weights is None else weights.to(loaders.device)
+    loss = CrossEntropyLossFlat(axis=1, ignore_index=VOID, weight=weights)
     learner = (
         _pyramid_learner(loaders, config, classes, loss)
         if config.teaches
@@ -74,9 +76,7 @@ def _unet_learner(loaders: DataLoaders, config: TrainingConfig, classes: int, lo
         n_out=classes,
         pretrained=False,
         normalize=False,
-        blur=config.decoder.blur,
-        self_attention=config.decoder.self_attention,
-        norm_type=None if config.decoder.norm == "none" else NormType[config.decoder.norm.title()],
+        norm_type=NormType.Batch if config.decoder.norm == "batch" else None,
         loss_func=loss,
         metrics=DiceMulti(),
         wd=config.weight_decay,
@@ -92,7 +92,7 @@ def start_encoder(learner: Learner, config: TrainingConfig, weights: str | Path 
     if config.encoder.start == "scratch":
         return
     if config.encoder.start == "model":
-        load_model_weights(learner.model, weights or config.encoder.model or None, Legend.from_csv(config.data.legend))
+        load_model_weights(learner.model, weights, Legend.from_csv(config.data.legend))
         return
     if weights is None and config.encoder.start == "deepen":
         raise UsageError(

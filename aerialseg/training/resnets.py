@@ -10,7 +10,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from aerialseg.errors import ModelError, UsageError
-from aerialseg.training.encoder import DEPTHS, blocks_of, deepen, read_encoder_weights
+from aerialseg.training.encoder import DEPTHS
 from aerialseg.training.torchvision_fix import mend_torchvision
 
 mend_torchvision()
@@ -57,27 +57,12 @@ def bare_resnet(arch: str, *, v1: bool = False) -> nn.Module:
     return network
 
 
-def load_teacher(path: str | Path) -> nn.Module:
-    """torchvision's ResNet-50 with the weights of a file. Raises ModelError where they do not fit."""
-    return filled(bare_resnet("resnet50", v1=is_v1(path)), read_encoder_weights(path), path)
-
-
 def is_v1(path: str | Path) -> bool:
     """Whether a file of weights says of itself that it is of a ResNet v1."""
     if Path(path).suffix != ".safetensors":
         return False
     with safe_open(path, "pt") as file:
         return "v1" in (file.metadata() or {}).get("note", "")
-
-
-def load_student(arch: str, path: str | Path | None) -> nn.Module:
-    """torchvision's network of that name, with the weights of a file (deepened if need be) or random ones."""
-    network = bare_resnet(arch)
-    if path is None:
-        return network
-    state = read_encoder_weights(path)
-    shallow = tuple(blocks_of(state, stage) for stage in range(1, 5)) != DEPTHS[arch]
-    return filled(network, deepen(state, DEPTHS[arch]) if shallow else state, path)
 
 
 def filled(network: nn.Module, state: dict[str, Tensor], path: str | Path) -> nn.Module:

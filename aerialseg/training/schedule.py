@@ -51,8 +51,8 @@ def train(
     followed = followed_teachers(config, teachers)
     with locked_folder(work):
         sides = load_sides(config, data_dir, work / "prepared", progress)
-        Course(config, sides, work, encoder_weights, progress, followed).run()
-        return export(config, data_dir, out_dir, progress=progress)
+        saved = Course(config, sides, work, encoder_weights, progress, followed).run()
+        return export(config, saved, data_dir, out_dir, work, progress)
 
 
 def locked_folder(folder: Path) -> AbstractContextManager[None]:

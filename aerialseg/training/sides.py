@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +14,6 @@ from aerialseg.datasets.pairs import (
     hash_pairs,
     note_greys,
     prepare,
-    read_scenes,
     read_split,
     split_pairs,
 )
@@ -28,7 +25,7 @@ from aerialseg.training.config import TrainingConfig
 
 @dataclass(frozen=True, slots=True)
 class Sides:
-    """Prepared pairs to learn from and to watch, no frame in both; the held-out ones as they are.
+    """Prepared pairs to learn from, and held-out ones to watch; all held-out ones as they are.
 
     sha256: over names and bytes of all that the split names.
     """
@@ -47,18 +44,17 @@ def load_sides(config: TrainingConfig, data_dir: str | Path, folder: Path, progr
     pairs = find_pairs(data_dir, config.data)
     split = read_split(config.data.split)
     learn, held = split_pairs(pairs, split)
-    watched = choose_watched(config, learn, held)
+    count = config.data.watch
+    watched = dict(list(held.items())[:: max(1, round(len(held) / count))]) if count else held
     seen = {**learn, **watched}
     note_greys(pairs, legend, progress)
     progress.stage("prepare", len(seen))
     check_pairs({name: held[name] for name in held if name not in watched}, legend, config.data.void)
     prepared = prepare(seen, config.data, legend, folder, lambda: progress.advance(1))
-    progress.note(
-        f"{len(set(learn) - set(watched))} frames to learn from, {len(watched)} watched, {len(held)} held out"
-    )
+    progress.note(f"{len(learn)} frames to learn from, {len(watched)} watched, {len(held)} held out")
     sides = Sides(
         legend=legend,
-        learn={name: prepared[name] for name in learn if name not in watched},
+        learn={name: prepared[name] for name in learn},
         watched={name: prepared[name] for name in watched},
         held=held,
         sha256=hash_pairs({**learn, **held}),
@@ -94,30 +90,3 @@ def _check_classes(sides: Sides, void: tuple[int, ...], progress: Progress) -> N
         )
     if missing:
         progress.note(f"no training mask holds {', '.join(missing)}: the model cannot learn them")
-
-
-def choose_watched(config: TrainingConfig, learn: Pairs, held: Pairs) -> Pairs:
-    """The frames looked at after each epoch: held-out ones, unless something is chosen by them.
-
-    Then whole scenes of the learning side, as many as make ``watch`` frames, in an order drawn by the seed; scenes of
-    more than twice that are passed over. Raises InputError where no scene is small enough.
-    """
-    count = config.data.watch
-    if not config.chooses:
-        return dict(list(held.items())[:: max(1, round(len(held) / count))]) if count else held
-    scenes: defaultdict[str, list[str]] = defaultdict(list)
-    for name, scene in read_scenes(config.data.split).items():
-        if name in learn:
-            scenes[scene].append(name)
-    names = sorted(scenes)
-    random.Random(config.seed).shuffle(names)
-    chosen: list[str] = []
-    for scene in names:
-        if len(chosen) < count and len(scenes[scene]) <= 2 * count:
-            chosen += scenes[scene]
-    if not chosen or len(chosen) >= len(learn):
-        raise InputError(
-            f"no scene of the learning side has {2 * count} frames or less to watch ({len(scenes)} scenes): "
-            "set data.watch higher, or keep the last weights"
-        )
-    return {name: learn[name] for name in sorted(chosen)}

@@ -41,7 +41,7 @@ class Teacher:
     sha256: str
 
     def described(self) -> dict[str, Any]:
-        """What the card of a model that followed it says of it."""
+        """What the history of a model that followed it says of it."""
         return {**self.about, "sha256": self.sha256}
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from aerialseg.cli import cli
 from aerialseg.cli.segment import segment_command
 from aerialseg.model.store import model_dir
 from tests.conftest import WriteRaster, land_cover
@@ -136,6 +137,12 @@ def test_a_process_that_fails_ends_as_the_command_does(
     monkeypatch.chdir(tmp_path)
     done, told = run(*arguments), here(*arguments)
     assert (done.returncode, done.stdout, done.stderr) == (code, "", told.stderr)
+
+
+def test_a_removed_command_says_what_to_do_instead() -> None:
+    done = CliRunner().invoke(cli, ["distil", "a.toml", "--data", "data"])
+    assert done.exit_code == 2
+    assert "train --teacher" in done.stderr
 
 
 def test_debug_shows_the_traceback_and_changes_nothing_else(tmp_path: Path) -> None:

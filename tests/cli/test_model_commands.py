@@ -67,6 +67,7 @@ def test_a_card_is_shown_to_people_on_stderr_and_to_programs_on_stdout(models: P
     ):
         assert words in shown.stderr, words
     assert json.loads(run("show", folder, "--json").stdout) == load_card(folder).to_json()
+    assert json.loads(run("show", "--json").stdout)["training"]["history"]
 
 
 def test_a_model_without_scores_has_none() -> None:

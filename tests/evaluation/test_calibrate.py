@@ -25,7 +25,7 @@ from aerialseg.evaluation.calibrate import (
     reliability,
 )
 from aerialseg.model.card import ModelCard
-from aerialseg.model.store import load_card, save
+from aerialseg.model.store import load_card, load_whole_card, save
 from tests.model.nets import card, lively_network, smooth_noise
 
 
@@ -157,7 +157,8 @@ def test_a_model_on_disk_is_calibrated_and_only_its_card_changes(
     assert replace(after, temperature=1.0, scores=before.scores) == before
     report = after.scores["calibration"]
     assert report["ece_after_cross_fitted"] < report["ece_before"] / 4
-    assert report["pixels"] == sum(report["reliability"]["seen"]) == 4 * 4_000
+    curve = load_whole_card(folder).training["calibration"]["reliability"]
+    assert report["pixels"] == sum(curve["seen"]) == 4 * 4_000
     json.dumps(report)
 
 

@@ -7,7 +7,6 @@ import pytest
 
 from aerialseg.evaluation.scores import Confusion, Reliability
 from aerialseg.legend import NODATA, LandClass, Legend
-from aerialseg.training.gsd import estimate_gsd
 
 TRUTH = np.array([[0, 0, 1, 1], [0, 0, 1, NODATA]], dtype=np.uint8)
 SAID = np.array([[0, 1, 1, 1], [0, 0, 0, 2]], dtype=np.uint8)
@@ -59,18 +58,6 @@ def test_json_lists_the_classes_that_are_there() -> None:
 def test_shapes_must_agree() -> None:
     with pytest.raises(ValueError, match="differ in shape"):
         Confusion.of(TRUTH, SAID[:1], 3)
-
-
-def test_a_car_of_known_size_tells_the_ground_sampling_distance() -> None:
-    mask = np.zeros((200, 300), dtype=np.uint8)
-    mask[50:86, 60:148] = 7  # 36 x 88 px
-    mask[0:30, 200:270] = 7  # touches the border
-    mask[100:180, 200:280] = 7  # no car is square
-    found = estimate_gsd([("a", mask)], 7, length_m=4.4, width_m=1.8)
-    assert found is not None
-    assert found.objects == found.frames == 1
-    assert found.gsd_m == pytest.approx(0.05, rel=0.02)
-    assert estimate_gsd([("a", mask)], 3) is None
 
 
 def test_reliability_by_hand() -> None:

@@ -50,13 +50,13 @@ def evaluation(drawn_data: Path) -> Evaluation:
     pairs = {name: tuple(drawn_data / kind / f"{name}.png" for kind in ("images", "masks")) for name in names}
     scenes = {name: "ab"[number % 2] for number, name in enumerate(names)}
     found = score_frames(Guess(), FrameSet(pairs, DRAWN, void=(0,), scenes=scenes))
-    return replace(found, about={"model": "drawn", "selection": "all", "held_out": False})
+    return replace(found, about={"model": "<b>drawn</b> & all", "selection": "all", "held_out": False})
 
 
 @pytest.fixture(scope="module")
 def report(evaluation: Evaluation, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report") / "new"
-    write_report(folder, evaluation, card=trained_card(), title="<b>Title & all</b>")
+    write_report(folder, evaluation, card=trained_card())
     return folder
 
 
@@ -113,7 +113,7 @@ def test_the_page_is_well_formed_and_takes_nothing_from_elsewhere(report: Path) 
 
 def test_the_page_escapes_its_words_and_warns_of_frames_that_may_have_been_learnt(report: Path) -> None:
     text = (report / "report.html").read_text(encoding="utf-8")
-    assert "&lt;b&gt;Title &amp; all&lt;/b&gt;" in text
+    assert "Evaluation of &lt;b&gt;drawn&lt;/b&gt; &amp; all" in text
     assert "may have been trained on" in text
 
 

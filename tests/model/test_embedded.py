@@ -11,7 +11,7 @@ import pytest
 from aerialseg.legend import Legend
 from aerialseg.model.card import ModelCard
 from aerialseg.model.predictor import resolve
-from aerialseg.model.store import embedded, load_card, load_network
+from aerialseg.model.store import CARD, embedded, load_card, load_network, load_whole_card, model_dir
 
 REPOSITORY = Path(__file__).parents[2]
 DRONE = REPOSITORY.parent / "shared" / "data" / "drone"
@@ -41,6 +41,14 @@ def test_it_says_its_licence_lineage_and_scores(card: ModelCard) -> None:
     assert any("ResNet-18" in line for line in card.lineage)
     assert 0 < card.scores["held_out"]["mean_iou"] < card.scores["held_out"]["pixel_accuracy"] < 1
     assert 0.01 < card.gsd_m < 0.1
+
+
+def test_its_card_is_small_and_its_history_lies_beside_it(card: ModelCard) -> None:
+    assert (model_dir() / CARD).stat().st_size < 12_000
+    assert set(card.training) == {"frame_size"}
+    told = load_whole_card().training
+    assert told["history"]
+    assert told["config"]["name"] == card.name
 
 
 @pytest.mark.data

@@ -13,7 +13,7 @@ import torch
 from aerialseg.errors import ModelError, UsageError
 from aerialseg.model.card import ModelCard
 from aerialseg.model.stac import created, export_stac, slug
-from aerialseg.model.store import load_card, save
+from aerialseg.model.store import load_card, save, write_history
 from tests.model.nets import card, lively_network
 
 pystac = pytest.importorskip("pystac", reason="pystac is not installed (the extra 'stac')")
@@ -25,6 +25,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     network = lively_network()
     model = card(network, void=(0,), temperature=1.5, created="2026-11-25", lineage=("ImageNet", "drawn"))
     save(folder, model, network.state_dict(), torch.float32)
+    write_history(folder, {"searches": [1], "history": [2], "calibration": {}})
     return folder
 
 
@@ -45,6 +46,7 @@ def test_pystac_reads_from_it_what_the_card_says(folder: Path) -> None:
     assert [(entry["value"], entry["name"]) for entry in found] == [(c.id, c.name) for c in model.legend]
     assert ["#" + entry["color_hint"].lower() for entry in found] == [c.hex for c in model.legend]
     assert item.properties["mlm:hyperparameters"]["temperature"] == 1.5
+    assert item.properties["mlm:hyperparameters"]["training"] == {"searches": [1]}
     assert item.properties["gsd"] == model.gsd_m
     assert item.properties["mlm:pretrained_source"] == "ImageNet; drawn"
 

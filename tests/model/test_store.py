@@ -13,7 +13,17 @@ from safetensors.torch import load_file, save_file
 from aerialseg.errors import ModelError, ResourceError
 from aerialseg.model.card import ModelCard
 from aerialseg.model.predictor import resolve
-from aerialseg.model.store import CARD, WEIGHTS, load_card, load_network, model_dir, save
+from aerialseg.model.store import (
+    CARD,
+    HISTORY,
+    WEIGHTS,
+    load_card,
+    load_network,
+    load_whole_card,
+    model_dir,
+    save,
+    write_history,
+)
 from aerialseg.model.unet import UNet
 from tests.model.nets import card, legend, lively_network
 
@@ -50,6 +60,24 @@ def test_what_was_saved_loads_and_answers_the_same_but_for_float16(folder: Path,
     x = torch.randn(1, 3, 64, 64)
     with torch.inference_mode():
         torch.testing.assert_close(loaded(x), network(x), atol=0.05, rtol=0.05)
+
+
+def test_the_history_lies_beside_the_card_and_no_map_needs_it(folder: Path) -> None:
+    write_history(folder, {"history": [{"epoch": 0}]})
+    assert not load_card(folder).training
+    assert load_whole_card(folder).training == {"history": [{"epoch": 0}]}
+    (folder / HISTORY).write_text("no json")
+    load_network(folder)
+    with pytest.raises(ModelError, match=r"history\.json: .*; delete it"):
+        load_whole_card(folder)
+    (folder / HISTORY).unlink()
+    assert load_whole_card(folder) == load_card(folder)
+
+
+def test_a_card_of_an_older_model_keeps_its_history_inside(folder: Path) -> None:
+    training = {"frame_size": [64, 96], "history": [{"epoch": 0}]}
+    replace(load_card(folder), training=training).write(folder / CARD)
+    assert load_network(folder)[0].training == load_whole_card(folder).training == training
 
 
 def test_a_float32_model_is_kept_to_the_bit(tmp_path: Path, network: UNet) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from aerialseg.errors import UsageError
-from aerialseg.model.store import load_card, load_network
+from aerialseg.model.store import load_card, load_network, load_whole_card
 from aerialseg.training import train
 from aerialseg.training.averaging import NAME, mean_weights, read_finished
 from aerialseg.training.checkpoint import read_checkpoint
@@ -49,7 +49,7 @@ def test_the_model_is_the_mean_of_the_last_steps_whether_killed_or_not(drawn_dat
     assert any(not torch.equal(finished.weights[name], wanted[name]) for name in estimated)
     shipped = load_network(whole)[1].state_dict()["layers.12.0.weight"]
     assert torch.allclose(shipped, finished.weights["layers.12.0.weight"], atol=1e-3)
-    assert load_card(whole).training["config"]["average"] == 2
+    assert load_whole_card(whole).training["config"]["average"] == 2
 
 
 @pytest.mark.parametrize("text", [AVERAGING.replace("average = 2", "average = 3"), f"average = 0\n{CONFIG}"])

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 
 from aerialseg.errors import UsageError
-from aerialseg.model.store import load_card
+from aerialseg.model.store import load_whole_card
 from aerialseg.model.unet import build
 from aerialseg.training import train
 from aerialseg.training.checkpoint import read_checkpoint
-from aerialseg.training.coarse import Shallow, layers_down_to, load_weights, network_weights
+from aerialseg.training.coarse import Shallow, load_weights, network_weights
 from aerialseg.training.config import TrainingConfig
 from aerialseg.training.torchvision_fix import mend_torchvision
 from tests.drawn_frames import CONFIG
@@ -94,7 +94,7 @@ def write(drawn_data: Path, folder: Path, text: str) -> Path:
 def test_a_step_with_a_stride_learns_and_its_classifier_is_not_in_the_next(drawn_data: Path, tmp_path: Path) -> None:
     config = write(drawn_data, tmp_path, STRIDED)
     out = train(config, drawn_data, tmp_path / "model")
-    card = load_card(out)
+    card = load_whole_card(out)
     shares = [entry["share"] for entry in card.scores["held_out"]["per_class"].values()]
     coarse = [record for record in card.training["history"] if record["step"] == 0]
     assert coarse[-1]["valid_loss"] < coarse[0]["valid_loss"]
@@ -107,41 +107,11 @@ def test_a_step_with_a_stride_learns_and_its_classifier_is_not_in_the_next(drawn
     assert "aside.weight" not in last.weights
 
 
-FROZEN = (
-    STRIDED.replace("epochs = 4", "frozen = 8\nepochs = 1")
-    + """
-[[steps]]
-size = [96, 96]
-crop = [64, 64]
-epochs = 1
-batch = 4
-lr = 1e-3
-"""
-)
-
-
-@pytest.mark.slow
-def test_what_is_frozen_keeps_its_weights_and_finer_layers_learn(drawn_data: Path, tmp_path: Path) -> None:
-    work = train(write(drawn_data, tmp_path, FROZEN), drawn_data, tmp_path / "model") / "training"
-    first, second, third = (read_checkpoint(work, f"step{number}.safetensors") for number in range(3))
-    assert first is not None
-    assert second is not None
-    assert third is not None
-    learned = [name for name in second.weights if name.endswith(("weight", "bias"))]
-    same = {name for name in learned if torch.equal(first.weights[name], second.weights[name])}
-    coarse = {name for name in learned if int(name.split(".")[1]) < layers_down_to(8)}
-    assert coarse <= same
-    assert not [name for name in same if int(name.split(".")[1]) > layers_down_to(8) and name.endswith("0.weight")]
-    assert not any(torch.equal(second.weights[name], third.weights[name]) for name in coarse if "conv" in name)
-
-
 @pytest.mark.parametrize(
     ("text", "told"),
     [
         (STRIDED.replace("stride = 8", "stride = 3"), "a step's stride is 3; wanted one of 1, 2, 4, 8, 16"),
         (CONFIG.replace("epochs = 2", "epochs = 2\nstride = 8"), "the last step has a stride"),
-        (STRIDED.replace("stride = 8", "stride = 8\nfrozen = 8"), "a stride above its own 8"),
-        (CONFIG.replace("epochs = 2", "epochs = 2\nfrozen = 3"), "frozen to 3"),
     ],
 )
 def test_a_stride_that_cannot_be_is_a_usage_error(drawn_data: Path, tmp_path: Path, text: str, told: str) -> None:

@@ -36,28 +36,6 @@ def test_frames_that_are_only_shown_are_held_out_ones(config: TrainingConfig, dr
     assert len(sides.learn) == 20
 
 
-@pytest.mark.parametrize("change", [{"keep": "best"}, {"patience": 3}])
-def test_frames_that_decide_something_are_whole_scenes_of_the_learning_side(
-    config: TrainingConfig, drawn_data: Path, tmp_path: Path, change: dict[str, object]
-) -> None:
-    if "patience" in change:
-        config = replace(config, steps=(replace(config.steps[0], **change),))  # type: ignore[arg-type]
-    else:
-        config = replace(config, **change)  # type: ignore[arg-type]
-    sides = load(config, drawn_data, tmp_path)
-    scenes = {int(name) // 4 for name in sides.watched}
-    assert len(sides.watched) == 4
-    assert len(scenes) == 1
-    assert not scenes & {int(name) // 4 for name in sides.learn}
-    assert not set(sides.watched) & set(sides.held)
-
-
-def test_no_scene_small_enough_to_watch_is_an_error(config: TrainingConfig, drawn_data: Path, tmp_path: Path) -> None:
-    config = replace(config, keep="best", data=replace(config.data, watch=1))
-    with pytest.raises(InputError, match=r"no scene of the learning side has 2 frames"):
-        load(config, drawn_data, tmp_path)
-
-
 def test_the_hash_tells_another_pixel_and_another_name(tmp_path: Path) -> None:
     for name, value in (("a", 1), ("b", 2)):
         Image.fromarray(np.full((4, 4), value, np.uint8)).save(tmp_path / f"{name}.png")

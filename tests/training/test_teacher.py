@@ -13,7 +13,7 @@ from safetensors import safe_open
 
 from aerialseg.errors import ModelError, OutputError, UsageError
 from aerialseg.legend import LandClass, Legend
-from aerialseg.model.store import load_card
+from aerialseg.model.store import load_whole_card
 from aerialseg.model.tta import TURNS
 from aerialseg.training import train
 from aerialseg.training.checkpoint import read_checkpoint
@@ -64,7 +64,7 @@ def test_a_model_follows_its_teacher_goes_on_exactly_and_its_card_names_it(
     assert mine is not None
     assert theirs is not None
     assert all(torch.equal(mine.weights[name], tensor) for name, tensor in theirs.weights.items())
-    told = load_card(whole).training["teachers"]
+    told = load_whole_card(whole).training["teachers"]
     assert [one["sha256"] for one in told] == [read_teacher(teacher, DRAWN).sha256] * 2
     assert told[0]["scores"]["pixel_accuracy"] > 0
     assert not any(name.startswith("aside") for name in mine.weights)

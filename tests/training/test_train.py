@@ -13,17 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from aerialseg.errors import InputError, ModelError, OutputError, UsageError
+from aerialseg.errors import InputError, OutputError, UsageError
 from aerialseg.model.predictor import load_model
-from aerialseg.model.store import load_card, load_network
+from aerialseg.model.store import load_card, load_network, load_whole_card
 from aerialseg.progress import Silent
 from aerialseg.training import train
-from aerialseg.training.callbacks import better
 from aerialseg.training.checkpoint import read_checkpoint
 from aerialseg.training.config import TrainingConfig
 from aerialseg.training.course import accumulated
 from aerialseg.training.dataset import make_loaders
-from aerialseg.training.export import export
 from aerialseg.training.learner import Reseed, make_learner
 from aerialseg.training.schedule import locked_folder
 from aerialseg.training.sides import load_sides
@@ -55,7 +53,7 @@ def test_the_model_answers_for_imagery_it_has_not_seen(trained: tuple[Path, list
 
 @pytest.mark.slow
 def test_the_card_says_what_was_done(trained: tuple[Path, list[str]]) -> None:
-    card = load_card(trained[0])
+    card = load_whole_card(trained[0])
     assert card.legend == DRAWN
     assert card.void == (0,)
     assert card.gsd_m == 0.05
@@ -74,7 +72,7 @@ def test_a_finished_training_trains_no_more(trained: tuple[Path, list[str]], dra
 
 @pytest.mark.slow
 def test_progressive_resizing_changes_the_size_at_the_right_epochs(trained: tuple[Path, list[str]]) -> None:
-    history = load_card(trained[0]).training["history"]
+    history = load_whole_card(trained[0]).training["history"]
     assert [(record["step"], record["epoch"]) for record in history] == [(0, n) for n in range(6)] + [(1, 0), (1, 1)]
     told = [line for line in trained[1] if line.startswith("step") and "frames" in line]
     assert [line.split(": ")[1].split(",")[0] for line in told] == ["frames 64 x 64", "frames 96 x 96"]
@@ -131,14 +129,13 @@ def write_config(drawn_data: Path, folder: Path, text: str) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("change", ["", 'keep = "best"', 'loss = "focal"', "stride = 8"])
+@pytest.mark.parametrize("change", ["", "stride = 8"])
 def test_a_killed_training_goes_on_as_if_it_had_never_been_stopped(
     drawn_data: Path, tmp_path: Path, change: str
 ) -> None:
     """Killed twice, in the middle of a step and between two: the same weights to the bit, the same history."""
     text = SHORT.replace("void = [0]", "void = [0]\nwatch = 1")
-    text = text.replace("epochs = 3", f"epochs = 3\n{change}") if "stride" in change else f"{change}\n{text}"
-    config = write_config(drawn_data, tmp_path, text)
+    config = write_config(drawn_data, tmp_path, text.replace("epochs = 3", f"epochs = 3\n{change}"))
     whole = train(config, drawn_data, tmp_path / "whole")
     for deadly in ("step 0, epoch 2", "step 1: frames"):
         with pytest.raises(Killed):
@@ -154,19 +151,6 @@ def test_a_killed_training_goes_on_as_if_it_had_never_been_stopped(
 
 def _lasting(record: dict[str, object]) -> dict[str, object]:
     return {name: value for name, value in record.items() if name not in ("seconds", "peak_mb")}
-
-
-@pytest.mark.slow
-def test_what_a_killed_training_left_can_be_exported(drawn_data: Path, tmp_path: Path) -> None:
-    config = write_config(drawn_data, tmp_path, SHORT)
-    with pytest.raises(Killed):
-        train(config, drawn_data, tmp_path / "out", progress=Heard("step 0: frames"))
-    with pytest.raises(ModelError, match="no finished epoch"):
-        export(config, None, tmp_path / "early", work=tmp_path / "out" / "training")
-    with pytest.raises(Killed):
-        train(config, drawn_data, tmp_path / "out", progress=Heard("step 0, epoch 2"))
-    export(config, None, tmp_path / "early", work=tmp_path / "out" / "training")
-    assert len(load_card(tmp_path / "early").training["history"]) == 1  # killed before the second was written
 
 
 @pytest.mark.slow
@@ -187,7 +171,7 @@ def test_out_of_memory_halves_the_batch_accumulates_and_goes_on(
     text = SHORT.split("[[steps]]\nsize = [96")[0].replace('"fp32"', f'"{precision}"')
     config = write_config(drawn_data, tmp_path, text)
     folder = train(config, drawn_data, tmp_path / "out", progress=heard)
-    history = load_card(folder).training["history"]
+    history = load_whole_card(folder).training["history"]
     assert [(record["epoch"], record["at_once"], record["batch"]) for record in history] == [
         (0, 2, 2),
         (1, 1, 2),
@@ -196,25 +180,6 @@ def test_out_of_memory_halves_the_batch_accumulates_and_goes_on(
     assert any("out of memory: going on with 1 crops at once, accumulated to 2" in note for note in heard.notes)
     assert max(seen[-20:]) == 1
     assert not torch.is_autocast_enabled("cpu")
-
-
-@pytest.mark.slow
-def test_early_stopping_ends_a_step_and_the_best_weights_are_kept(
-    drawn_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The watched Dice falls after the second epoch: two more are waited for, then the second one's is kept."""
-    made = iter([0.2, 0.5, 0.4, 0.3, 0.9, 0.9])
-    monkeypatch.setattr("aerialseg.training.callbacks.shown_values", lambda log: [1.0, 1.0, next(made)])
-    text = 'keep = "best"\n' + CONFIG.split("[[steps]]\nsize = [96")[0].replace("lr = 1e-3", "lr = 1e-3\npatience = 2")
-    config = write_config(drawn_data, tmp_path, text.replace("void = [0]", "void = [0]\nwatch = 1"))
-    folder = train(config, drawn_data, tmp_path / "out")
-    history = load_card(folder).training["history"]
-    assert [record["dice_shown"] for record in history] == [0.2, 0.5, 0.4, 0.3]
-    assert [bool(record.get("kept")) for record in history] == [False, True, False, False]
-    best, last = (read_checkpoint(folder / "training", name) for name in ("best.safetensors", "checkpoint.safetensors"))
-    assert best is not None
-    assert last is not None
-    assert all(torch.equal(best.weights[name], tensor) for name, tensor in last.weights.items())
 
 
 @pytest.mark.slow
@@ -248,7 +213,7 @@ def test_fine_tuning_starts_from_a_model(trained: tuple[Path, list[str]], drawn_
     text = SHORT.replace("epochs = 3", "epochs = 1").split("[[steps]]\nsize = [96")[0]
     config = write_config(drawn_data, tmp_path, text.replace('start = "scratch"', 'start = "model"'))
     folder = train(config, drawn_data, tmp_path / "out", encoder_weights=trained[0])
-    assert load_card(folder).training["encoder_weights"]["sha256"] == load_card(trained[0]).weights_sha256
+    assert load_whole_card(folder).training["encoder_weights"]["sha256"] == load_card(trained[0]).weights_sha256
     assert load_card(folder).scores["held_out"]["mean_iou"] > 0.5
 
 
@@ -290,11 +255,6 @@ def test_every_epoch_updates_and_by_as_many_crops_as_the_batch_has(batch: int, a
     assert part <= together <= frames
     assert together >= min(batch, frames // part * part)
     assert together < batch + part or together == part
-
-
-def test_an_epoch_without_a_number_is_never_the_best() -> None:
-    history = [{"valid_loss": None, "dice_shown": None}, {"valid_loss": 2.0, "dice_shown": 0.1}]
-    assert [better(history, monitor) for monitor in ("loss", "dice")] == [1, 1]
 
 
 def test_a_held_out_mask_that_is_not_right_is_named_before_anything_is_trained(
