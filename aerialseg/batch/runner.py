@@ -65,25 +65,12 @@ class Shift:
     def _begin(self, decisions: list[Decision]) -> None:
         todo = [one for one in decisions if one.action in (DO, REDRAW)]
         self.total, self.allowed = len(todo), self.job.failures.allowed(len(decisions))
-        for one in decisions:
-            one.entry.run = self.run
-            if one.action in (DO, REDRAW):
-                one.entry.status, one.entry.reason = WAITING, one.reason
-        self.ledger.put(*(one.entry for one in todo))
-        for one in decisions:
-            if one.action not in (DO, REDRAW):
-                self.ledger.change([one.source.path], run=self.run, reason=one.reason, identity=one.entry.identity)
-        self.ledger.commit()
+        _enter(self.ledger, decisions, self.run)
         self._queue.ready.extend(todo)
         _forget_stale(self.job.folder / RUNS, {run_folder_name(one.entry, self.crew.numerics) for one in todo})
         skipped = len(decisions) - self.total
-        self.events.say(
-            "started",
-            f"{self.job.name}: {self.total} of {len(decisions)} inputs to do, {skipped} need nothing",
-            run=self.run,
-            to_do=self.total,
-            skipped=skipped,
-        )
+        message = f"{self.job.name}: {self.total} of {len(decisions)} inputs to do, {skipped} need nothing"
+        self.events.say("started", message, run=self.run, to_do=self.total, skipped=skipped)
 
     def _hand_out(self) -> None:
         self._queue.fetch()
@@ -99,16 +86,7 @@ class Shift:
             self.events.say(
                 "begun", f"{one.source.name}: {one.reason}", level="debug", input=one.source.path, reason=one.reason
             )
-            errand = Errand(
-                one.source.path,
-                one.entry.outputs,
-                {**self.job.settings, **one.source.settings},
-                self.job.folder / RUNS / run_folder_name(one.entry, self.crew.numerics),
-                self.job.keep.runs,
-                one.kept,
-                one.lost_px,
-            )
-            self._under_way[self.crew.submit(errand)] = one
+            self._under_way[self.crew.submit(_errand(self.job, one, self.crew.numerics))] = one
 
     def _collect(self) -> None:
         self.ledger.commit(only_if_due=True)
@@ -127,9 +105,7 @@ class Shift:
                 self._settle(one, Finding(now, now, "", kind_of(error), " ".join(str(error).split())))
 
     def _settle(self, one: Decision, finding: Finding) -> None:
-        for note in finding.notes:
-            level = "info" if note.startswith("warning") else "debug"
-            self.events.say("note", f"{one.source.name}: {note}", level=level, input=one.source.path)
+        _tell_notes(self.events, one, finding)
         entry = one.entry
         entry.began, entry.ended, entry.worker = finding.began, finding.ended, finding.worker
         if finding.kind and self._is_worth_retrying(one, finding):
@@ -170,6 +146,30 @@ class Shift:
         where = f"[{self.finished + self.failed}/{self.total}] {one.source.name}"
         seconds = round(one.entry.ended - one.entry.began, 3)
         self.events.say(event, f"{where}: {message}", level=level, input=one.source.path, seconds=seconds, **facts)
+
+
+def _enter(ledger: Ledger, decisions: list[Decision], run: int) -> None:
+    """Write down in the ledger what this run will do of each input."""
+    for one in decisions:
+        one.entry.run = run
+        if one.action in (DO, REDRAW):
+            one.entry.status, one.entry.reason = WAITING, one.reason
+            ledger.put(one.entry)
+        else:
+            ledger.change([one.source.path], run=run, reason=one.reason, identity=one.entry.identity)
+    ledger.commit()
+
+
+def _tell_notes(events: Events, one: Decision, finding: Finding) -> None:
+    for note in finding.notes:
+        level = "info" if note.startswith("warning") else "debug"
+        events.say("note", f"{one.source.name}: {note}", level=level, input=one.source.path)
+
+
+def _errand(job: Job, one: Decision, numerics: str) -> Errand:
+    folder = job.folder / RUNS / run_folder_name(one.entry, numerics)
+    settings = {**job.settings, **one.source.settings}
+    return Errand(one.source.path, one.entry.outputs, settings, folder, job.keep.runs, one.kept, one.lost_px)
 
 
 class _Queue:

@@ -58,8 +58,7 @@ class ModelCard:
     stride, halo: pixels; windows start at multiples of ``stride`` and reach ``halo`` beyond the core.
     exact: whether a tile with that halo equals the whole image. void: class ids that are never predicted.
     quantization: what int8 needs ("ranges") and what it was found to cost ("mean_iou" of "fp32" and "int8").
-    temperature: what logits are divided by before they become the confidence (training/calibrate.py); above 1 it makes
-    the model less sure of itself. Labels do not depend on it.
+    temperature: what logits are divided by before they become the confidence; above 1 it lowers it. Labels stay.
     weights_sha256: of the weights file. scores, lineage, licence: free text or JSON for people. training: "frame_size",
     (rows, columns); how it went lies beside the card in history.json (in older models here).
     """
@@ -87,27 +86,8 @@ class ModelCard:
     code_version: str = ""
 
     def __post_init__(self) -> None:
-        for problem in self._problems():
-            raise ModelError(f"model card {self.name!r}: {problem}")
-
-    def _problems(self) -> list[str]:
-        bands = len(self.bands)
-        finite = all(math.isfinite(v) for v in (*self.mean, *self.std))
-        outside = [class_id for class_id in self.void if class_id not in self.legend]
-        checks = [
-            (not all(isinstance(text, str) for text in (self.name, self.weights_sha256)), "name and hash must be text"),
-            (not 2 <= len(self.legend) <= NODATA, f"has {len(self.legend)} classes; wanted 2 to {NODATA}"),
-            ([c.id for c in self.legend] != list(range(len(self.legend))), "class ids must be 0, 1, 2 ..."),
-            (not (self.gsd_m > 0 and math.isfinite(self.gsd_m)), f"ground sampling distance {self.gsd_m} m"),
-            (len(self.mean) != bands or len(self.std) != bands, f"mean and std need {bands} values, one a band"),
-            (not finite or min(self.std, default=0) <= 0, "mean must be finite and std positive"),
-            (self.stride < 1 or self.halo < 0 or self.halo % self.stride, f"halo {self.halo}, stride {self.stride}"),
-            (bool(outside), f"void classes {outside} are not in the legend"),
-            (len(self.void) >= len(self.legend) > 0, "every class is void"),
-            (not (self.temperature > 0 and math.isfinite(self.temperature)), f"temperature {self.temperature}"),
-            (any(not low <= 0 < high < math.inf for low, high in self.ranges.values()), "an int8 range without zero"),
-        ]
-        return [problem for failed, problem in checks if failed]
+        if problems := _problems(self):
+            raise ModelError(f"model card {self.name!r}: {problems[0]}")
 
     @property
     def ranges(self) -> dict[str, tuple[float, float]]:
@@ -122,10 +102,8 @@ class ModelCard:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dict; ``from_json`` is its inverse."""
-        values = {
-            name: getattr(self, name) for name in self.__dataclass_fields__ if name not in ("legend", "architecture")
-        }
-        values = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        names = (name for name in self.__dataclass_fields__ if name not in ("legend", "architecture"))
+        values = {name: list(v) if isinstance(v := getattr(self, name), tuple) else v for name in names}
         return {"format": FORMAT, **values, "architecture": asdict(self.architecture), "legend": self.legend.to_json()}
 
     @classmethod
@@ -133,8 +111,8 @@ class ModelCard:
         """The card of a dict as ``to_json`` gives it. Raises ModelError that names what is wrong."""
         if values.get("format") != FORMAT:
             raise ModelError(f"model card has format {values.get('format')!r}; this aerialseg reads {FORMAT}")
-        known = {name: value for name, value in values.items() if name in cls.__dataclass_fields__}
-        known = {name: tuple(value) if isinstance(value, list) else value for name, value in known.items()}
+        ours = {name: value for name, value in values.items() if name in cls.__dataclass_fields__}
+        known: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in ours.items()}
         try:
             known["legend"] = Legend.from_json(values["legend"])
             known["architecture"] = Architecture(**values.get("architecture", {}))
@@ -153,9 +131,9 @@ class ModelCard:
             values = json.loads(Path(path).read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
             raise ModelError(f"cannot read the model card {path}: {error}") from error
-        if not isinstance(values, dict):
-            raise ModelError(f"model card {path} is not a JSON object")
-        return cls.from_json(values)
+        if isinstance(values, dict):
+            return cls.from_json(values)
+        raise ModelError(f"model card {path} is not a JSON object")
 
     def tiled(self, tiling: Tiling = "exact", halo_px: int | None = None, inexact: Sequence[str] = ()) -> ModelCard:
         """The card as a run uses it: this one for "exact", one with a halo of its own for "approximate".
@@ -173,11 +151,7 @@ class ModelCard:
                     "leave it out, or tile approximately"
                 )
             if not self.exact:
-                why = f"its layer {inexact[0]} looks at the whole image at once" if inexact else "so its card says"
-                raise ModelError(
-                    f"the model {self.name!r} cannot be tiled exactly ({why}): use --tiling approximate, whose seams "
-                    "'aerialseg seams' measures, or another model"
-                )
+                raise ModelError(_why_inexact(self, inexact))
             return self
         if halo_px is None:
             halo_px = min(self.halo, APPROXIMATE_HALO) if self.exact else self.halo
@@ -193,12 +167,37 @@ class ModelCard:
     @property
     def digest(self) -> str:
         """SHA-256 of what decides the result: the same digest means the same labels and the same confidence."""
-        decisive = {name: self.to_json()[name] for name in _DECISIVE}
-        if self.ranges:
-            decisive["ranges"] = self.ranges
-        if self.temperature != 1.0:
-            decisive["temperature"] = self.temperature
+        decisive = {name: self.to_json()[name] for name in _DECISIVE} | ({"ranges": self.ranges} if self.ranges else {})
+        decisive |= {"temperature": self.temperature} if self.temperature != 1.0 else {}
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+
+
+def _why_inexact(card: ModelCard, inexact: Sequence[str]) -> str:
+    why = f"its layer {inexact[0]} looks at the whole image at once" if inexact else "so its card says"
+    return (
+        f"the model {card.name!r} cannot be tiled exactly ({why}): use --tiling approximate, whose seams "
+        "'aerialseg seams' measures, or another model"
+    )
+
+
+def _problems(card: ModelCard) -> list[str]:
+    bands = len(card.bands)
+    finite = all(math.isfinite(v) for v in (*card.mean, *card.std))
+    outside = [class_id for class_id in card.void if class_id not in card.legend]
+    checks = [
+        (not all(isinstance(text, str) for text in (card.name, card.weights_sha256)), "name and hash must be text"),
+        (not 2 <= len(card.legend) <= NODATA, f"has {len(card.legend)} classes; wanted 2 to {NODATA}"),
+        ([c.id for c in card.legend] != list(range(len(card.legend))), "class ids must be 0, 1, 2 ..."),
+        (not (card.gsd_m > 0 and math.isfinite(card.gsd_m)), f"ground sampling distance {card.gsd_m} m"),
+        (len(card.mean) != bands or len(card.std) != bands, f"mean and std need {bands} values, one a band"),
+        (not finite or min(card.std, default=0) <= 0, "mean must be finite and std positive"),
+        (card.stride < 1 or card.halo < 0 or card.halo % card.stride, f"halo {card.halo}, stride {card.stride}"),
+        (bool(outside), f"void classes {outside} are not in the legend"),
+        (len(card.void) >= len(card.legend) > 0, "every class is void"),
+        (not (card.temperature > 0 and math.isfinite(card.temperature)), f"temperature {card.temperature}"),
+        (any(not low <= 0 < high < math.inf for low, high in card.ranges.values()), "an int8 range without zero"),
+    ]
+    return [problem for failed, problem in checks if failed]
 
 
 _DECISIVE = ("bands", "mean", "std", "gsd_m", "architecture", "stride", "halo", "void", "weights_sha256", "legend")

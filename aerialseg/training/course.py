@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import multiprocessing
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +9,7 @@ from typing import Any
 
 import torch
 
-from aerialseg.datasets.pairs import class_weights, hash_file
-from aerialseg.errors import OutputError, ResourceError
+from aerialseg.errors import ResourceError
 from aerialseg.memory import kept
 from aerialseg.progress import Progress, Silent
 from aerialseg.training import averaging
@@ -21,29 +17,21 @@ from aerialseg.training.callbacks import Records, Report, Save
 from aerialseg.training.checkpoint import Saved, plain_state, read_checkpoint, restore_optimizer, write_checkpoint
 from aerialseg.training.coarse import load_weights
 from aerialseg.training.config import FIND, Step, TrainingConfig
-from aerialseg.training.dataset import make_loaders
-from aerialseg.training.encoder import describe_start
 from aerialseg.training.following import Follow
-from aerialseg.training.growing import grow
 from aerialseg.training.learner import (
     Accumulate,
     Autocast,
     KeepNorms,
     Reseed,
-    autocast,
     leave_autocast,
-    make_learner,
     seed_everything,
-    some_batches,
     start_encoder,
     use_bf16,
 )
 from aerialseg.training.search import Finder, collect, shape_text
 from aerialseg.training.sides import Sides
+from aerialseg.training.step_learners import StepLearners, check_same_run, step_file
 from aerialseg.training.teacher import Teacher
-
-ESTIMATED_ON = 64
-"""Crops from which BatchNorm is estimated where the network has grown."""
 
 ENCODER_LR = 0.2
 """Learning rate of the encoder's first layers, as a part of the others'."""
@@ -67,10 +55,11 @@ class Course:
         self.config, self.sides, self.work, self.teachers = config, sides, work, teachers
         self.encoder_weights, self.progress = encoder_weights, progress or Silent()
         self.bf16 = use_bf16(config.precision)
+        self.learners = StepLearners(config, sides, work, self.bf16)
 
     def run(self) -> Saved:
         """The last checkpoint, once every step is done. Raises as ``train`` does."""
-        self._check_same()
+        check_same_run(self.work, self.config, self.sides, self.encoder_weights, self.teachers)
         with kept():
             for number, step in enumerate(self.config.steps):
                 if not (self.work / step_file(number)).exists():
@@ -92,38 +81,11 @@ class Course:
         last, count = len(self.config.steps) - 1, self.config.average
         at_once = next(found["at_once"] for found in self._saved().searches if found["step"] == last)
         seed_everything(self.config.seed)
-        learner = self._bare_learner(self.config.steps[last], at_once)
+        learner = self.learners.bare(self.config.steps[last], at_once)
         files = [step_file(last - back) for back in reversed(range(count))]
         estimate = not self.config.steps[last].keep_norms
         averaging.write_average(self.work, files, learner, bf16=self.bf16, estimate=estimate)
         self.progress.note(f"averaged the weights that the last {count} steps ended with")
-
-    def _check_same(self) -> None:
-        """Raise OutputError where the folder belongs to another configuration or other data."""
-        path, weights = self.work / "run.json", describe_start(self.config, self.encoder_weights)
-        ours: dict[str, Any] = {
-            "config": self.config.to_json(),
-            "data_sha256": self.sides.sha256,
-            "split_sha256": hash_file(self.config.data.split),
-            "legend_sha256": hash_file(self.config.data.legend),
-            "encoder_weights": weights,
-            **({"teachers": [teacher.described() for teacher in self.teachers]} if self.teachers else {}),
-        }
-        if path.exists():
-            theirs = json.loads(path.read_text(encoding="utf-8"))
-            changed = [key for key in ours["config"] if theirs["config"].get(key) != ours["config"][key]]
-            if "sha256" not in weights:
-                ours["encoder_weights"] = theirs["encoder_weights"]
-            others = {"data_sha256": "data", "split_sha256": "split", "legend_sha256": "legend"}
-            others |= {"encoder_weights": "start of the encoder", "teachers": "teacher"}
-            changed += [what for key, what in others.items() if theirs.get(key) != ours.get(key)]
-            if changed:
-                raise OutputError(
-                    f"{self.work} holds a training with another {changed[0]}: give another folder, or delete this one"
-                )
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(ours, indent=1) + "\n", encoding="utf-8")
-        part.replace(path)
 
     def _run_step(self, number: int, step: Step) -> None:
         step, at_once = self._searched(number, step)
@@ -147,7 +109,7 @@ class Course:
         done = sum(record["step"] == number for record in saved.history)
         if done:
             restore_optimizer(learner.opt, saved.optimizer)
-        callbacks = self._callbacks(number, step, at_once, saved, done)
+        callbacks = _callbacks(self, number, step, at_once, saved, done)
         failed = False
         try:
             rates = slice(float(step.lr) * ENCODER_LR, float(step.lr))
@@ -162,79 +124,21 @@ class Course:
             collect()
         return not failed
 
-    def _callbacks(self, number: int, step: Step, at_once: int, saved: Saved, done: int) -> list[Any]:
-        notes = {"step": number, "lr": step.lr, "batch": step.batch, "at_once": at_once}
-        records = Records(self.work, saved, notes, self.progress, done)
-        callbacks: list[Any] = [Reseed(self.config.seed, number), Report(self.progress, done), records, Save(records)]
-        together = accumulated(int(step.batch), at_once, len(self.sides.learn))
-        callbacks += [Accumulate(together)] if together > at_once else []
-        callbacks += [Autocast()] if self.bf16 else []
-        callbacks += [KeepNorms()] if step.keep_norms else []
-        networks = [teacher.network for teacher in self.teachers]
-        return callbacks + ([Follow(networks, self.config.follow)] if networks else [])
-
     def _learner(self, number: int, step: Step, at_once: int) -> tuple[Any, Saved]:
         """The learner of a step with the last checkpoint's weights and a fresh optimizer, and that checkpoint."""
         collect()  # learners and their callbacks hold each other: an earlier one would stay for a while
         seed_everything(self.config.seed + number)
-        learner = self._bare_learner(step, at_once)
+        learner = self.learners.bare(step, at_once)
         saved = read_checkpoint(self.work)
         if saved is None:
             start_encoder(learner, self.config, self.encoder_weights)
             saved = Saved(plain_state(learner.model), {}, [], [])
         load_weights(learner.model, saved.weights)
         if number and saved.history[-1]["step"] < number:
-            self._begin(learner, number, step, saved)
+            self.learners.begin(learner, number, step, saved)
         learner.model.to(learner.dls.device)  # before the optimizer, whose state goes where the weights are
         learner.create_opt()
         return learner, saved
-
-    def _begin(self, learner: Any, number: int, step: Step, saved: Saved) -> None:
-        """Give a step the weights that it begins with: the last ones or the mean of several, and finer layers grown."""
-        before = self.config.steps[number - 1]
-        if step.average > 1:
-            files = [step_file(number - back) for back in reversed(range(1, step.average + 1))]
-            mean = averaging.load_average(self.work, files, learner, bf16=self.bf16, estimate=not before.keep_norms)
-            saved = replace(saved, weights=mean)
-        self._grow(learner, before.stride, step.stride, saved)
-
-    def whole(self, number: int) -> Saved:
-        """The checkpoint that a finished step left, as one of the whole network.
-
-        After a step with a stride the finer layers pass on what its coarse classifier says (``growing``).
-        """
-        saved, step = read_checkpoint(self.work, step_file(number)), self.config.steps[number]
-        assert saved is not None
-        if step.stride == 1:
-            return saved
-        seed_everything(self.config.seed)
-        at_once = next(found["at_once"] for found in saved.searches if found["step"] == number)
-        learner = self._bare_learner(replace(step, stride=1), at_once)
-        load_weights(learner.model, saved.weights)
-        self._grow(learner, step.stride, 1, saved)
-        return replace(saved, weights=plain_state(learner.model))
-
-    def _grow(self, learner: Any, coarser: int, finer: int, saved: Saved) -> None:
-        """Let the layers from one stride to a finer one begin with what the coarse classifier says."""
-        if coarser > finer:
-            device, classes = learner.dls.device, len(self.sides.legend)
-            coarse, bias = (saved.weights[f"aside.{name}"][:classes].to(device) for name in ("weight", "bias"))
-            with autocast(device, self.bf16):
-                grow(learner.model.to(device), coarse, bias, coarser, some_batches(learner.dls, ESTIMATED_ON))
-
-    def _bare_learner(self, step: Step, at_once: int) -> Any:
-        learn, legend = self.sides.learn, self.sides.legend
-        forks = multiprocessing.get_start_method() == "fork"  # what the loaders look up cannot be pickled
-        workers = min(8, os.cpu_count() or 1) if torch.cuda.is_available() and forks else 0
-        batch = min(at_once, len(learn))
-        loaders = make_loaders(
-            learn, self.sides.watched, legend, step, self.config.augment, batch=batch, workers=workers
-        )
-        balance = self.config.balance
-        weights = torch.from_numpy(class_weights(learn, len(legend), balance)) if balance else None
-        learner = make_learner(loaders, self.config, len(legend), weights, step.stride)
-        learner.path, learner.model_dir = self.work, "search"
-        return learner
 
     def _searched(self, number: int, step: Step) -> tuple[Step, int]:
         """The step with numbers where it said "find", and how many crops to compute at once.
@@ -246,7 +150,7 @@ class Course:
         for found in saved.searches:
             if found["step"] == number:
                 return replace(step, lr=found["lr"], batch=found["batch"]), found["at_once"]
-        finder = Finder(self.config, len(self.sides.learn), self._bare_learner, self.bf16, self.progress)
+        finder = Finder(self.config, len(self.sides.learn), self.learners.bare, self.bf16, self.progress)
         found = finder.find(learner, step)
         step = replace(step, lr=found["lr"], batch=found["batch"])
         searches = [*saved.searches, {"step": number, **found}]
@@ -258,6 +162,18 @@ class Course:
         return step, int(found["at_once"])
 
 
+def _callbacks(course: Course, number: int, step: Step, at_once: int, saved: Saved, done: int) -> list[Any]:
+    notes = {"step": number, "lr": step.lr, "batch": step.batch, "at_once": at_once}
+    records = Records(course.work, saved, notes, course.progress, done)
+    callbacks: list[Any] = [Reseed(course.config.seed, number), Report(course.progress, done), records, Save(records)]
+    together = accumulated(int(step.batch), at_once, len(course.sides.learn))
+    callbacks += [Accumulate(together)] if together > at_once else []
+    callbacks += [Autocast()] if course.bf16 else []
+    callbacks += [KeepNorms()] if step.keep_norms else []
+    networks = [teacher.network for teacher in course.teachers]
+    return callbacks + ([Follow(networks, course.config.follow)] if networks else [])
+
+
 def accumulated(batch: int, at_once: int, frames: int) -> int:
     """Crops whose gradients are added before an update: ``batch`` to the next multiple of what is computed at once.
 
@@ -265,8 +181,3 @@ def accumulated(batch: int, at_once: int, frames: int) -> int:
     """
     at_once = min(at_once, frames)
     return min(-(-batch // at_once), frames // at_once) * at_once
-
-
-def step_file(number: int) -> str:
-    """The checkpoint that a finished step leaves."""
-    return f"step{number}.safetensors"

@@ -139,7 +139,7 @@ def _judge(
     progress: Progress,
 ) -> dict[str, Any]:
     """The record of a step: what it took, and how its model does."""
-    config, sides, saved = course.config, course.sides, course.whole(number)
+    config, sides, saved = course.config, course.sides, course.learners.whole(number)
     step, folder = config.steps[number], out_dir / "models" / f"{run}-{number}"
     save_trained(folder, config, saved, course.work)
     history = [record for record in saved.history if record["step"] == number]
