@@ -359,7 +359,6 @@ def test_row_24_an_edit_made_meanwhile_is_not_lost(
 KILLED = """
 import os, signal, sys
 import aerialseg
-from aerialseg.raster import sink
 from aerialseg.vector import transplant, writing
 module, name = sys.argv[1].split(".")
 module = {"transplant": transplant, "writing": writing, "os": os}[module]
@@ -528,6 +527,7 @@ def test_row_24_what_was_edited_during_the_run_is_not_replaced(tmp_path: Path, w
     source, path = write_raster(land_cover(64, 64)), tmp_path / "map.gpkg"
     segment(source, path, model=Oracle(), keep_run=tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "blocks")
+    (tmp_path / "run" / "mosaic.json").unlink()
 
     class Meddling(Oracle):
         def predict(self, tile):  # type: ignore[no-untyped-def]
