@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from aerialseg.demo import draw_demo
     from aerialseg.errors import AerialsegError, InputError, ModelError, OutputError, ResourceError, UsageError
     from aerialseg.evaluation.evaluate import evaluate
+    from aerialseg.evaluation.map_accuracy import assess_map
     from aerialseg.legend import LandClass, Legend
     from aerialseg.mapping.polygonize import polygonize
     from aerialseg.mapping.result import Result
@@ -42,6 +43,7 @@ _HOMES = {
     "segment": "aerialseg.mapping.segment",
     "train": "aerialseg.training",
     "evaluate": "aerialseg.evaluation.evaluate",
+    "assess_map": "aerialseg.evaluation.map_accuracy",
     "polygonize": "aerialseg.mapping.polygonize",
 }
 
@@ -57,6 +59,7 @@ __all__ = [
     "Result",
     "UsageError",
     "__version__",
+    "assess_map",
     "draw_demo",
     "evaluate",
     "load_model",

@@ -51,11 +51,27 @@ class Scene:
 def draw_demo(
     folder: str | Path, *, width: int = 1200, height: int = 900, seed: int = 7, overwrite: bool = False
 ) -> tuple[Path, Path]:
-    """Write ``ortho.tif`` (RGB with an internal mask) and ``truth.tif`` (class ids) into ``folder``; return both paths.
+    """The paths of ``ortho.tif`` (RGB with an internal mask) and ``truth.tif`` (class ids), written into ``folder``.
 
-    The scene lies in UTM zone 33N at 3.5 cm per pixel; 1716 x 1286 px show all of it. Its left and right edges were
-    not flown over and are masked.
-    Raises UsageError (too small, or there already) and OutputError.
+    The scene lies in UTM zone 33N at 3.5 cm per pixel. Its left and right edges are masked (no data).
+
+    Parameters
+    ----------
+    folder : path
+        Where to write; made if it does not exist.
+    width, height : int, px
+        Size of the scene, 64 or more; 1716 x 1286 px show all of it.
+    seed : int
+        Another seed draws another scene.
+    overwrite : bool
+        Replace files that exist.
+
+    Raises
+    ------
+    UsageError
+        The scene is too small, or the files exist.
+    OutputError
+        The files cannot be written.
     """
     from aerialseg.model.store import load_card
     from aerialseg.raster.georef import GeoGrid

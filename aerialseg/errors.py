@@ -8,19 +8,19 @@ from __future__ import annotations
 
 
 class AerialsegError(Exception):
-    """The root: catch it to catch everything that aerialseg raises on purpose."""
+    """Base class of the errors that aerialseg raises."""
 
     exit_code = 1
 
 
 class UsageError(AerialsegError, ValueError):
-    """The call contradicts itself or would destroy something: options, output paths."""
+    """Arguments are invalid or contradict one another, or an output exists."""
 
     exit_code = 2
 
 
 class InputError(AerialsegError, OSError):
-    """The raster (or data set) cannot be used as it is."""
+    """A raster or a data set cannot be read, or cannot be used as it is."""
 
     exit_code = 3
 
@@ -32,13 +32,13 @@ class ModelError(AerialsegError, ValueError):
 
 
 class OutputError(AerialsegError, OSError):
-    """A result or the run directory cannot be written."""
+    """An output or the run's directory cannot be written, or is in use."""
 
     exit_code = 5
 
 
 class ResourceError(AerialsegError, RuntimeError):
-    """The machine lacks something: a GPU, memory, disk space."""
+    """The machine has no such GPU, or not enough memory or disk space."""
 
     exit_code = 6
 

@@ -21,7 +21,10 @@ MAX_ID = 65535
 
 @dataclass(frozen=True, slots=True)
 class LandClass:
-    """One class: ``id`` (0..65535; of a model 0..254), ``name``, ``color`` (red, green, blue; 0..255)."""
+    """One class: ``id`` (0..65535; of a model 0..254), ``name``, ``color`` (red, green, blue; 0..255 each).
+
+    Raises InputError where a value is out of range.
+    """
 
     id: int
     name: str
@@ -43,7 +46,7 @@ class LandClass:
 
 @dataclass(frozen=True, slots=True)
 class Legend:
-    """Classes in the order of their ids; ids and names are unique."""
+    """Classes in the order of their ids. Raises InputError where an id or a name is there twice."""
 
     classes: tuple[LandClass, ...]
 
@@ -71,6 +74,7 @@ class Legend:
 
     @property
     def names(self) -> tuple[str, ...]:
+        """Names of the classes."""
         return tuple(entry.name for entry in self)
 
     def colormap(self) -> dict[int, tuple[int, int, int, int]]:
@@ -78,10 +82,12 @@ class Legend:
         return {entry.id: (*entry.color, 255) for entry in self}
 
     def to_json(self) -> list[dict[str, Any]]:
+        """JSON-ready; ``from_json`` is its inverse."""
         return [{"id": c.id, "name": c.name, "color": list(c.color)} for c in self]
 
     @classmethod
     def from_json(cls, entries: Iterable[Mapping[str, Any]]) -> Legend:
+        """The legend of entries as ``to_json`` gives them."""
         return cls(tuple(LandClass(int(e["id"]), str(e["name"]), _rgb(e["color"])) for e in entries))
 
     def to_csv(self, path: str | Path) -> None:
@@ -93,9 +99,9 @@ class Legend:
 
     @classmethod
     def from_csv(cls, path: str | Path) -> Legend:
-        """The legend of a CSV file with the columns ``name, r, g, b`` and, if it likes, ``id``.
+        """The legend of a CSV file with the columns ``name, r, g, b`` and optionally ``id``.
 
-        Without an ``id`` column the line's number is the id, as in the Semantic Drone Dataset's
+        Without an ``id`` column, ids count from 0 in the order of the lines, as in the Semantic Drone Dataset's
         ``class_dict_seg.csv``. Blanks around names and values are dropped. Raises InputError.
         """
         try:

@@ -12,6 +12,7 @@ from typing import NoReturn
 import click
 
 from aerialseg._version import __version__
+from aerialseg.cli.accuracy import accuracy_command
 from aerialseg.cli.batch import batch_command, collect_command, status_command
 from aerialseg.cli.chips import chips_command
 from aerialseg.cli.demo import demo_command
@@ -59,6 +60,7 @@ for command in (
     calibrate_command,
     model_group,
     evaluate_command,
+    accuracy_command,
     split_command,
     seams_command,
     batch_command,

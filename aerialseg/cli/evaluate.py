@@ -1,39 +1,25 @@
-"""aerialseg evaluate: a model on frames with masks, or a map against the truth."""
+"""aerialseg evaluate."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from aerialseg.cli.accuracy import accuracy_command
 from aerialseg.cli.failures import errors, print_paths
-from aerialseg.cli.options import CONTEXT, DEBUG, QUIET, Numbers, options
-from aerialseg.errors import UsageError
-
-if TYPE_CHECKING:
-    from aerialseg.evaluation.results import Evaluation
-    from aerialseg.model.card import ModelCard
-    from aerialseg.progress import Progress
-
-FORMS = "'aerialseg evaluate MODEL --data DIR' or 'aerialseg evaluate CLASSES.tif TRUTH.tif|.gpkg'"
-
-OF_MODELS = {
-    "config": "--config",
-    "split": "--split",
-    "every": "--all",
-    "size": "--size",
-    "device": "--device",
-    "precision": "--precision",
-    "tta": "--tta",
-}
-OF_MAPS = {"field": "--field", "layer": "--layer", "legend": "--legend", "confidence": "--confidence"}
-"""Options of one form alone."""
+from aerialseg.cli.options import CONTEXT, DEBUG, QUIET, REPORT_OPTIONS, Numbers, gone, options
 
 EVALUATE_OPTIONS = options(
-    click.argument("subject", metavar="MODEL|CLASSES.tif"),
-    click.argument("truth", metavar="[TRUTH]", required=False, type=click.Path(path_type=Path)),
-    click.option("--data", metavar="DIR", type=click.Path(path_type=Path), help="Folder of images and masks."),
+    click.argument("model", metavar="MODEL"),
+    click.option(
+        "--data",
+        metavar="DIR",
+        type=click.Path(path_type=Path),
+        required=True,
+        help="Folder of images and masks.",
+    ),
     click.option(
         "--split",
         metavar="FILE",
@@ -45,127 +31,72 @@ EVALUATE_OPTIONS = options(
         "--config",
         metavar="CONFIG.toml",
         type=click.Path(path_type=Path),
-        help="Take legend, void, folders, split and size from a training's configuration, not from the model's card.",
+        help="Take legend, ignored classes, folders, split and size from a training configuration, "
+        "not from the model's card.",
     ),
     click.option(
         "--size",
         metavar="ROWS,COLS",
         type=Numbers(int, "ROWS,COLS", 2),
-        help="Bring frames to this size.  [default: that of the model's training, else as they are]",
+        help="Resample frames to this size (pixels).  [default: the training's, otherwise unchanged]",
     ),
     click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="[default: auto]"),
     click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "int8"]), help="[default: auto]"),
     click.option(
-        "--tta",
-        is_flag=True,
-        help="Average over the eight flips and turns of each tile, as segment-raster --tta does.",
+        "--tta", is_flag=True, help="Test-time augmentation (8 flips and rotations), as in segment-raster --tta."
     ),
-    click.option("--field", metavar="NAME", help="Field of the polygons with the class.  [default: class]"),
-    click.option("--layer", metavar="NAME", help="Layer of the polygons, where the file has several."),
-    click.option(
-        "--legend",
-        metavar="L.csv",
-        type=click.Path(path_type=Path),
-        help="Classes of the map.  [default: what it says itself]",
-    ),
-    click.option(
-        "--confidence",
-        metavar="CONF.tif",
-        type=click.Path(path_type=Path),
-        help="Confidence of the map (0-100), to be judged too.",
-    ),
-    click.option(
-        "--out",
-        metavar="FOLDER",
-        type=click.Path(path_type=Path),
-        help="Write scores.json, confusion.csv, classes.csv, frames.csv and report.html here.",
-    ),
-    click.option("--overwrite", is_flag=True, help="Replace files that exist."),
+    REPORT_OPTIONS,
+    *(gone(name, f"aerialseg accuracy MAP TRUTH --{name}") for name in ("field", "layer", "legend", "confidence")),
     QUIET,
     DEBUG,
 )
 
-EVALUATE_HELP = """Score MODEL on the frames of --data, or the map CLASSES.tif against TRUTH.
-
-\b
-  aerialseg evaluate MODEL --data DIR [--split FILE]
-  aerialseg evaluate CLASSES.tif TRUTH.tif|.gpkg [--field class]
+EVALUATE_HELP = """Score MODEL on labelled images.
 
 MODEL is a folder or a name. DIR holds original_images/ and label_images_semantic/ (or
-RGB_color_image_masks/), or images/ and masks/. The model is asked as segment-raster asks it. TRUTH is a
-class raster or polygons, in any coordinate reference system.
+RGB_color_image_masks/), or images/ and masks/. The model predicts each frame as segment-raster does.
 
-Everything comes from one confusion matrix over all pixels; void and unlabelled pixels count nowhere. The
-report is one HTML page that needs no network; its pictures are those of the data.
+All scores come from one confusion matrix over all pixels; ignored and unlabelled pixels do not count. The
+report is one HTML page that works offline; it contains images of the data set.
+
+To compare a map with reference data: aerialseg accuracy MAP TRUTH.
 
 Exit codes: 0 done, 2 usage, 3 input, 4 model, 5 output, 6 resources, 130 interrupted.
 """
 
+ON_MAPS = "note: evaluate on maps is now `aerialseg accuracy MAP TRUTH`; this form goes with the next release"
 
-@click.command("evaluate", context_settings=CONTEXT, help=EVALUATE_HELP)
+
+class _Evaluate(click.Command):
+    """Hands the earlier form, CLASSES.tif TRUTH, to ``aerialseg accuracy`` for one more release."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        of_model = any(one.split("=")[0] in ("--data", "--help", "-h") for one in args)
+        if of_model or not any(one.lower().endswith((".tif", ".tiff")) for one in args):
+            return super().make_context(info_name, args, parent, **extra)
+        click.echo(ON_MAPS, err=True)
+        return accuracy_command.make_context("accuracy", args, parent, **extra)
+
+
+@click.command("evaluate", cls=_Evaluate, context_settings=CONTEXT, help=EVALUATE_HELP)
 @EVALUATE_OPTIONS
 def evaluate_command(
-    subject: str,
-    truth: Path | None,
-    data: Path | None,
-    out: Path | None,
-    overwrite: bool,
-    quiet: bool,
-    debug: bool,
-    **given: Any,
+    model: str, data: Path, out: Path | None, overwrite: bool, quiet: bool, debug: bool, **options: Any
 ) -> None:
     with errors(debug):
         from aerialseg.cli import display
+        from aerialseg.evaluation.evaluate import evaluate
+        from aerialseg.evaluation.report import check_free, write_report
+        from aerialseg.model.store import load_whole_card
 
-        of_map = is_of_map(truth, data, given)
         if out is not None:
-            from aerialseg.evaluation.report import check_free
-
             check_free(out, overwrite=overwrite)
+        given = {name: value for name, value in options.items() if value is not None}
         with display.progress(quiet) as progress:
-            evaluation, card = (
-                _of_map(subject, truth, progress, given) if of_map else _of_model(subject, data, progress, given)
-            )
+            found = evaluate(model, data, progress=progress, **given)
         if not quiet:
-            display.show_scores(evaluation)
+            display.show_scores(found)
         if out is not None:
-            from aerialseg.evaluation.report import write_report
-
-            print_paths(write_report(out, evaluation, card=card, overwrite=overwrite))
-
-
-def is_of_map(truth: Path | None, data: Path | None, given: dict[str, Any]) -> bool:
-    """Whether a map is compared with the truth. Raises UsageError that shows both forms where neither is meant."""
-    if truth is not None and data is not None:
-        raise UsageError(f"both a truth ({truth}) and --data {data}: wanted {FORMS}")
-    if truth is None and data is None:
-        raise UsageError(f"neither --data nor a truth: wanted {FORMS}")
-    foreign = OF_MAPS if truth is None else OF_MODELS
-    wrong = [option for name, option in foreign.items() if given[name] not in (None, False)]
-    if wrong:
-        which = "a model" if truth is None else "a map"
-        raise UsageError(f"{wrong[0]} has no meaning where {which} is scored: wanted {FORMS}")
-    return truth is not None
-
-
-def _of_map(
-    subject: str, truth: Path | None, progress: Progress, given: dict[str, Any]
-) -> tuple[Evaluation, ModelCard | None]:
-    from aerialseg.evaluation.map_accuracy import assess
-    from aerialseg.evaluation.results import Evaluation
-
-    assert truth is not None
-    chosen = {name: given[name] for name in OF_MAPS if given[name] is not None}
-    return Evaluation.of_assessment(assess(subject, truth, progress=progress, **chosen)), None
-
-
-def _of_model(
-    subject: str, data: Path | None, progress: Progress, given: dict[str, Any]
-) -> tuple[Evaluation, ModelCard | None]:
-    from aerialseg.evaluation.evaluate import evaluate
-    from aerialseg.model.store import load_whole_card
-
-    assert data is not None
-    chosen = {name: given[name] for name in OF_MODELS if given[name] is not None}
-    found = evaluate(subject, data, progress=progress, **chosen)
-    return found, load_whole_card(subject)
+            print_paths(write_report(out, found, card=load_whole_card(model), overwrite=overwrite))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -63,11 +64,11 @@ def setting_option(setting: Setting, default_text: str = "") -> Callable[[F], F]
 
 
 def gone(old: str, successor: str) -> Callable[[F], F]:
-    """An option that is no more: an error that names its successor."""
+    """An option that is no more: an error that names what to use instead."""
 
     def refuse(ctx: click.Context, param: click.Parameter, value: Any) -> None:
         if value is not None:
-            raise click.UsageError(f"--{old} is gone: use --{successor}", ctx)
+            raise click.UsageError(f"--{old} is gone: use {successor}", ctx)
 
     return click.option(f"--{old}", metavar="X", hidden=True, expose_value=False, callback=refuse)
 
@@ -81,5 +82,14 @@ def options(*options: Callable[[F], F]) -> Callable[[F], F]:
     return add
 
 
+REPORT_OPTIONS = options(
+    click.option(
+        "--out",
+        metavar="FOLDER",
+        type=click.Path(path_type=Path),
+        help="Write report.html, scores.json and tables (CSV) here.",
+    ),
+    click.option("--overwrite", is_flag=True, help="Replace files that exist."),
+)
 DEBUG = click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 QUIET = click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")

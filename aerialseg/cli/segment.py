@@ -29,14 +29,14 @@ SEGMENT_OPTIONS = options(
         help="Also write the confidence raster (0-100).",
     ),
     *(setting_option(one) for one in OPTIONS.values()),
-    *(gone(old, new) for old, new in SUCCESSORS.items()),
+    *(gone(old, f"--{new}") for old, new in SUCCESSORS.items()),
     CLUSTER_OPTIONS,
     click.option("--overwrite", is_flag=True, help="Replace outputs that exist; other layers of a GeoPackage stay."),
     click.option(
         "--keep-run",
         metavar="DIR",
         type=click.Path(path_type=Path),
-        help="Keep the run's directory here; resume it, or draw its polygons again with other settings.",
+        help="Keep the run's directory here: an interrupted run resumes, and another layer needs no network.",
     ),
     click.option("--timeline", is_flag=True, help="Show at the end how long each stage was at work."),
     click.option(

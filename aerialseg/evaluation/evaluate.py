@@ -46,10 +46,43 @@ def evaluate(
     tta: bool = False,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """The evaluation of a model on frames of a data folder: those held out by the split, else all (see find_frames).
+    """Scores of a model on the test set of a data folder: the frames that the split holds out, otherwise all frames.
 
-    size: (rows, columns) that frames are brought to. tta: average over the eight flips and turns of each frame.
-    Raises InputError, ModelError, ResourceError, UsageError.
+    Parameters
+    ----------
+    model : path or name
+        A directory with ``card.json`` and ``weights.safetensors``, or a name. None: the bundled model.
+    data_dir : path
+        Folder of images and masks: original_images/ and label_images_semantic/ (or RGB_color_image_masks/), or images/
+        and masks/.
+    config : path or DataConfig
+        Training configuration whose legend, ignored classes, folders, split and size count. Default: the model card's
+        legend and ignored classes.
+    split : path
+        CSV (frame,held_out,scene): frames with held_out = 1 are scored. Default: the configuration's.
+    every : bool
+        Score all frames, whatever the configuration's split says.
+    size : tuple[int, int], px
+        (rows, columns) that frames are resampled to. Default: the training's, otherwise unchanged.
+    device : one of auto, cpu, cuda
+        Device that computes the network.
+    precision : one of auto, fp32, bf16, int8
+        Numbers to compute in; auto: the fastest without loss that the processor has.
+    tta : bool
+        Test-time augmentation (8 flips and rotations).
+    progress : Progress
+        Listener for stages and messages.
+
+    Raises
+    ------
+    InputError
+        The data cannot be read, or masks and images do not fit together.
+    ModelError
+        The model cannot be loaded, or has other classes than the data.
+    ResourceError
+        No such device, or not enough memory.
+    UsageError
+        The arguments contradict one another, or Pillow is not installed.
     """
     card = load_card(model)
     frames = find_frames(card, data_dir, config=config, split=split, every=every, size=size)

@@ -1,4 +1,4 @@
-"""A map against the truth, pixel by pixel: what ``aerialseg evaluate CLASSES.tif TRUTH`` does."""
+"""A map against the truth, pixel by pixel: what ``aerialseg accuracy MAP TRUTH`` does."""
 
 from __future__ import annotations
 
@@ -27,12 +27,28 @@ PathLike = str | Path
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Assessment:
-    """What was found on the pixels of the map.
+    """A map compared with reference data, counted in pixels of the map.
 
-    ``compared``: pixels where both have a class; ``missed``: where the truth has one and the map has not; ``untold``:
-    where the map has one and the truth has not. ``ignored``: pixels of each class of the truth that the map's legend
-    does not know; they count as untold. ``pixel_m2``: ground size of a pixel at the map's centre, None where unknown.
-    ``reliability``: of the confidence, on compared pixels that have one.
+    Attributes
+    ----------
+    classes, truth : Path
+        The files compared.
+    legend : Legend
+        Classes of the map.
+    confusion : Confusion
+        Confusion matrix over the compared pixels, and the scores from it (``mean_iou``, ``pixel_accuracy`` ...).
+    reliability : Reliability
+        Calibration of the confidence, on compared pixels that have one. None without a confidence raster.
+    compared : int, px
+        Pixels that have a class in both.
+    missed : int, px
+        Pixels that have a class in the truth alone.
+    untold : int, px
+        Pixels that have a class in the map alone.
+    pixel_m2 : float, m²
+        Area of a pixel at the map's centre; None if unknown.
+    ignored : mapping
+        Class of the truth that is not in the map's legend -> pixels (px); they count as ``untold``.
     """
 
     classes: Path
@@ -48,7 +64,7 @@ class Assessment:
 
     @property
     def area_m2(self) -> float | None:
-        """Ground of the compared pixels."""
+        """Area of the compared pixels, m²; None if unknown."""
         return None if self.pixel_m2 is None else self.compared * self.pixel_m2
 
     def to_json(self) -> dict[str, Any]:
@@ -64,7 +80,7 @@ class Assessment:
         }
 
 
-def assess(
+def assess_map(
     classes: PathLike,
     truth: PathLike,
     *,
@@ -75,15 +91,36 @@ def assess(
     ignore_unknown: bool = False,
     progress: Progress | None = None,
 ) -> Assessment:
-    """Scores of the class raster ``classes`` where ``truth`` says what is there. Memory does not grow with either.
+    """Counts and scores of the class raster ``classes``, compared with the reference data ``truth``.
 
-    classes: a GeoTIFF of class ids (0 to 254), as segment-raster writes it. truth: a class raster of any grid and CRS
-    (the nearest pixel counts) or polygons (.gpkg, .shp, .geojson, .fgb, .parquet) of which ``field`` holds names or
-    ids. layer: of polygons, where the file has several. legend: the map's classes, or a CSV file of them; by default
-    what the map says itself. Classes of the truth are told by their names where both have some, by ids otherwise; one
-    that the map does not know is an error unless ``ignore_unknown``. confidence: uint8 per cent on the map's grid.
+    Memory is constant. Classes are matched by name if both have names, otherwise by id.
 
-    Raises InputError, also where the two do not overlap, and UsageError.
+    Parameters
+    ----------
+    classes : path
+        The map: a GeoTIFF of class ids, 0 to 254.
+    truth : path
+        A class raster of any grid and coordinate reference system (nearest pixel), or polygons (.gpkg, .shp, .geojson,
+        .fgb, .parquet).
+    legend : Legend or path
+        The map's classes, or a CSV file of them (id,name,r,g,b). Default: those in the raster.
+    field : str
+        Field of the polygons that holds the class, as name or id.
+    layer : str
+        Layer of the polygons, if the file has several.
+    confidence : path
+        Confidence raster on the map's grid, uint8, 0 to 100 %: its calibration is scored, too.
+    ignore_unknown : bool
+        Skip classes of the truth that are not in the map's legend; otherwise they are an error.
+    progress : Progress
+        Listener for stages and messages.
+
+    Raises
+    ------
+    InputError
+        A file cannot be read, the two do not overlap, or the map lacks a class of the truth.
+    UsageError
+        ``layer`` is given, but ``truth`` is a raster.
     """
     from aerialseg.raster.classes import ClassFile
     from aerialseg.raster.georef import check_overlap

@@ -66,10 +66,22 @@ class Spread:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evaluation:
-    """One confusion matrix over everything that was compared, and what it is made of.
+    """Scores over all pixels that were compared, and what they are made of.
 
-    confusion: by class id. reliability: empty where there was no confidence. frames: none where rasters were compared.
-    void: class ids that were not counted. about: facts for people and JSON, by name.
+    Attributes
+    ----------
+    legend : Legend
+        Classes.
+    confusion : Confusion
+        Confusion matrix by class id, and the scores from it (``mean_iou``, ``pixel_accuracy`` ...).
+    reliability : Reliability
+        Calibration of the confidence; empty if there was none.
+    frames : tuple of FrameScore
+        Scores of each frame; empty if rasters were compared.
+    void : tuple[int, ...]
+        Class ids that were not counted.
+    about : mapping
+        Facts for people and JSON, by name: model, data, selection of frames, numerics ...
     """
 
     legend: Legend

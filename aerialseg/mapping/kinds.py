@@ -14,12 +14,14 @@ class Kind:
 
     parse: the value of text, of a TOML value or of what Python passed; ValueError or TypeError where it is none.
     wanted: what it should have been, for errors. metavar: on the command line; "" is a flag. choices: if few.
+    unit: of a number, in documents.
     """
 
     parse: Callable[[Any], Any]
     wanted: str
     metavar: str
     choices: tuple[str, ...] = ()
+    unit: str = ""
 
 
 def _number(value: Any) -> float:
@@ -84,11 +86,10 @@ def choice(*values: str) -> Kind:
 
 
 FLAG = Kind(_flag, "true or false", "")
-AREA = Kind(_number, "0 or more m²", "M2")
-LENGTH = Kind(_number, "0 or more metres", "M")
-COUNT = Kind(_count, "1 or more", "N")
-PIXELS = Kind(_count, "1 or more pixels", "PX")
+AREA = Kind(_number, "0 or more m²", "M2", unit="m²")
+LENGTH = Kind(_number, "0 or more metres", "M", unit="m")
+PIXELS = Kind(_count, "1 or more pixels", "PX", unit="px")
 BANDS = Kind(_numbers(int, None), "1,2,3 (band numbers)", "1,2,3")
 SCALE = Kind(_numbers(float, 2), "LOW,HIGH (two numbers)", "LOW,HIGH")
-GSD = Kind(_gsd, "metres per pixel (0.05) or 'native'", "M|native")
+GSD = Kind(_gsd, "metres per pixel (0.05) or 'native'", "M|native", unit="m/px")
 TILING = Kind(_tiling, "exact, approximate or approximate:PX (pixels around each tile)", "exact|approximate[:PX]")

@@ -32,7 +32,7 @@ _RESERVED = ("gpkg_", "sqlite_", "rtree_", "layer_styles")
 POLYGON_SETTINGS = ("min_area_m2", "simplify_m", "smooth", "dissolve", "max_pixels")
 
 
-@with_settings(*POLYGON_SETTINGS)
+@with_settings(*POLYGON_SETTINGS, min_area_m2="0 (none is merged)")
 def polygonize(
     classes: PathLike,
     output: PathLike,
@@ -45,10 +45,10 @@ def polygonize(
     progress: Progress | None = None,
     **settings: Any,
 ) -> LayerResult:
-    """What was made: the class raster ``classes`` as the polygons of the layer ``output``.
+    """The files made and their statistics, for the class raster ``classes`` as polygons in the layer ``output``.
 
-    Every pixel that is not nodata comes to lie in exactly one polygon. The files appear at their names only when they
-    are complete. Without a coordinate reference system, metres are units of the raster.
+    Every pixel that is not nodata lies in exactly one polygon. Outputs are written atomically. Without a coordinate
+    reference system, metres are units of the raster.
 
     Parameters
     ----------
@@ -57,25 +57,30 @@ def polygonize(
     output : path
         Its ending is the format: .gpkg, .fgb, .parquet or .geojson.
     legend : Legend or path
-        Names and colours of the classes, or a CSV file of them (name, r, g, b and id). By default the raster's own
-        attribute table, category names and colour table, and names like "class 7" for what these lack.
+        Names and colours of the classes, or a CSV file of them (id,name,r,g,b). Default: the raster's own attribute
+        table, category names and colour table; "class 7" for a name that is missing.
     confidence : path
-        Confidence raster, uint8 per cent on the same grid.
+        Confidence raster on the same grid, uint8, 0 to 100 %.
     layer : str
         Name of the layer.
     workers : int
         Threads. Default: one for each processor.
     overwrite : bool
-        Replace outputs that exist.
+        Replace outputs that exist; other layers of a GeoPackage stay.
     progress : Progress
-        Told how far it is.
+        Listener for stages and messages.
     {settings}
-
-    Smaller regions are not merged unless ``min_area_m2`` says so.
 
     Raises
     ------
-    UsageError, InputError, OutputError, ResourceError
+    UsageError
+        An output exists, is an input, or a setting has no such value.
+    InputError
+        ``classes``, ``legend`` or ``confidence`` cannot be read or do not fit together.
+    OutputError
+        The layer cannot be written.
+    ResourceError
+        Not enough memory or disk space.
     """
     from aerialseg.raster.classes import ClassRaster
     from aerialseg.raster.opening import local_path

@@ -14,7 +14,7 @@ from aerialseg.mapping.timeline import StageTime, to_json
 
 @dataclass(frozen=True, slots=True)
 class ClassShare:
-    """One line of the result: pixels of the class raster, area and share of the valid area after generalisation."""
+    """One class of the layer: its id, name, colour (``#rrggbb``), area (m²) and share of the valid area (0 to 1)."""
 
     class_id: int
     name: str
@@ -32,7 +32,21 @@ def shares(area_m2: Mapping[int, float], legend: Legend) -> tuple[ClassShare, ..
 
 @dataclass(frozen=True, slots=True)
 class LayerResult:
-    """What became of a class raster: files made (the layer first), regions ``merged`` into others, seconds it took."""
+    """A layer made of a class raster.
+
+    Attributes
+    ----------
+    paths : tuple[Path, ...]
+        Files made, the layer first.
+    classes : tuple[ClassShare, ...]
+        Id, name, colour, area (m²) and share (0 to 1) of each class, the largest first.
+    polygons : int
+        Polygons of the layer.
+    merged : int
+        Regions smaller than ``min_area_m2``, merged into neighbours.
+    seconds : dict[str, float], s
+        Run time of each stage.
+    """
 
     paths: tuple[Path, ...]
     classes: tuple[ClassShare, ...]
@@ -43,9 +57,28 @@ class LayerResult:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a run made. ``paths`` are the finished files, the layer first; ``run`` is its directory, if it was kept.
+    """A land-cover map made of a raster.
 
-    ``timeline`` says when each stage was at work; ``seconds`` is its short form: seconds at work, and "total".
+    Attributes
+    ----------
+    paths : tuple[Path, ...]
+        Files made, the layer first.
+    classes : tuple[ClassShare, ...]
+        Id, name, colour, area (m²) and share (0 to 1) of each class, the largest first.
+    polygons : int
+        Polygons of the layer.
+    valid_px : int, px
+        Pixels that have a class.
+    lost_px : int, px
+        Pixels of the input that could not be read and are nodata.
+    seconds : dict[str, float], s
+        Run time of each stage, and "total".
+    timeline : tuple[StageTime, ...]
+        When each stage ran.
+    plan : Plan
+        What was computed: source, model card, grid and settings.
+    run : Path
+        The run's directory, None if it was not kept.
     """
 
     paths: tuple[Path, ...]
@@ -59,7 +92,7 @@ class Result:
     run: Path | None
 
     def to_json(self) -> dict[str, Any]:
-        """What a report says of it."""
+        """JSON-ready, as in a run's report."""
         return {
             "paths": [str(path) for path in self.paths],
             "polygons": self.polygons,

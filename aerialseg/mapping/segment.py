@@ -50,9 +50,9 @@ def segment(
     cluster: Cluster | None = None,
     **settings: Any,
 ) -> Result:
-    """What was made: the land cover of the raster ``source`` as the layer ``output``.
+    """The files made and their statistics, for the land cover of the raster ``source`` as the layer ``output``.
 
-    Files appear at their names only when they are complete.
+    Memory is constant, whatever the size of the raster. Outputs are written atomically.
 
     Parameters
     ----------
@@ -61,30 +61,40 @@ def segment(
     output : path
         Its ending is the format: .gpkg, .fgb, .parquet or .geojson.
     model : path, name or PredictorSpec
-        A directory with ``card.json`` and ``weights.safetensors``, a name, None for the bundled model, or a model of
-        your own (aerialseg.model.interface).
-    raster, confidence : path
-        Also write the class raster (labels as the network gave them, before generalisation) and the confidence raster
-        (per cent), as Cloud Optimized GeoTIFFs.
+        A directory with ``card.json`` and ``weights.safetensors``, a name, or a model of your own
+        (aerialseg.model.interface). Default: the bundled model.
+    raster : path
+        Also write the class raster, a Cloud Optimized GeoTIFF: class ids before generalisation.
+    confidence : path
+        Also write the confidence raster, a Cloud Optimized GeoTIFF: uint8, 0 to 100 %.
     report : path
-        Also write what the run took and found, as JSON.
+        Also write statistics and run times, as JSON.
     overwrite : bool
-        Replace outputs that exist.
+        Replace outputs that exist; other layers of a GeoPackage stay.
     keep_run : path
-        Keep the run's directory here, and resume the run that is there. With other settings of the layer alone, its
-        polygons are drawn again without the network.
+        Keep the run's directory here, and resume the run in it. If only settings of the layer differ, its polygons are
+        redrawn without the network.
     progress : Progress
-        Told how far the run is.
+        Listener for stages and messages.
     cluster : Cluster
-        Workers that compute the blocks, here or on machines that see the input, the model and the run's directory under
-        the same names (``aerialseg.cluster``).
+        Workers that compute the blocks, on this machine or on others that have the input, the model and the run's
+        directory at the same paths (``aerialseg.cluster``).
     {settings}
 
     Raises
     ------
-    UsageError, InputError, ModelError, OutputError, ResourceError
-        Or KeyboardInterrupt when told to stop. The run's directory then stays if it holds finished blocks, and the same
-        call resumes.
+    UsageError
+        An output exists, is an input, or a setting has no such value.
+    InputError
+        ``source`` cannot be read or does not fit the model.
+    ModelError
+        The model cannot be loaded, or cannot be tiled as asked.
+    OutputError
+        An output or the run's directory cannot be written, or is in use by another run.
+    ResourceError
+        No such device, or not enough memory or disk space.
+    KeyboardInterrupt
+        The run was interrupted. Its directory stays if it holds finished blocks, and the same call resumes.
     """
     wanted = known_settings(settings)
     run = Run(run_folder(absolute(output)) if keep_run is None else absolute(keep_run))

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeVar
 
 from aerialseg.errors import UsageError
-from aerialseg.mapping.kinds import AREA, BANDS, COUNT, FLAG, GSD, LENGTH, PIXELS, SCALE, TILING, Kind, choice
+from aerialseg.mapping.kinds import AREA, BANDS, FLAG, GSD, LENGTH, PIXELS, SCALE, TILING, Kind, choice
 from aerialseg.raster.grid import MAX_PIXELS
 from aerialseg.toml import nearest
 
@@ -46,6 +46,7 @@ class Setting:
     """
 
     key: str
+    type: str
     kind: Kind
     default: Any
     help: str
@@ -57,6 +58,13 @@ class Setting:
     @property
     def option(self) -> str:
         return re.sub(r"_(m2|m|px)$", "", self.key).replace("_", "-")
+
+    @property
+    def type_text(self) -> str:
+        """Its type as a docstring says it, with the unit."""
+        if self.type == "str" or self.kind.choices:
+            return self.kind.wanted
+        return ", ".join(filter(None, (self.type.removesuffix(" | None"), self.kind.unit)))
 
     def parse(self, value: Any, where: str) -> Any:
         """The value; ``where`` names it in the error. Raises UsageError."""
@@ -158,7 +166,7 @@ class MapSettings:
     )
     max_pixels: int = _setting(
         MAX_PIXELS,
-        COUNT,
+        PIXELS,
         "nothing",
         "Refuse more working pixels than this.",
         default_text="1e10, 100,000 px square",
@@ -201,7 +209,8 @@ class MapSettings:
 
 
 SETTINGS: Mapping[str, Setting] = {
-    one.name: Setting(key=one.name, default=one.default, **one.metadata) for one in fields(MapSettings)
+    one.name: Setting(key=one.name, type=str(one.type), default=one.default, **one.metadata)
+    for one in fields(MapSettings)
 }
 """Key -> setting, in the order in which people see them."""
 
@@ -225,32 +234,39 @@ def known_settings(values: Mapping[str, Any], keys: Iterable[str] = SETTINGS) ->
     return MapSettings(**values)
 
 
-def settings_text(keys: Iterable[str] = SETTINGS) -> str:
+def settings_text(keys: Iterable[str], default_texts: Mapping[str, str]) -> str:
     """The settings as a docstring lists them."""
     lines = []
     for key in keys:
         one = SETTINGS[key]
+        default = default_texts.get(key) or one.default_text or one.default
         lines += [
-            f"{key} : {one.kind.metavar or 'bool'}",
-            f"    {one.help} Default: {one.default_text or one.default}.",
+            f"{key} : {one.type_text}",
+            f"    {one.help} Default: {default}.",
         ]
     return "\n".join(lines)
 
 
-def with_settings(*keys: str) -> Callable[[F], F]:
-    """A decorator that spells out a function's ``**settings`` in its signature and its docstring (all by default)."""
-    types = {one.name: one.type for one in fields(MapSettings)}
+def with_settings(*keys: str, **default_texts: str) -> Callable[[F], F]:
+    """A decorator that spells out a function's ``**settings`` in its signature and its docstring (all by default).
+
+    default_texts: key -> what the function does without that setting, where this is not the setting's own default.
+    """
     wanted = keys or tuple(SETTINGS)
 
     def spell_out(function: F) -> F:
         signature = inspect.signature(function)
         given = [one for one in signature.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
         more = [
-            inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=SETTINGS[key].default, annotation=types[key])
+            inspect.Parameter(
+                key, inspect.Parameter.KEYWORD_ONLY, default=SETTINGS[key].default, annotation=SETTINGS[key].type
+            )
             for key in wanted
         ]
         function.__signature__ = signature.replace(parameters=given + more)  # type: ignore[attr-defined]
-        function.__doc__ = inspect.cleandoc(function.__doc__ or "").replace("{settings}", settings_text(wanted))
+        function.__doc__ = inspect.cleandoc(function.__doc__ or "").replace(
+            "{settings}", settings_text(wanted, default_texts)
+        )
         return function
 
     return spell_out

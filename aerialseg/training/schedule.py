@@ -30,15 +30,42 @@ def train(
     seed: int | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """The folder of the trained model (card.json, weights.safetensors), which is ``out_dir``.
+    """The folder of the trained model (``card.json``, ``weights.safetensors``), which is ``out_dir``.
 
-    teachers: their folders, where the configuration follows any. With ``decoder.kind`` "pyramid" it is a teacher that
-    is trained, and ``out_dir`` holds its file (``aerialseg.training.teacher``) in place of a model. seed: instead of
-    the configuration's.
+    An interrupted training resumes after the last epoch found in ``out_dir``/training, with the same result as without
+    the interruption. At the end, the test set is scored through the project's own tiling and the scores are written
+    into the card. With ``decoder.kind`` "pyramid" a teacher is trained, and ``out_dir`` holds its file
+    (``aerialseg.training.teacher``) instead of a model.
 
-    Goes on after the last epoch found in ``out_dir``/training, as if it had never been stopped. When done, scores the
-    held-out frames through the project's own tiling and writes the scores into the card. Raises InputError, ModelError,
-    UsageError, ResourceError, and OutputError where ``out_dir`` holds the training of another configuration.
+    Parameters
+    ----------
+    config_path : path
+        Training configuration (TOML), see docs/training.md.
+    data_dir : path
+        Folder of images and masks.
+    out_dir : path
+        Folder to write; it may hold an interrupted training of the same configuration.
+    encoder_weights : path
+        Weights that the encoder starts from.
+    teachers : sequence of paths
+        Folders of the teachers, if the configuration follows any.
+    seed : int
+        Seed of the random numbers. Default: the configuration's.
+    progress : Progress
+        Listener for stages and messages.
+
+    Raises
+    ------
+    InputError
+        The data cannot be read, or masks and images do not fit together.
+    ModelError
+        A teacher or the encoder's weights do not fit the configuration.
+    UsageError
+        The configuration is invalid, ``out_dir`` holds another model, or ``aerialseg[train]`` is not installed.
+    OutputError
+        ``out_dir`` cannot be written, is in use, or holds the training of another configuration.
+    ResourceError
+        Not enough memory.
     """
     from aerialseg.training.export import export
 

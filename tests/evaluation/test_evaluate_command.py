@@ -1,4 +1,4 @@
-"""aerialseg evaluate, as a shell sees it."""
+"""aerialseg evaluate and aerialseg accuracy, as a shell sees them."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(*arguments: object) -> Result:
-    return CliRunner().invoke(cli, ["evaluate", *map(str, arguments)])
+    return CliRunner().invoke(cli, [*map(str, arguments)])
 
 
 def of_model(model: Path, data: Path, *arguments: object) -> Result:
-    return run(model, "--data", data, "--device", "cpu", "--precision", "fp32", *arguments)
+    return run("evaluate", model, "--data", data, "--device", "cpu", "--precision", "fp32", *arguments)
 
 
 def scores(folder: Path) -> dict[str, object]:
@@ -97,36 +97,64 @@ def test_a_missing_pillow_is_named_with_the_extra_that_brings_it() -> None:
     assert "aerialseg[train]" in done.stderr
 
 
-def test_a_map_is_scored_against_a_raster_of_the_truth(write_raster: WriteRaster, tmp_path: Path) -> None:
+@pytest.fixture
+def compared(write_raster: WriteRaster, tmp_path: Path) -> list[object]:
+    """Arguments: a map, the truth and the map's legend."""
     truth = np.ones((1, 20, 30), dtype=np.uint8)
     said = truth.copy()
     truth[0, :5], said[0, :, :3] = 3, 3
     DRAWN.to_csv(tmp_path / "legend.csv")
     paths = write_raster(said, "said.tif", nodata=255), write_raster(truth, "truth.tif", nodata=255)
-    done = run(*paths, "--legend", tmp_path / "legend.csv", "--out", tmp_path / "out")
+    return [*paths, "--legend", tmp_path / "legend.csv"]
+
+
+def test_a_map_is_scored_against_a_raster_of_the_truth(compared: list[object], tmp_path: Path) -> None:
+    done = run("accuracy", *compared, "--out", tmp_path / "out")
     assert done.exit_code == 0, done.stderr
     found = scores(tmp_path / "out")
     assert found["pixels"] == 600
     assert found["pixel_accuracy"] == pytest.approx((600 - 5 * 27 - 15 * 3) / 600, abs=1e-4)
-    assert not (tmp_path / "out" / "frames.csv").exists()
+    names = ("scores.json", "confusion.csv", "classes.csv", "report.html")
+    assert done.stdout.splitlines() == [str(tmp_path / "out" / name) for name in names]
+    again = run("accuracy", *compared, "--out", tmp_path / "out")
+    assert again.exit_code == 2
+    assert "--overwrite" in again.stderr
+
+
+def test_evaluate_on_a_map_still_works_and_names_its_successor_in_one_line(
+    compared: list[object], tmp_path: Path
+) -> None:
+    now = run("accuracy", *compared, "-q", "--out", tmp_path / "now")
+    before = run("evaluate", *compared, "-q", "--out", tmp_path / "before")
+    assert (now.exit_code, now.stderr, before.exit_code) == (0, "", 0)
+    assert len(before.stderr.splitlines()) == 1
+    assert "aerialseg accuracy MAP TRUTH" in before.stderr
+    for name in ("confusion.csv", "classes.csv"):
+        assert (tmp_path / "before" / name).read_bytes() == (tmp_path / "now" / name).read_bytes()
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    ("arguments", "said"),
     [
-        ["a.tif", "b.tif", "--data", "d"],
-        ["model"],
-        ["a.tif", "b.tif", "--tta"],
-        ["a.tif", "b.tif", "--split", "s.csv"],
-        ["model", "--data", "d", "--field", "class"],
+        (["evaluate", "model"], "Missing option '--data'"),
+        (["evaluate", "model", "--tta"], "Missing option '--data'"),
+        (["evaluate", "a.tif", "b.tif", "--data", "d"], "unexpected extra argument (b.tif)"),
+        (["evaluate", "a.tif", "b.tif", "--tta"], "No such option '--tta'"),
+        (["evaluate", "model", "--data", "d", "--field", "x"], "--field is gone: use aerialseg accuracy MAP TRUTH"),
+        (["accuracy", "a.tif"], "Missing argument 'TRUTH'"),
     ],
 )
-def test_a_call_that_contradicts_itself_shows_both_forms(arguments: list[str]) -> None:
+def test_options_of_the_other_command_are_usage_errors(arguments: list[str], said: str) -> None:
     done = run(*arguments)
     assert done.exit_code == 2
-    assert "--data DIR" in done.stderr
-    assert "CLASSES.tif TRUTH" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    assert said.replace("'", "") in done.stderr.replace("'", "")
+
+
+def test_the_two_commands_refer_to_one_another_and_are_summarized_in_full() -> None:
+    listed = run("--help").stdout
+    assert "Score MODEL on labelled images.\n" in listed
+    assert "Compare the map MAP with the reference data TRUTH.\n" in listed
+    assert "aerialseg accuracy MAP TRUTH" in run("evaluate", "--help").stdout
 
 
 def test_all_frames_and_a_split_are_too_much(model: Path, drawn_data: Path) -> None:

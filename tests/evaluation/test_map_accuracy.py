@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aerialseg.errors import InputError
-from aerialseg.evaluation.map_accuracy import Assessment, assess
+from aerialseg.evaluation.map_accuracy import Assessment, assess_map
 from aerialseg.evaluation.scores import Confusion
 from aerialseg.legend import LandClass, Legend
 from aerialseg.raster import classes as classes_module
@@ -43,7 +43,7 @@ def check(found: Assessment) -> None:
 
 
 def test_scores_are_those_counted_by_hand(tmp_path: Path) -> None:
-    found = assess(raster(tmp_path / "map.tif", MAP, LEGEND), raster(tmp_path / "truth.tif", TRUTH))
+    found = assess_map(raster(tmp_path / "map.tif", MAP, LEGEND), raster(tmp_path / "truth.tif", TRUTH))
     check(found)
     assert found.legend == LEGEND
     assert found.area_m2 == pytest.approx(6 * 0.01, rel=1e-3)
@@ -63,33 +63,35 @@ def test_polygons_and_a_class_raster_of_them_judge_alike(tmp_path: Path) -> None
     frame = geopandas.GeoDataFrame({"id": ids, "cover": [LEGEND[i].name for i in ids]}, geometry=squares, crs=UTM)
     for path in (tmp_path / "truth.gpkg", tmp_path / "truth.shp"):
         frame.to_file(path, engine="pyogrio")
-        check(assess(made, path, field="cover"))
-        check(assess(made, path, field="id"))
+        check(assess_map(made, path, field="cover"))
+        check(assess_map(made, path, field="id"))
 
 
 def test_a_truth_on_another_grid_gives_its_nearest_pixels(tmp_path: Path) -> None:
     fine = np.kron(TRUTH, np.ones((3, 3), np.uint8))
     transform = Affine(0.1 / 3, 0, 500_000, 0, -0.1 / 3, 5_000_000)
-    check(assess(raster(tmp_path / "map.tif", MAP, LEGEND), raster(tmp_path / "truth.tif", fine, transform=transform)))
+    check(
+        assess_map(raster(tmp_path / "map.tif", MAP, LEGEND), raster(tmp_path / "truth.tif", fine, transform=transform))
+    )
 
 
 def test_a_truth_in_another_crs_lies_on_the_map(tmp_path: Path) -> None:
     """ETRS89 / UTM 33N has the coordinates of WGS 84 / UTM 33N, to GDAL."""
     truth = raster(tmp_path / "truth.tif", TRUTH, crs="EPSG:25833")
-    check(assess(raster(tmp_path / "map.tif", MAP, LEGEND), truth))
+    check(assess_map(raster(tmp_path / "map.tif", MAP, LEGEND), truth))
 
 
 def test_classes_are_told_by_name_where_both_have_names(tmp_path: Path) -> None:
     other = Legend((LandClass(5, "roof", (1, 1, 1)), LandClass(2, "grass", (2, 2, 2))))
     swapped = np.select([TRUTH == 0, TRUTH == 2], [2, 5], 255).astype(np.uint8)
-    check(assess(raster(tmp_path / "map.tif", MAP, LEGEND), raster(tmp_path / "truth.tif", swapped, other)))
+    check(assess_map(raster(tmp_path / "map.tif", MAP, LEGEND), raster(tmp_path / "truth.tif", swapped, other)))
 
 
 def test_ids_count_where_the_map_has_no_names(tmp_path: Path) -> None:
-    found = assess(raster(tmp_path / "map.tif", MAP), raster(tmp_path / "truth.tif", TRUTH, LEGEND))
+    found = assess_map(raster(tmp_path / "map.tif", MAP), raster(tmp_path / "truth.tif", TRUTH, LEGEND))
     check(found)
     assert found.legend.names == ("class 0", "class 2")
-    check(assess(tmp_path / "map.tif", tmp_path / "truth.tif", legend=LEGEND))
+    check(assess_map(tmp_path / "map.tif", tmp_path / "truth.tif", legend=LEGEND))
 
 
 def test_a_class_of_the_truth_that_the_map_does_not_know_is_named(tmp_path: Path) -> None:
@@ -97,8 +99,8 @@ def test_a_class_of_the_truth_that_the_map_does_not_know_is_named(tmp_path: Path
     odd[0, 0] = odd[1, 3] = 9
     truth = raster(tmp_path / "truth.tif", odd)
     with pytest.raises(InputError, match=r"class '9', which the legend does not know; it knows: 0 grass, 2 roof"):
-        assess(made, truth)
-    found = assess(made, truth, ignore_unknown=True)
+        assess_map(made, truth)
+    found = assess_map(made, truth, ignore_unknown=True)
     assert found.ignored == {"9": 2}
     assert found.compared == 5
 
@@ -106,25 +108,25 @@ def test_a_class_of_the_truth_that_the_map_does_not_know_is_named(tmp_path: Path
 def test_a_class_of_the_map_that_its_legend_does_not_know_is_named(tmp_path: Path) -> None:
     legend = Legend((LandClass(0, "grass", (0, 0, 0)), LandClass(1, "roof", (1, 1, 1))))
     with pytest.raises(InputError, match="has the class 2, which is not in the legend"):
-        assess(raster(tmp_path / "map.tif", MAP), raster(tmp_path / "truth.tif", TRUTH), legend=legend)
+        assess_map(raster(tmp_path / "map.tif", MAP), raster(tmp_path / "truth.tif", TRUTH), legend=legend)
 
 
 def test_a_truth_of_another_place_is_refused_with_both_extents(tmp_path: Path) -> None:
     made = raster(tmp_path / "map.tif", MAP, LEGEND)
     away = raster(tmp_path / "truth.tif", TRUTH, transform=Affine(0.1, 0, 600_000, 0, -0.1, 5_000_000))
     with pytest.raises(InputError, match=r"x 500000 to 500000\.4.*x 600000 to 600000\.4.*do not overlap"):
-        assess(made, away)
+        assess_map(made, away)
 
 
 def test_a_truth_without_a_class_where_the_map_has_one_is_refused(tmp_path: Path) -> None:
     made = raster(tmp_path / "map.tif", MAP, LEGEND)
     with pytest.raises(InputError, match="no pixel has a class in both"):
-        assess(made, raster(tmp_path / "truth.tif", np.where(MAP == 255, 2, 255).astype(np.uint8)))
+        assess_map(made, raster(tmp_path / "truth.tif", np.where(MAP == 255, 2, 255).astype(np.uint8)))
 
 
 def test_the_confidence_is_counted_where_it_and_both_classes_are(tmp_path: Path) -> None:
     sure = np.array([[90, 90, 80, 10], [255, 80, 80, 70]], np.uint8)
-    found = assess(
+    found = assess_map(
         raster(tmp_path / "map.tif", MAP, LEGEND),
         raster(tmp_path / "truth.tif", TRUTH),
         confidence=raster(tmp_path / "sure.tif", sure),
@@ -138,9 +140,9 @@ def test_the_confidence_is_counted_where_it_and_both_classes_are(tmp_path: Path)
 def test_a_confidence_of_another_size_or_beyond_100_is_refused(tmp_path: Path) -> None:
     made, truth = raster(tmp_path / "map.tif", MAP, LEGEND), raster(tmp_path / "truth.tif", TRUTH)
     with pytest.raises(InputError, match="3 x 2 px: wanted 4 x 2"):
-        assess(made, truth, confidence=raster(tmp_path / "small.tif", MAP[:, :3]))
+        assess_map(made, truth, confidence=raster(tmp_path / "small.tif", MAP[:, :3]))
     with pytest.raises(InputError, match="holds 200: wanted confidence in per cent"):
-        assess(made, truth, confidence=raster(tmp_path / "loud.tif", np.full_like(MAP, 200)))
+        assess_map(made, truth, confidence=raster(tmp_path / "loud.tif", np.full_like(MAP, 200)))
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
@@ -163,9 +165,9 @@ def test_windows_of_any_size_count_what_the_whole_counts(
         patching.setattr(classes_module, "WINDOW_PX", window)
         if not both.any():
             with pytest.raises(InputError):
-                assess(*paths)
+                assess_map(*paths)
             return
-        found = assess(*paths)
+        found = assess_map(*paths)
     known = len(found.confusion.counts)
     assert (found.confusion.counts == Confusion.of(np.where(both, moved, 255), made, 255).counts[:known, :known]).all()
     assert found.compared == both.sum()

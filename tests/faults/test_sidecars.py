@@ -216,8 +216,8 @@ def commands_on(name: str, put: Callable[[Path, Path], None], tmp_path: Path) ->
         ["polygonize", good, folder / "q.gpkg", "--confidence", classes],
         ["chips", ortho, good, "--legend", legend, "--out", folder / "chips"],
         ["chips", good_ortho, classes, "--legend", legend, "--out", folder / "chips2"],
-        ["evaluate", classes, good, "--legend", legend],
-        ["evaluate", good, classes, "--legend", legend],
+        ["accuracy", classes, good, "--legend", legend],
+        ["accuracy", good, classes, "--legend", legend],
     ]
 
 
@@ -318,7 +318,7 @@ def test_row_06_and_row_07_labels_lead_nowhere(tmp_path):
         (tmp_path / name).write_text(text(outside))
         options = ["--legend", tmp_path / "legend.csv"]
         commands.append(["chips", tmp_path / "ortho.tif", tmp_path / name, *options, "--out", tmp_path / f"{name}.d"])
-        commands.append(["evaluate", tmp_path / "good.tif", tmp_path / name, *options])
+        commands.append(["accuracy", tmp_path / "good.tif", tmp_path / name, *options])
     ended, forbidden = run_traced(commands, tmp_path)
     assert not forbidden
     check_refused(ended, commands)

@@ -1,0 +1,66 @@
+"""aerialseg accuracy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from aerialseg.cli.failures import errors, print_paths
+from aerialseg.cli.options import CONTEXT, DEBUG, QUIET, REPORT_OPTIONS, options
+
+ACCURACY_OPTIONS = options(
+    click.argument("classes", metavar="MAP"),
+    click.argument("truth", metavar="TRUTH", type=click.Path(path_type=Path)),
+    click.option("--field", metavar="NAME", help="Field of the polygons that holds the class.  [default: class]"),
+    click.option("--layer", metavar="NAME", help="Layer of the polygons, if the file has several."),
+    click.option(
+        "--legend",
+        metavar="L.csv",
+        type=click.Path(path_type=Path),
+        help="Classes of the map.  [default: those in the raster]",
+    ),
+    click.option(
+        "--confidence",
+        metavar="CONF.tif",
+        type=click.Path(path_type=Path),
+        help="Confidence raster of the map (0-100): also score its calibration.",
+    ),
+    REPORT_OPTIONS,
+    QUIET,
+    DEBUG,
+)
+
+ACCURACY_HELP = """Compare the map MAP with the reference data TRUTH.
+
+MAP is a class raster (GeoTIFF). TRUTH is a class raster or polygons (.gpkg, .shp, .geojson, .fgb, .parquet)
+in any coordinate reference system.
+
+All scores come from one confusion matrix over the pixels of MAP that have a class in both. The report is
+one HTML page that works offline.
+
+Exit codes: 0 done, 2 usage, 3 input, 5 output, 6 resources, 130 interrupted.
+"""
+
+
+@click.command("accuracy", context_settings=CONTEXT, help=ACCURACY_HELP)
+@ACCURACY_OPTIONS
+def accuracy_command(
+    classes: str, truth: Path, out: Path | None, overwrite: bool, quiet: bool, debug: bool, **options: Any
+) -> None:
+    with errors(debug):
+        from aerialseg.cli import display
+        from aerialseg.evaluation.map_accuracy import assess_map
+        from aerialseg.evaluation.report import check_free, write_report
+        from aerialseg.evaluation.results import Evaluation
+
+        if out is not None:
+            check_free(out, overwrite=overwrite)
+        given = {name: value for name, value in options.items() if value is not None}
+        with display.progress(quiet) as progress:
+            found = Evaluation.of_assessment(assess_map(classes, truth, progress=progress, **given))
+        if not quiet:
+            display.show_scores(found)
+        if out is not None:
+            print_paths(write_report(out, found, overwrite=overwrite))

@@ -1,0 +1,147 @@
+"""Writes what the documents say of the Python API and of the settings: ``scripts/docs``."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+import textwrap
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import aerialseg
+from aerialseg.errors import AerialsegError
+from aerialseg.mapping.settings import OPTIONS, Setting
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+FUNCTIONS = ("segment", "polygonize", "assess_map", "evaluate", "train", "load_model", "draw_demo")
+HEAD = """# Python API
+
+<!-- Written by scripts/docs from the docstrings: edit these, then run it. -->
+
+`import aerialseg` imports nothing heavy; each name is imported when it is first used. Paths are `str` or `Path`. A
+parameter without a default must be given.
+"""
+EMPTY = inspect.Parameter.empty
+
+
+def pages() -> dict[Path, str]:
+    """Each page that has generated text, as it should be."""
+    batch = DOCS / "batch.md"
+    block = f"<!-- settings -->\n{settings_table()}\n<!-- /settings -->"
+    text = re.sub(r"<!-- settings -->.*<!-- /settings -->", lambda _: block, batch.read_text("utf-8"), flags=re.DOTALL)
+    return {DOCS / "api.md": api(), batch: text}
+
+
+def table(header: Sequence[str], rows: Iterator[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def settings_table() -> str:
+    return table(("option", "value", "unit", "default", "decides", ""), map(setting_row, OPTIONS.values()))
+
+
+def setting_row(one: Setting) -> list[str]:
+    default = one.default_text or str(one.default).lower()
+    return [f"`{one.option}`", one.kind.wanted, one.kind.unit, default, one.decides, one.help]
+
+
+def api() -> str:
+    found = {name: getattr(aerialseg, name) for name in aerialseg.__all__ if name != "__version__"}
+    errors = [one for one in found.values() if inspect.isclass(one) and issubclass(one, AerialsegError)]
+    classes = {name: one for name, one in found.items() if inspect.isclass(one) and one not in errors}
+    names = [*FUNCTIONS, *sorted(found.keys() - {*FUNCTIONS})]
+    functions = {name: found[name] for name in names if not inspect.isclass(found[name])}
+    for function in functions.values():
+        made = function.__globals__.get(inspect.signature(function).return_annotation)
+        if dataclasses.is_dataclass(made):
+            classes.setdefault(made.__name__, made)
+    parts = [HEAD, "## Functions\n"]
+    parts += [section(f"aerialseg.{name}", one) for name, one in functions.items()]
+    parts += ["## Classes\n", *(class_section(name, classes[name]) for name in sorted(classes)), "## Errors\n"]
+    parts.append("`exit_code` is the exit code of the commands.\n")
+    parts.append(table(("error", "is also a", "exit code", ""), (error_row(one) for one in errors)) + "\n")
+    parts.append("## Version\n\n`aerialseg.__version__`, a string.\n")
+    return "\n".join(parts)
+
+
+def error_row(error: type[AerialsegError]) -> list[str]:
+    bases = ", ".join(f"`{base.__name__}`" for base in error.__bases__)
+    return [f"`{error.__name__}`", bases, str(error.exit_code), inspect.getdoc(error) or ""]
+
+
+def section(name: str, function: Any, level: int = 3) -> str:
+    """A function: heading, signature, docstring with its lists as tables."""
+    short = name.rpartition(".")[2]
+    doc = inspect.getdoc(function) or ""
+    call = signature(name, function, annotated="\n-----" not in doc)
+    return f"{'#' * level} {short}\n\n```text\n{call}\n```\n\n{body(doc, function)}\n"
+
+
+def class_section(name: str, kind: Any) -> str:
+    """A class: its fields, then its public properties and methods."""
+    text = section(f"aerialseg.{name}" if name in aerialseg.__all__ else f"{kind.__module__}.{name}", kind)
+    members = [(key, one) for key, one in vars(kind).items() if not key.startswith("_")]
+    rows = [member_row(key, one) for key, one in members if key not in getattr(kind, "__dataclass_fields__", {})]
+    return text + ("\n" + table(("member", ""), iter(rows)) + "\n" if rows else "")
+
+
+def member_row(key: str, member: Any) -> list[str]:
+    function = member.__func__ if isinstance(member, classmethod) else member
+    call = key if isinstance(member, property) else signature(key, function, annotated=True)
+    return [f"`{' '.join(call.split())}`", " ".join((inspect.getdoc(member) or "").replace("``", "`").split())]
+
+
+class Raw(str):
+    """An annotation that shows without quotes."""
+
+    __repr__ = str.__str__
+
+
+def signature(name: str, function: Any, *, annotated: bool) -> str:
+    found = inspect.signature(function)
+    given = [one for key, one in found.parameters.items() if key not in ("self", "cls")]
+    made = EMPTY if inspect.isclass(function) else Raw(found.return_annotation)
+    given = [
+        one.replace(
+            annotation=Raw(one.annotation) if annotated else EMPTY,
+            default=one.default if one.default is EMPTY else Raw(default_of(one)),
+        )
+        for one in given
+    ]
+    text = name + str(found.replace(parameters=given, return_annotation=made))
+    return textwrap.fill(text, 100, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
+
+
+def default_of(one: inspect.Parameter) -> str:
+    if not repr(one.default).startswith("<"):
+        return repr(one.default)
+    return "{}" if one.annotation.startswith("Mapping") else f"{one.annotation}()"  # of a dataclass: made by a factory
+
+
+def body(doc: str, function: Any) -> str:
+    """The docstring as Markdown; the lists of NumPy's sections become tables."""
+    parts = re.split(r"^(\w+)\n-{3,}\n", doc.replace("``", "`"), flags=re.MULTILINE)
+    text = [re.sub(r"(^>>> .*\n)+", r"```pycon\n\g<0>```\n", parts[0], flags=re.MULTILINE).strip()]
+    for title, entries in zip(parts[1::2], parts[2::2], strict=True):
+        rows = re.findall(r"^(\S.*)\n((?:[ ]+.*(?:\n|$))*)", entries, re.MULTILINE)
+        if title == "Raises":
+            text.append(table(("raises", ""), ([f"`{name}`", " ".join(what.split())] for name, what in rows)))
+        else:
+            header = (title.lower().removesuffix("s"), "type, unit", "default", "")
+            text.append(table(header, (entry_row(name, " ".join(what.split()), function) for name, what in rows)))
+    return "\n\n".join(text)
+
+
+def entry_row(head: str, what: str, function: Any) -> list[str]:
+    (names, _, kind), (what, _, told) = head.partition(" : "), what.partition(" Default: ")
+    given = [inspect.signature(function).parameters[name] for name in names.split(", ")]
+    defaults = dict.fromkeys(f"`{default_of(one)}`" for one in given if one.default is not EMPTY)
+    return [", ".join(f"`{one.name}`" for one in given), kind, told.rstrip(".") or ", ".join(defaults), what]
+
+
+if __name__ == "__main__":
+    for path, text in pages().items():
+        path.write_text(text, encoding="utf-8")

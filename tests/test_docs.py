@@ -1,0 +1,50 @@
+"""Documents that are made from the code say what the code says."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import runpy
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import aerialseg
+
+ROOT = Path(__file__).resolve().parents[1]
+FUNCTIONS = [name for name in aerialseg.__all__ if name[0].islower()]
+
+
+@pytest.fixture(scope="module")
+def pages() -> dict[Path, str]:
+    pytest.importorskip("fastai", reason="aerialseg.train is among what is documented")
+    with warnings.catch_warnings():  # of fastai, about itself
+        warnings.simplefilter("ignore")
+        found: dict[Path, str] = runpy.run_path(str(ROOT / "scripts" / "write_docs.py"))["pages"]()
+    return found
+
+
+def test_the_documents_are_what_scripts_docs_writes(pages: dict[Path, str]) -> None:
+    for path, text in pages.items():
+        assert path.read_text("utf-8") == text, f"{path.name} is out of date: run scripts/docs"
+
+
+def test_every_public_name_is_documented(pages: dict[Path, str]) -> None:
+    page = pages[ROOT / "docs" / "api.md"]
+    missing = [name for name in aerialseg.__all__ if not re.search(rf"^(### |\| `|`aerialseg\.){name}\b", page, re.M)]
+    assert not missing
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.usefixtures("pages")  # they have imported fastai
+def test_a_docstring_that_lists_parameters_lists_each_in_order_and_more_than_four_are_listed(name: str) -> None:
+    function: Any = getattr(aerialseg, name)
+    known = list(inspect.signature(function).parameters)
+    listed = re.search(r"^Parameters\n-+\n(.*?)(^\w+\n---|\Z)", inspect.getdoc(function) or "", re.M | re.S)
+    if listed is None:
+        assert len(known) <= 4
+        return
+    heads = re.findall(r"^(\S.*) : ", listed[1], re.M)
+    assert [one for head in heads for one in head.split(", ")] == known
