@@ -25,7 +25,7 @@ LOCAL_WORKERS = 3
 """One block being read, one computed, one written."""
 
 
-def local(workers: int = LOCAL_WORKERS) -> Executor:
+def local_threads(workers: int = LOCAL_WORKERS) -> Executor:
     """Threads of this process."""
     return ThreadPoolExecutor(max_workers=workers, thread_name_prefix="aerialseg")
 
@@ -69,7 +69,7 @@ def run_tasks(
         executor.shutdown(wait=True, cancel_futures=True)
 
 
-def aside(function: Callable[[], R]) -> R:
+def run_in_thread(function: Callable[[], R]) -> R:
     """What the function returns or raises. It runs in a thread, so that this one sees a signal at once.
 
     Python looks at signals between two steps of the main thread only, and one step of GDAL can take minutes. The
@@ -93,7 +93,7 @@ PER_WORKER = 2
 """Tasks handed out at a time, for each worker: one under way, one waiting."""
 
 
-class Crew:
+class TaskPool:
     """``workers`` threads (None: one a core; 1: no thread, all in the caller's), and an executor for stretches.
 
     executor: for picklable functions; without one, the threads. in_flight: tasks to hand to it at a time, if that is
@@ -108,7 +108,7 @@ class Crew:
         self._executor = executor or self._threads
         self._in_flight = in_flight or PER_WORKER * self.workers
 
-    def __enter__(self) -> Crew:
+    def __enter__(self) -> TaskPool:
         return self
 
     def __exit__(
@@ -127,7 +127,7 @@ class Crew:
 
     def ranges(self, function: Callable[[int, int], object], offsets: NDArray[np.int64]) -> None:
         """Call ``function(start, stop)`` for ranges of items of about equal size; item k ends at ``offsets[k + 1]``."""
-        parts = split(offsets, 4 * self.workers if self.workers > 1 else 1)
+        parts = split_evenly(offsets, 4 * self.workers if self.workers > 1 else 1)
         for _ in self.share(lambda part: function(*part), parts):
             pass
 
@@ -152,7 +152,7 @@ def in_order(executor: Executor | None, function: Callable[[T], R], tasks: Itera
         wait([future for future in pending if not future.cancel()])
 
 
-def split(offsets: NDArray[np.int64], parts: int) -> list[tuple[int, int]]:
+def split_evenly(offsets: NDArray[np.int64], parts: int) -> list[tuple[int, int]]:
     """At most ``parts`` half-open ranges of items with about the same sum of sizes: ``np.diff(offsets)``."""
     count = len(offsets) - 1
     wanted = offsets[0] + (offsets[-1] - offsets[0]) * np.arange(1, parts) // parts
@@ -160,6 +160,6 @@ def split(offsets: NDArray[np.int64], parts: int) -> list[tuple[int, int]]:
     return list(pairwise(cuts))
 
 
-def alone(crew: Crew | None) -> Crew:
-    """The crew, or one that does everything in the caller's thread."""
-    return crew or Crew(1)
+def single_thread(pool: TaskPool | None) -> TaskPool:
+    """The pool, or one that does everything in the caller's thread."""
+    return pool or TaskPool(1)

@@ -21,7 +21,7 @@ def absolute(path: str | Path) -> Path:
     return Path(os.path.abspath(path))
 
 
-def shown(path: str | os.PathLike[str]) -> str:
+def printable(path: str | os.PathLike[str]) -> str:
     """The path as it stands in a message: on one line, whatever its name holds."""
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in os.fspath(path))
 
@@ -42,7 +42,7 @@ def part_of(path: Path) -> Path:
     return path.with_name(path.name + PART)
 
 
-def publish(part: Path, final: Path, *, durable: bool = True) -> None:
+def move_into_place(part: Path, final: Path, *, durable: bool = True) -> None:
     """Give a finished file its name: flush it to disk, rename, flush the folder. Raises OutputError.
 
     Files that a power cut may take (they can be told from whole ones, or are made anew) need not be ``durable``:
@@ -82,7 +82,7 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 def flush(path: Path) -> None:
     """Have the system write a file to disk. Raises OutputError."""
-    with blaming(path):
+    with naming_errors(path):
         _flush(path, os.O_RDWR)
 
 
@@ -97,7 +97,9 @@ def _flush(path: Path, flags: int) -> None:
 def cannot_write(path: Path, error: BaseException) -> OutputError:
     """The error to raise when ``path`` cannot be written because of ``error``."""
     reason = getattr(error, "strerror", None) or one_line(error)
-    return OutputError(f"cannot write {shown(path)}: {reason}; check the folder, its permissions and its free space")
+    return OutputError(
+        f"cannot write {printable(path)}: {reason}; check the folder, its permissions and its free space"
+    )
 
 
 FILE_ERRORS: tuple[type[Exception], ...] = (OSError, ValueError, SystemError)
@@ -105,7 +107,7 @@ FILE_ERRORS: tuple[type[Exception], ...] = (OSError, ValueError, SystemError)
 
 
 @contextlib.contextmanager
-def blaming(path: Path, errors: tuple[type[Exception], ...] = FILE_ERRORS) -> Iterator[None]:
+def naming_errors(path: Path, errors: tuple[type[Exception], ...] = FILE_ERRORS) -> Iterator[None]:
     """A block in which ``errors`` become OutputError: ``path`` cannot be written."""
     try:
         yield
@@ -116,22 +118,24 @@ def blaming(path: Path, errors: tuple[type[Exception], ...] = FILE_ERRORS) -> It
 
 
 @contextlib.contextmanager
-def writing(path: Path, *, durable: bool = True, errors: tuple[type[Exception], ...] = FILE_ERRORS) -> Iterator[Path]:
+def write_atomically(
+    path: Path, *, durable: bool = True, errors: tuple[type[Exception], ...] = FILE_ERRORS
+) -> Iterator[Path]:
     """The name to write ``path`` under: published when the block ends well, removed when it does not.
 
     ``errors`` become OutputError.
     """
     part = part_of(path)
     try:
-        with blaming(path, errors):
+        with naming_errors(path, errors):
             yield part
-            publish(part, path, durable=durable)
+            move_into_place(part, path, durable=durable)
     except BaseException:
-        discard(part)
+        remove_if_there(part)
         raise
 
 
-def discard(part: Path) -> None:
+def remove_if_there(part: Path) -> None:
     """Remove what is not finished, if it is there."""
     with contextlib.suppress(OSError):
         part.unlink(missing_ok=True)
@@ -157,7 +161,7 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
     except OSError as error:
         part.unlink(missing_ok=True)
         raise cannot_write(path, error) from error
-    publish(part, path, durable=False)  # after a power cut the run starts anew
+    move_into_place(part, path, durable=False)  # after a power cut the run starts anew
 
 
 @contextlib.contextmanager
@@ -167,7 +171,7 @@ def locked(path: Path, busy: Callable[[], str], *, remove: bool = False) -> Iter
     remove: the file goes with the lock. Raises OutputError with what ``busy`` says where it is held, by another process
     or by another thread of this one.
     """
-    with blaming(path):
+    with naming_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = _take(path)
     if handle is None:
@@ -176,7 +180,7 @@ def locked(path: Path, busy: Callable[[], str], *, remove: bool = False) -> Iter
         yield
     finally:
         if remove:
-            discard(path)
+            remove_if_there(path)
         os.close(handle)
 
 

@@ -15,7 +15,7 @@ _KEPT = {_MMAP_MAX: 0, _TRIM_THRESHOLD: -1, _TOP_PAD: 2**28}
 _USUAL = {_MMAP_MAX: 2**16, _TRIM_THRESHOLD: 2**17, _TOP_PAD: 2**17}
 
 
-def release() -> None:
+def release_freed_memory() -> None:
     """Let glibc return free pages: its arenas, one a thread, keep them otherwise (measured by benchmarks/memory.py).
 
     Does nothing on other C libraries.
@@ -27,7 +27,7 @@ def release() -> None:
 
 
 @contextmanager
-def kept() -> Iterator[None]:
+def keep_freed_memory() -> Iterator[None]:
     """Memory that is freed meanwhile stays with the process, for the next allocation; afterwards it goes back.
 
     glibc gives large blocks back at once, and the system fills each new one with zeros, page by page. A training asks
@@ -39,7 +39,7 @@ def kept() -> Iterator[None]:
         yield
     finally:
         _set(_USUAL)
-        release()
+        release_freed_memory()
 
 
 def _set(options: Mapping[int, int]) -> None:

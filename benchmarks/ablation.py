@@ -18,12 +18,12 @@ from typing import Any
 
 from aerialseg.progress import Silent
 from aerialseg.training.config import TrainingConfig
-from aerialseg.training.course import Course
 from aerialseg.training.learner import use_bf16
+from aerialseg.training.loop import TrainingLoop
 from aerialseg.training.pyramid import Pyramid
-from aerialseg.training.resnets import bare_resnet
-from aerialseg.training.sides import load_sides
 from aerialseg.training.teacher import score_teacher
+from aerialseg.training.torchvision_encoders import bare_resnet
+from aerialseg.training.training_frames import load_training_frames
 
 CONFIG = Path(__file__).parents[1] / "configs" / "training" / "ablation.toml"
 DEEPENED, TEACHERS = "resnet18-encoder-fp16.safetensors", "resnet50v1-imagenet1k-fp16.safetensors"
@@ -61,10 +61,10 @@ def run(name: str, given: argparse.Namespace) -> dict[str, float]:
     found = work / "scores.json"
     if not found.exists():
         config = TrainingConfig.from_dict(varied(tomllib.loads(CONFIG.read_text()), VARIANTS[name]), CONFIG.parent)
-        sides = load_sides(config, given.data, given.out / "prepared", Silent())
+        sides = load_training_frames(config, given.data, given.out / "prepared", Silent())
         weights = given.weights / (TEACHERS if config.encoder.arch == "resnet50" else DEEPENED)
         started = time.monotonic()
-        saved = Course(config, sides, work, weights).run()
+        saved = TrainingLoop(config, sides, work, weights).run()
         network = Pyramid(bare_resnet(config.encoder.arch, v1=config.encoder.v1), len(sides.legend))
         network.load_state_dict(saved.weights)
         confusion = score_teacher(network, sides.held, sides.legend, config, use_bf16(config.precision))

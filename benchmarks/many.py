@@ -21,9 +21,9 @@ import numpy as np
 import rasterio
 from affine import Affine
 
-from aerialseg.batch import task as errand
-from aerialseg.batch.batch import run_job
+from aerialseg.batch import task as task
 from aerialseg.batch.events import Events
+from aerialseg.batch.job import run_job
 from aerialseg.batch.jobfile import job_of
 from tests.fakes import Oracle
 
@@ -54,7 +54,7 @@ def measure(folder: Path, count: int) -> None:
     tables = {"inputs": {"glob": "in/*.tif"}, "outputs": {"layer": "out/{stem}.gpkg"}}
     job = job_of(tables, folder / "job.toml")
     inside = Clock()
-    errand.segment = inside.timing(errand.segment)  # type: ignore[assignment]
+    task.segment = inside.timing(task.segment)  # type: ignore[assignment]
     memory: list[tuple[int, int]] = []
 
     def tell(message: str) -> None:

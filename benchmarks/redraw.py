@@ -19,7 +19,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from aerialseg import segment
-from aerialseg.batch.batch import run_job
+from aerialseg.batch.job import run_job
 from aerialseg.batch.jobfile import job_of
 from aerialseg.model.interface import Prediction, Predictor, Tile
 from benchmarks.many import draw as draw_many

@@ -15,11 +15,11 @@ import time
 import torch
 
 from aerialseg import memory
-from aerialseg.training.coarse import STRIDES, Shallow
 from aerialseg.training.learner import autocast, use_bf16
-from aerialseg.training.torchvision_fix import mend_torchvision
+from aerialseg.training.partial_unet import STRIDES, PartialUNet
+from aerialseg.training.torchvision_compat import patch_torchvision
 
-mend_torchvision()
+patch_torchvision()
 from fastai.vision.all import create_unet_model  # noqa: E402
 from torchvision import models  # noqa: E402
 
@@ -29,7 +29,7 @@ CLASSES = 24
 def seconds(stride: int, batch: int, side: int, rounds: int, device: torch.device, bf16: bool) -> float:
     """Of one forward and backward pass, the first of which is not counted."""
     model = create_unet_model(models.resnet34, CLASSES, (side, side), pretrained=False)
-    model = (Shallow(model, stride, CLASSES) if stride > 1 else model).to(device, memory_format=torch.channels_last)
+    model = (PartialUNet(model, stride, CLASSES) if stride > 1 else model).to(device, memory_format=torch.channels_last)
     image = torch.randn(batch, 3, side, side, device=device).contiguous(memory_format=torch.channels_last)
     truth = torch.zeros(batch, side, side, dtype=torch.long, device=device)
     for count in range(rounds + 1):
@@ -57,7 +57,7 @@ def main() -> None:
     whole = None
     for stride in STRIDES:
         usual = seconds(stride, given.batch, given.side, given.rounds, device, bf16)
-        with memory.kept():
+        with memory.keep_freed_memory():
             took = seconds(stride, given.batch, given.side, given.rounds, device, bf16)
         whole = whole or took
         print(

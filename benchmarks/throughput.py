@@ -41,8 +41,8 @@ from aerialseg.model.predictor import ModelPredictor, ModelSpec
 from aerialseg.model.store import load_network, model_dir
 from aerialseg.model.unet import UNet
 from aerialseg.raster.grid import Box, Grid
-from aerialseg.seams.work import work_per_pixel
-from aerialseg.training.torchvision_fix import mend_torchvision
+from aerialseg.seams.operations import work_per_pixel
+from aerialseg.training.torchvision_compat import patch_torchvision
 
 FLOP_PER_PX = 963e3
 """Of the default network on a whole image, multiplications and additions (torch's FLOP counter)."""
@@ -159,11 +159,13 @@ class OnnxRuntime:
     def __init__(self, network: UNet, card: ModelCard, folder: Path) -> None:
         import onnxruntime
 
-        from aerialseg.model.fold import ready
-        from aerialseg.model.trace import _Tile
+        from aerialseg.model.fold import fold_for_inference
+        from aerialseg.model.fx_trace import _Tile
 
         side, halo = self.core + 2 * card.halo, card.halo
-        module = _Tile(ready(network), Box(0, 0, side, side), Box(halo, halo, halo + self.core, halo + self.core))
+        module = _Tile(
+            fold_for_inference(network), Box(0, 0, side, side), Box(halo, halo, halo + self.core, halo + self.core)
+        )
         self.path, self.side = folder / "tile.onnx", side
         torch.onnx.export(module, (torch.zeros(1, 3, side, side),), str(self.path), dynamo=False, input_names=["x"])
         options = onnxruntime.SessionOptions()
@@ -276,7 +278,7 @@ def installed_peers(network: UNet, card: ModelCard) -> dict[str, Callable[[Any],
                 return scores[0].argmax(0).numpy().astype(np.uint8)
 
             found[f"MONAI sliding_window_inference, {mode}, overlap {overlap}"] = monai
-    mend_torchvision()  # beside a torch without CUDA
+    patch_torchvision()  # beside a torch without CUDA
     try:
         from geoai.train import semantic_inference_on_geotiff
     except ImportError as error:

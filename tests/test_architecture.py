@@ -59,8 +59,8 @@ BANNED_NAMES = {"utils", "util", "helpers", "helper", "common", "core"}
 MAX_ROOT_MODULES, MAX_FUNCTION_LINES, MAX_CLASS_LINES, MAX_ARGUMENTS = 8, 45, 120, 8
 DOOR, KERNEL, COMMAND = "a door of the library: keywords", "a compiled loop over arrays", "options of a command"
 MANY_ARGUMENTS = {
-    "cli/batch.py:batch_command": COMMAND,
-    "cli/split.py:split_command": COMMAND,
+    "cli/batch_commands.py:batch_command": COMMAND,
+    "cli/split_command.py:split_command": COMMAND,
     "datasets/chips.py:make_chips": DOOR,
     "datasets/splits.py:make_split": DOOR,
     "evaluation/evaluate.py:evaluate": DOOR,

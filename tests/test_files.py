@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from aerialseg.errors import OutputError
-from aerialseg.files import is_locked, link_or_copy, locked, part_of, read_json, write_json, writing
+from aerialseg.files import is_locked, link_or_copy, locked, part_of, read_json, write_atomically, write_json
 
 
 def test_a_file_appears_when_its_writing_ends_well(tmp_path: Path) -> None:
-    with writing(tmp_path / "a.txt") as part:
+    with write_atomically(tmp_path / "a.txt") as part:
         part.write_text("whole")
         assert not (tmp_path / "a.txt").exists()
     assert (tmp_path / "a.txt").read_text() == "whole"
@@ -27,7 +27,7 @@ def test_a_writing_that_fails_leaves_the_older_file_and_nothing_else(tmp_path: P
     (tmp_path / "a.txt").write_text("older")
 
     def half() -> None:
-        with writing(tmp_path / "a.txt") as part:
+        with write_atomically(tmp_path / "a.txt") as part:
             part.write_text("half")
             raise RuntimeError
 
@@ -40,7 +40,7 @@ def test_a_writing_that_fails_leaves_the_older_file_and_nothing_else(tmp_path: P
 def test_errors_of_the_system_name_the_file(tmp_path: Path) -> None:
     with (
         pytest.raises(OutputError, match=r"cannot write .*no/a\.txt: No such file"),
-        writing(tmp_path / "no/a.txt") as p,
+        write_atomically(tmp_path / "no/a.txt") as p,
     ):
         p.write_text("x")
 

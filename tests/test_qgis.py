@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from aerialseg.mapping.segment import segment
-from aerialseg.raster.opening import quiet
+from aerialseg.raster.opening import without_georef_warnings
 from tests.conftest import WriteRaster, land_cover
 from tests.fakes import LEGEND, Oracle
 from tests.qgis_runner import run_qgis
@@ -88,7 +88,7 @@ def test_what_comes_of_a_raster_without_any_place_lies_upon_it(
     tmp_path: Path, write_raster: WriteRaster, gsd_m: float | None
 ) -> None:
     pixels = np.kron(np.arange(6, dtype=np.uint8).reshape(3, 2), np.ones((20, 30), np.uint8))
-    with quiet():
+    with without_georef_warnings():
         source = write_raster(np.stack([pixels] * 3), crs=None, transform=None)
     layer, raster = segment(
         source, tmp_path / "map.gpkg", model=Oracle(), raster=tmp_path / "c.tif", gsd_m=gsd_m, min_area_m2=0

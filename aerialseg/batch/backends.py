@@ -1,4 +1,4 @@
-"""Where errands run: threads of this process, or the workers of a cluster."""
+"""Where tasks run: threads of this process, or the workers of a cluster."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import threading
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol
 
-from aerialseg.batch.task import Errand, Finding, carry_out, plan_of
+from aerialseg.batch.task import InputResult, InputTask, plan_of, run_input
 from aerialseg.errors import AerialsegError
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ LARGE_AT_A_TIME = 2
 """While one large raster is drawn as polygons, the workers have the blocks of the next one."""
 
 
-class Crew(Protocol):
+class Backend(Protocol):
     numerics: str
 
     @property
@@ -25,9 +25,9 @@ class Crew(Protocol):
         """Why nothing more can be done here; "" while something can."""
 
     def room(self, under_way: int) -> bool:
-        """Whether one more errand may be handed out."""
+        """Whether one more task may be handed out."""
 
-    def submit(self, errand: Errand) -> Future[Finding]: ...
+    def submit(self, task: InputTask) -> Future[InputResult]: ...
 
     def stop(self) -> None:
         """Begin nothing more; let blocks that are under way come to their end."""
@@ -35,7 +35,7 @@ class Crew(Protocol):
     def close(self) -> None: ...
 
 
-class Threads:
+class ThreadBackend:
     """``rasters`` at a time in this process; the model is loaded once."""
 
     lost = ""
@@ -49,8 +49,8 @@ class Threads:
     def room(self, under_way: int) -> bool:
         return under_way < self._rasters
 
-    def submit(self, errand: Errand) -> Future[Finding]:
-        return self._pool.submit(carry_out, errand, self._predictor, None, self._stop)
+    def submit(self, task: InputTask) -> Future[InputResult]:
+        return self._pool.submit(run_input, task, self._predictor, None, self._stop)
 
     def stop(self) -> None:
         self._stop.set()
@@ -59,7 +59,7 @@ class Threads:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 
-class Workers:
+class ClusterBackend:
     """The workers of a cluster: a small raster is one task of one worker, a large one is spread over them by blocks."""
 
     def __init__(self, predictor: PredictorSpec, cluster: DaskCluster, spread_blocks: int) -> None:
@@ -77,10 +77,10 @@ class Workers:
     def room(self, under_way: int) -> bool:
         return under_way < max(self._cluster.in_flight(), LARGE_AT_A_TIME)
 
-    def submit(self, errand: Errand) -> Future[Finding]:
-        if self._is_large(errand):
-            return self._pool.submit(carry_out, errand, self._predictor, self._cluster, self._stop)
-        return self._whole.submit(carry_out, errand, self._fitted)
+    def submit(self, task: InputTask) -> Future[InputResult]:
+        if self._is_large(task):
+            return self._pool.submit(run_input, task, self._predictor, self._cluster, self._stop)
+        return self._whole.submit(run_input, task, self._fitted)
 
     def stop(self) -> None:
         self._stop.set()
@@ -90,8 +90,8 @@ class Workers:
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._whole.shutdown(wait=True, cancel_futures=True)
 
-    def _is_large(self, errand: Errand) -> bool:
+    def _is_large(self, task: InputTask) -> bool:
         try:
-            return len(plan_of(errand.source, errand.settings, self._predictor).grid) > self._spread
+            return len(plan_of(task.source, task.settings, self._predictor).grid) > self._spread
         except (AerialsegError, MemoryError):
             return False  # whoever does it finds the same, and says so

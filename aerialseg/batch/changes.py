@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from aerialseg._version import __version__
-from aerialseg.batch.inputs import Source
+from aerialseg.batch.inputs import JobInput
+from aerialseg.batch.job_settings import decisive_settings
 from aerialseg.batch.ledger import DONE, FAILED, Entry, Ledger
 from aerialseg.batch.output_names import Names
-from aerialseg.batch.settings import decisive
 from aerialseg.errors import InputError
-from aerialseg.mapping.settings import deciding
+from aerialseg.mapping.settings import settings_deciding
 from aerialseg.raster.describe import source_sha256
 from aerialseg.raster.opening import is_remote
 
@@ -29,7 +29,7 @@ class Decision:
     raster of an earlier run to redraw from; none where its run directory is there. lost_px: of that run.
     """
 
-    source: Source
+    source: JobInput
     action: str
     reason: str
     entry: Entry
@@ -37,8 +37,8 @@ class Decision:
     lost_px: int = 0
 
 
-def decide(
-    sources: Sequence[Source],
+def decide_actions(
+    sources: Sequence[JobInput],
     names: Mapping[str, Names],
     settings: Mapping[str, Any],
     model: str,
@@ -58,7 +58,7 @@ def decide(
             source.name,
             model=model,
             version=__version__,
-            settings=decisive({**settings, **source.settings}),
+            settings=decisive_settings({**settings, **source.settings}),
             outputs=names[source.path],
             source_fields=dict(source.fields),
         )
@@ -79,7 +79,7 @@ def _redrawn(decision: Decision, found: Entry, kept_run: Callable[[Entry], bool]
     fresh = decision.entry
     if (found.identity, found.model, found.version) != (fresh.identity, fresh.model, fresh.version):
         return decision
-    if deciding("blocks", found.settings) != deciding("blocks", fresh.settings):
+    if settings_deciding("blocks", found.settings) != settings_deciding("blocks", fresh.settings):
         return decision
     if kept_run(replace(fresh, numerics=found.numerics)):
         return replace(decision, action=REDRAW)
@@ -99,7 +99,7 @@ def _is_as_made(path: str, found: Entry) -> bool:
         return False
 
 
-def _decide(source: Source, fresh: Entry, found: Entry | None, *, retry_failed: bool) -> Decision:
+def _decide(source: JobInput, fresh: Entry, found: Entry | None, *, retry_failed: bool) -> Decision:
     if found is None:
         return Decision(source, DO, "new", fresh)
     changed = list(_changes(found, fresh))
@@ -140,5 +140,5 @@ def _said(value: object) -> str:
     return "the default" if value is None else str(value)
 
 
-def _same_content(source: Source, found: Entry) -> bool:
+def _same_content(source: JobInput, found: Entry) -> bool:
     return bool(found.sha256) and not is_remote(source.path) and source_sha256(source.path) == found.sha256

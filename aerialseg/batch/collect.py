@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from aerialseg._version import __version__
-from aerialseg.batch.inputs import Source, chosen
+from aerialseg.batch.inputs import JobInput, is_selected
 from aerialseg.batch.ledger import DONE, Entry, Ledger
 from aerialseg.batch.status import job_folder
 from aerialseg.errors import InputError, OutputError, UsageError
@@ -20,7 +20,7 @@ from aerialseg.mapping.outputs import Outputs, check_not_inputs
 from aerialseg.mapping.settings import MapSettings
 from aerialseg.progress import Progress, Silent
 from aerialseg.raster.cog import write_cog
-from aerialseg.raster.mosaic import Patchwork, Tile, patchworks, read_tile, write_mosaic, write_vrt
+from aerialseg.raster.mosaic import Patchwork, SourceTile, patchworks, read_tile, write_mosaic, write_vrt
 from aerialseg.raster.palette import read_palette
 from aerialseg.vector.joined import Part, polygonize_parts
 
@@ -72,7 +72,7 @@ def collect(
     """
     wanted.check()
     progress = progress or Silent()
-    entries = finished(job, only)
+    entries = finished_entries(job, only)
     wanted.check_inputs(entries)
     if wanted.layer or wanted.mosaic:
         tiles = [read_tile(_raster(entry, "raster")) for entry in entries]
@@ -91,11 +91,13 @@ def collect(
     return wanted.paths
 
 
-def finished(job: str | Path, only: str | None = None) -> list[Entry]:
+def finished_entries(job: str | Path, only: str | None = None) -> list[Entry]:
     """The finished inputs, in the order of their names. Raises InputError where there are none, or models differ."""
     folder = job_folder(job)
     with Ledger(folder, read_only=True) as ledger:
-        found = [entry for entry in ledger.entries(status=DONE) if chosen(Source(entry.source, entry.name), only)]
+        found = [
+            entry for entry in ledger.entries(status=DONE) if is_selected(JobInput(entry.source, entry.name), only)
+        ]
     if not found:
         raise InputError(f"{folder} has no finished input{f' that matches {only}' if only else ''}: run the job first")
     if len({entry.model for entry in found}) > 1:
@@ -120,7 +122,7 @@ def _metadata(job: str | Path, entries: Sequence[Entry]) -> dict[str, str]:
     }
 
 
-def _mosaic(tiles: Sequence[Tile], path: Path, legend: Legend, metadata: dict[str, str]) -> None:
+def _mosaic(tiles: Sequence[SourceTile], path: Path, legend: Legend, metadata: dict[str, str]) -> None:
     found = patchworks(tiles)
     if len(found) > 1:
         odd = found[1].tiles[0][0].path
@@ -137,7 +139,7 @@ def _mosaic(tiles: Sequence[Tile], path: Path, legend: Legend, metadata: dict[st
 
 
 def _layer(
-    tiles: Sequence[Tile], entries: Sequence[Entry], path: Path, legend: Legend, metadata: dict[str, str]
+    tiles: Sequence[SourceTile], entries: Sequence[Entry], path: Path, legend: Legend, metadata: dict[str, str]
 ) -> None:
     shape = MapSettings(**_common(entries))
     rated = {tile.path: entry.outputs.get("confidence") for tile, entry in zip(tiles, entries, strict=True)}

@@ -28,7 +28,7 @@ class Bar:
 
 
 @dataclass
-class Lanes:
+class Gantt:
     """Worker to its bars, in time."""
 
     bars: dict[str, list[Bar]] = field(default_factory=dict)
@@ -61,11 +61,11 @@ class Lanes:
         """The picture, from ``began`` to ``ended``; "" where there is nothing to see."""
         if not self.bars:
             return ""
-        lanes = sorted(self.bars.items())[:MAX_LANES]
-        height, scale = AXIS + ROW * len(lanes), (WIDTH - LABEL - 10) / max(ended - began, 1e-3)
-        parts = [f'<svg class="lanes" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="timeline of the workers">']
+        gantt = sorted(self.bars.items())[:MAX_LANES]
+        height, scale = AXIS + ROW * len(gantt), (WIDTH - LABEL - 10) / max(ended - began, 1e-3)
+        parts = [f'<svg class="gantt" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="timeline of the workers">']
         parts += _ticks(began, ended, scale, height)
-        for number, (worker, bars) in enumerate(lanes):
+        for number, (worker, bars) in enumerate(gantt):
             top = AXIS + ROW * number
             parts.append(f'<text class="who" x="{LABEL - 8}" y="{top + 15}">{escape(_short(worker))}</text>')
             parts += _lane(bars, began, scale, top + (ROW - BAR) // 2)

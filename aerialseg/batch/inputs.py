@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from aerialseg.batch.input_files import Matches, absolute_pattern, match, root_of
+from aerialseg.batch.job_settings import read_settings
 from aerialseg.batch.jobfile import Job
-from aerialseg.batch.settings import read_settings
 from aerialseg.batch.stac_in import read_items
 from aerialseg.errors import InputError, UsageError
-from aerialseg.files import shown
+from aerialseg.files import printable
 from aerialseg.mapping.settings import SETTINGS
 from aerialseg.raster.opening import is_remote
 
@@ -29,7 +29,7 @@ _EDGE_BYTES = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class JobInput:
     """One input: ``path`` (absolute, or an address), ``name`` for people, ``fields`` for output patterns.
 
     settings: those of this input alone. stamp: what a STAC item says of its version, for addresses. where: the line
@@ -59,11 +59,11 @@ class Source:
                 file.seek(max(0, status.st_size - _EDGE_BYTES))
                 digest.update(file.read(_EDGE_BYTES))
         except OSError as error:
-            raise InputError(f"cannot read {shown(self.path)}: {error.strerror or error}") from error
+            raise InputError(f"cannot read {printable(self.path)}: {error.strerror or error}") from error
         return digest.hexdigest()
 
 
-def find_inputs(job: Job) -> list[Source]:
+def find_inputs(job: Job) -> list[JobInput]:
     """The inputs of the job, in a fixed order, each file once. Raises InputError (no such list or folder), UsageError.
 
     A pattern of files warns of those that it misses by a hair.
@@ -78,14 +78,14 @@ def find_inputs(job: Job) -> list[Source]:
         found = list(_rows(job, job.at(inputs.csv)))
     else:
         found = [
-            Source(item.href, item.id, item.fields, stamp=item.stamp, where=f"{path}, item {item.id!r}")
+            JobInput(item.href, item.id, item.fields, stamp=item.stamp, where=f"{path}, item {item.id!r}")
             for path in stac_files(job)
             for item in read_items(Path(path), inputs.asset)
         ]
     for source in found:
         if not _is_legible(source.path):
             raise UsageError(
-                f"{source.where}: the path {shown(source.path)} holds a NUL or half a character: remove it"
+                f"{source.where}: the path {printable(source.path)} holds a NUL or half a character: remove it"
             )
     return _once(job, [source for source in found if not _excluded(job, source.path)])
 
@@ -97,7 +97,7 @@ def why_empty(job: Job) -> tuple[str, str]:
     matches = [match(job, pattern) for pattern in job.inputs.glob]
     matched = sum(len(one.paths) for one in matches)
     patterns = ", ".join(map(repr, job.inputs.glob))
-    near = [f"; {shown(path)} {why}" for path, why in _near(job, matches).items()]
+    near = [f"; {printable(path)} {why}" for path, why in _near(job, matches).items()]
     more = f"; and {len(near) - NEAR_SHOWN} more" if len(near) > NEAR_SHOWN else ""
     why = f"exclude leaves out all {matched} files that match {patterns}" if matched else f"no file matches {patterns}"
     return why, "".join(near[:NEAR_SHOWN]) + more
@@ -121,10 +121,10 @@ def _is_legible(path: str) -> bool:
         return False
 
 
-def _once(job: Job, found: list[Source]) -> list[Source]:
+def _once(job: Job, found: list[JobInput]) -> list[JobInput]:
     """Each file once, though several names may lead to it: by its own name rather than by a link's."""
     base, real_base = str(job.base), os.path.realpath(job.base)
-    kept: dict[object, Source] = {}
+    kept: dict[object, JobInput] = {}
     for source in sorted(found, key=lambda source: _is_linked(source.path, base, real_base)):
         kept.setdefault(_file_of(source.path), source)
     chosen = {id(source) for source in kept.values()}
@@ -147,7 +147,7 @@ def _file_of(path: str) -> object:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _matching(job: Job) -> Iterator[Source]:
+def _matching(job: Job) -> Iterator[JobInput]:
     found = {pattern: match(job, pattern) for pattern in job.inputs.glob}
     for pattern, matches in found.items():
         root = job.at(root_of(pattern))
@@ -156,10 +156,10 @@ def _matching(job: Job) -> Iterator[Source]:
             yield _source(path, os.path.relpath(path, root), "" if folder == "." else folder)
     if any(matches.paths for matches in found.values()):  # where there are none, that is an error which says so
         for path, why in _near(job, found.values()).items():
-            logger.warning("not an input: %s %s", shown(path), why)
+            logger.warning("not an input: %s %s", printable(path), why)
 
 
-def _plain(job: Job, text: str, where: str, **more: Any) -> Source:
+def _plain(job: Job, text: str, where: str, **more: Any) -> JobInput:
     if is_remote(text):
         return _source(text, text, "", where=where, **more)
     path = str(job.at(text))
@@ -168,10 +168,12 @@ def _plain(job: Job, text: str, where: str, **more: Any) -> Source:
     return _source(path, name, "" if os.path.isabs(name) else os.path.dirname(name), where=where, **more)
 
 
-def _source(path: str, name: str, folder: str, more: Mapping[str, str] | None = None, **rest: Any) -> Source:
+def _source(path: str, name: str, folder: str, more: Mapping[str, str] | None = None, **rest: Any) -> JobInput:
     base = os.path.basename(path)
     stem, ending = os.path.splitext(base)
-    return Source(path, name, {**(more or {}), "stem": stem, "name": base, "ext": ending[1:], "folder": folder}, **rest)
+    return JobInput(
+        path, name, {**(more or {}), "stem": stem, "name": base, "ext": ending[1:], "folder": folder}, **rest
+    )
 
 
 def _lines(path: Path) -> list[tuple[int, str]]:
@@ -185,7 +187,7 @@ def _lines(path: Path) -> list[tuple[int, str]]:
     return [(number, line) for number, line in numbered if line and not line.startswith("#")]
 
 
-def _rows(job: Job, path: Path) -> Iterator[Source]:
+def _rows(job: Job, path: Path) -> Iterator[JobInput]:
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file, skipinitialspace=True, restkey="", restval=""))
@@ -216,7 +218,7 @@ def _excluded(job: Job, path: str) -> bool:
     )
 
 
-def chosen(source: Source, pattern: str | None) -> bool:
+def is_selected(source: JobInput, pattern: str | None) -> bool:
     """Whether ``--only PATTERN`` means this input: its name, its path or its file's name."""
     return pattern is None or any(
         fnmatch.fnmatch(text, pattern) for text in (source.name, source.path, os.path.basename(source.path))

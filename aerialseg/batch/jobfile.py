@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from aerialseg.batch.settings import read_settings
+from aerialseg.batch.job_settings import read_settings
 from aerialseg.errors import UsageError
 from aerialseg.toml import build, nearest, read_toml
 
@@ -17,7 +17,7 @@ Kind = Literal["usage", "input", "output", "resources", "other"]
 
 
 @dataclass(frozen=True, slots=True)
-class Inputs:
+class InputsTable:
     """Where inputs come from; exactly one of glob, list, csv and stac. Paths are relative to ``base``.
 
     asset: of a STAC item, the key of the asset to take; None takes the one that is a GeoTIFF of the data.
@@ -40,14 +40,14 @@ class Inputs:
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class ModelTable:
     """path: a folder relative to the job file, or the name of a model that comes along; None for the default one."""
 
     path: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Outputs:
+class OutputsTable:
     """Patterns of names, with fields in braces; all but the layer only where wanted. report: of each input, as JSON."""
 
     layer: str
@@ -57,7 +57,7 @@ class Outputs:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class RunTable:
     """rasters: how many are worked on at a time in this process. spread_blocks: with --workers or --dask, rasters of
     more blocks than this are spread over the workers block by block; one worker does a smaller one alone."""
 
@@ -149,11 +149,11 @@ class Job:
     name: str
     base: Path
     folder: Path
-    inputs: Inputs
-    outputs: Outputs
-    model: Model = Model()
+    inputs: InputsTable
+    outputs: OutputsTable
+    model: ModelTable = ModelTable()
     settings: Mapping[str, Any] = field(default_factory=dict)
-    run: Run = Run()
+    run: RunTable = RunTable()
     retry: Retry = Retry()
     failures: Failures = Failures()
     keep: Keep = Keep()
@@ -173,10 +173,10 @@ class Job:
 
 
 TABLES: dict[str, type] = {
-    "inputs": Inputs,
-    "model": Model,
-    "outputs": Outputs,
-    "run": Run,
+    "inputs": InputsTable,
+    "model": ModelTable,
+    "outputs": OutputsTable,
+    "run": RunTable,
     "retry": Retry,
     "failures": Failures,
     "keep": Keep,

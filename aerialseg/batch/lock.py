@@ -23,12 +23,12 @@ RUNS, REPORTS = "runs", "reports"
 
 
 @contextmanager
-def holding(folder: Path) -> Iterator[None]:
+def hold_folder(folder: Path) -> Iterator[None]:
     """Hold the job's folder. The system drops the lock of a process that dies, so a dead one's is taken over.
 
     Raises OutputError "in use" that names the holder.
     """
-    with locked(folder / LOCK, lambda: f"{folder} is in use by {_said(owner(folder))}: wait for it, or stop it"):
+    with locked(folder / LOCK, lambda: f"{folder} is in use by {_said(lock_owner(folder))}: wait for it, or stop it"):
         about = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}
         with suppress(OSError):
             (folder / OWNER).write_text(json.dumps(about))
@@ -44,7 +44,7 @@ def is_held(folder: Path) -> bool:
     return is_locked(folder / LOCK)
 
 
-def owner(folder: Path) -> dict[str, Any]:
+def lock_owner(folder: Path) -> dict[str, Any]:
     """Process, machine and begin of the one that holds the folder (or held it when it died); empty if unknown."""
     try:
         values = json.loads((folder / OWNER).read_text())
@@ -60,7 +60,7 @@ def _said(about: dict[str, Any]) -> str:
 
 
 @contextmanager
-def stoppable() -> Iterator[threading.Event]:
+def stop_on_signal() -> Iterator[threading.Event]:
     """An event that is set when told to stop (SIGTERM, SIGINT); told twice, leave at once with 130."""
     told = threading.Event()
 

@@ -7,14 +7,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from aerialseg.batch.inputs import Source, stac_files
+from aerialseg.batch.inputs import JobInput, stac_files
 from aerialseg.batch.jobfile import Job
 from aerialseg.batch.ledger import LEDGER, Ledger
 from aerialseg.batch.lock import LOCK, OWNER, REPORTS, RUNS
 from aerialseg.batch.patterns import ENDINGS, read_patterns
 from aerialseg.batch.same_file import Given, Places, parents
 from aerialseg.errors import InputError, UsageError
-from aerialseg.files import shown
+from aerialseg.files import printable
 from aerialseg.mapping.outputs import SIDECARS
 from aerialseg.raster.opening import is_remote, local_path, open_raster
 from aerialseg.vector.existing import SQLITE_LOGS
@@ -26,7 +26,7 @@ INPUT_SIDECARS = (".tfw", ".tifw", ".tiffw", ".wld", ".prj", ".aux", ".rrd")
 """What GDAL reads in place of an input's ending; after its whole name it reads those of every GeoTIFF."""
 
 
-def name_outputs(job: Job, sources: Iterable[Source]) -> dict[str, Names]:
+def name_outputs(job: Job, sources: Iterable[JobInput]) -> dict[str, Names]:
     """Input's path -> its outputs.
 
     Raises UsageError where two inputs would share a file, or where an output would be an input, a file that belongs to
@@ -50,7 +50,9 @@ def name_outputs(job: Job, sources: Iterable[Source]) -> dict[str, Names]:
         place = places.of(folder)
         said = given(folder, place) or taken.get(place, ("", ""))[1]
         if said:
-            raise UsageError(f"[outputs] wants {shown(folder)} as a folder, and that is {said}: choose another pattern")
+            raise UsageError(
+                f"[outputs] wants {printable(folder)} as a folder, and that is {said}: choose another pattern"
+            )
     return found
 
 
@@ -64,7 +66,7 @@ def files_of(kind: str, output: str, *, dissolve: bool) -> Iterator[str]:
     yield from (output + end for end in SIDECARS if kind != "report")
 
 
-def without_outputs(job: Job, sources: Iterable[Source]) -> list[Source]:
+def without_outputs(job: Job, sources: Iterable[JobInput]) -> list[JobInput]:
     """The inputs that this very job did not make: a wide pattern would take its results in the next night.
 
     The ledger knows what the job made, and a raster says itself what it was made of. Any other file is an input.
@@ -73,37 +75,37 @@ def without_outputs(job: Job, sources: Iterable[Source]) -> list[Source]:
     made = _made(job, places)
     own = tuple(places.of(str(job.folder / name)) + os.sep for name in (RUNS, REPORTS))
 
-    def is_own(source: Source) -> bool:
+    def is_own(source: JobInput) -> bool:
         place = places.of(source.path)
         return place.startswith(own) or any(_is_made_of(output, origin) for output, origin in made.get(place, ()))
 
     return [source for source in sources if is_remote(source.path) or not is_own(source)]
 
 
-def _refuse_given(said: str | None, kind: str, file: str, source: Source) -> None:
+def _refuse_given(said: str | None, kind: str, file: str, source: JobInput) -> None:
     if said:
         raise UsageError(
-            f"outputs.{kind} gives {shown(file)} for {_named(source)}, but that is {said}, which is never overwritten: "
+            f"outputs.{kind} is {printable(file)} for {_named(source)}, but that is {said}, never to be overwritten: "
             "change the pattern; if an earlier job made that file, move it away"
         )
 
 
-def _shared(owner: str, name: str, kind: str, file: str, source: Source) -> str:
+def _shared(owner: str, name: str, kind: str, file: str, source: JobInput) -> str:
     """The message where ``file`` was given before: to the input ``owner``, as ``name``."""
     if owner == source.path:
-        return f"outputs.{kind} gives {shown(file)} for {_named(source)}, and so does another pattern of [outputs]"
-    alike = "" if name == file else f" (named {shown(name)} there; on many disks that is one file)"
+        return f"outputs.{kind} gives {printable(file)} for {_named(source)}, and so does another pattern of [outputs]"
+    alike = "" if name == file else f" (named {printable(name)} there; on many disks that is one file)"
     return (
-        f"outputs.{kind} gives {shown(file)} to both {shown(owner)}{alike} and {_named(source)}: put {{folder}} and "
-        "{stem} into the pattern, or inputs of one name into jobs of their own"
+        f"outputs.{kind} gives {printable(file)} to {printable(owner)}{alike} and to {_named(source)}: put {{folder}} "
+        "and {stem} into the pattern, or inputs of one name into jobs of their own"
     )
 
 
-def _named(source: Source) -> str:
-    return shown(source.path) if source.name in source.path else f"{source.name} ({shown(source.path)})"
+def _named(source: JobInput) -> str:
+    return printable(source.path) if source.name in source.path else f"{source.name} ({printable(source.path)})"
 
 
-def _given(job: Job, sources: Iterable[Source], places: Places) -> Iterator[tuple[str, str]]:
+def _given(job: Job, sources: Iterable[JobInput], places: Places) -> Iterator[tuple[str, str]]:
     """Path -> what it is, of all that the job reads and of its own files."""
     for name in (LEDGER, LOCK, OWNER, RUNS, REPORTS):
         yield str(job.folder / name), "the job's own"
@@ -115,7 +117,7 @@ def _given(job: Job, sources: Iterable[Source], places: Places) -> Iterator[tupl
         stem = os.path.splitext(source.path)[0]
         for path in (*(source.path + end for end in SIDECARS), *(stem + end for end in INPUT_SIDECARS)):
             if places.holds(path):
-                yield path, f"{shown(path)}, which belongs to the input {_named(source)}"
+                yield path, f"{printable(path)}, which belongs to the input {_named(source)}"
         yield source.path, f"the input {_named(source)}"
 
 
@@ -137,6 +139,6 @@ def _is_made_of(output: str, origin: str) -> bool:
         return True
     try:
         with open_raster(str(local_path(output))) as dataset:
-            return bool(dataset.tags().get("source") == shown(origin))
+            return bool(dataset.tags().get("source") == printable(origin))
     except InputError:
         return False

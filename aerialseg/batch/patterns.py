@@ -9,7 +9,7 @@ import unicodedata
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from aerialseg.batch.inputs import Source
+from aerialseg.batch.inputs import JobInput
 from aerialseg.batch.jobfile import Job
 from aerialseg.errors import UsageError
 from aerialseg.toml import nearest
@@ -29,7 +29,7 @@ class Pattern:
     parts: tuple[tuple[Piece, ...], ...]
     job: str
 
-    def fill(self, source: Source) -> str:
+    def fill(self, source: JobInput) -> str:
         """The absolute path for an input. Raises UsageError (unknown field; a value that would lead elsewhere)."""
         parts = ["".join(text + self._value(field, source) for text, field in part) for part in self.parts]
         path = os.path.join(*filter(None, parts))
@@ -37,7 +37,7 @@ class Pattern:
             raise UsageError(f"{self.where} gives {path!r} for {_named(source)}: wanted the name of a file, no ..")
         return os.path.normpath(os.path.join(self.root, path))
 
-    def _value(self, field: str | None, source: Source) -> str:
+    def _value(self, field: str | None, source: JobInput) -> str:
         known = {"job": self.job, **source.fields}
         if field is None:
             return ""
@@ -102,5 +102,5 @@ def _has_control(text: str) -> bool:
     return any(unicodedata.category(char) in ("Cc", "Cs") for char in text)
 
 
-def _named(source: Source) -> str:
+def _named(source: JobInput) -> str:
     return source.where or source.path

@@ -1,4 +1,4 @@
-"""One run at work: errands are handed out, come back, are written down, and tried again where that may help."""
+"""One run at work: tasks are handed out, come back, are written down, and tried again where that may help."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
-from aerialseg.batch.backends import Crew
+from aerialseg.batch.backends import Backend
 from aerialseg.batch.changes import DO, REDRAW, SKIP, Decision
 from aerialseg.batch.events import Events
+from aerialseg.batch.job_settings import digest_json
 from aerialseg.batch.jobfile import Job
 from aerialseg.batch.ledger import DONE, FAILED, RUNNING, WAITING, Entry, Ledger
-from aerialseg.batch.lock import RUNS, stoppable
-from aerialseg.batch.settings import digest
-from aerialseg.batch.task import GONE, Errand, Finding, discard, kind_of
+from aerialseg.batch.lock import RUNS, stop_on_signal
+from aerialseg.batch.task import GONE, InputResult, InputTask, discard_run, kind_of
 from aerialseg.errors import Interrupted, ResourceError
 from aerialseg.mapping.run import MOSAIC
-from aerialseg.mapping.settings import deciding
+from aerialseg.mapping.settings import settings_deciding
 from aerialseg.progress import spoken_duration
 
 LOOK_EVERY_S = 0.2
 
 
 @dataclass
-class Shift:
+class Runner:
     """One run at work: the queue, what is under way, and what waits to be tried again."""
 
     job: Job
-    crew: Crew
+    backend: Backend
     ledger: Ledger
     events: Events
     run: int
@@ -43,23 +43,23 @@ class Shift:
     allowed: int = 0
     retries: list[str] = field(default_factory=list)
     _queue: _Queue = field(default_factory=lambda: _Queue())
-    _under_way: dict[Future[Finding], Decision] = field(default_factory=dict)
+    _under_way: dict[Future[InputResult], Decision] = field(default_factory=dict)
 
     def work(self, decisions: list[Decision]) -> None:
         """Do what is to be done; afterwards the ledger and ``exit_code`` say what came of it."""
         self._begin(decisions)
-        with stoppable() as told:
+        with stop_on_signal() as told:
             while (self._queue or self._under_way) and not told.is_set():
                 self._hand_out()
                 self._collect()
             if told.is_set():
-                self.crew.stop()
+                self.backend.stop()
                 self.events.say("stopping", "told to stop: blocks under way are finished, the rest is left")
                 while self._under_way:
                     self._collect()
         stood = sum(one.action not in (DO, REDRAW, SKIP) for one in decisions)
         left = self.total - self.finished - self.failed
-        bad = ResourceError.exit_code if self.crew.lost else 1
+        bad = ResourceError.exit_code if self.backend.lost else 1
         self.exit_code = Interrupted.exit_code if told.is_set() else bad if self.failed or stood or left else 0
 
     def _begin(self, decisions: list[Decision]) -> None:
@@ -67,7 +67,7 @@ class Shift:
         self.total, self.allowed = len(todo), self.job.failures.allowed(len(decisions))
         _enter(self.ledger, decisions, self.run)
         self._queue.ready.extend(todo)
-        _forget_stale(self.job.folder / RUNS, {run_folder_name(one.entry, self.crew.numerics) for one in todo})
+        _forget_stale(self.job.folder / RUNS, {run_folder_name(one.entry, self.backend.numerics) for one in todo})
         skipped = len(decisions) - self.total
         message = f"{self.job.name}: {self.total} of {len(decisions)} inputs to do, {skipped} need nothing"
         self.events.say("started", message, run=self.run, to_do=self.total, skipped=skipped)
@@ -75,18 +75,18 @@ class Shift:
     def _hand_out(self) -> None:
         self._queue.fetch()
         tolerated = f"{self.failed} inputs failed, {self.allowed} are tolerated" if self.failed > self.allowed else ""
-        reason = self.crew.lost or tolerated
+        reason = self.backend.lost or tolerated
         if reason and self._queue:
             self.events.say("gave up", reason, level="error")
             self._queue.clear()
-        while self._queue.ready and self.crew.room(len(self._under_way)):
+        while self._queue.ready and self.backend.room(len(self._under_way)):
             one = self._queue.ready.popleft()
             one.entry.attempts += 1
             self.ledger.change([one.source.path], status=RUNNING, began=time.time(), attempts=one.entry.attempts)
             self.events.say(
                 "begun", f"{one.source.name}: {one.reason}", level="debug", input=one.source.path, reason=one.reason
             )
-            self._under_way[self.crew.submit(_errand(self.job, one, self.crew.numerics))] = one
+            self._under_way[self.backend.submit(_input_task(self.job, one, self.backend.numerics))] = one
 
     def _collect(self) -> None:
         self.ledger.commit(only_if_due=True)
@@ -100,24 +100,24 @@ class Shift:
                 self._settle(one, future.result())
             except (Interrupted, CancelledError):
                 self.ledger.change([one.source.path], status=WAITING)
-            except Exception as error:  # of the way there and back: the errand itself finds its errors
+            except Exception as error:  # of the way there and back: the task itself finds its errors
                 now = time.time()
-                self._settle(one, Finding(now, now, "", kind_of(error), " ".join(str(error).split())))
+                self._settle(one, InputResult(now, now, "", kind_of(error), " ".join(str(error).split())))
 
-    def _settle(self, one: Decision, finding: Finding) -> None:
-        _tell_notes(self.events, one, finding)
+    def _settle(self, one: Decision, outcome: InputResult) -> None:
+        _tell_notes(self.events, one, outcome)
         entry = one.entry
-        entry.began, entry.ended, entry.worker = finding.began, finding.ended, finding.worker
-        if finding.kind and self._is_worth_retrying(one, finding):
+        entry.began, entry.ended, entry.worker = outcome.began, outcome.ended, outcome.worker
+        if outcome.kind and self._is_worth_retrying(one, outcome):
             return
-        if finding.kind:
+        if outcome.kind:
             self.failed += 1
-            entry.status, entry.error_kind, entry.error = FAILED, finding.kind, finding.error
-            self._say_end(one, "failed", finding.error, level="error", kind=finding.kind, trace=finding.trace)
+            entry.status, entry.error_kind, entry.error = FAILED, outcome.kind, outcome.error
+            self._say_end(one, "failed", outcome.error, level="error", kind=outcome.kind, trace=outcome.trace)
         else:
             self.finished += 1
             entry.status, entry.error_kind, entry.error = DONE, "", ""
-            for name, value in finding.values.items():
+            for name, value in outcome.values.items():
                 setattr(entry, name, value)
             self._say_end(
                 one, "done", f"done in {spoken_duration(entry.ended - entry.began)} ({one.reason})", pixels=entry.pixels
@@ -125,17 +125,17 @@ class Shift:
         self.ledger.put(entry)
         entry.thumbnail, entry.areas, entry.seconds = b"", {}, {}  # the ledger has them: memory must not grow
 
-    def _is_worth_retrying(self, one: Decision, finding: Finding) -> bool:
+    def _is_worth_retrying(self, one: Decision, outcome: InputResult) -> bool:
         retry, attempts = self.job.retry, one.entry.attempts
-        if finding.kind not in retry.on or attempts > retry.times:
+        if outcome.kind not in retry.on or attempts > retry.times:
             return False
         pause = retry.pause_s(attempts)
-        self.retries.append(f"{one.source.name}: {finding.error}")
+        self.retries.append(f"{one.source.name}: {outcome.error}")
         self._queue.put_later(one, pause)
-        self.ledger.change([one.source.path], status=WAITING, error=finding.error, error_kind=finding.kind)
+        self.ledger.change([one.source.path], status=WAITING, error=outcome.error, error_kind=outcome.kind)
         self.events.say(
             "retry",
-            f"{one.source.name}: {finding.error}; trying again in {spoken_duration(pause)}",
+            f"{one.source.name}: {outcome.error}; trying again in {spoken_duration(pause)}",
             level="warning",
             input=one.source.path,
             attempt=attempts,
@@ -160,16 +160,16 @@ def _enter(ledger: Ledger, decisions: list[Decision], run: int) -> None:
     ledger.commit()
 
 
-def _tell_notes(events: Events, one: Decision, finding: Finding) -> None:
-    for note in finding.notes:
+def _tell_notes(events: Events, one: Decision, outcome: InputResult) -> None:
+    for note in outcome.notes:
         level = "info" if note.startswith("warning") else "debug"
         events.say("note", f"{one.source.name}: {note}", level=level, input=one.source.path)
 
 
-def _errand(job: Job, one: Decision, numerics: str) -> Errand:
+def _input_task(job: Job, one: Decision, numerics: str) -> InputTask:
     folder = job.folder / RUNS / run_folder_name(one.entry, numerics)
     settings = {**job.settings, **one.source.settings}
-    return Errand(one.source.path, one.entry.outputs, settings, folder, job.keep.runs, one.kept, one.lost_px)
+    return InputTask(one.source.path, one.entry.outputs, settings, folder, job.keep.runs, one.kept, one.lost_px)
 
 
 class _Queue:
@@ -203,13 +203,15 @@ def _forget_stale(folder: Path, wanted: set[str]) -> None:
         if path.name.startswith(GONE):
             shutil.rmtree(path, ignore_errors=True)
         elif path.name not in wanted and path.name.partition("-")[0] in sources:
-            discard(path)
+            discard_run(path)
 
 
 def run_folder_name(entry: Entry, numerics: str) -> str:
     """A name for the run's directory: blocks in it are of this input, as it is, done in this way."""
-    state = digest(entry.identity, entry.model, numerics, deciding("blocks", entry.settings), entry.version)
-    return f"{digest(entry.source)[:16]}-{state[:16]}"
+    state = digest_json(
+        entry.identity, entry.model, numerics, settings_deciding("blocks", entry.settings), entry.version
+    )
+    return f"{digest_json(entry.source)[:16]}-{state[:16]}"
 
 
 def has_kept_run(job: Job, entry: Entry) -> bool:

@@ -17,7 +17,7 @@ from aerialseg.errors import AerialsegError, OutputError, UsageError
 from aerialseg.files import cannot_write
 from aerialseg.legend import Legend
 from aerialseg.raster.georef import GeoGrid, lonlat_outline
-from aerialseg.raster.mosaic import Tile, read_tile
+from aerialseg.raster.mosaic import SourceTile, read_tile
 from aerialseg.raster.palette import read_palette
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def _item(pystac: Any, entry: Entry, name: str) -> pystac.Item:
     return item
 
 
-def _place(entry: Entry) -> tuple[Tile | None, Legend | None]:
+def _place(entry: Entry) -> tuple[SourceTile | None, Legend | None]:
     path = entry.outputs.get("raster") or entry.outputs.get("confidence")
     if path is None:
         return None, None

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from aerialseg.batch.events import spoken_time
+from aerialseg.batch.job_settings import digest_json
 from aerialseg.batch.ledger import DONE, FAILED, LEDGER, RUNNING, WAITING, Entry, Ledger
-from aerialseg.batch.lock import RUNS, is_held, owner
-from aerialseg.batch.settings import digest
+from aerialseg.batch.lock import RUNS, is_held, lock_owner
 from aerialseg.errors import InputError
 from aerialseg.progress import spoken_duration
 
@@ -79,7 +79,7 @@ def status_of(path: str | Path) -> Status:
         run["began"],
         run["ended"],
         run["exit_code"],
-        owner(folder) if held else {},
+        lock_owner(folder) if held else {},
         counts,
         tuple(_at_work(folder, entries)),
         tuple((entry.name, entry.error) for entry in entries if entry.status == FAILED),
@@ -92,7 +92,7 @@ def _at_work(folder: Path, entries: list[Entry]) -> Iterator[tuple[str, int, int
     for entry in entries:
         if entry.status != RUNNING:
             continue
-        found = [name for name in names if name.startswith(digest(entry.source)[:16])]
+        found = [name for name in names if name.startswith(digest_json(entry.source)[:16])]
         yield entry.name, *_blocks(folder / RUNS / found[0] if found else folder / RUNS / "none")
 
 
@@ -111,7 +111,7 @@ def _left_s(began: float, entries: list[Entry]) -> float | None:
     return (time.time() - began) / done * left if done else None
 
 
-def spoken(status: Status) -> list[str]:
+def describe_status(status: Status) -> list[str]:
     """The status in lines for people."""
     if status.state == "never run":
         return [f"{status.folder}: never run"]

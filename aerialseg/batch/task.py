@@ -46,7 +46,7 @@ KINDS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Errand:
+class InputTask:
     """Names and settings of one input. folder: of its run; keep: whether that stays when all is done.
 
     kept: class and confidence raster of an earlier run to draw the layer from, which lost so many pixels.
@@ -62,8 +62,8 @@ class Errand:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """What came of an errand. ``kind`` is "" when all went well, else the kind of the error.
+class InputResult:
+    """What came of an task. ``kind`` is "" when all went well, else the kind of the error.
 
     values: columns of the ledger's entry. notes: what segment had to say, with warnings.
     """
@@ -100,63 +100,63 @@ class Notes(Silent):
             raise Interrupted("told to stop")
 
 
-def carry_out(
-    errand: Errand, predictor: PredictorSpec, cluster: Cluster | None = None, stop: threading.Event | None = None
-) -> Finding:
-    """The finding; errors are found, not raised, but for Interrupted when ``stop`` is set. Safe to repeat."""
+def run_input(
+    task: InputTask, predictor: PredictorSpec, cluster: Cluster | None = None, stop: threading.Event | None = None
+) -> InputResult:
+    """The outcome; errors are found, not raised, but for Interrupted when ``stop`` is set. Safe to repeat."""
     listener = Notes(stop)
     began, worker = time.time(), _worker()
     try:
-        for path in errand.outputs.values():
+        for path in task.outputs.values():
             Path(path).parent.mkdir(parents=True, exist_ok=True)
-        values = _segment(errand, predictor, cluster, listener)
+        values = _segment(task, predictor, cluster, listener)
     except Interrupted:
         raise
     except Exception as error:
-        _forget_useless(errand.folder)
+        _forget_useless(task.folder)
         trace = "" if isinstance(error, AerialsegError) else traceback.format_exc()
         text = " ".join(str(error).split()) or type(error).__name__
         if trace:
             text = f"{type(error).__name__}: {text}"
-        return Finding(began, time.time(), worker, kind_of(error), text, trace, notes=tuple(listener.notes))
-    return Finding(began, time.time(), worker, values=values, notes=tuple(listener.notes))
+        return InputResult(began, time.time(), worker, kind_of(error), text, trace, notes=tuple(listener.notes))
+    return InputResult(began, time.time(), worker, values=values, notes=tuple(listener.notes))
 
 
-def _segment(errand: Errand, predictor: PredictorSpec, cluster: Cluster | None, listener: Progress) -> dict[str, Any]:
-    errand.folder.parent.mkdir(parents=True, exist_ok=True)
-    if errand.folder.is_dir() and not (errand.folder / PLAN).exists():
-        discard(errand.folder)  # killed while it was made
-    if errand.kept and not errand.folder.is_dir():
-        _adopt(errand, predictor, listener)
+def _segment(task: InputTask, predictor: PredictorSpec, cluster: Cluster | None, listener: Progress) -> dict[str, Any]:
+    task.folder.parent.mkdir(parents=True, exist_ok=True)
+    if task.folder.is_dir() and not (task.folder / PLAN).exists():
+        discard_run(task.folder)  # killed while it was made
+    if task.kept and not task.folder.is_dir():
+        _adopt(task, predictor, listener)
     result = segment(
-        errand.source,
-        errand.outputs["layer"],
+        task.source,
+        task.outputs["layer"],
         model=predictor,
-        raster=errand.outputs.get("raster"),
-        confidence=errand.outputs.get("confidence"),
-        report=errand.outputs.get("report"),
+        raster=task.outputs.get("raster"),
+        confidence=task.outputs.get("confidence"),
+        report=task.outputs.get("report"),
         overwrite=True,
-        keep_run=errand.folder,
+        keep_run=task.folder,
         progress=listener,
         cluster=cluster,
-        **errand.settings,
+        **task.settings,
     )
-    run = Run(errand.folder)
+    run = Run(task.folder)
     report = run.report
     values = _values(result, report)
     with suppress(OSError, AerialsegError):  # a picture for the report: nothing that anybody misses
         values["thumbnail"] = class_thumbnail(run.classes, predictor.card.legend, THUMBNAIL_PX)
-    if not errand.keep:
-        discard(errand.folder)
+    if not task.keep:
+        discard_run(task.folder)
     return values
 
 
-def _adopt(errand: Errand, predictor: PredictorSpec, listener: Progress) -> None:
+def _adopt(task: InputTask, predictor: PredictorSpec, listener: Progress) -> None:
     """Begin the run with the kept rasters, if they are what it would compute."""
-    plan = plan_of(errand.source, errand.settings, predictor)
-    classes, confidence = map(Path, errand.kept)
+    plan = plan_of(task.source, task.settings, predictor)
+    classes, confidence = map(Path, task.kept)
     if all(read_tags(path).get("blocks_digest") == plan.blocks_digest for path in (classes, confidence)):
-        adopt_mosaic(Run(errand.folder), plan, classes, confidence, errand.lost_px)
+        adopt_mosaic(Run(task.folder), plan, classes, confidence, task.lost_px)
     else:
         listener.note("the kept rasters were made in another way: computing again")
 
@@ -178,10 +178,10 @@ def _forget_useless(folder: Path) -> None:
     """Remove a run's directory that holds no finished block: there would be one for each broken input, for ever."""
     with suppress(OSError, AerialsegError):
         if folder.is_dir() and not Run(folder).holds_blocks():
-            discard(folder)
+            discard_run(folder)
 
 
-def discard(folder: Path) -> None:
+def discard_run(folder: Path) -> None:
     """Remove a run's directory, whole or, when killed meanwhile, under a name that nobody takes for a run's."""
     gone = folder.with_name(f"{GONE}{uuid.uuid4().hex[:12]}")
     with suppress(OSError):

@@ -12,18 +12,18 @@ from typing import NoReturn
 import click
 
 from aerialseg._version import __version__
-from aerialseg.cli.accuracy import accuracy_command
-from aerialseg.cli.batch import batch_command, collect_command, status_command
-from aerialseg.cli.chips import chips_command
-from aerialseg.cli.demo import demo_command
-from aerialseg.cli.evaluate import evaluate_command
-from aerialseg.cli.model import calibrate_command, model_group
+from aerialseg.cli.accuracy_command import accuracy_command
+from aerialseg.cli.batch_commands import batch_command, collect_command, status_command
+from aerialseg.cli.chips_command import chips_command
+from aerialseg.cli.demo_command import demo_command
+from aerialseg.cli.evaluate_command import evaluate_command
+from aerialseg.cli.model_commands import calibrate_command, model_group
 from aerialseg.cli.options import CONTEXT
-from aerialseg.cli.polygonize import polygonize_command
-from aerialseg.cli.seams import seams_command
-from aerialseg.cli.segment import segment_command
-from aerialseg.cli.split import split_command
-from aerialseg.cli.training import experiment_command, quantize_command, train_command
+from aerialseg.cli.polygonize_command import polygonize_command
+from aerialseg.cli.seams_command import seams_command
+from aerialseg.cli.segment_command import segment_command
+from aerialseg.cli.split_command import split_command
+from aerialseg.cli.training_commands import experiment_command, quantize_command, train_command
 
 REMOVED = {
     "distil": "'aerialseg distil' was removed, because encoders that it had taught did worse (docs/model.md): train a "

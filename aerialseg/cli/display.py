@@ -53,12 +53,12 @@ def progress(quiet: bool = False) -> Iterator[Progress]:
     from rich.console import Console
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    listener: Progress = Silent() if quiet else Bars(console) if console.is_terminal else Lines()
+    listener: Progress = Silent() if quiet else ProgressBars(console) if console.is_terminal else ProgressLines()
     handler = _Warnings(listener)
     logger = logging.getLogger("aerialseg")
     logger.addHandler(handler)
     try:
-        with listener if isinstance(listener, Bars) else nullcontext():
+        with listener if isinstance(listener, ProgressBars) else nullcontext():
             yield listener
     finally:
         logger.removeHandler(handler)
@@ -75,7 +75,7 @@ class _Warnings(logging.Handler):
         self.listener.note(f"warning: {record.getMessage()}")
 
 
-class Lines:
+class ProgressLines:
     """One plain line when a stage begins and at most every ten seconds after, with the time that is left."""
 
     def __init__(self) -> None:
@@ -100,7 +100,7 @@ class Lines:
         _line(f"{self._name}: {self._done / (self._total or 1):.0%}, about {spoken_duration(left)} left")
 
 
-class Bars:
+class ProgressBars:
     """Live bars. The estimate is of this stage, from the speed of this run."""
 
     def __init__(self, console: Console) -> None:
@@ -119,7 +119,7 @@ class Bars:
         self._task: TaskID | None = None
         self._total = 0.0
 
-    def __enter__(self) -> Bars:
+    def __enter__(self) -> ProgressBars:
         self._bars.start()
         return self
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aerialseg.model.card import ModelCard
-from aerialseg.model.listing import SHOWN, Listed, score_sets, scores_of
+from aerialseg.model.listing import SHOWN, ModelEntry, score_sets, scores_of
 from aerialseg.model.store import WEIGHTS
 from aerialseg.progress import spoken_bytes
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 LICENCE_CHARACTERS = 32
 
 
-def show_models(models: Iterable[Listed]) -> None:
+def show_models(models: Iterable[ModelEntry]) -> None:
     """One line a model: what to call it, for which imagery, how good, under which terms."""
     table = _table("model", "pixel", "classes", "mean IoU", "tiles", "licence", right=("pixel", "classes", "mean IoU"))
     broken = []

@@ -25,12 +25,12 @@ from aerialseg.datasets.chipset import (
     ChipSet,
     Recipe,
     check_out,
-    making,
+    make_folder,
 )
 from aerialseg.datasets.footprints import write_footprints
-from aerialseg.datasets.ground_blocks import Block, Lattice, chips_along, cut, make_lattice
+from aerialseg.datasets.ground_blocks import GroundBlock, GroundLattice, chips_along, cut_blocks, make_lattice
 from aerialseg.datasets.holdout import hold_out
-from aerialseg.datasets.starter import starter
+from aerialseg.datasets.starter_config import starter_config
 from aerialseg.errors import InputError, UsageError
 from aerialseg.files import absolute, cannot_write
 from aerialseg.legend import NODATA, Legend
@@ -59,7 +59,7 @@ class _Ground:
     """What is cut: the views and where the labels lie, in the CRS that all views have."""
 
     views: tuple[View, ...]
-    lattice: Lattice
+    lattice: GroundLattice
     labelled: Bounds
 
 
@@ -105,7 +105,7 @@ def make_chips(
         listener.note("pixels are enlarged to the embedded model's; --gsd native makes a model of their own size")
     with closing(open_labels(labels, given, field=field, layer=layer, numbered=True)) as source:
         ground = _ground(views, source, size, block_m, listener)
-        with making(out, overwrite=overwrite) as folder:
+        with make_folder(out, overwrite=overwrite) as folder:
             cutter = _Cutter(source, folder, min_labelled, len(known))
             chips = cutter.cut_all(ground, size, listener)
             pixels, blocks = _by_block(chips)
@@ -192,7 +192,7 @@ def _ground(
         return _Ground(views, make_lattice(views, size, along), there)
     for number in BLOCK_CHIPS:
         ground = _Ground(views, make_lattice(views, size, (number, number)), there)
-        names = (block.name for view in views for block, _ in cut(view, ground.lattice, size, there))
+        names = (block.name for view in views for block, _ in cut_blocks(view, ground.lattice, size, there))
         if len(set(islice(names, 4 * ENOUGH_BLOCKS))) >= ENOUGH_BLOCKS:
             break
     return ground
@@ -208,11 +208,11 @@ class _Cutter:
     def cut_all(self, ground: _Ground, size: tuple[int, int], listener: Progress) -> list[Chip]:
         """The chips of all orthophotos. Raises InputError where there are none."""
         chips: list[Chip] = []
-        places = [cut(view, ground.lattice, size, ground.labelled) for view in ground.views]
+        places = [cut_blocks(view, ground.lattice, size, ground.labelled) for view in ground.views]
         listener.stage("Cutting chips", sum(len(boxes) for place in places for _, boxes in place))
         for number, view in enumerate(ground.views, start=1):
             with Source(view) as source:
-                for block, boxes in cut(view, ground.lattice, size, ground.labelled):
+                for block, boxes in cut_blocks(view, ground.lattice, size, ground.labelled):
                     self.labels.gather(view.geo.part(_around(boxes)))
                     for box in boxes:
                         chips += self.cut(source, block, box, number)
@@ -224,7 +224,7 @@ class _Cutter:
             )
         return chips
 
-    def cut(self, source: Source, block: Block, box: Box, number: int) -> Iterator[Chip]:
+    def cut(self, source: Source, block: GroundBlock, box: Box, number: int) -> Iterator[Chip]:
         """The chip, unless it has too few labels."""
         geo = source.view.geo.part(box)
         mask = self.labels.burn(geo)
@@ -263,7 +263,7 @@ def _check_classes(pixels: NDArray[np.int64], legend: Legend, labels: PathLike) 
         )
 
 
-def _by_block(chips: Sequence[Chip]) -> tuple[NDArray[np.int64], list[Block]]:
+def _by_block(chips: Sequence[Chip]) -> tuple[NDArray[np.int64], list[GroundBlock]]:
     """(blocks, classes) pixels, and the blocks. Raises InputError where there is one only."""
     blocks = sorted({chip.block for chip in chips})
     if len(blocks) < 2:
@@ -288,7 +288,7 @@ def write_about(chips: ChipSet, folder: Path, listener: Progress) -> None:
             table.writerows([chip.frame, int(chip.held_out), chip.block.name] for chip in chips.chips)
         about = {**chips.to_json(), "inputs": _inputs(chips, listener)}
         (folder / ABOUT).write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        (folder / CONFIG).write_text(starter(chips), encoding="utf-8")
+        (folder / CONFIG).write_text(starter_config(chips), encoding="utf-8")
     except OSError as error:
         raise cannot_write(folder, error) from error
     write_footprints(folder / FOOTPRINTS, chips)

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from aerialseg._version import __version__
-from aerialseg.datasets.ground_blocks import Block, Lattice
+from aerialseg.datasets.ground_blocks import GroundBlock, GroundLattice
 from aerialseg.errors import OutputError, UsageError
-from aerialseg.files import blaming
+from aerialseg.files import naming_errors
 from aerialseg.legend import Legend
 from aerialseg.raster.grid import Box
 from aerialseg.raster.view import View
@@ -37,7 +37,7 @@ class Chip:
 
     frame: str
     ortho: int
-    block: Block
+    block: GroundBlock
     box: Box
     corners: tuple[tuple[float, float], ...]
     pixels: tuple[int, ...]
@@ -66,7 +66,7 @@ class ChipSet:
     legend: Legend
     chips: tuple[Chip, ...]
     left_out: int
-    lattice: Lattice
+    lattice: GroundLattice
     views: tuple[View, ...]
     size: tuple[int, int]
     recipe: Recipe
@@ -78,7 +78,7 @@ class ChipSet:
         return sum(sizes) / len(sizes)
 
     @property
-    def blocks(self) -> dict[Block, bool]:
+    def blocks(self) -> dict[GroundBlock, bool]:
         """Each block that has chips, and whether it is held out."""
         return dict(sorted({chip.block: chip.held_out for chip in self.chips}.items()))
 
@@ -174,16 +174,16 @@ def check_out(out: Path, inputs: Sequence[str | Path], *, overwrite: bool) -> No
 
 
 @contextmanager
-def making(out: Path, *, overwrite: bool) -> Iterator[Path]:
+def make_folder(out: Path, *, overwrite: bool) -> Iterator[Path]:
     """A folder to fill, which gets the name ``out`` when the block ends well and is removed when it does not."""
     part, old = out.with_name(f".{out.name}.part"), out.with_name(f".{out.name}.old")
     try:
-        with blaming(out):
+        with naming_errors(out):
             shutil.rmtree(part, ignore_errors=True)
             for name in (IMAGES, MASKS):
                 (part / name).mkdir(parents=True)
         yield part
-        with blaming(out):
+        with naming_errors(out):
             if out.exists() and (overwrite or not any(out.iterdir())):
                 shutil.rmtree(old, ignore_errors=True)
                 out.rename(old)

@@ -9,7 +9,7 @@ from typing import Any
 import shapely
 
 from aerialseg.datasets.chipset import FOOTPRINT_LAYERS, ChipSet
-from aerialseg.files import blaming
+from aerialseg.files import naming_errors
 from aerialseg.legend import LandClass, Legend
 from aerialseg.vector.fields import LayerKind
 from aerialseg.vector.qgis import qml
@@ -46,7 +46,7 @@ def write_footprints(path: Path, chips: ChipSet) -> None:
         geometry=[shapely.Polygon(chip.corners) for chip in chips.chips],
         crs=crs,
     )
-    with blaming(path), warnings.catch_warnings():
+    with naming_errors(path), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # without a CRS pyogrio says so, and it is said already
         for layer, frame in zip(FOOTPRINT_LAYERS, (squares, frames), strict=True):
             frame.to_file(path, layer=layer, driver="GPKG", engine="pyogrio")

@@ -22,7 +22,7 @@ ROUNDING_PX = 0.01
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Block:
+class GroundBlock:
     """A piece of ground: its row (counted down) and column in the lattice, and its bounds in the CRS."""
 
     row: int
@@ -35,7 +35,7 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
-class Lattice:
+class GroundLattice:
     """Blocks of ``side`` (x, y; in units of the CRS), counted from the upper left corner, ``origin``.
 
     chips: how many fit along (rows, columns) of a block.
@@ -45,11 +45,11 @@ class Lattice:
     side: tuple[float, float]
     chips: tuple[int, int]
 
-    def block(self, row: int, col: int) -> Block:
+    def block(self, row: int, col: int) -> GroundBlock:
         (x, y), (width, height) = self.origin, self.side
-        return Block(row, col, (x + col * width, y - (row + 1) * height, x + (col + 1) * width, y - row * height))
+        return GroundBlock(row, col, (x + col * width, y - (row + 1) * height, x + (col + 1) * width, y - row * height))
 
-    def over(self, bounds: Bounds) -> Iterator[Block]:
+    def over(self, bounds: Bounds) -> Iterator[GroundBlock]:
         """The blocks that meet ``bounds``, row by row."""
         left, bottom, right, top = bounds
         (x, y), (width, height) = self.origin, self.side
@@ -58,12 +58,12 @@ class Lattice:
                 yield self.block(row, col)
 
 
-def make_lattice(views: Sequence[View], size: tuple[int, int], chips: tuple[int, int]) -> Lattice:
+def make_lattice(views: Sequence[View], size: tuple[int, int], chips: tuple[int, int]) -> GroundLattice:
     """The lattice whose blocks hold ``chips`` (rows, columns) of ``size`` (rows, columns) pixels of each view."""
     bounds = [_with_margin(view).bounds for view in views]
     origin = min(left for left, *_ in bounds), max(top for *_, top in bounds)
     sides = [_side(view, size, chips) for view in views]
-    return Lattice(origin, (max(width for width, _ in sides), max(height for _, height in sides)), chips)
+    return GroundLattice(origin, (max(width for width, _ in sides), max(height for _, height in sides)), chips)
 
 
 def _side(view: View, size: tuple[int, int], chips: tuple[int, int]) -> tuple[float, float]:
@@ -83,7 +83,9 @@ def _margin(view: View) -> int:
     return MARGIN_PX + (math.ceil(1 / min(view.ratio)) if view.resampled else 0)
 
 
-def cut(view: View, lattice: Lattice, size: tuple[int, int], within: Bounds) -> Iterator[tuple[Block, list[Box]]]:
+def cut_blocks(
+    view: View, lattice: GroundLattice, size: tuple[int, int], within: Bounds
+) -> Iterator[tuple[GroundBlock, list[Box]]]:
     """Each block that meets the view and ``within`` (in the CRS), and its chips that do, in working pixels.
 
     A chip may reach beyond the raster, but not beyond its block.
@@ -95,7 +97,7 @@ def cut(view: View, lattice: Lattice, size: tuple[int, int], within: Bounds) -> 
                 yield block, boxes
 
 
-def _chips(view: View, block: Block, size: tuple[int, int]) -> Iterator[Box]:
+def _chips(view: View, block: GroundBlock, size: tuple[int, int]) -> Iterator[Box]:
     geo, margin = view.geo, _margin(view)
     x, y = geo.span(1, 1)
     slack = x * ROUNDING_PX, y * ROUNDING_PX

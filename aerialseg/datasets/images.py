@@ -29,14 +29,14 @@ def read_image(path: str | Path, size: tuple[int, int] | None = None) -> Image.I
 
     16-bit images are brought to 8 bit where their values show that all 16 bits are used.
     """
-    with opened(path, "image") as image:
+    with open_image(path, "image") as image:
         turned = ImageOps.exif_transpose(_rgb(image, path))
     return turned if size is None else turned.resize((size[1], size[0]), Image.Resampling.BILINEAR)
 
 
 def read_shape(path: str | Path) -> tuple[int, int]:
     """(rows, columns) of what ``read_image`` gives, from the header where that is enough. Raises InputError as that."""
-    with opened(path, "image") as image:
+    with open_image(path, "image") as image:
         if bits_of(image) <= 8 and image.getexif().get(_ORIENTATION, 1) < _SIDEWAYS:
             _check_mode(image, path)
             return image.height, image.width
@@ -45,7 +45,7 @@ def read_shape(path: str | Path) -> tuple[int, int]:
 
 
 @contextmanager
-def opened(path: str | Path, what: str) -> Iterator[Image.Image]:
+def open_image(path: str | Path, what: str) -> Iterator[Image.Image]:
     """An image or mask as Pillow opens it. Raises InputError, also where it cannot be decoded inside the block."""
     try:
         with Image.open(path) as image:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from aerialseg.datasets.images import bits_of, opened
+from aerialseg.datasets.images import bits_of, open_image
 from aerialseg.errors import InputError
 from aerialseg.legend import NODATA, Legend
 
@@ -33,7 +33,7 @@ _SAMPLES_PER_PIXEL = 277
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoredMask:
     """What a mask's file holds: colours (h, w, 3), or numbers (h, w) and the palette (n, 3) that gives them colours."""
 
     values: NDArray[Any]
@@ -64,9 +64,9 @@ def read_mask(path: str | Path, legend: Legend, void: tuple[int, ...] = ()) -> N
     return np.where(np.isin(ids, void), np.uint8(VOID), ids)
 
 
-def load_mask(path: str | Path) -> Stored:
+def load_mask(path: str | Path) -> StoredMask:
     """What the file holds, upright. Raises InputError where ids cannot be had from such a file."""
-    with opened(path, "mask") as image:
+    with open_image(path, "mask") as image:
         _check_lossless(image, path)
         bits = bits_of(image)
         bands = image.getexif().get(_SAMPLES_PER_PIXEL, 1) if image.mode.startswith("I") else 1
@@ -81,20 +81,20 @@ def load_mask(path: str | Path) -> Stored:
     return stored
 
 
-def _stored(image: Image.Image, bits: int) -> Stored:
+def _stored(image: Image.Image, bits: int) -> StoredMask:
     if image.mode in _COLORS:
-        return Stored(np.asarray(image.convert("RGB")))
+        return StoredMask(np.asarray(image.convert("RGB")))
     if image.mode == "P":
         palette = np.zeros((256, 3), np.int64)
         given = np.reshape(image.getpalette("RGB") or [], (-1, 3))
         palette[: len(given)] = given
         values = np.asarray(image)
-        return Stored(values, None if (palette == _RAMP)[_used(values)].all() else palette)
+        return StoredMask(values, None if (palette == _RAMP)[_used(values)].all() else palette)
     if image.mode == "1" or bits in (2, 4):  # Pillow spreads these greys over 0 to 255
         levels = (1 << bits) - 1 if image.mode != "1" else 1
         greys = np.repeat(np.arange(levels + 1)[:, None] * (255 // levels), 3, axis=1)
-        return Stored(np.asarray(image.convert("L")) // (255 // levels), greys)
-    return Stored(np.asarray(image.getchannel(0) if image.mode == "LA" else image))
+        return StoredMask(np.asarray(image.convert("L")) // (255 // levels), greys)
+    return StoredMask(np.asarray(image.getchannel(0) if image.mode == "LA" else image))
 
 
 def _check_lossless(image: Image.Image, path: str | Path) -> None:
@@ -105,7 +105,7 @@ def _check_lossless(image: Image.Image, path: str | Path) -> None:
         )
 
 
-def _check_opaque(image: Image.Image, stored: Stored, path: str | Path) -> None:
+def _check_opaque(image: Image.Image, stored: StoredMask, path: str | Path) -> None:
     """Raise InputError where pixels are transparent, unless they are VOID: nobody knows which class those are."""
     if not image.has_transparency_data:
         return

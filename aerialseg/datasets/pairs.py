@@ -15,7 +15,7 @@ from aerialseg.datasets.images import read_image, read_shape
 from aerialseg.datasets.layout import DataConfig
 from aerialseg.datasets.masks import IMAGE_SUFFIXES, folder_meaning, read_mask
 from aerialseg.errors import InputError
-from aerialseg.files import blaming
+from aerialseg.files import naming_errors
 from aerialseg.legend import Legend
 from aerialseg.progress import Progress
 
@@ -196,7 +196,7 @@ def class_weights(pairs: Pairs, classes: int, power: float) -> NDArray[np.float3
 
 
 def _save(image: Image.Image, path: Path) -> None:
-    with blaming(path):
+    with naming_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")
         image.save(part, format="PNG", compress_level=1)

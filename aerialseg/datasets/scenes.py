@@ -37,7 +37,7 @@ _NEEDED = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Features:
+class LocalFeatures:
     """Keypoints of a frame: places (n, 2) float32 (x, y) px, sizes (n,) px, angles (n,) degrees, unit descriptors."""
 
     points: NDArray[np.float32]
@@ -59,7 +59,7 @@ class Link:
     turn: float
 
 
-def find_features(path: str | Path) -> Features:
+def find_features(path: str | Path) -> LocalFeatures:
     """The strongest keypoints of the image, reduced to ``WIDTH_PX``. Raises InputError, UsageError without OpenCV."""
     cv2 = _cv2()
     gray = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
@@ -71,7 +71,7 @@ def find_features(path: str | Path) -> Features:
     points, raw = cv2.SIFT_create(FEATURES, contrastThreshold=0.02).detectAndCompute(gray, None)
     points, raw = points[:FEATURES], np.zeros((0, 128), np.float32) if raw is None else raw[:FEATURES]
     roots = np.sqrt(raw / np.maximum(raw.sum(axis=1, keepdims=True), 1e-9))
-    return Features(
+    return LocalFeatures(
         np.array([point.pt for point in points], np.float32).reshape(-1, 2),
         np.array([point.size for point in points], np.float32),
         np.array([point.angle for point in points], np.float32),
@@ -83,7 +83,7 @@ def find_links(images: Mapping[str, Path], progress: Progress | None = None) -> 
     """Every two frames that ``_NEEDED`` or more matches tie to one similarity, weak links included."""
     progress = progress or Silent()
     progress.stage("features", len(images))
-    features: dict[str, Features] = {}
+    features: dict[str, LocalFeatures] = {}
     for name, path in images.items():
         features[name] = find_features(path)
         progress.advance(1)
@@ -98,7 +98,7 @@ def find_links(images: Mapping[str, Path], progress: Progress | None = None) -> 
     return links
 
 
-def compare(first: str, a: Features, second: str, b: Features) -> Link | None:
+def compare(first: str, a: LocalFeatures, second: str, b: LocalFeatures) -> Link | None:
     """How two frames agree, or None where too few matches do."""
     rows, cols = match(a.descriptors, b.descriptors)
     if len(rows) < _NEEDED:
@@ -134,7 +134,7 @@ def match(a: NDArray[np.float32], b: NDArray[np.float32]) -> tuple[NDArray[np.in
     return clear[mutual], nearest[clear][mutual]
 
 
-def _fitting(a: Features, b: Features, rows: Any, cols: Any, matrix: Any, scale: float, turn: float) -> Any:
+def _fitting(a: LocalFeatures, b: LocalFeatures, rows: Any, cols: Any, matrix: Any, scale: float, turn: float) -> Any:
     """Which matches the similarity puts in their place, with their orientation and their size."""
     away = np.linalg.norm(a.points[rows] @ matrix[:, :2].T + matrix[:, 2] - b.points[cols], axis=1)
     turned = (b.angles[cols] - a.angles[rows] - turn + 180.0) % 360.0 - 180.0

@@ -207,9 +207,9 @@ def _values(path: Path) -> NDArray[np.int64]:
 
 
 def _write(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    from aerialseg.files import writing
+    from aerialseg.files import write_atomically
 
-    with writing(path) as part, open(part, "w", newline="", encoding="utf-8") as file:
+    with write_atomically(path) as part, open(part, "w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(columns)
         table.writerows(rows)

@@ -29,7 +29,7 @@ BAR, LEGEND_ROW = 12.0, 20.0
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class LineSeries:
     """A named line; where x or y is not finite it is broken. color: by its place in the palette unless given."""
 
     name: str
@@ -49,7 +49,7 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
-class Bars:
+class BarChart:
     """One row of a bar chart. color: of all its bars, paler from one to the next; by the palette unless given.
 
     note: words at the right end of the row. A value that is not finite has no bar.
@@ -62,7 +62,7 @@ class Bars:
 
 
 def lines(
-    series: Sequence[Line],
+    series: Sequence[LineSeries],
     x_label: str,
     y_label: str,
     *,
@@ -100,7 +100,9 @@ def lines(
     )
 
 
-def _line(line: Line, number: int, runs: list[list[tuple[float, float]]], x_axis: Axis, y_axis: Axis) -> dict[str, Any]:
+def _line(
+    line: LineSeries, number: int, runs: list[list[tuple[float, float]]], x_axis: Axis, y_axis: Axis
+) -> dict[str, Any]:
     named = [(x, y, f"{line.name}: {text(x)}, {text(y)}") for run in runs for x, y in run] if line.dots else []
     return {
         "color": line.color or _color(number),
@@ -111,7 +113,7 @@ def _line(line: Line, number: int, runs: list[list[tuple[float, float]]], x_axis
 
 
 def bars(
-    rows: Sequence[Bars],
+    rows: Sequence[BarChart],
     label: str,
     *,
     keys: Sequence[str] = (),
@@ -149,7 +151,7 @@ def bars(
     )
 
 
-def _bar_row(row: Bars, axis: Axis, top: float, thick: float) -> dict[str, Any]:
+def _bar_row(row: BarChart, axis: Axis, top: float, thick: float) -> dict[str, Any]:
     finite = [(place, value) for place, value in enumerate(row.values) if math.isfinite(value)]
     return {
         "name": row.name,
@@ -251,7 +253,7 @@ def standalone(svg: str) -> str:
     return f'{head}><rect width="100%" height="100%" fill="#ffffff"/>{rest}\n'
 
 
-def _drawable(line: Line, log_x: bool, log_y: bool) -> list[list[tuple[float, float]]]:
+def _drawable(line: LineSeries, log_x: bool, log_y: bool) -> list[list[tuple[float, float]]]:
     """Runs of points that can be drawn; what cannot lies between them."""
     runs: list[list[tuple[float, float]]] = [[]]
     for x, y in zip(line.x, line.y, strict=True):

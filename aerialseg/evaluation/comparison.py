@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from aerialseg._version import __version__
-from aerialseg.evaluation.charts import Bars, Line, bars, lines, standalone, templates
+from aerialseg.evaluation.charts import BarChart, LineSeries, bars, lines, standalone, templates
 from aerialseg.evaluation.curves import searches
-from aerialseg.files import writing
+from aerialseg.files import write_atomically
 
 TABLE, PAGE = "results.csv", "experiment.html"
 COLUMNS = ("run", "step", "frames_px", "crops_px", "epochs", "mpx", "lr", "batch", "at_once", "seconds", "peak_mb")
@@ -30,12 +30,12 @@ def write_comparison(folder: str | Path, results: Results) -> list[Path]:
     """
     table, page = Path(folder) / TABLE, Path(folder) / PAGE
     charts = {Path(folder) / f"{name}.svg": standalone(chart) for name, chart in charts_of(results).items()}
-    with writing(table) as part, open(part, "w", newline="", encoding="utf-8") as file:
+    with write_atomically(table) as part, open(part, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(_rows(results)[0]))
         writer.writeheader()
         writer.writerows(_rows(results))
     for path, text in {**charts, page: draw_page(results)}.items():
-        with writing(path) as part:
+        with write_atomically(path) as part:
             part.write_text(text, encoding="utf-8")
     return [table, *charts, page]
 
@@ -63,7 +63,7 @@ def charts_of(results: Results) -> dict[str, str]:
     """SVG text by name: "scores", "loss", "dice" (shown while training)."""
     return {
         "scores": bars(
-            [Bars(_name(r), [r["scores"][seen]["mean_iou"] for seen in SEEN]) for r in results],
+            [BarChart(_name(r), [r["scores"][seen]["mean_iou"] for seen in SEEN]) for r in results],
             "mean IoU of the held-out frames, at the final resolution",
             keys=["the model sees them at the final resolution", "at its own, its labels enlarged"],
         ),
@@ -79,7 +79,7 @@ def last_steps(results: Results) -> list[dict[str, Any]]:
     return [{**record, "total_mpx": totals[run]} for run, record in ends.items()]
 
 
-def _curves(results: Results, key: str) -> list[Line]:
+def _curves(results: Results, key: str) -> list[LineSeries]:
     """A line for each run over what it had seen, through all its steps."""
     points: dict[str, tuple[list[float], list[float]]] = {}
     for record in results:
@@ -89,7 +89,7 @@ def _curves(results: Results, key: str) -> list[Line]:
         xs += [begun + share * (place + 1) for place in range(len(record["history"]))]
         values = [epoch.get(key) for epoch in record["history"]]
         ys += [math.nan if value is None else float(value) for value in values]
-    return [Line(run, xs, ys) for run, (xs, ys) in points.items()]
+    return [LineSeries(run, xs, ys) for run, (xs, ys) in points.items()]
 
 
 def _search(record: dict[str, Any]) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aerialseg.evaluation.axes import text
-from aerialseg.evaluation.charts import Line, Mark, lines
+from aerialseg.evaluation.charts import LineSeries, Mark, lines
 
 CURVES = (
     ("loss", (("train_loss", "on what it learns from"), ("valid_loss", "on what it does not")), False),
@@ -25,7 +25,8 @@ def curves(training: Mapping[str, Any]) -> list[str]:
     for label, wanted, log in CURVES:
         found = [(key, name) for key, name in wanted if any(_value(record, key) is not None for record in history)]
         series = [
-            Line(name, range(1, len(history) + 1), [_number(record, key) for record in history]) for key, name in found
+            LineSeries(name, range(1, len(history) + 1), [_number(record, key) for record in history])
+            for key, name in found
         ]
         if series:
             drawn.append(lines(series, "epoch", label, log_y=log, marks=marks, size=(270, 520)))
@@ -58,7 +59,7 @@ def searches(training: Mapping[str, Any]) -> list[str]:
         taken = _value(search, "chosen") or _value(search, "lr")
         marks = [Mark(taken, f"taken: {text(taken)}")] if taken else []
         pairs = list(zip(rates, losses, strict=False))
-        line = Line(f"{name}{batch}", [rate for rate, _ in pairs], [loss for _, loss in pairs], dots=False)
+        line = LineSeries(f"{name}{batch}", [rate for rate, _ in pairs], [loss for _, loss in pairs], dots=False)
         finite = [loss for _, loss in pairs if loss is not None and math.isfinite(loss)]
         ceiling = _ceiling(finite)
         drawn.append(lines([line], "learning rate", "loss", log_x=True, y_range=ceiling, marks=marks, size=(240, 340)))

@@ -21,7 +21,7 @@ from aerialseg.evaluation import charts
 from aerialseg.evaluation.axes import text
 from aerialseg.evaluation.results import Evaluation, FrameScore
 from aerialseg.evaluation.tables import CLASSES, CONFUSION, FRAMES, SCORES, write_table
-from aerialseg.files import cannot_write, writing
+from aerialseg.files import cannot_write, write_atomically
 from aerialseg.model.card import ModelCard
 
 REPORT = "report.html"
@@ -63,7 +63,7 @@ def write_report(
     made = []
     for name in (SCORES, CONFUSION, CLASSES, *([FRAMES] if evaluation.frames else ()), REPORT):
         made.append(folder / name)
-        with writing(made[-1]) as part:
+        with write_atomically(made[-1]) as part:
             if name == REPORT:
                 part.write_text(page, encoding="utf-8")
             else:
@@ -181,7 +181,7 @@ def _by_share(evaluation: Evaluation) -> list[Any]:
 def _class_bars(evaluation: Evaluation) -> str:
     found = evaluation.confusion
     rows = [
-        charts.Bars(
+        charts.BarChart(
             entry.name, (found.iou[entry.id], found.dice[entry.id]), entry.hex, share_text(found.share[entry.id])
         )
         for entry in _by_share(evaluation)

@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from aerialseg.files import writing
+from aerialseg.files import write_atomically
 from aerialseg.legend import NODATA
 from aerialseg.mapping.timeline import Span
 from aerialseg.model.interface import PredictorSpec, Tile
@@ -122,7 +122,7 @@ def _predict(task: BlockTask, tile: Tile, inside: Valid, clock: _Clock) -> Label
 def _note_lost(path: Path, lost: Iterable[Box]) -> None:
     """Write down, before the block is there, which tiles of the source (in its pixels) it had to do without."""
     boxes = [[box.top, box.left, box.bottom, box.right] for box in sorted(lost)]
-    with writing(path) as part:
+    with write_atomically(path) as part:
         part.write_text(json.dumps({"lost": boxes}), encoding="utf-8")
 
 

@@ -13,7 +13,7 @@ from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from aerialseg.executor import LOCAL_WORKERS, local, run_tasks
+from aerialseg.executor import LOCAL_WORKERS, local_threads, run_tasks
 from aerialseg.mapping.block import BlockReport, BlockTask, Shared, run_block
 from aerialseg.mapping.plan import Plan
 from aerialseg.mapping.run import Run
@@ -21,7 +21,7 @@ from aerialseg.mapping.timeline import Timeline
 from aerialseg.model.interface import PredictorSpec
 from aerialseg.progress import Progress
 from aerialseg.raster.block_cache import Pages, reading_order
-from aerialseg.raster.blocks import Bands, is_whole, joining
+from aerialseg.raster.blocks import Bands, is_whole, join_blocks
 
 if TYPE_CHECKING:
     from aerialseg.mapping.workers import Cluster
@@ -53,7 +53,7 @@ def classify(
     """
     pixels = sum(task.core.area for task in todo)
     blocks = partial(plan.block_path, folder=run.blocks)
-    with joining(plan.grid, blocks, plan.view, run.classes, run.confidence) as join:
+    with join_blocks(plan.grid, blocks, plan.view, run.classes, run.confidence) as join:
         joined = _Joined(join, plan, timeline)
         progress.stage("blocks", pixels)
         with (
@@ -103,7 +103,7 @@ def _reports(
             if workers == 1:
                 yield from map(work, todo)
             else:
-                yield from run_tasks(local(workers), work, todo, in_flight=workers)
+                yield from run_tasks(local_threads(workers), work, todo, in_flight=workers)
 
 
 def local_workers(numerics: str) -> int:

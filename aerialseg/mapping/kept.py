@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from aerialseg.files import blaming, flush, identity, link_or_copy, read_json, write_json
+from aerialseg.files import flush, identity, link_or_copy, naming_errors, read_json, write_json
 from aerialseg.mapping.plan import Plan
 from aerialseg.mapping.run import MOSAIC, Run
 
@@ -29,7 +29,7 @@ def adopt_mosaic(run: Run, plan: Plan, classes: Path, confidence: Path, lost_px:
     with run.lock():
         run.begin(plan)
         for source, target in ((classes, run.classes), (confidence, run.confidence)):
-            with blaming(target):
+            with naming_errors(target):
                 link_or_copy(source, target)
         seal_mosaic(run, plan, lost_px)
 

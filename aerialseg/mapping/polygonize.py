@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from aerialseg._version import __version__
 from aerialseg.errors import InputError, UsageError
-from aerialseg.executor import Crew
+from aerialseg.executor import TaskPool
 from aerialseg.files import locked
 from aerialseg.legend import Legend
 from aerialseg.mapping.outputs import Outputs
 from aerialseg.mapping.plan import LayerPlan
-from aerialseg.mapping.result import LayerResult, shares
-from aerialseg.mapping.settings import known_settings, with_settings
+from aerialseg.mapping.result import LayerResult, class_shares
+from aerialseg.mapping.settings import check_settings, with_settings
 from aerialseg.progress import Progress, Silent, fractions
 from aerialseg.vector.formats import LAYER_NAME
 
@@ -87,7 +87,7 @@ def polygonize(
     from aerialseg.vector.formats import check_place
     from aerialseg.vector.layers import polygonize as write_layer
 
-    wanted = known_settings(settings, POLYGON_SETTINGS)
+    wanted = check_settings(settings, POLYGON_SETTINGS)
     if workers is not None and workers < 1:
         raise UsageError(f"--workers is {workers}: wanted 1 or more")
     if not layer.strip() or layer.lower().startswith(_RESERVED):
@@ -104,7 +104,7 @@ def polygonize(
     pixel_m = _pixel_size(raster, listener)
     begun = time.perf_counter()
     busy = f"{outputs.layer} is in use by another run: wait, or choose another output"
-    with locked(_lock_of(outputs.layer), lambda: busy, remove=True), Crew(workers) as crew:
+    with locked(_lock_of(outputs.layer), lambda: busy, remove=True), TaskPool(workers) as pool:
         listener.stage("polygons", 1.0)
         info = write_layer(
             source,
@@ -114,13 +114,13 @@ def polygonize(
             **asdict(LayerPlan.of(wanted, pixel_m, min_pixels=0)),
             layer=layer,
             metadata=_metadata(source),
-            crew=crew,
+            pool=pool,
             progress=fractions(listener),
         )
     seconds = time.perf_counter() - begun
     return LayerResult(
         paths=outputs.paths,
-        classes=shares(info.area_m2, info.legend),
+        classes=class_shares(info.area_m2, info.legend),
         polygons=info.polygons,
         merged=info.merged,
         seconds={"polygons": seconds, "total": seconds},

@@ -11,7 +11,7 @@ from aerialseg.mapping.outputs import CLASSES, CONFIDENCE, Outputs
 from aerialseg.mapping.plan import Plan
 from aerialseg.mapping.run import Run
 from aerialseg.mapping.timeline import Timeline
-from aerialseg.memory import release
+from aerialseg.memory import release_freed_memory
 from aerialseg.progress import Progress, fractions
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Work:
 def release_memory(plan: Plan) -> None:
     """Memory that a stage has freed goes back to the system, where there is enough of it to be worth the time."""
     if plan.pixels >= SMALL_PX:
-        release()
+        release_freed_memory()
 
 
 def metadata_of(work: Work, sha256: str) -> dict[str, str]:
@@ -65,12 +65,12 @@ def metadata_of(work: Work, sha256: str) -> dict[str, str]:
 
 def draw_layer(work: Work, metadata: dict[str, str]) -> LayerInfo:
     """The layer, written among the run's products. Raises OutputError."""
-    from aerialseg.mapping.workers import crew
+    from aerialseg.mapping.workers import task_pool
     from aerialseg.vector.layers import polygonize
 
     plan, run = work.plan, work.run
     work.progress.stage("polygons", 1.0)
-    with work.timeline.measure("polygons", plan.pixels), crew(work.cluster, plan.pixels) as workers:
+    with work.timeline.measure("polygons", plan.pixels), task_pool(work.cluster, plan.pixels) as workers:
         return polygonize(
             run.classes,
             run.confidence,
@@ -79,7 +79,7 @@ def draw_layer(work: Work, metadata: dict[str, str]) -> LayerInfo:
             **asdict(plan.layer),
             pixel_m=plan.view.gsd_m,
             metadata=metadata,
-            crew=workers,
+            pool=workers,
             progress=fractions(work.progress),
         )
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from aerialseg.errors import AerialsegError
 from aerialseg.files import cannot_write, identity, read_json, write_json
-from aerialseg.files import publish as move_to_name
+from aerialseg.files import move_into_place as move_to_name
 from aerialseg.mapping.outputs import Outputs
 from aerialseg.mapping.run import PUBLISHING, Run
 from aerialseg.vector.formats import GEOPACKAGE, ending_of

@@ -23,7 +23,7 @@ class ClassShare:
     share: float
 
 
-def shares(area_m2: Mapping[int, float], legend: Legend) -> tuple[ClassShare, ...]:
+def class_shares(area_m2: Mapping[int, float], legend: Legend) -> tuple[ClassShare, ...]:
     """Classes by their area, the largest first."""
     total = sum(area_m2.values()) or 1.0
     lines = [ClassShare(one, legend[one].name, legend[one].hex, area, area / total) for one, area in area_m2.items()]

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from aerialseg.errors import OutputError, UsageError
-from aerialseg.files import discard, locked, read_json, write_json
+from aerialseg.files import locked, read_json, remove_if_there, write_json
 from aerialseg.mapping.plan import Plan, decides_blocks, spoken_changes
 from aerialseg.raster.grid import Box
 
@@ -95,7 +95,7 @@ class Run:
     def _forget_blocks(self) -> None:
         shutil.rmtree(self.blocks, ignore_errors=True)
         for path in (self.folder / MOSAIC, self.classes, self.confidence):
-            discard(path)
+            remove_if_there(path)
 
     def _make_folders(self) -> None:
         try:
@@ -150,7 +150,7 @@ class Run:
         self._forget_blocks()
         shutil.rmtree(self.products, ignore_errors=True)
         for name in (PUBLISHING, REPORT, PLAN):
-            discard(self.folder / name)
+            remove_if_there(self.folder / name)
 
 
 def run_folder(output: Path) -> Path:

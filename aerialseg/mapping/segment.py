@@ -12,15 +12,15 @@ from aerialseg.errors import OutputError
 from aerialseg.executor import Inline
 from aerialseg.files import absolute, write_json
 from aerialseg.mapping.classify import classify, missing_blocks
-from aerialseg.mapping.estimate import network_seconds
 from aerialseg.mapping.kept import has_mosaic, seal_mosaic
+from aerialseg.mapping.network_time import network_seconds
 from aerialseg.mapping.outputs import REPORT, Outputs
 from aerialseg.mapping.plan import PathLike, Plan, check_disk, choose_predictor, make_plan
 from aerialseg.mapping.products import SMALL_PX, Work, draw_layer, metadata_of, release_memory, write_rasters
 from aerialseg.mapping.publishing import publish_products, published_files
-from aerialseg.mapping.result import Result, shares
+from aerialseg.mapping.result import Result, class_shares
 from aerialseg.mapping.run import Run, run_folder
-from aerialseg.mapping.settings import known_settings, with_settings
+from aerialseg.mapping.settings import check_settings, with_settings
 from aerialseg.progress import Progress, Silent, spoken_duration
 from aerialseg.raster.describe import describe, is_unchanged, source_sha256
 from aerialseg.raster.opening import is_remote
@@ -96,7 +96,7 @@ def segment(
     KeyboardInterrupt
         The run was interrupted. Its directory stays if it holds finished blocks, and the same call resumes.
     """
-    wanted = known_settings(settings)
+    wanted = check_settings(settings)
     run = Run(run_folder(absolute(output)) if keep_run is None else absolute(keep_run))
     run.check_place(source, output, raster, confidence, report)
     outputs = Outputs.check(
@@ -114,7 +114,7 @@ def segment(
     predictor = choose_predictor(model, wanted, cluster)
     plan = make_plan(info, predictor, wanted)
     work = Work(plan, predictor, outputs, run, progress or Silent(), cluster)
-    return _Job(work, overwrite).carry_out(keep=keep_run is not None)
+    return _Job(work, overwrite).run_input(keep=keep_run is not None)
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class _Job:
     def run(self) -> Run:
         return self.work.run
 
-    def carry_out(self, *, keep: bool) -> Result:
+    def run_input(self, *, keep: bool) -> Result:
         with self.run.lock():
             changed = self.run.begin(self.plan)
             try:
@@ -213,7 +213,7 @@ class _Job:
         stages = timeline.stages()
         return Result(
             paths=self.work.outputs.paths,
-            classes=shares(info.area_m2, info.legend),
+            classes=class_shares(info.area_m2, info.legend),
             polygons=info.polygons,
             valid_px=sum(info.pixels.values()),
             lost_px=self.run.lost_px(),

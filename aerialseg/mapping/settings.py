@@ -221,12 +221,12 @@ SUCCESSORS = {"halo": "tiling approximate:PX"}
 """Options that are no more -> what to write instead."""
 
 
-def deciding(what: Decides, values: Mapping[str, Any]) -> dict[str, Any]:
+def settings_deciding(what: Decides, values: Mapping[str, Any]) -> dict[str, Any]:
     """Those of the values, by their keys, that decide ``what``."""
     return {key: value for key, value in values.items() if SETTINGS[key].decides == what}
 
 
-def known_settings(values: Mapping[str, Any], keys: Iterable[str] = SETTINGS) -> MapSettings:
+def check_settings(values: Mapping[str, Any], keys: Iterable[str] = SETTINGS) -> MapSettings:
     """The settings given as keywords, of which ``keys`` are known. Raises UsageError."""
     for key in values:
         if key not in keys:

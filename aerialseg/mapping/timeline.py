@@ -70,7 +70,7 @@ class Timeline:
     def _stage(self, name: str, whole: float) -> StageTime:
         spans = sorted(self._spans[name])
         begin, end = spans[0][0], max(end for _, end in spans)
-        seconds = union(spans)
+        seconds = merge_spans(spans)
         pixels = self._pixels.get(name, 0)
         return StageTime(
             stage=name,
@@ -84,7 +84,7 @@ class Timeline:
         )
 
 
-def union(spans: Iterable[tuple[float, float]]) -> float:
+def merge_spans(spans: Iterable[tuple[float, float]]) -> float:
     """Length of what the spans cover together."""
     total, reached = 0.0, float("-inf")
     for start, end in sorted(spans):

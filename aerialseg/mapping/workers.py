@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from aerialseg.errors import ModelError, OutputError, ResourceError
-from aerialseg.executor import Crew, run_tasks
+from aerialseg.executor import TaskPool, run_tasks
 from aerialseg.mapping.block import BlockReport, BlockTask, Labels, Shared, run_block
 from aerialseg.model.interface import Predictor, PredictorSpec
 from aerialseg.raster.decode import Pixels, Valid
@@ -94,7 +94,7 @@ class Delivery:
     bytes: int | None = None
 
 
-def deliver(delivery: Delivery) -> BlockReport:
+def deliver_block(delivery: Delivery) -> BlockReport:
     """Compute the block and put it at its name, as run_block does, beside others who may be at the same one.
 
     Raises ResourceError or OutputError where this process does not share the job's storage.
@@ -164,7 +164,7 @@ def _taken(key: object) -> Source | None:
     return mine[0] if mine else None
 
 
-def let_go() -> None:
+def close_idle_sources() -> None:
     """Close the rasters that are open here for no block at this moment."""
     _taken(None)
 
@@ -199,21 +199,21 @@ def run_blocks(cluster: Cluster, tasks: Sequence[BlockTask], source: str, digest
     size = _bytes(source)
     deliveries = (Delivery(task, parts, size) for task in tasks)
     try:
-        yield from run_tasks(cluster.executor(), deliver, deliveries, in_flight=cluster.in_flight)
+        yield from run_tasks(cluster.executor(), deliver_block, deliveries, in_flight=cluster.in_flight)
     finally:
-        cluster.everywhere(let_go)
+        cluster.everywhere(close_idle_sources)
     _await_files([task.path for task in tasks])
     shutil.rmtree(parts, ignore_errors=True)
 
 
 @contextmanager
-def crew(cluster: Cluster | None, pixels: int) -> Iterator[Crew]:
+def task_pool(cluster: Cluster | None, pixels: int) -> Iterator[TaskPool]:
     """Who draws the polygons of a raster of so many pixels: threads of this process, with the cluster if it pays."""
     if cluster is None or pixels < WORTH_SPREADING_PX:
-        with Crew() as here:
+        with TaskPool() as here:
             yield here
         return
-    with cluster.executor() as executor, Crew(executor=executor, in_flight=cluster.in_flight()) as spread:
+    with cluster.executor() as executor, TaskPool(executor=executor, in_flight=cluster.in_flight()) as spread:
         yield spread
 
 

@@ -28,7 +28,7 @@ _SHARE = 0.6
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class ComputeMode:
     """How the network is run, once nothing is "auto" any more."""
 
     device: torch.device
@@ -41,7 +41,7 @@ class Way:
         return f"{self.device.type} {self.runtime} {self.precision}"
 
 
-def choose(device: str, precision: str, runtime: str, card: ModelCard | None = None) -> Way:
+def choose(device: str, precision: str, runtime: str, card: ModelCard | None = None) -> ComputeMode:
     """The way to run a model: OpenVINO on a CPU where it is installed, torch otherwise.
 
     The precision is the fastest that the processor computes in and that loses nothing worth mentioning: bf16, or int8
@@ -60,7 +60,7 @@ def choose(device: str, precision: str, runtime: str, card: ModelCard | None = N
         runtime = "openvino" if translatable and has_openvino() else "torch"
     if precision == "int8":
         _check_int8(runtime, card)
-    return Way(place, runtime, _precision(place, runtime, card) if precision == "auto" else precision)
+    return ComputeMode(place, runtime, _precision(place, runtime, card) if precision == "auto" else precision)
 
 
 def _precision(device: torch.device, runtime: str, card: ModelCard | None) -> str:
@@ -116,7 +116,7 @@ def check_precision(precision: str) -> None:
         raise UsageError(f"precision {precision!r}: wanted one of {', '.join(PRECISIONS)}")
 
 
-def choose_size(way: Way, beside: float = 0.0) -> tuple[int, int]:
+def choose_size(way: ComputeMode, beside: float = 0.0) -> tuple[int, int]:
     """(tile, batch) that fit into the memory that is free now. beside: bytes a pixel, to those of the network."""
     room = free_bytes(way.device) * _SHARE - _BASE_BYTES
     per_pixel = _BYTES_PER_PIXEL[way.precision] + beside

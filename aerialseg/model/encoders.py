@@ -52,7 +52,7 @@ ENCODERS = {
 Norm = Callable[[int], nn.Module]
 
 
-class Block(Composed):
+class EncoderBlock(Composed):
     """A residual block of torchvision's ResNet, basic or bottleneck."""
 
     def __init__(self, n_in: int, width: int, stride: int, shape: EncoderShape, norm: Norm = nn.BatchNorm2d) -> None:
@@ -92,8 +92,8 @@ def make_encoder(shape: EncoderShape, n_in: int, norm: Norm) -> nn.Sequential:
     before = shape.stem
     for stage, (depth, width, after) in enumerate(zip(shape.depths, shape.widths, shape.channels, strict=True)):
         stride = 1 if stage == 0 else 2
-        blocks = [Block(before, width, stride, shape, norm)]
-        blocks += [Block(after, width, 1, shape, norm) for _ in range(depth - 1)]
+        blocks = [EncoderBlock(before, width, stride, shape, norm)]
+        blocks += [EncoderBlock(after, width, 1, shape, norm) for _ in range(depth - 1)]
         layers.append(nn.Sequential(*blocks))
         before = after
     return nn.Sequential(*layers)

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aerialseg.model.card import ModelCard
-from aerialseg.model.device import Way
-from aerialseg.model.fold import ready
+from aerialseg.model.device import ComputeMode
+from aerialseg.model.fold import fold_for_inference
 from aerialseg.model.interface import Tile
 from aerialseg.model.unet import UNet
 from aerialseg.raster.grid import Box
@@ -36,9 +36,9 @@ class Network(Protocol):
 
 
 class Engine(Protocol):
-    """Answers for equal windows of one tile at a time. ``lanes``: calls at once that pay."""
+    """Answers for equal windows of one tile at a time. ``concurrent_calls``: calls at once that pay."""
 
-    lanes: int
+    concurrent_calls: int
 
     def place(self, tile: Tile) -> Any:
         """The tile's pixels where the device sees them: to be handed to ``answer``."""
@@ -61,7 +61,7 @@ class Engine(Protocol):
         ...
 
 
-def make_engine(network: Any, card: ModelCard, way: Way, *, logits: bool = False) -> Engine:
+def make_engine(network: Any, card: ModelCard, way: ComputeMode, *, logits: bool = False) -> Engine:
     """The network at work in that way. What is not one of ours (tests) is taken as it is, on torch.
 
     logits: it will be asked for probabilities, and not for answers.
@@ -76,7 +76,7 @@ def make_engine(network: Any, card: ModelCard, way: Way, *, logits: bool = False
 class OpenVinoEngine:
     """OpenVINO on a CPU."""
 
-    lanes = 1
+    concurrent_calls = 1
 
     def __init__(self, network: OpenVinoNetwork, card: ModelCard) -> None:
         self._network, self._card = network, card
@@ -88,7 +88,9 @@ class OpenVinoEngine:
         return self._network.labels(*_cut(placed, windows), window, core)
 
     def probabilities(self, placed: Tile, windows: Sequence[Box], window: Box, core: Box) -> Tensor:
-        return softened(torch.from_numpy(self._network.logits(*_cut(placed, windows), window, core)), self._card)
+        return apply_temperature(
+            torch.from_numpy(self._network.logits(*_cut(placed, windows), window, core)), self._card
+        )
 
     def release(self) -> None:
         self._network.release()
@@ -106,10 +108,10 @@ class TorchEngine:
     other is computed.
     """
 
-    def __init__(self, network: Any, card: ModelCard, way: Way) -> None:
+    def __init__(self, network: Any, card: ModelCard, way: ComputeMode) -> None:
         self._way, self._card = way, card
         self._cuda = way.device.type == "cuda"
-        self.lanes = 2 if self._cuda else 1
+        self.concurrent_calls = 2 if self._cuda else 1
         self._dtype = torch.bfloat16 if way.precision == "bf16" and isinstance(network, UNet) else torch.float32
         self._network: Network = self._placed(network)
         mean, std = (torch.tensor(values, device=way.device).view(-1, 1, 1) for values in (card.mean, card.std))
@@ -117,7 +119,9 @@ class TorchEngine:
 
     def _placed(self, network: Any) -> Network:
         if isinstance(network, UNet):
-            network = ready(network, channels=_CUDA_CHANNELS if self._cuda else 1).to(self._way.device, self._dtype)
+            network = fold_for_inference(network, channels=_CUDA_CHANNELS if self._cuda else 1).to(
+                self._way.device, self._dtype
+            )
             network = network.to(memory_format=torch.channels_last)
         placed: Network = network
         return placed
@@ -147,7 +151,7 @@ class TorchEngine:
     @torch.inference_mode()
     def probabilities(self, placed: _Placed, windows: Sequence[Box], window: Box, core: Box) -> Tensor:
         with placed[0]:
-            return softened(self._logits(placed, windows, window, core), self._card).cpu()
+            return apply_temperature(self._logits(placed, windows, window, core), self._card).cpu()
 
     def _logits(self, placed: _Placed, windows: Sequence[Box], window: Box, core: Box) -> Tensor:
         _, pixels, valid = placed
@@ -187,7 +191,7 @@ def decide(logits: Tensor, card: ModelCard) -> Tensor:
     return torch.stack([classes.to(torch.uint8), percent.to(torch.uint8)], dim=1)
 
 
-def softened(logits: Tensor, card: ModelCard) -> Tensor:
+def apply_temperature(logits: Tensor, card: ModelCard) -> Tensor:
     """Probabilities (B, classes, h, w) of float32 logits, which change: softmax(logits / temperature), of void 0."""
     if card.void:
         logits[:, list(card.void)] = -torch.inf

@@ -10,11 +10,11 @@ from typing import Any, cast
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from aerialseg.model.encoders import Block
+from aerialseg.model.encoders import EncoderBlock
 from aerialseg.model.unet import UNet
 
 
-def ready(network: UNet, *, channels: int = 1) -> UNet:
+def fold_for_inference(network: UNet, *, channels: int = 1) -> UNet:
     """A copy for inference, in eval mode: BatchNorm is folded into the convolution before it.
 
     The 99 channels of fastai's last layers are padded with zeros to a multiple of ``channels``, where that suits the
@@ -32,7 +32,7 @@ def ready(network: UNet, *, channels: int = 1) -> UNet:
 def _followed_by_norm(network: nn.Module) -> Iterator[tuple[Any, str, str]]:
     """(module, name of a convolution in it, name of the BatchNorm that follows)."""
     for module in network.modules():
-        if isinstance(module, Block):
+        if isinstance(module, EncoderBlock):
             pairs = [(f"conv{number}", f"bn{number}") for number in range(1, module.convs + 1)]
         elif isinstance(module, nn.Sequential):
             pairs = list(pairwise(name for name, _ in module.named_children()))

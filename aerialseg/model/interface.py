@@ -80,7 +80,7 @@ class Predictor(_HasCard, ABC):
     Whatever else callers ask of a predictor is declared here, with a default.
     """
 
-    lanes: int = 1
+    concurrent_calls: int = 1
     """How many calls of ``predict`` at a time are worth while; the gate lets in no more."""
 
     tile: int | None = None
@@ -88,7 +88,7 @@ class Predictor(_HasCard, ABC):
 
     @abstractmethod
     def predict(self, tile: Tile) -> Prediction:
-        """Classes and confidence of the tile's core. Called with the ``gate`` held: by ``lanes`` threads at most.
+        """Classes and confidence of the core. Called with the ``gate`` held: by ``concurrent_calls`` threads at most.
 
         Raises ResourceError where the device has too little memory.
         """
@@ -99,7 +99,7 @@ class Predictor(_HasCard, ABC):
 
         It is the caller who enters it, so that waiting for the device is not taken for predicting.
         """
-        gate: threading.Semaphore = self.__dict__.setdefault("_gate", threading.Semaphore(self.lanes))
+        gate: threading.Semaphore = self.__dict__.setdefault("_gate", threading.Semaphore(self.concurrent_calls))
         return gate
 
     def release(self) -> None:

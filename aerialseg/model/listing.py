@@ -16,7 +16,7 @@ SHOWN = {"mean_iou": "mean IoU", "pixel_accuracy": "accuracy", "mean_dice": "mea
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ModelEntry:
     """A model folder. ref: what to give as MODEL. card: None where it cannot be used, for the reason in ``problem``."""
 
     ref: str
@@ -41,7 +41,7 @@ class Listed:
         }
 
 
-def find_models(below: str | Path | None = None) -> list[Listed]:
+def find_models(below: str | Path | None = None) -> list[ModelEntry]:
     """The embedded models, then those in and below a folder, by path. Raises InputError where there is no folder."""
     found = [_listed(name, folder) for name, folder in embedded().items()]
     if below is None:
@@ -52,13 +52,13 @@ def find_models(below: str | Path | None = None) -> list[Listed]:
     return found + [_listed(str(card.parent), card.parent) for card in sorted(below.rglob(CARD))]
 
 
-def _listed(ref: str, folder: Path) -> Listed:
+def _listed(ref: str, folder: Path) -> ModelEntry:
     if not (folder / WEIGHTS).is_file():
-        return Listed(ref, folder, None, f"there is no {WEIGHTS} beside its card")
+        return ModelEntry(ref, folder, None, f"there is no {WEIGHTS} beside its card")
     try:
-        return Listed(ref, folder, ModelCard.read(folder / CARD))
+        return ModelEntry(ref, folder, ModelCard.read(folder / CARD))
     except ModelError as error:
-        return Listed(ref, folder, None, str(error))
+        return ModelEntry(ref, folder, None, str(error))
 
 
 def scores_of(card: ModelCard) -> dict[str, float]:

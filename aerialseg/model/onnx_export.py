@@ -23,9 +23,9 @@ from torch import Tensor, nn
 
 from aerialseg._version import __version__
 from aerialseg.errors import ModelError, UsageError
-from aerialseg.files import writing
+from aerialseg.files import write_atomically
 from aerialseg.model.card import APPROXIMATE_HALO, ModelCard
-from aerialseg.model.fold import ready
+from aerialseg.model.fold import fold_for_inference
 from aerialseg.model.store import load_network
 from aerialseg.model.unet import UNet
 
@@ -52,7 +52,7 @@ def export_onnx(
     if output not in (PROBABILITIES, LOGITS):
         raise UsageError(f"output is {output!r}: wanted {PROBABILITIES!r} or {LOGITS!r}")
     graph = with_metadata(_graph(network, card, tile, output), metadata(card, tile or TILE_PX), card)
-    with writing(Path(out)) as part:
+    with write_atomically(Path(out)) as part:
         part.write_bytes(graph)
     return Path(out)
 
@@ -73,7 +73,11 @@ class Answer(nn.Module):
 
     def __init__(self, network: UNet, card: ModelCard, output: str = PROBABILITIES) -> None:
         super().__init__()
-        self.network, self.temperature, self.softmax = ready(network), card.temperature, output == PROBABILITIES
+        self.network, self.temperature, self.softmax = (
+            fold_for_inference(network),
+            card.temperature,
+            output == PROBABILITIES,
+        )
         never = torch.zeros(1, len(card.legend), 1, 1)
         never[:, list(card.void)] = _NEVER
         mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (card.mean, card.std))

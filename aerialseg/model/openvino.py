@@ -22,9 +22,9 @@ from torch import Tensor, fx, nn
 from aerialseg.errors import ModelError
 from aerialseg.model.card import ModelCard
 from aerialseg.model.cpu import computes_in_bf16, multiplies_int8
-from aerialseg.model.fold import ready
-from aerialseg.model.quantize import STEPS, Ranges
-from aerialseg.model.trace import find_crops, traced
+from aerialseg.model.fold import fold_for_inference
+from aerialseg.model.fx_trace import find_crops, trace_network
+from aerialseg.model.int8_ranges import STEPS, Ranges
 from aerialseg.model.unet import STRIDE, UNet
 from aerialseg.raster.grid import Box
 
@@ -38,7 +38,7 @@ class OpenVinoNetwork:
     """An exact network compiled for this machine's processor, for labels or for logits. One call at a time."""
 
     def __init__(self, network: UNet, card: ModelCard, precision: str, *, logits: bool = False) -> None:
-        self._network = ready(network)
+        self._network = fold_for_inference(network)
         model = build_graph(self._network, card, int8=precision == "int8", logits=logits)
         bf16 = precision == "bf16" or (precision == "int8" and computes_in_bf16())  # what int8 leaves over
         config = {
@@ -117,7 +117,7 @@ class _Translation:
     def run(self, image: Node) -> Node:
         window = Box(0, 0, STRIDE, STRIDE)
         values: dict[fx.Node, Node] = {}
-        for step in traced(self._network, window, window).nodes:
+        for step in trace_network(self._network, window, window).nodes:
             if step.op == "placeholder":
                 values[step] = image
             elif step.op == "output":

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from aerialseg.errors import ModelError, ResourceError, UsageError
 from aerialseg.model.card import ModelCard, Tiling
-from aerialseg.model.device import Way, choose, choose_size
+from aerialseg.model.device import ComputeMode, choose, choose_size
 from aerialseg.model.engine import Engine, make_engine
 from aerialseg.model.interface import Prediction, Predictor, PredictorSpec, Tile
 from aerialseg.model.store import CARD, _checked, embedded, load_network, model_dir
@@ -58,7 +58,7 @@ class ModelSpec(PredictorSpec):
         return self.way.numerics + (f", mean of {len(TURNS)} turns" if self.tta else "")
 
     @property
-    def way(self) -> Way:
+    def way(self) -> ComputeMode:
         """Device, runtime and precision, once "auto" is decided. Raises UsageError, ResourceError."""
         return choose(self.device, self.precision, self.runtime, self.card)
 
@@ -102,7 +102,7 @@ class ModelPredictor(Predictor):
         self,
         network: Any,
         card: ModelCard,
-        way: Way,
+        way: ComputeMode,
         *,
         tile: int | None = None,
         batch: int | None = None,
@@ -118,8 +118,8 @@ class ModelPredictor(Predictor):
             raise UsageError(
                 f"tile {self.tile} px, batch {self.batch}: wanted a multiple of {card.stride} and at least 1"
             )
-        self.lanes = self.engine.lanes
-        self._gate = _GATES.setdefault(str(way.device), threading.Semaphore(self.lanes))
+        self.concurrent_calls = self.engine.concurrent_calls
+        self._gate = _GATES.setdefault(str(way.device), threading.Semaphore(self.concurrent_calls))
         self._shrinking = threading.Lock()
 
     def predict(self, tile: Tile) -> Prediction:
@@ -183,7 +183,7 @@ class ModelPredictor(Predictor):
     def _batches(self, tile: Tile, side: int, batch: int) -> Iterator[tuple[list[tuple[Box, Box]], Box, Box]]:
         """((core, window) of each, window, core): parts of equal shape; the last two count from the window's corner."""
         groups: dict[tuple[Box, Box], list[tuple[Box, Box]]] = {}
-        for core in split(tile.core, side, self.card.stride):
+        for core in split_tile(tile.core, side, self.card.stride):
             window = core.align(self.card.stride).grow(self.card.halo) & tile.window
             groups.setdefault((window.relative_to(window), core.relative_to(window)), []).append((core, window))
         for (window, core), members in groups.items():
@@ -194,7 +194,7 @@ class ModelPredictor(Predictor):
 _OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "bad_alloc", "not enough memory")
 
 
-def split(core: Box, tile: int, stride: int) -> Iterator[Box]:
+def split_tile(core: Box, tile: int, stride: int) -> Iterator[Box]:
     """Parts of ``core`` of at most ``tile`` px a side, cut on the lattice of ``stride``, row by row."""
     start = core.align(stride)
     for top in range(start.top, core.bottom, tile):

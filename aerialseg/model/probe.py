@@ -22,7 +22,7 @@ _BEYOND = 2 * STRIDE
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class ProbeResult:
     """What the probe found. halo: pixels, a multiple of the stride. tight: one cell of the lattice less is too little.
 
     image: pixels beyond a core's edge that its answer depends on; the halo is that, rounded up to the lattice.
@@ -33,7 +33,7 @@ class Finding:
     tight: bool
 
 
-def probe(network: UNet) -> Finding:
+def probe(network: UNet) -> ProbeResult:
     """What ``network`` depends on, once it is certain that nothing beyond its derived reach touches an answer.
 
     Raises ModelError where poison beyond the reach comes through (naming the layer for a network without a reach), so
@@ -48,7 +48,7 @@ def probe(network: UNet) -> Finding:
             )
     tight = any(touches(network, max(0, reach.halo - STRIDE), axis) for axis in _AXES)
     exactly = tight and any(touches(network, reach.image - 1, axis) for axis in _AXES)
-    return Finding(reach.halo, reach.image if exactly else reach.halo, tight)
+    return ProbeResult(reach.halo, reach.image if exactly else reach.halo, tight)
 
 
 @torch.inference_mode()

@@ -15,7 +15,7 @@ from typing import Any
 
 from aerialseg._version import __version__
 from aerialseg.errors import OutputError, UsageError
-from aerialseg.files import writing
+from aerialseg.files import write_atomically
 from aerialseg.model.card import ModelCard
 from aerialseg.model.store import CARD, WEIGHTS, load_whole_card, model_dir, verify
 
@@ -40,7 +40,7 @@ def export_stac(model: str | Path | None, out: str | Path, *, onnx: str | Path |
     verify(folder, card)
     item = make_item(card, folder, out.parent, onnx=None if onnx is None else Path(onnx).resolve())
     validate(item)
-    with writing(out) as part:
+    with write_atomically(out) as part:
         part.write_text(json.dumps(item, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return out
 

@@ -67,7 +67,7 @@ class AveragingEngine:
     """An engine that answers by the mean of another one's probabilities over all TURNS."""
 
     def __init__(self, engine: Engine) -> None:
-        self._engine, self.lanes = engine, engine.lanes
+        self._engine, self.concurrent_calls = engine, engine.concurrent_calls
 
     def place(self, tile: Tile) -> Placed:
         shape = tile.window.shape

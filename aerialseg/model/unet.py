@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from aerialseg.errors import ModelError
 from aerialseg.model.card import Architecture, ModelCard
 from aerialseg.model.encoders import ENCODERS, EncoderShape, make_encoder
-from aerialseg.model.layers import NORMS, SelfAttention
+from aerialseg.model.global_layers import NORMS, SelfAttention
 from aerialseg.model.reach import Composed, Margin, Reach, margin_before, round_up, unbounded_layers, widest
 from aerialseg.raster.grid import Box
 

@@ -17,10 +17,19 @@ from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from aerialseg.errors import OutputError
-from aerialseg.files import blaming, cannot_write, discard, one_line, part_of, publish, shown, writing
+from aerialseg.files import (
+    cannot_write,
+    move_into_place,
+    naming_errors,
+    one_line,
+    part_of,
+    printable,
+    remove_if_there,
+    write_atomically,
+)
 from aerialseg.legend import NODATA
 from aerialseg.raster.grid import Box, Grid
-from aerialseg.raster.opening import GDAL_ERRORS, UNPLACED, environment, quiet
+from aerialseg.raster.opening import GDAL_ERRORS, UNPLACED, gdal_environment, without_georef_warnings
 from aerialseg.raster.view import View
 
 Bytes = NDArray[np.uint8]
@@ -58,14 +67,14 @@ def write_block(path: Path, classes: Bytes, confidence: Bytes) -> None:
     has left of it. Raises OutputError.
     """
     height, width = classes.shape
-    with environment(), MemoryFile() as memory:
-        with quiet():
+    with gdal_environment(), MemoryFile() as memory:
+        with without_georef_warnings():
             dataset = memory.open(**_COMMON, **_BLOCK, height=height, width=width)
         with dataset:
             dataset.write(classes, 1)
             dataset.write(confidence, 2)
         content = memory.getbuffer()
-        with writing(path, durable=False, errors=GDAL_ERRORS) as part, open(part, "wb") as file:
+        with write_atomically(path, durable=False, errors=GDAL_ERRORS) as part, open(part, "wb") as file:
             file.write(content)
             file.write(_seal(content))
 
@@ -80,7 +89,7 @@ def is_whole(path: Path) -> bool:
         raise cannot_write(path, error) from error
     if content[-SEAL_BYTES:] == _seal(content[:-SEAL_BYTES]):
         return True
-    with blaming(path, GDAL_ERRORS):
+    with naming_errors(path, GDAL_ERRORS):
         path.unlink()
     return False
 
@@ -92,22 +101,22 @@ def _seal(content: Any) -> bytes:
 def read_block(path: Path) -> Bands:
     """(classes, confidence) of a block file, both (h, w) uint8. Raises OutputError when it is missing or damaged."""
     try:
-        with environment(), _open(path) as dataset:
+        with gdal_environment(), _open(path) as dataset:
             classes, confidence = dataset.read([1, 2])
     except (*GDAL_ERRORS, IndexError) as error:
         raise OutputError(
-            f"block file {shown(path)} cannot be read: {one_line(error)}; delete it and run again to compute it anew"
+            f"block file {printable(path)} cannot be read: {one_line(error)}; delete it and run again"
         ) from error
     return classes, confidence
 
 
 def _open(path: Path) -> Any:
-    with environment(alone=True), quiet():
+    with gdal_environment(alone=True), without_georef_warnings():
         return rasterio.open(path, driver="GTiff", sharing=False)
 
 
 @contextlib.contextmanager
-def joining(
+def join_blocks(
     grid: Grid, block_path: Callable[[int], Path], view: View, classes_path: Path, confidence_path: Path
 ) -> Iterator[Callable[[int, Bands | None], None]]:
     """A function that joins one more block to two tiled GeoTIFFs: its index, and its bands or None to read its file.
@@ -119,37 +128,37 @@ def joining(
     paths = classes_path, confidence_path
     with contextlib.ExitStack() as stack:
         for path in paths:
-            stack.callback(discard, part_of(path))
+            stack.callback(remove_if_there, part_of(path))
         files = [stack.enter_context(_mosaic_file(path, grid, view)) for path in paths]
 
         def join(index: int, bands: Bands | None) -> None:
             core, bands = grid.core(index), bands or read_block(block_path(index))
             _check_shape(block_path(index), bands[0].shape, core)
             for path, dataset, band in zip(paths, files, bands, strict=True):
-                with blaming(path, GDAL_ERRORS), environment():
+                with naming_errors(path, GDAL_ERRORS), gdal_environment():
                     dataset.write(band, 1, window=Window(core.left, core.top, core.width, core.height))
 
         yield join
         for path, dataset in zip(paths, files, strict=True):
-            with blaming(path, GDAL_ERRORS), environment():
+            with naming_errors(path, GDAL_ERRORS), gdal_environment():
                 dataset.close()
                 check_whole(part_of(path))
         for path in paths:
-            publish(part_of(path), path, durable=False)  # it is made anew in each run
+            move_into_place(part_of(path), path, durable=False)  # it is made anew in each run
 
 
-def mosaic(
+def join_all_blocks(
     grid: Grid, block_path: Callable[[int], Path], view: View, classes_path: Path, confidence_path: Path
 ) -> None:
     """Join all block files, which must exist (see `joining`)."""
-    with joining(grid, block_path, view, classes_path, confidence_path) as join:
+    with join_blocks(grid, block_path, view, classes_path, confidence_path) as join:
         for index in range(len(grid)):
             join(index, None)
 
 
 def _check_shape(path: Path, shape: tuple[int, ...], core: Box) -> None:
     if shape != core.shape:
-        raise OutputError(f"block file {shown(path)} has {shape} px, wanted {core.shape}; delete it and run again")
+        raise OutputError(f"block file {printable(path)} has {shape} px, wanted {core.shape}; delete it and run again")
 
 
 @contextlib.contextmanager
@@ -158,7 +167,7 @@ def _mosaic_file(path: Path, grid: Grid, view: View) -> Iterator[Any]:
     tile = math.gcd(grid.block, MOSAIC_TILE)
     tile = tile if tile >= 64 else MOSAIC_TILE
     layout = {"tiled": True, "blockxsize": tile, "blockysize": tile, "bigtiff": "IF_SAFER"}
-    with blaming(path, GDAL_ERRORS), environment(), quiet():
+    with naming_errors(path, GDAL_ERRORS), gdal_environment(), without_georef_warnings():
         dataset = rasterio.open(part_of(path), "w", count=1, **_COMMON, **layout, **view.geo.profile)
     try:
         yield dataset
@@ -170,7 +179,7 @@ def _mosaic_file(path: Path, grid: Grid, view: View) -> Iterator[Any]:
 def check_whole(path: Path) -> None:
     """Raise OutputError unless every tile of the TIFF lies inside the file: GDAL may fail silently on closing."""
     size = path.stat().st_size
-    with environment(), _open(path) as dataset:
+    with gdal_environment(), _open(path) as dataset:
         rows, cols = dataset.block_shapes[0]
         for row in range(-(-dataset.height // rows)):
             for col in range(-(-dataset.width // cols)):
@@ -179,5 +188,5 @@ def check_whole(path: Path) -> None:
                 length = dataset.get_tag_item(f"BLOCK_SIZE_{place}", "TIFF", bidx=1)
                 if offset and length and int(offset) + int(length) > size:
                     raise OutputError(
-                        f"{shown(path)} was cut short: its tile {place} ends beyond {size} bytes; free some space"
+                        f"{printable(path)} was cut short: its tile {place} ends beyond {size} bytes; free some space"
                     )

@@ -15,19 +15,19 @@ from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
 from aerialseg.errors import InputError
-from aerialseg.files import one_line, shown
+from aerialseg.files import one_line, printable
 from aerialseg.legend import NODATA
 from aerialseg.raster.describe import MAX_BLOCK_BYTES, block_bytes
 from aerialseg.raster.georef import GeoGrid
 from aerialseg.raster.grid import Box
 from aerialseg.raster.opening import (
     GDAL_ERRORS,
-    environment,
+    gdal_environment,
     geogrid_of,
     has_transform,
     local_path,
     open_raster,
-    quiet,
+    without_georef_warnings,
 )
 
 Values = NDArray[np.int32]
@@ -81,7 +81,10 @@ class ClassFile:
 
     def read(self, box: Box) -> Values:
         """Class ids (h, w) int32 of a box inside the raster, `NONE` for nodata. Raises InputError."""
-        with self._telling(f"rows {box.top}..{box.bottom - 1}, columns {box.left}..{box.right - 1} of "), environment():
+        with (
+            self._telling(f"rows {box.top}..{box.bottom - 1}, columns {box.left}..{box.right - 1} of "),
+            gdal_environment(),
+        ):
             window = Window(box.left, box.top, box.width, box.height)
             values = self._dataset.read(1, window=window).astype(np.int32)
             valid = self._dataset.read_masks(1, window=window) != 0
@@ -101,12 +104,17 @@ class ClassFile:
             "resampling": Resampling.nearest,
             "tolerance": _TOLERANCE_PX,
         }
-        with self._telling(), environment(), quiet(), WarpedVRT(self._dataset, **options) as warped:
+        with (
+            self._telling(),
+            gdal_environment(),
+            without_georef_warnings(),
+            WarpedVRT(self._dataset, **options) as warped,
+        ):
             values: Values = warped.read(1)
         return values
 
     def _telling(self, where: str = "") -> _Telling:
-        return _Telling(f"cannot read {where}{shown(self.path)}")
+        return _Telling(f"cannot read {where}{printable(self.path)}")
 
 
 class _Telling:
@@ -124,7 +132,7 @@ class _Telling:
 
 
 def _check(dataset: Any) -> None:
-    name = shown(dataset.name)
+    name = printable(dataset.name)
     alpha = dataset.count == 2 and dataset.colorinterp[1] == ColorInterp.alpha
     if dataset.count != 1 and not alpha:
         raise InputError(f"{name} has {dataset.count} bands: wanted a class raster, one band of class ids")
@@ -199,7 +207,7 @@ class ClassRaster:
         self.classes = Path(classes).absolute()
         self.confidence = None if confidence is None else Path(confidence).absolute()
         with ExitStack() as stack:
-            stack.enter_context(environment())
+            stack.enter_context(gdal_environment())
             dataset = stack.enter_context(open_raster(str(self.classes)))
             _check_classes(dataset)
             self.geo = geogrid_of(dataset)
@@ -235,22 +243,22 @@ def _check_classes(dataset: Any) -> None:
     alpha = dataset.count == 2 and dataset.colorinterp[1] == ColorInterp.alpha
     if dataset.count != 1 and not alpha:
         raise InputError(
-            f"{shown(dataset.name)} has {dataset.count} bands: wanted a class raster, one band of class ids"
+            f"{printable(dataset.name)} has {dataset.count} bands: wanted a class raster, one band of class ids"
         )
     if dataset.dtypes[0] not in CLASS_TYPES:
         raise InputError(
-            f"{shown(dataset.name)} holds {dataset.dtypes[0]}: wanted class ids as uint8 or uint16; "
+            f"{printable(dataset.name)} holds {dataset.dtypes[0]}: wanted class ids as uint8 or uint16; "
             "convert it with gdal_translate -ot UInt16"
         )
 
 
 def _check_confidence(dataset: Any, classes: Any) -> None:
     if dataset.dtypes[0] != "uint8":
-        raise InputError(f"{shown(dataset.name)} holds {dataset.dtypes[0]}: wanted confidence in per cent as uint8")
+        raise InputError(f"{printable(dataset.name)} holds {dataset.dtypes[0]}: wanted confidence in per cent as uint8")
     if dataset.shape != classes.shape:
         raise InputError(
-            f"{shown(dataset.name)} has {dataset.shape} rows and columns: wanted {classes.shape}, "
-            f"as in {shown(classes.name)}"
+            f"{printable(dataset.name)} has {dataset.shape} rows and columns: wanted {classes.shape}, "
+            f"as in {printable(classes.name)}"
         )
 
 
@@ -261,7 +269,7 @@ def _nodata(dataset: Any) -> int | None:
 
 
 def _read_classes(stretch: Stretch) -> Classes:
-    with environment(), open_raster(str(stretch.classes)) as dataset:
+    with gdal_environment(), open_raster(str(stretch.classes)) as dataset:
         window = Window(0, stretch.row, dataset.width, stretch.rows)
         classes: Classes = _read(dataset, window)
         if not stretch.masked:
@@ -273,7 +281,7 @@ def _read_classes(stretch: Stretch) -> Classes:
 
 
 def _read_confidence(path: Path, stretch: Stretch) -> NDArray[np.uint8]:
-    with environment(), open_raster(str(path)) as dataset:
+    with gdal_environment(), open_raster(str(path)) as dataset:
         percent = _read(dataset, Window(0, stretch.row, dataset.width, stretch.rows))
         unknown = _nodata(dataset)
     if unknown is not None and unknown != NODATA:
@@ -285,4 +293,4 @@ def _read(dataset: Any, window: Window, *, mask: bool = False) -> Classes:
     try:
         return np.ascontiguousarray(dataset.read_masks(1, window=window) if mask else dataset.read(1, window=window))
     except GDAL_ERRORS as error:
-        raise InputError(f"cannot read {window} of {shown(dataset.name)}: {one_line(error)}") from error
+        raise InputError(f"cannot read {window} of {printable(dataset.name)}: {one_line(error)}") from error

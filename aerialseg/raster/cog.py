@@ -10,10 +10,10 @@ import rasterio
 import rasterio.shutil
 from rasterio.io import MemoryFile
 
-from aerialseg.files import cannot_write, shown, writing
+from aerialseg.files import cannot_write, printable, write_atomically
 from aerialseg.legend import NODATA, Legend
 from aerialseg.raster.blocks import TILE, check_whole
-from aerialseg.raster.opening import GDAL_ERRORS, environment, has_transform, open_raster, quiet
+from aerialseg.raster.opening import GDAL_ERRORS, gdal_environment, has_transform, open_raster, without_georef_warnings
 from aerialseg.raster.palette import aux_xml, color_table
 
 _OPTIONS = {
@@ -38,17 +38,17 @@ def write_cog(source_path: Path, target_path: Path, *, legend: Legend | None, me
     the classes and a raster attribute table. Without, it is confidence in per cent, overviews by average. ``metadata``
     becomes TIFF tags. Both files appear only when they are whole. Raises OutputError.
     """
-    with writing(target_path, errors=GDAL_ERRORS) as part:
+    with write_atomically(target_path, errors=GDAL_ERRORS) as part:
         resampling = "MODE" if legend else "AVERAGE"
-        with environment(alone=True), MemoryFile(_recipe(source_path, legend, metadata), ext=".vrt") as recipe:
-            with quiet():
+        with gdal_environment(alone=True), MemoryFile(_recipe(source_path, legend, metadata), ext=".vrt") as recipe:
+            with without_georef_warnings():
                 source = recipe.open(driver="VRT")
             with source:
                 rasterio.shutil.copy(source, part, driver="COG", OVERVIEW_RESAMPLING=resampling, **_OPTIONS)
         aux_path(part).unlink(missing_ok=True)  # GDAL's own; ours says more
         check_whole(part)
         if legend:
-            with writing(aux_path(target_path), errors=GDAL_ERRORS) as names:
+            with write_atomically(aux_path(target_path), errors=GDAL_ERRORS) as names:
                 names.write_bytes(aux_xml(legend))
         else:
             _remove(aux_path(target_path))
@@ -70,7 +70,7 @@ def _remove(path: Path) -> None:
 
 def _recipe(source: Path, legend: Legend | None, metadata: Mapping[str, str]) -> bytes:
     """A VRT that adds colours, description and tags to the source, which stays as it is."""
-    with quiet():
+    with without_georef_warnings():
         dataset = rasterio.open(source, driver="GTiff", sharing=False)
     with dataset:
         (height, width), crs, transform = dataset.shape, dataset.crs, dataset.transform
@@ -83,7 +83,7 @@ def _recipe(source: Path, legend: Legend | None, metadata: Mapping[str, str]) ->
         Xml.SubElement(root, "GeoTransform").text = ", ".join(repr(float(value)) for value in transform.to_gdal())
     tags = Xml.SubElement(root, "Metadata")
     for key, value in metadata.items():
-        Xml.SubElement(tags, "MDI", key=shown(key)).text = shown(value)
+        Xml.SubElement(tags, "MDI", key=printable(key)).text = printable(value)
     root.append(_band(source, (height, width), block, legend))
     return bytes(Xml.tostring(root, encoding="utf-8"))
 

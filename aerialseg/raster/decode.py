@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from aerialseg.errors import InputError
-from aerialseg.files import one_line, shown
+from aerialseg.files import one_line, printable
 from aerialseg.raster.describe import MAX_BLOCK_BYTES, block_bytes
 from aerialseg.raster.grid import Box
-from aerialseg.raster.opening import GDAL_ERRORS, environment, is_remote, local_path, open_raster
+from aerialseg.raster.opening import GDAL_ERRORS, gdal_environment, is_remote, local_path, open_raster
 from aerialseg.raster.view import View
 
 Pixels = NDArray[np.uint8]
@@ -71,7 +71,7 @@ class NativeReader:
         if not fits or block_bytes(dataset) >= MAX_BLOCK_BYTES:
             dataset.close()
             raise InputError(
-                f"{shown(self.path)} is not the raster it was when the job was planned; plan the job again"
+                f"{printable(self.path)} is not the raster it was when the job was planned; plan the job again"
             )
         if self.decoders == 1 or dataset.block_shapes[0][1] >= dataset.width:
             return dataset
@@ -84,7 +84,7 @@ class NativeReader:
 
     def _load(self, window: Box) -> tuple[Pixels, Valid]:
         area = Window(window.left, window.top, window.width, window.height)
-        with environment(), self._watch_jpeg():
+        with gdal_environment(), self._watch_jpeg():
             data = self._dataset.read(self._indexes, window=area)
             mask = self._dataset.read_masks(1, window=area) if self.view.internal_mask else None
         return self._to_bytes(data, mask)
@@ -150,7 +150,7 @@ class NativeReader:
 
     def _complaint(self, window: Box, error: BaseException, advice: bool = True) -> str:
         where = f"rows {window.top}..{window.bottom - 1}, columns {window.left}..{window.right - 1}"
-        text = f"cannot read {where} of {shown(self.path)} (damaged or cut short): {one_line(error)}"
+        text = f"cannot read {where} of {printable(self.path)} (damaged or cut short): {one_line(error)}"
         return text + ("; fetch the file again, or fill with nodata: --on-read-error nodata" if advice else "")
 
 

@@ -13,9 +13,9 @@ from affine import Affine
 from rasterio.enums import ColorInterp, MaskFlags
 
 from aerialseg.errors import InputError
-from aerialseg.files import one_line, shown
+from aerialseg.files import one_line, printable
 from aerialseg.raster.georef import Georeferenced
-from aerialseg.raster.opening import GDAL_ERRORS, environment, geogrid_of, is_remote, local_path, open_raster
+from aerialseg.raster.opening import GDAL_ERRORS, gdal_environment, geogrid_of, is_remote, local_path, open_raster
 
 MAX_BANDS = 4096
 MAX_BLOCK_BYTES = 1 << 30
@@ -63,14 +63,14 @@ def describe(path: str | os.PathLike[str], *, allow_remote: bool = False) -> Ras
     name = os.fspath(path) if remote else str(local_path(path))
     dataset = open_raster(name)
     try:
-        with environment():
+        with gdal_environment():
             _check(name, dataset)
             info = RasterInfo(path=name, **_facts(dataset), size_bytes=0, mtime_ns=0, digest="")
     except GDAL_ERRORS as error:
         if isinstance(error, InputError):
             raise
         raise InputError(
-            f"the header of {shown(name)} cannot be read: {one_line(error)}; fetch the file again"
+            f"the header of {printable(name)} cannot be read: {one_line(error)}; fetch the file again"
         ) from error
     finally:
         dataset.close()
@@ -84,7 +84,9 @@ def is_unchanged(info: RasterInfo, *, allow_remote: bool = False) -> bool:
     try:
         return bool(_identity(info, remote=False)["digest"] == info.digest)
     except OSError as error:
-        raise InputError(f"cannot read {shown(info.path)}: {error.strerror or error}; is it still there?") from error
+        raise InputError(
+            f"cannot read {printable(info.path)}: {error.strerror or error}; is it still there?"
+        ) from error
 
 
 def source_sha256(path: str | os.PathLike[str]) -> str:
@@ -93,30 +95,30 @@ def source_sha256(path: str | os.PathLike[str]) -> str:
         with open(path, "rb", buffering=0) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise InputError(f"cannot read {shown(path)}: {error.strerror or error}; is it still there?") from error
+        raise InputError(f"cannot read {printable(path)}: {error.strerror or error}; is it still there?") from error
 
 
 def _check(name: str, dataset: Any) -> None:
     if dataset.count > MAX_BANDS:
         raise InputError(
-            f"{shown(name)} has {dataset.count:,} bands, more than {MAX_BANDS:,}: not an image; "
+            f"{printable(name)} has {dataset.count:,} bands, more than {MAX_BANDS:,}: not an image; "
             "take the bands you need with gdal_translate -b 1 -b 2 -b 3"
         )
     size = block_bytes(dataset)
     if size >= MAX_BLOCK_BYTES:
         rows, cols = dataset.block_shapes[0]
         raise InputError(
-            f"one block (tile or strip) of {shown(name)} has {rows} x {cols} px and decodes to {size / 2**30:.1f} GiB "
+            f"one block (tile or strip) of {printable(name)} has {rows} x {cols} px, which is {size / 2**30:.1f} GiB "
             "(less than 1 is wanted); rewrite it in smaller tiles: gdal_translate -co TILED=YES -co COMPRESS=DEFLATE"
         )
     if ColorInterp.palette in dataset.colorinterp:
         raise InputError(
-            f"{shown(name)} is a palette image, its values are not colours; use gdal_translate -expand rgb"
+            f"{printable(name)} is a palette image, its values are not colours; use gdal_translate -expand rgb"
         )
     if dataset.transform == Affine.identity() and (dataset.gcps[0] or dataset.rpcs):
         what = "ground control points" if dataset.gcps[0] else "RPCs"
         raise InputError(
-            f"{shown(name)} is placed by {what} only, not by a transform; warp it first: "
+            f"{printable(name)} is placed by {what} only, not by a transform; warp it first: "
             f"gdalwarp {'-tps' if dataset.gcps[0] else '-rpc'} -r bilinear -dstalpha IN.tif OUT.tif"
         )
 

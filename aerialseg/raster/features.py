@@ -18,7 +18,7 @@ import shapely
 from numpy.typing import NDArray
 
 from aerialseg.errors import InputError
-from aerialseg.files import one_line, shown
+from aerialseg.files import one_line, printable
 from aerialseg.raster.georef import Bounds
 from aerialseg.raster.opening import is_remote
 
@@ -86,7 +86,7 @@ def open_features(path: str | Path, field: str, layer: str | None = None) -> Fea
     place = _check_file(Path(path))
     found = _open_parquet(place, field) if place.suffix.lower() == ".parquet" else _open(place, field, layer)
     if not len(found.fids):
-        raise InputError(f"{shown(place)} has no features: wanted labelled polygons")
+        raise InputError(f"{printable(place)} has no features: wanted labelled polygons")
     return found
 
 
@@ -139,7 +139,7 @@ def _check_links(place: Path) -> None:
     def is_link(pairs: list[tuple[str, Any]]) -> bool:
         if any(key.lower() == "crs" and value is True for key, value in pairs):
             raise InputError(
-                f"{shown(place)} gives its coordinate system as an address, and those are not fetched; "
+                f"{printable(place)} gives its coordinate system as an address, and those are not fetched; "
                 "export it again from your GIS"
             )
         return any(key.lower() == "type" and str(value).lower() in ("link", "url") for key, value in pairs)
@@ -147,23 +147,27 @@ def _check_links(place: Path) -> None:
     try:
         json.loads(text, object_pairs_hook=is_link)
     except RecursionError as error:
-        raise InputError(f"{shown(place)} is nested too deeply; export it again from your GIS") from error
+        raise InputError(f"{printable(place)} is nested too deeply; export it again from your GIS") from error
 
 
 def _check_file(path: Path) -> Path:
     place = Path(os.path.abspath(path))
     ending = place.suffix.lower()
     if is_remote(path) or is_remote(place):
-        raise InputError(f"{shown(path)} is not a local file: download it first")
+        raise InputError(f"{printable(path)} is not a local file: download it first")
     try:
         with open(place, "rb") as file:
             head = file.read(256)
     except OSError as error:
-        raise InputError(f"cannot read {shown(place)}: {error.strerror or error}; give the path of a file") from error
+        raise InputError(
+            f"cannot read {printable(place)}: {error.strerror or error}; give the path of a file"
+        ) from error
     if not head.removeprefix(b"\xef\xbb\xbf").lstrip(b" \t\r\n").startswith(_MAGIC[ending]):
-        raise InputError(f"{shown(place)} is no {ending} file: it starts with {head[:8]!r}; fetch or export it again")
+        raise InputError(
+            f"{printable(place)} is no {ending} file: it starts with {head[:8]!r}; fetch or export it again"
+        )
     if ending == ".fgb" and b"\0" not in head[8:12]:  # a header of 16 MiB or more: text that other drivers look into
-        raise InputError(f"{shown(place)} is no {ending} file: its header has no length; fetch or export it again")
+        raise InputError(f"{printable(place)} is no {ending} file: its header has no length; fetch or export it again")
     return place
 
 
@@ -174,19 +178,19 @@ def _choose(place: Path, names: list[str], layer: str | None) -> str:
     if layer in names:
         return str(layer)
     met = f"no layer {layer!r}" if layer is not None else f"{len(names)} layers"
-    raise InputError(f"{shown(place)} has {met}; say which with --layer: {', '.join(names)}")
+    raise InputError(f"{printable(place)} has {met}; say which with --layer: {', '.join(names)}")
 
 
 def _check_field(place: Path, field: str, known: list[str]) -> None:
     if field not in known:
-        raise InputError(f"{shown(place)} has no field {field!r}; say which with --field: {', '.join(known)}")
+        raise InputError(f"{printable(place)} has no field {field!r}; say which with --field: {', '.join(known)}")
 
 
 def _check_polygons(place: Path, geometries: Geometries) -> None:
     """What is drawn as points or lines has no ground to burn."""
     if len(geometries) and not polygonal(geometries).any():
         kinds = sorted({str(geometry.geom_type) for geometry in geometries if geometry is not None})
-        raise InputError(f"{shown(place)} holds {', '.join(kinds) or 'no geometries'}: wanted polygons")
+        raise InputError(f"{printable(place)} holds {', '.join(kinds) or 'no geometries'}: wanted polygons")
 
 
 def polygonal(geometries: Geometries) -> NDArray[np.bool_]:
@@ -227,4 +231,6 @@ def _reading(place: Path) -> Iterator[None]:
     except InputError:
         raise
     except (*kinds, OSError, ValueError, shapely.errors.GEOSException) as error:
-        raise InputError(f"{shown(place)} cannot be read: {one_line(error)}; export it again from your GIS") from error
+        raise InputError(
+            f"{printable(place)} cannot be read: {one_line(error)}; export it again from your GIS"
+        ) from error

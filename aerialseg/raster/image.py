@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from rasterio.io import MemoryFile
 
 from aerialseg.errors import InputError
-from aerialseg.files import blaming, one_line, shown, writing
+from aerialseg.files import naming_errors, one_line, printable, write_atomically
 from aerialseg.legend import NODATA, Legend
 from aerialseg.raster.blocks import check_whole
 from aerialseg.raster.georef import GeoGrid
-from aerialseg.raster.opening import GDAL_ERRORS, environment, open_raster, quiet
+from aerialseg.raster.opening import GDAL_ERRORS, gdal_environment, open_raster, without_georef_warnings
 
 TILED = {"driver": "GTiff", "tiled": True, "blockxsize": 256, "blockysize": 256, "compress": "deflate"}
 
@@ -23,7 +23,7 @@ TILED = {"driver": "GTiff", "tiled": True, "blockxsize": 256, "blockysize": 256,
 def write_rgb(path: Path, pixels: NDArray[np.uint8], valid: NDArray[np.bool_], geo: GeoGrid) -> None:
     """Write uint8 (3, h, w) as a GeoTIFF with ``valid`` (h, w) as its internal mask. Raises OutputError."""
     profile = {**TILED, **geo.profile, "count": 3, "dtype": "uint8", "photometric": "RGB", "predictor": 2}
-    with writing(path, errors=GDAL_ERRORS) as part:
+    with write_atomically(path, errors=GDAL_ERRORS) as part:
         with (
             rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
             rasterio.open(part, "w", **profile) as file,
@@ -36,7 +36,7 @@ def write_rgb(path: Path, pixels: NDArray[np.uint8], valid: NDArray[np.bool_], g
 def write_classes(path: Path, classes: NDArray[np.uint8], geo: GeoGrid, legend: Legend) -> None:
     """Write uint8 class ids (h, w), 255 for none, as a GeoTIFF with the legend's colours. Raises OutputError."""
     profile = {**TILED, **geo.profile, "count": 1, "dtype": "uint8", "nodata": NODATA}
-    with writing(path, errors=GDAL_ERRORS) as part:
+    with write_atomically(path, errors=GDAL_ERRORS) as part:
         with rasterio.open(part, "w", **profile) as file:
             file.write(classes, 1)
             file.write_colormap(1, legend.colormap())
@@ -49,9 +49,9 @@ def write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
     count, height, width = bands.shape
     profile = {"driver": "PNG", "count": count, "height": height, "width": width, "dtype": "uint8", "zlevel": 6}
     with (
-        blaming(path, GDAL_ERRORS),
+        naming_errors(path, GDAL_ERRORS),
         rasterio.Env(GDAL_PAM_ENABLED="NO"),
-        quiet(),
+        without_georef_warnings(),
         rasterio.open(path, "w", **profile) as file,
     ):
         file.write(bands)
@@ -65,7 +65,7 @@ def read_samples(path: str | Path, driver: str) -> NDArray[Any]:
     try:
         with (
             rasterio.Env(GDAL_PAM_ENABLED="NO", GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"),
-            quiet(),
+            without_georef_warnings(),
             rasterio.open(Path(path), driver=driver) as file,
         ):
             samples: NDArray[Any] = file.read()
@@ -77,7 +77,7 @@ def read_samples(path: str | Path, driver: str) -> NDArray[Any]:
 def class_thumbnail(path: Path, legend: Legend, side_px: int) -> bytes:
     """A PNG in the legend's colours of at most ``side_px`` pixels a side, nodata transparent. Raises InputError."""
     try:
-        with environment(), open_raster(str(path)) as dataset:
+        with gdal_environment(), open_raster(str(path)) as dataset:
             scale = min(1.0, side_px / max(dataset.shape))
             shape = tuple(max(1, round(side * scale)) for side in dataset.shape)
             classes = dataset.read(1, out_shape=shape)
@@ -85,7 +85,7 @@ def class_thumbnail(path: Path, legend: Legend, side_px: int) -> bytes:
     except GDAL_ERRORS as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"cannot make a small picture of {shown(path)}: {one_line(error)}") from error
+        raise InputError(f"cannot make a small picture of {printable(path)}: {one_line(error)}") from error
 
 
 def jpeg(pixels: NDArray[np.uint8]) -> bytes:
@@ -93,7 +93,7 @@ def jpeg(pixels: NDArray[np.uint8]) -> bytes:
     _, height, width = pixels.shape
     profile = {"driver": "JPEG", "count": 3, "height": height, "width": width, "dtype": "uint8"}
     with rasterio.Env(GDAL_PAM_ENABLED="NO"), MemoryFile() as memory:
-        with quiet(), memory.open(**profile) as file:
+        with without_georef_warnings(), memory.open(**profile) as file:
             file.write(pixels)
         return bytes(memory.read())
 
@@ -106,7 +106,7 @@ def class_png(classes: NDArray[np.uint8], legend: Legend) -> bytes:
     if NODATA in classes:  # a value beyond the end of its palette is an error of PNG
         colours[NODATA] = (0, 0, 0, 0)
     with rasterio.Env(GDAL_PAM_ENABLED="NO"), MemoryFile() as memory:
-        with quiet(), memory.open(**profile) as file:
+        with without_georef_warnings(), memory.open(**profile) as file:
             file.write(classes, 1)
             file.write_colormap(1, colours)
         return bytes(memory.read())

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rasterio.features import rasterize
 
 from aerialseg.errors import InputError, UsageError
-from aerialseg.files import shown
+from aerialseg.files import printable
 from aerialseg.legend import MAX_ID, NODATA, Legend
 from aerialseg.raster.classes import NONE, ClassFile, Values
 from aerialseg.raster.features import ENDINGS, FeatureFile, Geometries, is_layer, open_features, polygonal
@@ -104,10 +104,10 @@ def open_labels(
     if is_layer(path):
         return PolygonLabels(open_features(path, field, layer), known)
     if Path(path).suffix.lower() not in (".tif", ".tiff"):
-        raise InputError(f"{shown(path)}: wanted polygons ({', '.join(ENDINGS)}) or a class raster (.tif)")
+        raise InputError(f"{printable(path)}: wanted polygons ({', '.join(ENDINGS)}) or a class raster (.tif)")
     if layer is not None:
         raise UsageError(
-            f"--layer {layer!r} with {shown(path)}: only files of polygons ({', '.join(ENDINGS)}) have layers"
+            f"--layer {layer!r} with {printable(path)}: only files of polygons ({', '.join(ENDINGS)}) have layers"
         )
     return RasterLabels(ClassFile(path), known, read_palette(path).names if by_name and legend else {})
 
@@ -151,7 +151,7 @@ class RasterLabels:
             called = f"{value} {name}".strip()
             if not self.known.ignore_unknown:
                 raise InputError(
-                    f"{shown(self.path)} has the class {called!r}, which the legend does not know; it knows: "
+                    f"{printable(self.path)} has the class {called!r}, which the legend does not know; it knows: "
                     f"{self.known.text}"
                 )
             self.ignored[called] += int(count)
@@ -187,8 +187,8 @@ class PolygonLabels:
             return class_id
         if not known.ignore_unknown:
             raise InputError(
-                f"{shown(self.path)}: {self.file.field} is {str(value)!r} in feature {fid}, which the legend does not "
-                f"know; it knows: {known.text}"
+                f"{printable(self.path)}: {self.file.field} is {str(value)!r} in feature {fid}, which the legend does "
+                f"not know; it knows: {known.text}"
             )
         self._names[number] = str(value)
         return number

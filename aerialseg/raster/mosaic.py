@@ -15,12 +15,20 @@ import rasterio
 from rasterio.windows import Window
 
 from aerialseg.errors import InputError, UsageError
-from aerialseg.files import one_line, writing
+from aerialseg.files import one_line, write_atomically
 from aerialseg.legend import NODATA, Legend
 from aerialseg.raster.blocks import check_whole
 from aerialseg.raster.georef import GeoGrid
 from aerialseg.raster.grid import Box
-from aerialseg.raster.opening import GDAL_ERRORS, environment, geogrid_of, has_transform, local_path, open_raster, quiet
+from aerialseg.raster.opening import (
+    GDAL_ERRORS,
+    gdal_environment,
+    geogrid_of,
+    has_transform,
+    local_path,
+    open_raster,
+    without_georef_warnings,
+)
 from aerialseg.raster.palette import color_table
 
 MAX_SPREAD = 1_000_000
@@ -29,7 +37,7 @@ ROWS = 2048
 
 
 @dataclass(frozen=True, slots=True)
-class Tile:
+class SourceTile:
     """A raster of one uint8 band: where it is, and its place."""
 
     path: Path
@@ -42,10 +50,10 @@ class Patchwork:
     value there counts."""
 
     geo: GeoGrid
-    tiles: tuple[tuple[Tile, Box], ...]
+    tiles: tuple[tuple[SourceTile, Box], ...]
 
 
-def read_tile(path: str | Path) -> Tile:
+def read_tile(path: str | Path) -> SourceTile:
     """The place of a class raster. Raises InputError (no GeoTIFF, no uint8 band, no transform)."""
     place = local_path(path)
     with open_raster(str(place)) as dataset:
@@ -53,12 +61,12 @@ def read_tile(path: str | Path) -> Tile:
             raise InputError(f"{place} has {dataset.count} band(s) of {dataset.dtypes[0]}: wanted one of uint8")
         if not has_transform(dataset):
             raise InputError(f"{place} has no transform, so nobody knows where it lies beside others")
-        return Tile(place, geogrid_of(dataset))
+        return SourceTile(place, geogrid_of(dataset))
 
 
-def patchworks(tiles: Sequence[Tile]) -> list[Patchwork]:
+def patchworks(tiles: Sequence[SourceTile]) -> list[Patchwork]:
     """Tiles sorted by grids, in the order of the first one of each: those whose pixels lie on one lattice."""
-    groups: list[list[Tile]] = []
+    groups: list[list[SourceTile]] = []
     for tile in tiles:
         group = next((group for group in groups if group[0].geo.offset_of(tile.geo) is not None), None)
         if group is None:
@@ -68,7 +76,7 @@ def patchworks(tiles: Sequence[Tile]) -> list[Patchwork]:
     return [_patchwork(group) for group in groups]
 
 
-def _patchwork(group: list[Tile]) -> Patchwork:
+def _patchwork(group: list[SourceTile]) -> Patchwork:
     first = group[0].geo
     corners = [offset for tile in group if (offset := first.offset_of(tile.geo)) is not None]
     top, left = min(row for row, _ in corners), min(col for _, col in corners)
@@ -100,10 +108,10 @@ def write_mosaic(patchwork: Patchwork, path: Path) -> None:
         "bigtiff": "IF_SAFER",
         **patchwork.geo.profile,
     }
-    with writing(path, errors=GDAL_ERRORS) as part:
-        with environment(), quiet():
+    with write_atomically(path, errors=GDAL_ERRORS) as part:
+        with gdal_environment(), without_georef_warnings():
             target = rasterio.open(part, "w+", **profile)
-        with environment(), target:
+        with gdal_environment(), target:
             for tile, box in reversed(patchwork.tiles):
                 for row, values in _strips(tile):
                     window = Window(box.left, box.top + row, box.width, len(values))
@@ -112,7 +120,7 @@ def write_mosaic(patchwork: Patchwork, path: Path) -> None:
         check_whole(part)
 
 
-def _strips(tile: Tile) -> Iterator[tuple[int, Any]]:
+def _strips(tile: SourceTile) -> Iterator[tuple[int, Any]]:
     rows = max(1, min(ROWS, math.ceil(2**26 / tile.geo.width)))
     try:
         with open_raster(str(tile.path)) as dataset:
@@ -147,11 +155,11 @@ def write_vrt(patchwork: Patchwork, path: Path, legend: Legend | None) -> None:
             Xml.SubElement(names, "Category").text = by_id.get(value, "")
     for tile, box in reversed(patchwork.tiles):
         band.append(_source(tile, box, path))
-    with writing(path, errors=GDAL_ERRORS) as part:
+    with write_atomically(path, errors=GDAL_ERRORS) as part:
         part.write_bytes(bytes(Xml.tostring(root, encoding="utf-8")))
 
 
-def _source(tile: Tile, box: Box, path: Path) -> Xml.Element:
+def _source(tile: SourceTile, box: Box, path: Path) -> Xml.Element:
     source = Xml.Element("ComplexSource")
     name = os.path.relpath(tile.path, path.absolute().parent)
     Xml.SubElement(source, "SourceFilename", relativeToVRT="1").text = name

@@ -22,7 +22,7 @@ import rasterio
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from aerialseg.errors import InputError
-from aerialseg.files import FILE_ERRORS, one_line, shown
+from aerialseg.files import FILE_ERRORS, one_line, printable
 from aerialseg.raster.georef import GeoGrid
 from aerialseg.raster.sidecars import TIFF_MAGIC, fault_of, find_sidecars, is_tiff_sidecar, tiff_fault
 
@@ -47,7 +47,7 @@ logging.getLogger("rasterio").addHandler(logging.NullHandler())
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def without_georef_warnings() -> Iterator[None]:
     """A block in which rasterio does not warn about a missing georeference: that is a fact, reported as one."""
     with _warnings_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
@@ -71,7 +71,7 @@ def geogrid_of(dataset: Any) -> GeoGrid:
 
 
 @contextmanager
-def environment(*, alone: bool = False) -> Iterator[None]:
+def gdal_environment(*, alone: bool = False) -> Iterator[None]:
     """A block in which GDAL's cache is small and nobody is asked for credentials.
 
     ``alone``: rasters are opened without the files beside them, as is right for those that we wrote ourselves.
@@ -94,7 +94,7 @@ def local_path(path: str | os.PathLike[str]) -> Path:
     absolute = Path(os.path.abspath(path))
     if is_remote(path) or is_remote(absolute):
         raise InputError(
-            f"{shown(path)} is not a local file: addresses and GDAL's virtual paths are not opened; "
+            f"{printable(path)} is not a local file: addresses and GDAL's virtual paths are not opened; "
             "download the raster first, or give --allow-remote"
         )
     try:
@@ -105,10 +105,10 @@ def local_path(path: str | os.PathLike[str]) -> Path:
         if isinstance(error, InputError):
             raise
         reason = getattr(error, "strerror", None) or error
-        raise InputError(f"cannot read {shown(absolute)}: {reason}; give the path of a GeoTIFF") from error
+        raise InputError(f"cannot read {printable(absolute)}: {reason}; give the path of a GeoTIFF") from error
     if not head.startswith(TIFF_MAGIC):
         raise InputError(
-            f"{shown(absolute)} is not a GeoTIFF: {_what(head)}; convert the image with gdal_translate -of GTiff"
+            f"{printable(absolute)} is not a GeoTIFF: {_what(head)}; convert the image with gdal_translate -of GTiff"
         )
     return absolute
 
@@ -116,9 +116,9 @@ def local_path(path: str | os.PathLike[str]) -> Path:
 def _check_regular(path: Path) -> None:
     status = os.stat(path)
     if stat.S_ISDIR(status.st_mode):
-        raise InputError(f"{shown(path)} is a folder; give the path of a GeoTIFF")
+        raise InputError(f"{printable(path)} is a folder; give the path of a GeoTIFF")
     if not stat.S_ISREG(status.st_mode):
-        raise InputError(f"{shown(path)} is not a regular file; give the path of a GeoTIFF")
+        raise InputError(f"{printable(path)} is not a regular file; give the path of a GeoTIFF")
 
 
 def _what(head: bytes) -> str:
@@ -152,12 +152,12 @@ def _check_sidecars(path: Path) -> None:
     """Raise InputError unless GDAL may open the file at ``path`` and those beside it (faults 6, 7, 9)."""
     try:
         if fault := tiff_fault(path):
-            raise InputError(f"{shown(path)} {fault}; rewrite it with gdal_translate -a_srs EPSG:CODE -nomd")
+            raise InputError(f"{printable(path)} {fault}; rewrite it with gdal_translate -a_srs EPSG:CODE -nomd")
         sidecars = sorted(find_sidecars(path))
         for sidecar in sidecars:
             if fault := fault_of(sidecar):
                 raise InputError(
-                    f"{shown(sidecar)}, which GDAL opens together with {shown(path.name)}, {fault}; "
+                    f"{printable(sidecar)}, which GDAL opens together with {printable(path.name)}, {fault}; "
                     "delete the file or move it elsewhere"
                 )
         for sidecar in filter(is_tiff_sidecar, sidecars):  # these have sidecars themselves, which are safe by now
@@ -166,7 +166,7 @@ def _check_sidecars(path: Path) -> None:
         raise
     except OSError as error:
         raise InputError(
-            f"cannot read {shown(path)} or a file beside it: {error.strerror or error}; make them readable"
+            f"cannot read {printable(path)} or a file beside it: {error.strerror or error}; make them readable"
         ) from error
 
 
@@ -175,25 +175,25 @@ def _check_tiff_sidecar(path: Path) -> None:
         rows, cols = dataset.block_shapes[0]
         if rows * cols * dataset.count >= MAX_SIDECAR_BLOCK:
             raise InputError(
-                f"one block (tile or strip) of {shown(path)} has {rows} x {cols} px: too much for memory; "
+                f"one block (tile or strip) of {printable(path)} has {rows} x {cols} px: too much for memory; "
                 "delete the file, or rewrite it with gdal_translate -co TILED=YES"
             )
 
 
 def _geotiff(target: str | Path, **options: Any) -> Any:
     try:
-        with environment(), quiet():
+        with gdal_environment(), without_georef_warnings():
             dataset = rasterio.open(target, driver="GTiff", sharing=False, **options)
             elsewhere = dataset.tags(ns="OVERVIEWS")  # GDAL follows it when overviews are asked for, not before
     except GDAL_ERRORS as error:
         raise InputError(
-            f"{shown(target)} is no readable GeoTIFF (damaged, cut short?): {one_line(error)}; "
+            f"{printable(target)} is no readable GeoTIFF (damaged, cut short?): {one_line(error)}; "
             "fetch it again, or see gdalinfo"
         ) from error
     if elsewhere:
         dataset.close()
         raise InputError(
-            f"{shown(target)} or its .aux.xml says that its overviews are in another file, and those are not followed; "
-            "delete that .aux.xml, or make a copy of the raster with gdal_translate"
+            f"{printable(target)} or its .aux.xml says that its overviews are in another file, and those are not "
+            "followed; delete that .aux.xml, or make a copy of the raster with gdal_translate"
         )
     return dataset

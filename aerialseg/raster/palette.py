@@ -13,9 +13,9 @@ import rasterio.shutil
 from rasterio.io import MemoryFile
 
 from aerialseg.errors import InputError
-from aerialseg.files import one_line, shown
+from aerialseg.files import one_line, printable
 from aerialseg.legend import MAX_ID, LandClass, Legend
-from aerialseg.raster.opening import GDAL_ERRORS, environment, local_path, open_raster, quiet
+from aerialseg.raster.opening import GDAL_ERRORS, gdal_environment, local_path, open_raster, without_georef_warnings
 
 Color = tuple[int, int, int]
 
@@ -68,11 +68,11 @@ def read_palette(path: str | Path) -> Palette:
     """
     dataset = open_raster(str(local_path(path)))
     try:
-        with environment(), quiet(), dataset, MemoryFile(ext=".vrt") as memory:
+        with gdal_environment(), without_georef_warnings(), dataset, MemoryFile(ext=".vrt") as memory:
             rasterio.shutil.copy(dataset, memory.name, driver="VRT")
             band = Xml.fromstring(bytes(memory.getbuffer())).find("VRTRasterBand")
     except (*GDAL_ERRORS, Xml.ParseError) as error:
-        raise InputError(f"the header of {shown(path)} cannot be read: {one_line(error)}") from error
+        raise InputError(f"the header of {printable(path)} cannot be read: {one_line(error)}") from error
     return Palette() if band is None else _palette(band)
 
 

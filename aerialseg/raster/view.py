@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from aerialseg.errors import InputError, UsageError
-from aerialseg.files import shown
+from aerialseg.files import printable
 from aerialseg.raster.describe import RasterInfo
 from aerialseg.raster.georef import Georeferenced
 from aerialseg.raster.grid import MAX_PIXELS
@@ -81,7 +81,7 @@ def make_view(
     if require_crs and not placed:
         what = "coordinate system (CRS)" if info.georeferenced else "transform from pixels to the ground"
         raise InputError(
-            f"{shown(info.path)} has no {what}; add it: gdal_edit.py -a_srs EPSG:CODE -a_ullr ULX ULY LRX LRY"
+            f"{printable(info.path)} has no {what}; add it: gdal_edit.py -a_srs EPSG:CODE -a_ullr ULX ULY LRX LRY"
         )
     alpha = info.color.index("alpha") + 1 if "alpha" in info.color else 0
     used = _pick_bands(info, bands, bands_wanted, alpha)
@@ -110,10 +110,10 @@ def make_view(
 
 def _warn(info: RasterInfo, note: str) -> None:
     if note:
-        logger.warning("%s: %s", shown(info.path), note)
+        logger.warning("%s: %s", printable(info.path), note)
     if info.block_shape[1] >= info.geo.width > WIDE and info.compression != "none":
         logger.warning(
-            "%s is stored in strips: gdal_translate -co TILED=YES would make reading it faster", shown(info.path)
+            "%s is stored in strips: gdal_translate -co TILED=YES would make reading it faster", printable(info.path)
         )
 
 
@@ -124,21 +124,25 @@ def _pick_bands(info: RasterInfo, bands: Sequence[int] | None, wanted: int, alph
             return colours
         example = (colours + colours[-1:] * wanted)[:wanted]
         raise InputError(
-            f"{shown(info.path)} has {info.count} band(s) ({', '.join(info.color[:8])}), the model wants {wanted}; "
+            f"{printable(info.path)} has {info.count} band(s) ({', '.join(info.color[:8])}), the model wants {wanted}; "
             f"say which, counting from 1: --bands {','.join(map(str, example or range(1, wanted + 1)))}"
         )
     used = tuple(int(band) for band in bands)
     wrong = [band for band in used if not 1 <= band <= info.count or band == alpha]
     if len(used) != wanted or wrong:
         which = f"band {wrong[0]} is not one of its image bands" if wrong else f"the model wants {wanted}"
-        raise InputError(f"--bands {','.join(map(str, used))} of {shown(info.path)} with {info.count} band(s): {which}")
+        raise InputError(
+            f"--bands {','.join(map(str, used))} of {printable(info.path)} with {info.count} band(s): {which}"
+        )
     return used
 
 
 def _check_type(info: RasterInfo, bands: tuple[int, ...], scale: tuple[float, float] | None) -> None:
     types = {info.dtypes[band - 1] for band in bands}
     if any(dtype.startswith("complex") for dtype in types):
-        raise InputError(f"{shown(info.path)} holds complex numbers, the model wants 8-bit colours; convert it first")
+        raise InputError(
+            f"{printable(info.path)} holds complex numbers, the model wants 8-bit colours; convert it first"
+        )
     if scale is not None:
         low, high = scale
         if not (math.isfinite(low) and math.isfinite(high) and low != high):
@@ -146,7 +150,7 @@ def _check_type(info: RasterInfo, bands: tuple[int, ...], scale: tuple[float, fl
     elif types != {"uint8"}:
         low, high = (0, np.iinfo(min(types)).max) if min(types).startswith("uint") else (0, 1)
         raise InputError(
-            f"{shown(info.path)} holds {', '.join(sorted(types))}, the model wants 8-bit colours; "
+            f"{printable(info.path)} holds {', '.join(sorted(types))}, the model wants 8-bit colours; "
             f"say which values are black and white with --scale LOW,HIGH (such as --scale {low},{high})"
         )
 
@@ -199,7 +203,7 @@ def _check_coarser(info: RasterInfo, own: Gsd, model: float) -> None:
     times = max(own) / model
     if times > MAX_COARSER * 1.01:
         raise InputError(
-            f"{shown(info.path)} has {_metres(own)}, {times:.3g} times coarser than the model's {model:.3f} m/px "
+            f"{printable(info.path)} has {_metres(own)}, {times:.3g} times coarser than the model's {model:.3f} m/px "
             f"(at most {MAX_COARSER:.0f} times); use finer imagery or a model for it, "
             "or say --gsd native to run it anyway"
         )
@@ -208,7 +212,7 @@ def _check_coarser(info: RasterInfo, own: Gsd, model: float) -> None:
 def _resized(info: RasterInfo, own: Gsd, target: float) -> Shape:
     if target / min(own) > MAX_SHRINK:
         raise InputError(
-            f"{shown(info.path)} has {_metres(own)}: {target / min(own):.0f} of its pixels would make one of "
+            f"{printable(info.path)} has {_metres(own)}: {target / min(own):.0f} of its pixels would make one of "
             f"{target:.3f} m (at most {MAX_SHRINK}); check its coordinate system, "
             "or shrink it first with gdalwarp -tr -r average"
         )
@@ -219,7 +223,7 @@ def _check_size(info: RasterInfo, shape: Shape, max_pixels: int) -> None:
     pixels = shape[0] * shape[1]
     if pixels > max_pixels:
         raise InputError(
-            f"{shown(info.path)} has {pixels:,} px to map ({shape[0]:,} x {shape[1]:,}), more than --max-pixels "
+            f"{printable(info.path)} has {pixels:,} px to map ({shape[0]:,} x {shape[1]:,}), more than --max-pixels "
             f"{max_pixels:,}; raise --max-pixels, or cut it with gdal_translate -srcwin"
         )
 

@@ -37,7 +37,7 @@ EQUAL = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class TilingResult:
     """One way to tile. work: operations per pixel against the whole image at once, for a tile with neighbours.
 
     changed: share of the valid pixels whose label is not the whole image's; clear_changed: of those without a tie.
@@ -66,7 +66,7 @@ class Certificate:
     device: str
     halo_px: int
     inexact: tuple[str, ...]
-    lines: tuple[Line, ...]
+    lines: tuple[TilingResult, ...]
     ties: float
     seconds: float
     pixels: NDArray[np.uint8]
@@ -178,12 +178,12 @@ def certify(
 
 def _measure(
     whole: Whole, network: UNet, card: ModelCard, labels: dict[str, NDArray[np.uint8]], progress: Progress
-) -> Iterator[Line]:
+) -> Iterator[TilingResult]:
     """One line a way to tile; the labels of two of them are kept in ``labels``."""
     import torch
 
     from aerialseg.model.unet import build_for
-    from aerialseg.seams.work import work_per_pixel
+    from aerialseg.seams.operations import work_per_pixel
 
     area = whole.raster.area
     with torch.device("meta"):
@@ -226,9 +226,9 @@ def _compare(
     return total, labels
 
 
-def _line(way: str, found: Difference, **more: Any) -> Line:
+def _line(way: str, found: Difference, **more: Any) -> TilingResult:
     pixels = max(1, found.pixels)
-    return Line(way, found.changed / pixels, found.clear_changed / pixels, found.largest, found.pixels, **more)
+    return TilingResult(way, found.changed / pixels, found.clear_changed / pixels, found.largest, found.pixels, **more)
 
 
 def _share(value: float) -> str:

@@ -1,4 +1,4 @@
-"""Pictures of a seam certificate, each an SVG that needs nothing else."""
+"""CertificateFiles of a seam certificate, each an SVG that needs nothing else."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from aerialseg.evaluation.charts import Line, lines, standalone, templates
+from aerialseg.evaluation.charts import LineSeries, lines, standalone, templates
 from aerialseg.legend import NODATA, LandClass, Legend
 from aerialseg.raster.image import class_png, jpeg
 
@@ -26,12 +26,12 @@ def draw_certificate(certificate: Certificate) -> str:
     least = 30 / max(line.pixels for line in certificate.lines)
     by_halo = [line for line in certificate.lines if line.way.startswith("approximate")]
     shares = [max(100 * line.clear_changed, least) for line in by_halo]
-    series = [Line("aligned tiles of 512 px, by halo", [line.halo_px or 0 for line in by_halo], shares)]
+    series = [LineSeries("aligned tiles of 512 px, by halo", [line.halo_px or 0 for line in by_halo], shares)]
     for line in certificate.lines:
         if line not in by_halo:
             name = line.way if line.clear_changed else f"{line.way}: none"
             halo = 32 if line.halo_px is None else line.halo_px
-            series.append(Line(name, [halo], [max(100 * line.clear_changed, least)]))
+            series.append(LineSeries(name, [halo], [max(100 * line.clear_changed, least)]))
     where = f"halo around the tile, pixels ({certificate.model} on {certificate.image})"
     return standalone(lines(series, where, "% of labels that change (lowest: none)", log_y=True, size=(420, 800)))
 
@@ -76,9 +76,9 @@ def _uri(content: bytes, kind: str) -> str:
 
 def _seams(length: int) -> list[int]:
     from aerialseg.seams.certificate import USUAL_OVERLAP_PX, USUAL_PX
-    from aerialseg.seams.tilings import cuts
+    from aerialseg.seams.tilings import tile_cuts
 
-    return [first for first, _, _ in cuts(length, USUAL_PX, USUAL_OVERLAP_PX) if first]
+    return [first for first, _, _ in tile_cuts(length, USUAL_PX, USUAL_OVERLAP_PX) if first]
 
 
 def _busiest(different: NDArray[np.bool_]) -> tuple[int, int]:

@@ -101,8 +101,8 @@ class Whole:
         Each tile answers as far as the middle of its overlap with the next one.
         """
         height, width = self.raster.shape
-        for top, bottom, row in cuts(height, side, overlap):
-            for left, right, col in cuts(width, side, overlap):
+        for top, bottom, row in tile_cuts(height, side, overlap):
+            for left, right, col in tile_cuts(width, side, overlap):
                 core = Box(top, left, bottom, right)
                 window = Box(row, col, min(row + side, height), min(col + side, width))
                 logits = self.network(self.image[..., *window.slices].contiguous())[0]
@@ -125,7 +125,7 @@ class Whole:
         return self.difference(ground, part[:, : ground.height, : ground.width])
 
 
-def cuts(length: int, side: int, overlap: int) -> Iterator[tuple[int, int, int]]:
+def tile_cuts(length: int, side: int, overlap: int) -> Iterator[tuple[int, int, int]]:
     """(first pixel, end, start of the tile) along one axis."""
     last = max(0, length - side)
     starts = [*range(0, last, side - overlap), last]

@@ -12,10 +12,10 @@ from aerialseg.errors import UsageError
 
 if TYPE_CHECKING:
     from aerialseg.training.experiments import experiment
-    from aerialseg.training.schedule import train
+    from aerialseg.training.train_run import train
 
 __all__ = ["experiment", "train"]
-_HOMES = {"experiment": "experiments", "train": "schedule"}
+_HOMES = {"experiment": "experiments", "train": "train_run"}
 _EXTRA = ("fastai", "fastcore", "torchvision", "PIL", "scipy")
 
 

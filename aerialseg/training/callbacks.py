@@ -13,16 +13,16 @@ import torch
 from aerialseg.memory import peak_bytes, reset_peak
 from aerialseg.progress import Progress
 from aerialseg.training.checkpoint import Saved, optimizer_tensors, plain_state, write_checkpoint
-from aerialseg.training.torchvision_fix import mend_torchvision
+from aerialseg.training.torchvision_compat import patch_torchvision
 
-mend_torchvision()
+patch_torchvision()
 
 from fastai.vision.all import Callback  # noqa: E402
 
 SHOWN = ("train_loss", "valid_loss", "dice_shown")
 
 
-class Report(Callback):
+class Reporter(Callback):
     """A bar over the batches of a step, of which ``done`` epochs are behind it."""
 
     order = 50

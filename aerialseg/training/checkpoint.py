@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from aerialseg.errors import ModelError
-from aerialseg.files import blaming
+from aerialseg.files import naming_errors
 
 NAME = "checkpoint.safetensors"
 _MODEL, _OPTIMIZER = "model.", "optimizer."
@@ -39,7 +39,7 @@ def write_checkpoint(folder: Path, saved: Saved, name: str = NAME) -> None:
     tensors = {_MODEL + key: tensor for key, tensor in saved.weights.items()}
     tensors |= {_OPTIMIZER + key: tensor for key, tensor in saved.optimizer.items()}
     part, notes = folder / f"{name}.part", {"history": saved.history, "searches": saved.searches}
-    with blaming(part):
+    with naming_errors(part):
         try:
             save_file(tensors, part, metadata={key: json.dumps(value) for key, value in notes.items()})
         except SafetensorError as error:

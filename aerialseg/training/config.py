@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from aerialseg.datasets.layout import DataConfig, placed
 from aerialseg.errors import UsageError
 from aerialseg.toml import build, read_toml
-from aerialseg.training.coarse import STRIDES
+from aerialseg.training.partial_unet import STRIDES
 
 ENCODER_STARTS = ("deepen", "pretrained", "model", "scratch")
 FIND = "find"
@@ -57,7 +57,7 @@ class DecoderConfig:
 
 @dataclass(frozen=True, slots=True)
 class FollowConfig:
-    """How closely a teacher is followed (``aerialseg.training.following``).
+    """How closely a teacher is followed (``aerialseg.training.teacher_loss``).
 
     weight: of the distance between the teacher's classes and the network's, beside the loss; 0 follows none.
     temperature: by which the logits of both are divided before. hints: weight of the distance between the teacher's
@@ -110,7 +110,7 @@ class Step:
     batch: crops between two updates of the weights; those that do not fit into memory at once are accumulated. lr: the
     highest learning rate of the one-cycle. Both may be "find". zoom, balanced: this step's instead of the
     augmentation's. stride: how far down the decoder is trained, in pixels of the frame between its cells; 1 is the
-    whole network, 8 leaves its costly last layers to a later step (``aerialseg.training.coarse``). keep_norms:
+    whole network, 8 leaves its costly last layers to a later step (``aerialseg.training.partial_unet``). keep_norms:
     BatchNorm goes by the statistics that it has, not by those of each batch, and counts no more. average: the step
     begins with the mean of the weights that so many steps before it, all of one stride, ended with.
     """

@@ -27,8 +27,8 @@ from aerialseg.model.encoders import ENCODERS, make_encoder
 from aerialseg.model.store import CARD, WEIGHTS, save
 from aerialseg.model.unet import UNet, build
 from aerialseg.progress import Progress, Silent
-from aerialseg.training.convert_child import ANSWERED, ASKED, FACTS, NUMBERS, WEIGHT
-from aerialseg.training.folding import fold_norms
+from aerialseg.training.norm_folding import fold_norms
+from aerialseg.training.unpickle_process import ANSWERED, ASKED, FACTS, NUMBERS, WEIGHT
 
 FLAG = "--i-trust-this-pickle"
 PLAIN = (".pth", ".pt", ".safetensors")
@@ -157,7 +157,7 @@ def _run_child(path: Path, folder: Path) -> str:
     kept = {key: os.environ[key] for key in ("PATH", "SYSTEMROOT", "LD_LIBRARY_PATH") if key in os.environ}
     home = {key: str(folder) for key in ("HOME", "USERPROFILE", "TMPDIR", "TEMP", "XDG_CACHE_HOME", "MPLCONFIGDIR")}
     package = str(Path(__file__).parents[2])
-    code = f"import sys; sys.path.append({package!r}); from aerialseg.training.convert_child import main; "
+    code = f"import sys; sys.path.append({package!r}); from aerialseg.training.unpickle_process import main; "
     code += "import os; os._exit(main(*sys.argv[1:3]))"
     child = subprocess.Popen(
         [sys.executable, "-I", "-c", code, str(path), str(folder)],

@@ -12,9 +12,9 @@ from aerialseg.datasets.masks import VOID
 from aerialseg.datasets.pairs import Pairs
 from aerialseg.legend import Legend
 from aerialseg.training.config import Augment, Step
-from aerialseg.training.torchvision_fix import mend_torchvision
+from aerialseg.training.torchvision_compat import patch_torchvision
 
-mend_torchvision()
+patch_torchvision()
 
 from fastai.vision.all import (  # noqa: E402
     Brightness,

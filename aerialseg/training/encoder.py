@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from aerialseg.errors import ModelError
 from aerialseg.legend import Legend
 from aerialseg.model.store import load_card, load_network
-from aerialseg.training.coarse import ASIDE
 from aerialseg.training.config import TrainingConfig
-from aerialseg.training.folding import CLASSIFIER, without_norm
+from aerialseg.training.norm_folding import CLASSIFIER, without_norm
+from aerialseg.training.partial_unet import ASIDE
 
 logger = logging.getLogger(__name__)
 DEPTHS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}

@@ -20,10 +20,10 @@ from aerialseg.model.store import CARD
 from aerialseg.progress import Progress, Silent
 from aerialseg.toml import read_toml
 from aerialseg.training.config import Step, TrainingConfig
-from aerialseg.training.course import Course
 from aerialseg.training.export import save_trained
-from aerialseg.training.schedule import locked_folder
-from aerialseg.training.sides import load_sides
+from aerialseg.training.loop import TrainingLoop
+from aerialseg.training.train_run import locked_folder
+from aerialseg.training.training_frames import load_training_frames
 
 RESULTS = "results.json"
 
@@ -114,24 +114,24 @@ def experiment(
     """
     progress, wanted, out_dir = progress or Silent(), Experiment.read(config_path), Path(out_dir)
     with locked_folder(out_dir):
-        sides = load_sides(wanted.training, data_dir, out_dir / "prepared", progress)
+        sides = load_training_frames(wanted.training, data_dir, out_dir / "prepared", progress)
         results = _read_results(out_dir)
         for run in wanted.runs:
             config = wanted.config(run, len(sides.learn))
             progress.note(f"run {run}: {', '.join(f'{s.size[0]} px x {s.epochs} epochs' for s in config.steps)}")
             work = out_dir / "runs" / run
             work.mkdir(parents=True, exist_ok=True)
-            course = Course(config, sides, work, encoder_weights, progress)
-            course.run()
+            loop = TrainingLoop(config, sides, work, encoder_weights, progress)
+            loop.run()
             for number in range(len(config.steps)):
                 if not any(record["run"] == run and record["step"] == number for record in results):
-                    results.append(_judge(course, run, number, out_dir, data_dir, progress))
+                    results.append(_judge(loop, run, number, out_dir, data_dir, progress))
                     _write_results(out_dir, results)
     return results
 
 
 def _judge(
-    course: Course,
+    loop: TrainingLoop,
     run: str,
     number: int,
     out_dir: Path,
@@ -139,9 +139,9 @@ def _judge(
     progress: Progress,
 ) -> dict[str, Any]:
     """The record of a step: what it took, and how its model does."""
-    config, sides, saved = course.config, course.sides, course.learners.whole(number)
+    config, sides, saved = loop.config, loop.sides, loop.learners.whole(number)
     step, folder = config.steps[number], out_dir / "models" / f"{run}-{number}"
-    save_trained(folder, config, saved, course.work)
+    save_trained(folder, config, saved, loop.work)
     history = [record for record in saved.history if record["step"] == number]
     legend, found = sides.legend, evaluate_sizes(folder, data_dir, config.data, step.size, progress=progress)
     void = config.data.void

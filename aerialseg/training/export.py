@@ -24,10 +24,10 @@ from aerialseg.model.store import CARD, load_network, save, write_history
 from aerialseg.model.unet import build
 from aerialseg.progress import Progress
 from aerialseg.training.checkpoint import Saved
-from aerialseg.training.coarse import network_weights
 from aerialseg.training.config import TrainingConfig
-from aerialseg.training.folding import with_norm
 from aerialseg.training.learner import use_bf16
+from aerialseg.training.norm_folding import with_norm
+from aerialseg.training.partial_unet import network_weights
 from aerialseg.training.teacher import read_teacher, score_teacher, write_teacher
 
 

@@ -15,15 +15,15 @@ from torch import Tensor, nn
 from aerialseg.datasets.masks import VOID
 from aerialseg.errors import UsageError
 from aerialseg.legend import Legend
-from aerialseg.training.coarse import Shallow
 from aerialseg.training.config import TrainingConfig
 from aerialseg.training.encoder import calibrate, encoder_state, load_encoder, load_model_weights
-from aerialseg.training.folding import CLASSIFIER
-from aerialseg.training.pyramid import WIDTH, Pyramid, groups
-from aerialseg.training.resnets import bare_resnet, filled, is_v1
-from aerialseg.training.torchvision_fix import mend_torchvision
+from aerialseg.training.norm_folding import CLASSIFIER
+from aerialseg.training.partial_unet import PartialUNet
+from aerialseg.training.pyramid import WIDTH, Pyramid, parameter_groups
+from aerialseg.training.torchvision_compat import patch_torchvision
+from aerialseg.training.torchvision_encoders import bare_resnet, fill_weights, is_v1
 
-mend_torchvision()
+patch_torchvision()
 
 from fastai.vision.all import (  # noqa: E402
     Callback,
@@ -56,14 +56,14 @@ def make_learner(
     learner.remove_cbs([cb for cb in learner.cbs if type(cb).__name__ in ("ProgressCallback",)])
     if stride > 1:
         hints = WIDTH if config.follow.hints else 0
-        learner.model = Shallow(learner.model, stride, classes, hints).to(loaders.device)
+        learner.model = PartialUNet(learner.model, stride, classes, hints).to(loaders.device)
     learner.model.to(memory_format=torch.channels_last)
     return learner
 
 
 def _pyramid_learner(loaders: DataLoaders, config: TrainingConfig, classes: int, loss: Any) -> Learner:
     model = Pyramid(bare_resnet(config.encoder.arch, v1=config.encoder.v1), classes).to(loaders.device)
-    return Learner(loaders, model, loss, splitter=groups, metrics=DiceMulti(), wd=config.weight_decay)
+    return Learner(loaders, model, loss, splitter=parameter_groups, metrics=DiceMulti(), wd=config.weight_decay)
 
 
 def _unet_learner(loaders: DataLoaders, config: TrainingConfig, classes: int, loss: Any) -> Learner:
@@ -104,7 +104,7 @@ def start_encoder(learner: Learner, config: TrainingConfig, weights: str | Path 
         body = learner.model.encoder
         if encoder.v1 != is_v1(file):
             raise UsageError(f"encoder.v1 is {encoder.v1}, and {file} says otherwise: set it to {not encoder.v1}")
-        filled(body.network, encoder_state(encoder.arch, encoder.start, file), file)
+        fill_weights(body.network, encoder_state(encoder.arch, encoder.start, file), file)
     else:
         body = learner.model.layers[0].to(learner.dls.device)
         load_encoder(body, encoder.arch, encoder.start, file)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aerialseg.training.resnets import Features
+from aerialseg.training.torchvision_encoders import StageFeatures
 
 WIDTH = 128
 """Channels of the pyramid, and so of the hints."""
@@ -22,7 +22,7 @@ class Pyramid(nn.Module):
 
     def __init__(self, encoder: nn.Module, classes: int) -> None:
         super().__init__()
-        self.encoder = Features(encoder)
+        self.encoder = StageFeatures(encoder)
         self.laterals = nn.ModuleList(_normed(n, WIDTH, 1) for n in self.encoder.channels[1:])
         self.context = _normed(WIDTH, WIDTH, 3)
         self.merge = nn.Sequential(_normed(WIDTH, WIDTH, 3), nn.ReLU(), _normed(WIDTH, WIDTH, 3), nn.ReLU())
@@ -45,7 +45,7 @@ class Pyramid(nn.Module):
         return self.classes(self.hints(x), (x.shape[-2], x.shape[-1]))
 
 
-def groups(model: Pyramid) -> list[list[nn.Parameter]]:
+def parameter_groups(model: Pyramid) -> list[list[nn.Parameter]]:
     """The encoder's parameters, and those of the rest: fastai's splitter, for learning rates of their own."""
     encoder = list(model.encoder.parameters())
     known = {id(parameter) for parameter in encoder}

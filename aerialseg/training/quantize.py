@@ -15,7 +15,7 @@ from aerialseg.datasets.images import read_image
 from aerialseg.datasets.pairs import find_pairs, read_split, split_pairs
 from aerialseg.errors import UsageError
 from aerialseg.evaluation.evaluate import evaluate
-from aerialseg.model.quantize import find_ranges
+from aerialseg.model.int8_ranges import find_ranges
 from aerialseg.model.store import CARD, load_network, model_dir
 from aerialseg.training.config import TrainingConfig
 

@@ -19,9 +19,9 @@ from aerialseg.model.device import free_bytes
 from aerialseg.progress import Progress, spoken_bytes
 from aerialseg.training.config import FIND, Step, TrainingConfig
 from aerialseg.training.learner import Autocast, autocast, leave_autocast
-from aerialseg.training.torchvision_fix import mend_torchvision
+from aerialseg.training.torchvision_compat import patch_torchvision
 
-mend_torchvision()
+patch_torchvision()
 
 MEMORY_SHARE = 0.5
 """Of the memory that is free: what the activations of a batch may take on a CPU, where too much is fatal."""

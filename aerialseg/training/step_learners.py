@@ -14,21 +14,21 @@ import torch
 
 from aerialseg.datasets.pairs import class_weights, hash_file
 from aerialseg.errors import OutputError
-from aerialseg.training import averaging
+from aerialseg.training import weight_averaging as averaging
 from aerialseg.training.checkpoint import Saved, plain_state, read_checkpoint
-from aerialseg.training.coarse import load_weights
 from aerialseg.training.config import Step, TrainingConfig
 from aerialseg.training.dataset import make_loaders
 from aerialseg.training.encoder import describe_start
-from aerialseg.training.growing import grow as begin_finer_layers
+from aerialseg.training.finer_layers import initialise_finer_layers as begin_finer_layers
 from aerialseg.training.learner import (
     autocast,
     make_learner,
     seed_everything,
     some_batches,
 )
-from aerialseg.training.sides import Sides
+from aerialseg.training.partial_unet import load_weights
 from aerialseg.training.teacher import Teacher
+from aerialseg.training.training_frames import TrainingFrames
 
 ESTIMATED_ON = 64
 """Crops from which BatchNorm is estimated where the network has grown."""
@@ -37,7 +37,7 @@ ESTIMATED_ON = 64
 class StepLearners:
     """Makes the learners of one training run."""
 
-    def __init__(self, config: TrainingConfig, sides: Sides, work: Path, bf16: bool) -> None:
+    def __init__(self, config: TrainingConfig, sides: TrainingFrames, work: Path, bf16: bool) -> None:
         self.config, self.sides, self.work, self.bf16 = config, sides, work, bf16
 
     def bare(self, step: Step, at_once: int) -> Any:
@@ -96,7 +96,11 @@ def step_file(number: int) -> str:
 
 
 def check_same_run(
-    work: Path, config: TrainingConfig, sides: Sides, encoder_weights: str | Path | None, teachers: Sequence[Teacher]
+    work: Path,
+    config: TrainingConfig,
+    sides: TrainingFrames,
+    encoder_weights: str | Path | None,
+    teachers: Sequence[Teacher],
 ) -> None:
     """Raise OutputError where the folder belongs to another configuration or other data."""
     path, weights = work / "run.json", describe_start(config, encoder_weights)

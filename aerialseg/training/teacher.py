@@ -21,12 +21,12 @@ from aerialseg.datasets.masks import read_mask
 from aerialseg.datasets.pairs import Pairs, hash_file, resize_ids
 from aerialseg.errors import ModelError, UsageError
 from aerialseg.evaluation.scores import Confusion
-from aerialseg.files import blaming
+from aerialseg.files import naming_errors
 from aerialseg.legend import Legend
 from aerialseg.training.config import TrainingConfig
 from aerialseg.training.learner import autocast
 from aerialseg.training.pyramid import Pyramid
-from aerialseg.training.resnets import bare_resnet
+from aerialseg.training.torchvision_encoders import bare_resnet
 
 NAME = "teacher.safetensors"
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -56,7 +56,7 @@ def write_teacher(
     about = {"name": config.name, "arch": encoder.arch, "v1": encoder.v1, "classes": list(legend.names), **notes}
     halves = {name: tensor.half() if tensor.ndim > 1 else tensor for name, tensor in weights.items()}
     part = folder / f"{NAME}.part"
-    with blaming(part):
+    with naming_errors(part):
         try:
             save_file(halves, part, metadata={"teacher": json.dumps(about)})
         except SafetensorError as error:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aerialseg.executor import Crew, alone
+from aerialseg.executor import TaskPool, single_thread
 from aerialseg.raster.classes import ClassRaster
 from aerialseg.vector.corners import corner_sums
 from aerialseg.vector.join import cross_sums, gather, join
@@ -85,12 +85,12 @@ def find_arcs(
     raster: ClassRaster,
     regions: Regions,
     *,
-    crew: Crew | None = None,
+    pool: TaskPool | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Arcs:
     """All arcs between the regions. Raises InputError if the raster cannot be read."""
     pieces = _Pieces(corner_type(*raster.geo.shape))
-    traced = alone(crew).spread(trace_stretch, _sheets(raster, regions))
+    traced = single_thread(pool).spread(trace_stretch, _sheets(raster, regions))
     for stretch, bands in zip(raster.stretches(), traced, strict=True):
         for band in bands:
             pieces.add(band)

@@ -37,7 +37,7 @@ CREATE TABLE IF NOT EXISTS gpkg_data_column_constraints (
 _SCHEMA_URL = "http://www.geopackage.org/spec121/#extension_schema"
 
 
-def complete(path: Path, layers: Mapping[str, LayerKind], legend: Legend, when: str) -> dict[str, int]:
+def complete_geopackage(path: Path, layers: Mapping[str, LayerKind], legend: Legend, when: str) -> dict[str, int]:
     """Add styles and descriptions of the fields, set the time of change; features found in each layer.
 
     ``when`` is an ISO 8601 time in UTC. Raises sqlite3.Error.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aerialseg.errors import InputError
-from aerialseg.executor import Crew
+from aerialseg.executor import TaskPool
 from aerialseg.legend import Legend
 from aerialseg.raster.classes import ClassRaster
 from aerialseg.vector.areas import make_measure
@@ -54,12 +54,12 @@ def polygonize_parts(
     def features() -> Iterator[Features]:
         nonlocal count
         for part in parts:
-            for batch in _features(part, legend, crew):
+            for batch in _features(part, legend, pool):
                 count += len(batch)
                 yield batch
 
     with (
-        Crew(workers) as crew,
+        TaskPool(workers) as pool,
         NewLayers(output, layer=layer, crs=crs, legend=legend, metadata=metadata) as layers,
     ):
         layers.write(features())
@@ -67,9 +67,9 @@ def polygonize_parts(
     return count
 
 
-def _features(part: Part, legend: Legend, crew: Crew) -> Iterator[Features]:
+def _features(part: Part, legend: Legend, pool: TaskPool) -> Iterator[Features]:
     raster = ClassRaster(part.classes, part.confidence)
-    shapes = find_shapes(raster, legend, part.min_pixels, crew=crew)
-    lines = make_lines(shapes, part.tolerance_px, part.smooth, raster.geo, crew)
+    shapes = find_shapes(raster, legend, part.min_pixels, pool=pool)
+    lines = make_lines(shapes, part.tolerance_px, part.smooth, raster.geo, pool)
     measure = make_measure(raster.geo, lines.double_areas(len(shapes.regions)), part.pixel_m)
-    yield from Rows(shapes.regions, lines, shapes.rings, raster.geo, crew).features(measure)
+    yield from Rows(shapes.regions, lines, shapes.rings, raster.geo, pool).features(measure)

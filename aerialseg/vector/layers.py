@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from aerialseg.errors import InputError, UsageError
-from aerialseg.executor import Crew
+from aerialseg.executor import TaskPool
 from aerialseg.legend import Legend
 from aerialseg.raster.classes import ClassRaster
 from aerialseg.raster.georef import GeoGrid
@@ -71,7 +71,7 @@ def polygonize(
     metadata: Mapping[str, str] | None = None,
     layer: str = LAYER_NAME,
     band_rows: int = 1024,
-    crew: Crew | None = None,
+    pool: TaskPool | None = None,
     progress: Progress | None = None,
     timestamp: datetime | None = None,
 ) -> LayerInfo:
@@ -87,7 +87,7 @@ def polygonize(
     ``pixel_m`` (x, y) is the size of a pixel on the ground in metres, asked only where the raster has no CRS to tell
     it; without either, areas and lengths are in units of the transform.
 
-    ``crew`` does the work (None: a thread of this process for each core), and stays the giver's. The result depends on
+    ``pool`` does the work (None: a thread of this process for each core), and stays the giver's. The result depends on
     neither it nor ``band_rows``. ``progress`` is told the share done, 0 to 1. ``timestamp`` (now, unless given) is the
     file's time of change.
 
@@ -103,13 +103,13 @@ def polygonize(
     ending_of(output)
     raster = ClassRaster(classes, confidence, band_rows=band_rows)
     check_place(output, raster.geo.crs)
-    with nullcontext(crew) if crew else Crew() as crew:
+    with nullcontext(pool) if pool else TaskPool() as pool:
         names = read_palette(classes) if legend is None else legend
-        shapes = find_shapes(raster, names, min_pixels, crew=crew, progress=progress)
-        lines = make_lines(shapes, tolerance_px, smooth, raster.geo, crew)
+        shapes = find_shapes(raster, names, min_pixels, pool=pool, progress=progress)
+        lines = make_lines(shapes, tolerance_px, smooth, raster.geo, pool)
         _tell(progress, 0.75)
         measure = make_measure(raster.geo, lines.double_areas(len(shapes.regions)), pixel_m)
-        rows = Rows(shapes.regions, lines, shapes.rings, raster.geo, crew)
+        rows = Rows(shapes.regions, lines, shapes.rings, raster.geo, pool)
         vertices = int(rows.vertices.sum())
         check_room(output, len(shapes.regions), vertices, rows.largest(dissolve=dissolve), dissolve=dissolve)
         with NewLayers(
@@ -128,18 +128,18 @@ def find_shapes(
     legend: Legend | Palette,
     min_pixels: int,
     *,
-    crew: Crew | None = None,
+    pool: TaskPool | None = None,
     progress: Progress | None = None,
 ) -> Shapes:
     """Regions after merging, their arcs and rings on the lattice.
 
     Raises InputError for a class that is not in the legend; a palette makes a legend of the classes that it finds.
     """
-    found, contacts = find_regions(raster, contacts=min_pixels > 1, crew=crew, progress=_part(progress, 0.0, 0.3))
+    found, contacts = find_regions(raster, contacts=min_pixels > 1, pool=pool, progress=_part(progress, 0.0, 0.3))
     names = _legend(legend, np.unique(found.classes).tolist())
     regions = merge_small(found, contacts, min_pixels)
     logger.info("%d regions, %d of them merged into neighbours", len(found), len(found) - len(regions))
-    arcs = find_arcs(raster, regions, crew=crew, progress=_part(progress, 0.3, 0.6))
+    arcs = find_arcs(raster, regions, pool=pool, progress=_part(progress, 0.3, 0.6))
     rings = find_rings(arcs, len(regions))
     if (arcs.double_areas(len(regions)) != 2 * regions.pixels).any():
         raise AssertionError("polygons and pixels differ in area: this is a bug in aerialseg, please report it")
@@ -155,13 +155,13 @@ def _legend(given: Legend | Palette, present: list[int]) -> Legend:
     return given
 
 
-def make_lines(shapes: Shapes, tolerance_px: float, smooth: int, geo: GeoGrid, crew: Crew | None = None) -> Arcs:
+def make_lines(shapes: Shapes, tolerance_px: float, smooth: int, geo: GeoGrid, pool: TaskPool | None = None) -> Arcs:
     """The arcs as they are drawn: simplified, their corners rounded, and all polygons valid."""
     if tolerance_px == 0 and smooth == 0:
         return shapes.arcs
-    keep = simplify(shapes.arcs, tolerance_px, crew=crew)
-    lines = settle_polygons(shapes.arcs, keep, shapes.rings, geo, crew=crew)
-    return smoothed(lines, shapes.rings, geo, smooth, crew=crew) if smooth else lines
+    keep = simplify(shapes.arcs, tolerance_px, pool=pool)
+    lines = settle_polygons(shapes.arcs, keep, shapes.rings, geo, pool=pool)
+    return smoothed(lines, shapes.rings, geo, smooth, pool=pool) if smooth else lines
 
 
 def _tell(progress: Progress | None, share: float) -> None:

@@ -22,7 +22,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from aerialseg.executor import Crew, alone
+from aerialseg.executor import TaskPool, single_thread
 from aerialseg.raster.georef import GeoGrid
 from aerialseg.raster.kernel import kernel
 from aerialseg.vector.arcs import Arcs
@@ -54,21 +54,21 @@ def make_polygons(
     regions: Int64s | None = None,
     *,
     batch: int = BATCH_VERTICES,
-    crew: Crew | None = None,
+    pool: TaskPool | None = None,
 ) -> Iterator[Batch]:
     """Polygons of the regions (of all, unless given), shells counter-clockwise in the grid's coordinates.
 
-    The crew works ahead of whoever takes the batches, by a few of them.
+    The pool works ahead of whoever takes the batches, by a few of them.
     """
     counts = arcs.counts()
     parts = _parts(arcs, rings, regions, batch)
-    return alone(crew).share(lambda part: Batch(part, _polygons(arcs, counts, rings, part, geo)), parts)
+    return single_thread(pool).share(lambda part: Batch(part, _polygons(arcs, counts, rings, part, geo)), parts)
 
 
-def settle_polygons(arcs: Arcs, keep: Keep, rings: Rings, geo: GeoGrid, *, crew: Crew | None = None) -> Arcs:
+def settle_polygons(arcs: Arcs, keep: Keep, rings: Rings, geo: GeoGrid, *, pool: TaskPool | None = None) -> Arcs:
     """The arcs with the vertices to keep; more are kept (in ``keep`` too) until all polygons are valid."""
     simple = arcs.only(keep)
-    wrong = find_wrong(simple, rings, geo, crew=crew)
+    wrong = find_wrong(simple, rings, geo, pool=pool)
     while len(wrong):
         bad = np.isin(arcs.left, wrong) | np.isin(arcs.right, wrong)
         had = np.diff(simple.offsets)
@@ -79,12 +79,12 @@ def settle_polygons(arcs: Arcs, keep: Keep, rings: Rings, geo: GeoGrid, *, crew:
         if not changed.any():
             raise AssertionError(f"polygon {wrong[0]} is not valid: this is a bug in aerialseg, please report it")
         touched = np.unique(np.concatenate([wrong, arcs.left[changed], arcs.right[changed]]))
-        wrong = find_wrong(simple, rings, geo, touched[touched >= 0], crew=crew)
+        wrong = find_wrong(simple, rings, geo, touched[touched >= 0], pool=pool)
     return simple
 
 
 def find_wrong(
-    lines: Arcs, rings: Rings, geo: GeoGrid, regions: Int64s | None = None, *, crew: Crew | None = None
+    lines: Arcs, rings: Rings, geo: GeoGrid, regions: Int64s | None = None, *, pool: TaskPool | None = None
 ) -> Int64s:
     """Those of the regions (of all) whose polygon is not valid, and all that have a ring that is turned over."""
     areas = rings.signed_double_areas(lines)
@@ -97,7 +97,7 @@ def find_wrong(
         return part[~shapely.is_valid(_polygons(lines, counts, rings, part, geo))]
 
     wrong = [np.searchsorted(rings.first, turned, side="right") - 1]
-    wrong.extend(alone(crew).share(invalid, _parts(lines, rings, regions, BATCH_VERTICES)))
+    wrong.extend(single_thread(pool).share(invalid, _parts(lines, rings, regions, BATCH_VERTICES)))
     return np.unique(np.concatenate(wrong))
 
 

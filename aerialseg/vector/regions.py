@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aerialseg.errors import ResourceError
-from aerialseg.executor import Crew, alone
+from aerialseg.executor import TaskPool, single_thread
 from aerialseg.legend import NODATA
 from aerialseg.raster.classes import Band, Classes, ClassRaster
 from aerialseg.raster.kernel import kernel
@@ -87,12 +87,12 @@ def find_regions(
     raster: ClassRaster,
     *,
     contacts: bool,
-    crew: Crew | None = None,
+    pool: TaskPool | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> tuple[Regions, Contacts]:
     """All regions of the raster, and their contacts (none unless asked for). Raises InputError, ResourceError."""
     joints = _Joints(raster, contacts)
-    surveyed = alone(crew).spread(survey, raster.stretches())
+    surveyed = single_thread(pool).spread(survey, raster.stretches())
     for stretch, bands in zip(raster.stretches(), surveyed, strict=True):
         for number, band in enumerate(bands):
             joints.add(band, number == 0)

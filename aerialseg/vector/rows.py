@@ -11,7 +11,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from aerialseg.executor import Crew
+from aerialseg.executor import TaskPool
 from aerialseg.raster.georef import GeoGrid
 from aerialseg.vector.arcs import Arcs
 from aerialseg.vector.areas import Floats, Measure
@@ -32,7 +32,7 @@ class Rows:
     arcs: Arcs
     rings: Rings
     geo: GeoGrid
-    crew: Crew | None = None
+    pool: TaskPool | None = None
     area_m2: dict[int, float] = field(default_factory=dict)
     perimeter_m: dict[int, float] = field(default_factory=dict)
 
@@ -40,7 +40,7 @@ class Rows:
         """The polygons with their attributes, in the order of regions."""
         self.area_m2 = dict.fromkeys(self.classes, 0.0)
         self.perimeter_m = dict.fromkeys(self.classes, 0.0)
-        for batch in make_polygons(self.arcs, self.rings, self.geo, crew=self.crew):
+        for batch in make_polygons(self.arcs, self.rings, self.geo, pool=self.pool):
             features = self._features(batch, *measure(batch))
             self._add(features)
             yield features
@@ -56,7 +56,7 @@ class Rows:
         order = np.argsort(self.regions.classes, kind="stable")
         _, starts = np.unique(self.regions.classes[order], return_index=True)
         for one, which in zip(self.classes, np.split(order, starts[1:]), strict=False):
-            batches = make_polygons(self.arcs, self.rings, self.geo, which, crew=self.crew)
+            batches = make_polygons(self.arcs, self.rings, self.geo, which, pool=self.pool)
             polygons = np.concatenate([batch.polygons for batch in batches])
             columns: dict[str, NDArray[Any]] = {
                 "class_id": np.array([one], np.int32),

@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from aerialseg.executor import Crew, alone
+from aerialseg.executor import TaskPool, single_thread
 from aerialseg.raster.kernel import kernel
 from aerialseg.vector.arcs import Arcs, point_keys
 from aerialseg.vector.regions import Corners, Int64s
@@ -27,7 +27,7 @@ PER_CELL = 4
 Keep = NDArray[np.uint8]
 
 
-def simplify(arcs: Arcs, tolerance_px: float, *, crew: Crew | None = None) -> Keep:
+def simplify(arcs: Arcs, tolerance_px: float, *, pool: TaskPool | None = None) -> Keep:
     """Which vertices to keep (not 0): all of arcs beside nodata or the outside, as few as may be of the others."""
     if tolerance_px <= 0 or not len(arcs):
         return np.ones(len(arcs.vertices), np.uint8)
@@ -37,12 +37,12 @@ def simplify(arcs: Arcs, tolerance_px: float, *, crew: Crew | None = None) -> Ke
     def part(start: int, stop: int) -> None:
         douglas_peucker(arcs.vertices, arcs.offsets, fixed, start, stop, float(tolerance_px), keep)
 
-    alone(crew).ranges(part, arcs.offsets)
-    settle(arcs, keep, everything=True, crew=crew)
+    single_thread(pool).ranges(part, arcs.offsets)
+    settle(arcs, keep, everything=True, pool=pool)
     return keep
 
 
-def settle(arcs: Arcs, keep: Keep, *, everything: bool = False, crew: Crew | None = None) -> None:
+def settle(arcs: Arcs, keep: Keep, *, everything: bool = False, pool: TaskPool | None = None) -> None:
     """Split chords until there is no conflict; unless ``everything``, only vertices marked NEW can be in conflict."""
     doubled = _doubled(arcs, keep)  # once: to split chords makes no new ones
     while everything or len(doubled) or (keep == NEW).any():
@@ -50,10 +50,10 @@ def settle(arcs: Arcs, keep: Keep, *, everything: bool = False, crew: Crew | Non
         kept = np.flatnonzero(keep)
         new = np.flatnonzero(keep == NEW)
         if everything:
-            _find_conflicts(arcs, keep, kept, kept, False, marks, crew)
+            _find_conflicts(arcs, keep, kept, kept, False, marks, pool)
         elif len(new):
-            _find_conflicts(arcs, keep, kept, new, False, marks, crew)
-            _find_conflicts(arcs, keep, kept, kept, True, marks, crew)
+            _find_conflicts(arcs, keep, kept, new, False, marks, pool)
+            _find_conflicts(arcs, keep, kept, kept, True, marks, pool)
         split_chords(arcs.vertices, arcs.offsets, doubled, keep, marks)
         keep[new] = KEPT
         keep[marks != 0] = NEW
@@ -69,7 +69,7 @@ def refine(arcs: Arcs, keep: Keep, which: Int64s) -> None:
 
 
 def _find_conflicts(
-    arcs: Arcs, keep: Keep, kept: Int64s, others: Int64s, only_new: bool, marks: Keep, crew: Crew | None
+    arcs: Arcs, keep: Keep, kept: Int64s, others: Int64s, only_new: bool, marks: Keep, pool: TaskPool | None
 ) -> None:
     """Mark the farthest vertices of sections whose chords jump over one of the ``others``."""
     cells = grid(arcs.vertices, others)
@@ -77,7 +77,7 @@ def _find_conflicts(
     def part(start: int, stop: int) -> None:
         find_conflicts(arcs.vertices, keep, kept[start : stop + 1], only_new, *cells, marks)
 
-    alone(crew).ranges(part, kept)
+    single_thread(pool).ranges(part, kept)
 
 
 def _doubled(arcs: Arcs, keep: Keep) -> Int64s:

@@ -17,7 +17,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from aerialseg.executor import Crew, alone
+from aerialseg.executor import TaskPool, single_thread
 from aerialseg.raster.georef import GeoGrid
 from aerialseg.raster.kernel import kernel
 from aerialseg.vector.arcs import Arcs, point_keys
@@ -33,11 +33,11 @@ MAX_STEPS = 3
 """Eight vertices for a corner of at most 4 pixels: more could not be seen."""
 
 
-def smoothed(arcs: Arcs, rings: Rings, geo: GeoGrid, steps: int, *, crew: Crew | None = None) -> Arcs:
+def smoothed(arcs: Arcs, rings: Rings, geo: GeoGrid, steps: int, *, pool: TaskPool | None = None) -> Arcs:
     """The arcs with rounded corners, fewer of them if that is what it takes until all polygons are valid."""
-    rounded = find_round(arcs, crew=crew)
+    rounded = find_round(arcs, pool=pool)
     lines = replace(arcs, rounded=rounded, steps=steps)
-    wrong = find_wrong(lines, rings, geo, crew=crew)
+    wrong = find_wrong(lines, rings, geo, pool=pool)
     while len(wrong):
         bad = np.isin(arcs.left, wrong) | np.isin(arcs.right, wrong)
         logger.info("%d polygons were not valid: %d arcs stay as they were", len(wrong), int(bad.sum()))
@@ -46,11 +46,11 @@ def smoothed(arcs: Arcs, rings: Rings, geo: GeoGrid, steps: int, *, crew: Crew |
         if not had:
             raise AssertionError(f"polygon {wrong[0]} is not valid: this is a bug in aerialseg, please report it")
         touched = np.unique(np.concatenate([wrong, arcs.left[bad], arcs.right[bad]]))
-        wrong = find_wrong(lines, rings, geo, touched[touched >= 0], crew=crew)
+        wrong = find_wrong(lines, rings, geo, touched[touched >= 0], pool=pool)
     return lines
 
 
-def find_round(arcs: Arcs, *, crew: Crew | None = None) -> NDArray[np.uint8]:
+def find_round(arcs: Arcs, *, pool: TaskPool | None = None) -> NDArray[np.uint8]:
     """Which vertices can be rounded (not 0): corners with nothing in their triangle."""
     rounded = np.zeros(len(arcs.vertices), np.uint8)
     if not len(arcs):
@@ -62,7 +62,7 @@ def find_round(arcs: Arcs, *, crew: Crew | None = None) -> NDArray[np.uint8]:
     def part(start: int, stop: int) -> None:
         mark_round(arcs.vertices, arcs.offsets, fixed, islands, start, stop, *cells, rounded)
 
-    alone(crew).ranges(part, arcs.offsets)
+    single_thread(pool).ranges(part, arcs.offsets)
     return rounded
 
 

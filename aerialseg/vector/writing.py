@@ -18,7 +18,7 @@ import pyogrio.raw
 from pyogrio.errors import CRSError, DataLayerError, DataSourceError, FeatureError, FieldError, GeometryError
 
 from aerialseg.errors import AerialsegError, ResourceError
-from aerialseg.files import cannot_write, publish
+from aerialseg.files import cannot_write, move_into_place
 from aerialseg.legend import Legend
 from aerialseg.vector.fields import CLASSES, POLYGONS, Features, LayerKind
 from aerialseg.vector.formats import (
@@ -32,7 +32,7 @@ from aerialseg.vector.formats import (
     ending_of,
     layer_files,
 )
-from aerialseg.vector.geopackage import complete
+from aerialseg.vector.geopackage import complete_geopackage
 from aerialseg.vector.parquet import count_rows, write_parquet
 from aerialseg.vector.qgis import qml
 from aerialseg.vector.stream import write_stream
@@ -135,7 +135,7 @@ class NewLayers:
             except WRITE_ERRORS as error:
                 raise cannot_write(file, error) from error
         for file in reversed(self.files):  # the layer itself comes last: where it is, the rest is
-            publish(self._with_others(file), file)
+            move_into_place(self._with_others(file), file)
 
     def _with_others(self, file: Path) -> Path:
         """The finished file; of a GeoPackage that held other layers before, one that holds them still."""
@@ -156,7 +156,9 @@ class NewLayers:
             [count] = counts.values()
             _expect(_found(part, count), count)
             return
-        found = complete(part, {layer: kind for layer, (_, kind, _) in self._written.items()}, self.legend, when)
+        found = complete_geopackage(
+            part, {layer: kind for layer, (_, kind, _) in self._written.items()}, self.legend, when
+        )
         for layer, count in counts.items():
             _expect(found[layer], count)
 

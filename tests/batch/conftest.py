@@ -12,8 +12,8 @@ import pytest
 import rasterio
 from affine import Affine
 
-from aerialseg.batch.batch import EVERYTHING, Selection, Summary, run_job
 from aerialseg.batch.events import Events
+from aerialseg.batch.job import EVERYTHING, Selection, Summary, run_job
 from aerialseg.batch.jobfile import Job, job_of
 from aerialseg.batch.ledger import Entry, Ledger
 from tests.conftest import land_cover

@@ -16,15 +16,15 @@ import numpy as np
 import pytest
 
 from aerialseg.batch import changes as decide
-from aerialseg.batch.batch import Selection
-from aerialseg.batch.estimate import dry_run, spoken
+from aerialseg.batch.dry_run import describe_estimate, dry_run
 from aerialseg.batch.events import Events
+from aerialseg.batch.job import Selection
 from aerialseg.batch.ledger import LEDGER
-from aerialseg.batch.lock import holding
+from aerialseg.batch.lock import hold_folder
 from aerialseg.batch.status import status_of
 from aerialseg.errors import InputError, OutputError
 from aerialseg.model.interface import Prediction, Tile
-from aerialseg.raster.opening import quiet
+from aerialseg.raster.opening import without_georef_warnings
 from tests.batch.conftest import SIDE, Folder, Told, cut_in_half, draw
 from tests.conftest import land_cover
 from tests.fakes import Oracle
@@ -285,8 +285,8 @@ def test_log_lines_are_json(folder: Folder) -> None:
 
 def test_one_job_at_a_time(folder: Folder) -> None:
     code = (
-        "import sys, time, pathlib; from aerialseg.batch.lock import holding\n"
-        "with holding(pathlib.Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+        "import sys, time, pathlib; from aerialseg.batch.lock import hold_folder\n"
+        "with hold_folder(pathlib.Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code, str(folder.path / "night.job")], stdout=subprocess.PIPE, text=True
@@ -305,7 +305,7 @@ def test_one_job_at_a_time(folder: Folder) -> None:
 
 def test_the_folder_is_free_afterwards(folder: Folder) -> None:
     folder.run()
-    with holding(folder.path / "night.job"):
+    with hold_folder(folder.path / "night.job"):
         pass
 
 
@@ -315,7 +315,7 @@ def test_a_dry_run_says_what_and_why_and_writes_nothing(folder: Folder) -> None:
     before = sorted(folder.path.rglob("*"))
     estimate = dry_run(folder.job(), predictor=Oracle())
     assert sorted(folder.path.rglob("*")) == before
-    lines = spoken(estimate)
+    lines = describe_estimate(estimate)
     assert lines[0] == "compute a.tif: new, 0.00 Mpx"
     assert "would fail" in next(line for line in lines if "no.tif" in line)
     assert lines[-1].startswith("4 of 4 inputs to compute: 0.0 Mpx, about ")
@@ -360,7 +360,7 @@ def test_thumbnails_are_pictures_in_the_colours_of_the_legend(folder: Folder) ->
     from rasterio.io import MemoryFile
 
     folder.run()
-    with quiet(), MemoryFile(folder.entries()["a.tif"].thumbnail) as memory, memory.open() as picture:
+    with without_georef_warnings(), MemoryFile(folder.entries()["a.tif"].thumbnail) as memory, memory.open() as picture:
         classes, colours = picture.read(1), picture.colormap(1)
     with rasterio.open(folder.path / "out/a.tif") as file:
         assert np.array_equal(file.read(1), classes)

@@ -17,7 +17,7 @@ from tests.conftest import land_cover
 from tests.worker_fakes import Watched
 
 pytest.importorskip("distributed")
-from aerialseg.batch.batch import run_job
+from aerialseg.batch.job import run_job
 from aerialseg.cluster.dask_cluster import connect
 from tests.dask_processes import Processes, kill_tree
 
@@ -51,9 +51,9 @@ def test_a_job_on_workers_gives_the_same_to_the_byte(folder: Folder, processes: 
         summary = run_job(job, predictor=watched, cluster=cluster)
     assert summary.counts == {"done": 3, "failed": 1}
     assert rasters(folder) == wanted
-    lanes = json.loads(summary.reports[0].read_text())["workers"]
-    assert sum(bar["kind"] == "blocks" for bars in lanes.values() for bar in bars) >= 1
-    assert all(name.startswith("tcp://") or "raster" in name for name in lanes)
+    gantt = json.loads(summary.reports[0].read_text())["workers"]
+    assert sum(bar["kind"] == "blocks" for bars in gantt.values() for bar in bars) >= 1
+    assert all(name.startswith("tcp://") or "raster" in name for name in gantt)
     with connect(processes.address) as cluster:
         assert run_job(job, predictor=watched, cluster=cluster).counts == {"unchanged": 3, "failed": 1}
 

@@ -6,32 +6,32 @@ from xml.etree import ElementTree as Xml
 
 import pytest
 
-from aerialseg.batch.gantt import WIDTH, Bar, Lanes
+from aerialseg.batch.gantt import WIDTH, Bar, Gantt
 
 AT = 1_800_000_000.0
 
 
 def test_blocks_of_a_worker_that_follow_each_other_are_one_bar() -> None:
-    lanes = Lanes()
+    gantt = Gantt()
     for number in range(10_000):
-        lanes.add_block("w", AT + number, AT + number + 0.75)
-    lanes.add_block("w", AT + 20_000, AT + 20_001)
-    assert [(bar.count, bar.ended - AT) for bar in lanes.bars["w"]] == [(10_000, 9_999.75), (1, 20_001)]
+        gantt.add_block("w", AT + number, AT + number + 0.75)
+    gantt.add_block("w", AT + 20_000, AT + 20_001)
+    assert [(bar.count, bar.ended - AT) for bar in gantt.bars["w"]] == [(10_000, 9_999.75), (1, 20_001)]
 
 
 def test_blocks_that_overlap_on_one_worker_are_one_bar_whatever_their_order() -> None:
-    lanes = Lanes()
+    gantt = Gantt()
     for began, ended in ((2, 5), (0, 3), (4, 8)):
-        lanes.add_block("w", AT + began, AT + ended)
-    assert [(bar.began - AT, bar.ended - AT, bar.count) for bar in lanes.bars["w"]] == [(0, 8, 3)]
+        gantt.add_block("w", AT + began, AT + ended)
+    assert [(bar.began - AT, bar.ended - AT, bar.count) for bar in gantt.bars["w"]] == [(0, 8, 3)]
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.3, 59.0, 3600.0, 400_000.0])
 def test_the_picture_is_xml_and_stays_inside(seconds: float) -> None:
-    lanes = Lanes()
-    lanes.add("host:1 <&>", Bar("a & <b>.tif", "done", AT, AT + seconds / 2))
-    lanes.add("host:2", Bar("c.tif", "failed", AT + seconds / 2, AT + seconds))
-    root = Xml.fromstring(lanes.svg(AT, AT + seconds))
+    gantt = Gantt()
+    gantt.add("host:1 <&>", Bar("a & <b>.tif", "done", AT, AT + seconds / 2))
+    gantt.add("host:2", Bar("c.tif", "failed", AT + seconds / 2, AT + seconds))
+    root = Xml.fromstring(gantt.svg(AT, AT + seconds))
     bars = root.findall("rect")
     assert [bar.get("class") for bar in bars] == ["done", "failed"]
     assert all(float(bar.get("x", "")) + float(bar.get("width", "")) <= WIDTH for bar in bars)
@@ -40,11 +40,11 @@ def test_the_picture_is_xml_and_stays_inside(seconds: float) -> None:
 
 
 def test_thousands_of_bars_share_the_pixels_that_there_are() -> None:
-    lanes = Lanes()
+    gantt = Gantt()
     for number in range(20_000):
-        lanes.add("w", Bar(str(number), "done", AT + number, AT + number + 1))
-    assert len(Xml.fromstring(lanes.svg(AT, AT + 20_000)).findall("rect")) < 2_500
+        gantt.add("w", Bar(str(number), "done", AT + number, AT + number + 1))
+    assert len(Xml.fromstring(gantt.svg(AT, AT + 20_000)).findall("rect")) < 2_500
 
 
 def test_nothing_is_no_picture() -> None:
-    assert Lanes().svg(AT, AT + 1) == ""
+    assert Gantt().svg(AT, AT + 1) == ""

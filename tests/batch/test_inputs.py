@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from aerialseg.batch.inputs import chosen, find_inputs
+from aerialseg.batch.inputs import find_inputs, is_selected
 from aerialseg.batch.jobfile import job_of
 from aerialseg.batch.output_names import name_outputs
 from aerialseg.errors import InputError, UsageError
@@ -131,7 +131,7 @@ def test_what_is_no_stac_is_named(folder: Folder, caplog: pytest.LogCaptureFixtu
 
 
 def test_two_inputs_may_not_share_an_output(folder: Folder) -> None:
-    with pytest.raises(UsageError, match=r"gives .*all\.gpkg to both .*in/a\.tif and .*in/b\.tif"):
+    with pytest.raises(UsageError, match=r"gives .*all\.gpkg to .*in/a\.tif and to .*in/b\.tif"):
         found(folder.path, pattern="out/all.gpkg", glob="in/**/*.tif")
 
 
@@ -150,4 +150,4 @@ def test_an_ending_that_nobody_writes_is_named_before_any_work(folder: Folder, o
 @pytest.mark.parametrize(("pattern", "hits"), [(None, 3), ("deep/*", 1), ("a.tif", 1), ("*/in/*", 3), ("x*", 0)])
 def test_only_looks_at_names_and_paths(folder: Folder, pattern: str | None, hits: int) -> None:
     job = folder.job()
-    assert sum(chosen(source, pattern) for source in find_inputs(job)) == hits
+    assert sum(is_selected(source, pattern) for source in find_inputs(job)) == hits

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from aerialseg.batch.job_settings import decisive_settings
 from aerialseg.batch.jobfile import TABLES, Failures, Retry, job_of, read_job
-from aerialseg.batch.settings import decisive
 from aerialseg.errors import InputError, UsageError
 from aerialseg.mapping.settings import OPTIONS
 
@@ -89,7 +89,7 @@ def test_settings_are_the_keywords_of_segment() -> None:
         "scale": (0.0, 4095.0),
         "max_pixels": 1_000_000_000,
     }
-    assert "max_pixels" not in decisive(job.settings)
+    assert "max_pixels" not in decisive_settings(job.settings)
 
 
 def test_paths_are_relative_to_the_file_and_know_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from aerialseg.batch.batch import run_job
+from aerialseg.batch.job import run_job
 from aerialseg.batch.jobfile import job_of
 from tests.batch.conftest import cut_in_half
 from tests.fakes import Oracle

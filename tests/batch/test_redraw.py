@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from aerialseg.batch.estimate import dry_run, spoken
+from aerialseg.batch.dry_run import describe_estimate, dry_run
 from tests.batch.conftest import SIDE, Folder, draw
 from tests.batch.test_batch import Counted
 from tests.conftest import land_cover
@@ -61,13 +61,13 @@ def test_a_changed_layer_setting_redraws_without_the_network(
 
 def test_a_dry_run_says_redraw_and_what_it_cannot_redraw_it_says(folder: Folder) -> None:
     folder.run(outputs=RASTERS)
-    lines = spoken(dry_run(folder.job(outputs=RASTERS, **OTHER), predictor=Oracle()))
+    lines = describe_estimate(dry_run(folder.job(outputs=RASTERS, **OTHER), predictor=Oracle()))
     assert [line.split()[0] for line in lines[:3]] == ["redraw"] * 3
     assert "0 of 3 inputs to compute" in lines[-1]
     assert "3 to redraw without the network" in lines[-1]
     plain = {name: RASTERS[name] for name in ("layer", "raster")}
     folder.run(outputs=plain)
-    lines = spoken(dry_run(folder.job(outputs=plain, **OTHER), predictor=Oracle()))
+    lines = describe_estimate(dry_run(folder.job(outputs=plain, **OTHER), predictor=Oracle()))
     assert lines[0].startswith("compute a.tif: min_area_m2 changed")
     assert "nothing was kept to redraw from" in lines[0]
 

@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from aerialseg.cli import cli
-from aerialseg.cli.segment import segment_command
+from aerialseg.cli.segment_command import segment_command
 from aerialseg.model.store import model_dir
 from tests.conftest import WriteRaster, land_cover
 

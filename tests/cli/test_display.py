@@ -35,7 +35,7 @@ def test_a_log_file_gets_plain_lines_with_an_estimate_from_this_runs_speed(
 ) -> None:
     now = [100.0]
     monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
-    lines = console.Lines()
+    lines = console.ProgressLines()
     lines.stage("blocks", 1000)
     for _ in range(4):
         now[0] += 6
@@ -49,7 +49,7 @@ def test_a_log_file_gets_plain_lines_with_an_estimate_from_this_runs_speed(
 def test_a_terminal_gets_bars_that_end_full() -> None:
     file = io.StringIO()
     terminal = Console(file=file, force_terminal=True, width=100, highlight=False)
-    with console.Bars(terminal) as bars:
+    with console.ProgressBars(terminal) as bars:
         bars.note("0.025 m/px, read as it is [not markup]")
         bars.stage("blocks", 10)
         bars.advance(3)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from aerialseg.errors import ModelError, ResourceError
-from aerialseg.executor import Crew, run_tasks
+from aerialseg.executor import Backend, run_tasks
 from aerialseg.mapping import workers
 from aerialseg.mapping.segment import segment
 from aerialseg.model.interface import PredictorSpec
@@ -150,8 +150,8 @@ def test_stretches_of_any_height_make_the_same_polygons_on_workers(
     classes = write_raster(land_cover(150, 220, cell=5)[:1], "classes.tif", nodata=255)
     settings = {"min_pixels": 12, "tolerance_px": 1.5}
     polygonize(classes, None, tmp_path / "here.gpkg", **settings)
-    with connect(processes.address) as cluster, cluster.executor() as executor, Crew(1, executor) as crew:
-        polygonize(classes, None, tmp_path / "there.gpkg", band_rows=band_rows, crew=crew, **settings)
+    with connect(processes.address) as cluster, cluster.executor() as executor, Backend(1, executor) as backend:
+        polygonize(classes, None, tmp_path / "there.gpkg", band_rows=band_rows, backend=backend, **settings)
     here, there = (read_layer(tmp_path / name).to_wkb() for name in ("here.gpkg", "there.gpkg"))
     assert there.equals(here)
 

@@ -255,7 +255,7 @@ def test_a_run_that_fails_leaves_the_older_set_and_nothing_else(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(chips, "starter", full)
+    monkeypatch.setattr(chips, "starter_config", full)
     with pytest.raises(OutputError, match="No space left"):
         made(tmp_path, overwrite=True, seed=1)
     assert {path: path.read_bytes() for path in older.folder.rglob("*") if path.is_file()} == before

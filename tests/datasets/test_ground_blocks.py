@@ -11,7 +11,7 @@ from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aerialseg.datasets.ground_blocks import cut, make_lattice
+from aerialseg.datasets.ground_blocks import cut_blocks, make_lattice
 from aerialseg.raster.georef import GeoGrid
 from aerialseg.raster.view import View
 from tests.raster.drawing import UTM
@@ -39,9 +39,9 @@ def a_view(
 
 
 def seen(view: View, size: tuple[int, int], chips: tuple[int, int], views: list[View]) -> Iterator[tuple[str, Any]]:
-    """Block and the ground that each chip was made of: a resampled pixel looks half a source pixel further."""
+    """GroundBlock and the ground that each chip was made of: a resampled pixel looks half a source pixel further."""
     spread = max(1, view.ratio[0]) * 0.5 + 0.5 / min(1, view.ratio[0]) if view.resampled else 0.0
-    for block, boxes in cut(view, make_lattice(views, size, chips), size, EVERYWHERE):
+    for block, boxes in cut_blocks(view, make_lattice(views, size, chips), size, EVERYWHERE):
         for box in boxes:
             corners = (
                 (box.left - spread, box.top - spread),
@@ -93,7 +93,7 @@ def test_chips_leave_out_nothing_but_the_borders_of_blocks(
     """Each row and column is in chips, but for four of each block; of a turned image, also of the first one."""
     view, size = a_view(x, x / 3, gsd, shape, turn=turn), (64, 96)
     covered = np.zeros((shape[0] + 800, shape[1] + 800), np.int8)
-    for _, boxes in cut(view, make_lattice([view], size, (along, along)), size, EVERYWHERE):
+    for _, boxes in cut_blocks(view, make_lattice([view], size, (along, along)), size, EVERYWHERE):
         for box in boxes:
             covered[box.top + 400 : box.bottom + 400, box.left + 400 : box.right + 400] += 1
     inside = covered[400 : 400 + shape[0], 400 : 400 + shape[1]]

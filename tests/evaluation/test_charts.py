@@ -10,7 +10,7 @@ import pytest
 
 from aerialseg.evaluation import charts
 from aerialseg.evaluation.axes import round_values, text, value_range
-from aerialseg.evaluation.charts import Bars, Line, Mark
+from aerialseg.evaluation.charts import BarChart, LineSeries, Mark
 
 SVG = "{http://www.w3.org/2000/svg}"
 NASTY = "<script>\"x\" & 'y'</script>"
@@ -28,8 +28,8 @@ def numbers(element: ET.Element, *names: str) -> list[float]:
 @pytest.mark.parametrize(
     "svg",
     [
-        charts.lines([Line(NASTY, [1, 2], [3, 4])], NASTY, NASTY, marks=[Mark(1, NASTY)]),
-        charts.bars([Bars(NASTY, (0.5, 0.2), note=NASTY)], NASTY, keys=(NASTY, "b"), note_title=NASTY),
+        charts.lines([LineSeries(NASTY, [1, 2], [3, 4])], NASTY, NASTY, marks=[Mark(1, NASTY)]),
+        charts.bars([BarChart(NASTY, (0.5, 0.2), note=NASTY)], NASTY, keys=(NASTY, "b"), note_title=NASTY),
         charts.heat(np.array([[3, 1], [0, 0]]), [NASTY, "b"]),
         charts.reliability(np.arange(101), np.arange(101) // 2),
     ],
@@ -49,20 +49,20 @@ def test_nothing_to_draw_is_drawn_too(svg: str) -> None:
 
 
 def test_a_line_is_broken_where_it_has_no_value() -> None:
-    root = parsed(charts.lines([Line("a", range(6), [1, 2, math.nan, 4, math.inf, 6])], "x", "y"))
+    root = parsed(charts.lines([LineSeries("a", range(6), [1, 2, math.nan, 4, math.inf, 6])], "x", "y"))
     runs = [line.attrib["points"].split() for line in root.iter(f"{SVG}polyline")]
     assert [len(run) for run in runs] == [2, 1, 1]
 
 
 def test_a_logarithmic_axis_leaves_out_what_has_no_logarithm_and_spaces_decades_evenly() -> None:
-    root = parsed(charts.lines([Line("a", [0, 0.001, 0.01, 0.1, 1], [9, 1, 1, 1, 1])], "x", "y", log_x=True))
+    root = parsed(charts.lines([LineSeries("a", [0, 0.001, 0.01, 0.1, 1], [9, 1, 1, 1, 1])], "x", "y", log_x=True))
     at = [float(dot.attrib["cx"]) for dot in root.iter(f"{SVG}circle")]
     assert len(at) == 4
     assert np.diff(at) == pytest.approx([at[1] - at[0]] * 3, abs=0.2)
 
 
 def test_bars_are_as_long_as_their_values_and_a_missing_value_has_none() -> None:
-    rows = [Bars("a", (1.0, 0.25)), Bars("b", (math.nan, 0.5))]
+    rows = [BarChart("a", (1.0, 0.25)), BarChart("b", (math.nan, 0.5))]
     widths = [numbers(bar, "width")[0] for bar in parsed(charts.bars(rows, "x")).iter(f"{SVG}rect")]
     assert [width / widths[0] for width in widths] == pytest.approx([1, 0.25, 0.5], abs=0.01)
 

@@ -20,7 +20,7 @@ def main() -> None:
     for arguments in json.load(sys.stdin):
         began = time.perf_counter()
         if arguments[0] == "batch with a fake model":  # the real one takes seconds to load
-            from aerialseg.batch.batch import run_job
+            from aerialseg.batch.job import run_job
             from aerialseg.batch.jobfile import read_job
             from tests.fakes import Oracle
 

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from aerialseg.batch.batch import Selection
-from aerialseg.batch.estimate import dry_run
+from aerialseg.batch.dry_run import dry_run
 from aerialseg.batch.inputs import find_inputs
+from aerialseg.batch.job import Selection
 from aerialseg.cli import cli
 from aerialseg.errors import InputError, UsageError
 from tests.batch.conftest import SIDE, Folder, draw

@@ -19,7 +19,7 @@ import rasterio
 import shapely
 
 from aerialseg.raster.describe import describe
-from aerialseg.raster.opening import environment, open_raster
+from aerialseg.raster.opening import gdal_environment, open_raster
 from tests.raster.drawing import TEN_CM, TILED, UTM, picture, read_all, write
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -257,7 +257,7 @@ def test_row_06_and_row_07_batch_follows_nothing_beside_its_inputs(tmp_path):
 
 
 def test_row_06_and_row_07_collect_follows_nothing_beside_the_results(tmp_path):
-    from aerialseg.batch.batch import run_job
+    from aerialseg.batch.job import run_job
     from aerialseg.batch.jobfile import read_job
     from tests.fakes import Oracle
 
@@ -407,7 +407,7 @@ def test_row_06_sidecars_that_belong_to_the_raster_are_read_as_ever(tmp_path):
     _, valid = read_all(path)
     assert not valid[:50].any()
     assert valid[50:].all()
-    with environment(), open_raster(str(path)) as dataset:
+    with gdal_environment(), open_raster(str(path)) as dataset:
         assert dataset.overviews(1) == [2]
 
 

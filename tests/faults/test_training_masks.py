@@ -25,9 +25,9 @@ from aerialseg.legend import LandClass, Legend
 from aerialseg.model.card import ModelCard
 from aerialseg.model.store import save
 from aerialseg.progress import Silent
-from aerialseg.raster.opening import quiet
+from aerialseg.raster.opening import without_georef_warnings
 from aerialseg.training.config import TrainingConfig
-from aerialseg.training.sides import load_sides
+from aerialseg.training.training_frames import load_training_frames
 from tests.drawn_frames import DRAWN, write_drawn_data
 from tests.model.nets import card, lively_network
 
@@ -55,7 +55,10 @@ def deep(path: Path, samples: np.ndarray, driver: str = "PNG", **options: object
     """An image of any type, a TIFF band by band."""
     count, height, width = samples.shape
     profile = {"driver": driver, "count": count, "height": height, "width": width, "dtype": samples.dtype, **options}
-    with quiet(), rasterio.open(path, "w", **profile, **({"interleave": "band"} if driver == "GTiff" else {})) as file:
+    with (
+        without_georef_warnings(),
+        rasterio.open(path, "w", **profile, **({"interleave": "band"} if driver == "GTiff" else {})) as file,
+    ):
         file.write(samples)
     return path
 
@@ -286,7 +289,7 @@ def train(data: Path) -> Result:
 def test_row_37_a_class_that_no_mask_holds_is_said_before_training(data: Path, tmp_path: Path) -> None:
     spoil(data, lambda ids: np.where(ids == 3, 1, ids))
     notes = Notes()
-    load_sides(TrainingConfig.read(data / "train.toml"), data, tmp_path / "prepared", notes)
+    load_training_frames(TrainingConfig.read(data / "train.toml"), data, tmp_path / "prepared", notes)
     assert "no training mask holds water: the model cannot learn them" in notes.notes
 
 
@@ -306,7 +309,7 @@ def test_row_37_greys_that_are_taken_for_colours_are_said(data: Path, tmp_path: 
     BINARY.to_csv(data / "legend.csv")
     spoil(data, lambda ids: np.where(ids == 2, 255, 0))
     config, notes = TrainingConfig.read(data / "train.toml"), Notes()
-    load_sides(replace(config, data=replace(config.data, void=())), data, tmp_path / "prepared", notes)
+    load_training_frames(replace(config, data=replace(config.data, void=())), data, tmp_path / "prepared", notes)
     assert [note for note in notes.notes if "are read as colours of the legend (0 is black, 255 white)" in note]
     assert not [note for note in notes.notes if "no training mask holds" in note]
 
@@ -323,7 +326,7 @@ def test_row_37_labels_of_one_class_alone_make_no_chips(tmp_path: Path) -> None:
 def test_row_37_a_legend_that_no_model_can_have_is_refused_before_training(data: Path, tmp_path: Path) -> None:
     (data / "legend.csv").write_text("id,name,r,g,b\n0,void,0,0,0\n255,building,200,0,0\n")
     with pytest.raises(InputError, match="class ids 0, 255; a model has 2 to 255 classes with the ids 0, 1, 2"):
-        load_sides(TrainingConfig.read(data / "train.toml"), data, tmp_path / "prepared", Silent())
+        load_training_frames(TrainingConfig.read(data / "train.toml"), data, tmp_path / "prepared", Silent())
 
 
 def test_row_37_the_scores_say_which_classes_are_not_in_the_truth(data: Path, tmp_path: Path) -> None:

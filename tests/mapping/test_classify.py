@@ -24,9 +24,9 @@ from tests.mapping.test_segment import classes_of, read_layer
 
 @dataclass
 class Crowd(Fake):
-    """An oracle that counts how many are in it at a time; ``lanes`` may be."""
+    """An oracle that counts how many are in it at a time; ``concurrent_calls`` may be."""
 
-    lanes: int = 1
+    concurrent_calls: int = 1
     inner: Oracle = field(default_factory=Oracle)
     inside: int = 0
     most: int = 0
@@ -44,11 +44,11 @@ class Crowd(Fake):
         return self.inner.predict(tile)
 
 
-@pytest.mark.parametrize("lanes", [1, 2])
-def test_as_many_predict_at_a_time_as_pay(tmp_path: Path, write_raster: WriteRaster, lanes: int) -> None:
-    crowd = Crowd(lanes)
+@pytest.mark.parametrize("concurrent_calls", [1, 2])
+def test_as_many_predict_at_a_time_as_pay(tmp_path: Path, write_raster: WriteRaster, concurrent_calls: int) -> None:
+    crowd = Crowd(concurrent_calls)
     segment(write_raster(land_cover(160, 160)), tmp_path / "map.gpkg", model=crowd, block_px=32)
-    assert crowd.most == lanes
+    assert crowd.most == concurrent_calls
 
 
 def test_runs_that_share_a_model_wait_for_each_other_at_its_gate(tmp_path: Path, write_raster: WriteRaster) -> None:

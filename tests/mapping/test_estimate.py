@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aerialseg.mapping.estimate import network_seconds, work_px
+from aerialseg.mapping.network_time import network_seconds, work_px
 from aerialseg.mapping.plan import make_plan
 from aerialseg.mapping.settings import MapSettings
 from aerialseg.model.card import ModelCard
@@ -49,7 +49,7 @@ def test_an_approximate_tile_costs_its_window() -> None:
 def test_the_work_of_an_exact_tile_is_about_what_is_counted(tile: int) -> None:
     """In the middle of a large raster, for the shipped network."""
     from aerialseg.model.store import load_network
-    from aerialseg.seams.work import work_per_pixel
+    from aerialseg.seams.operations import work_per_pixel
 
     embedded = Path(__file__).parents[1] / "aerialseg" / "embedded"
     card, network = load_network(embedded)

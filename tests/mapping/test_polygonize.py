@@ -18,7 +18,7 @@ from affine import Affine
 from click.testing import CliRunner
 
 import aerialseg
-from aerialseg.cli.polygonize import polygonize_command
+from aerialseg.cli.polygonize_command import polygonize_command
 from aerialseg.errors import InputError, OutputError, UsageError
 from aerialseg.files import locked
 from aerialseg.legend import LandClass, Legend

@@ -12,7 +12,7 @@ import pytest
 from aerialseg.errors import UsageError
 from aerialseg.mapping.segment import segment
 from aerialseg.mapping.settings import MapSettings
-from aerialseg.raster.opening import quiet
+from aerialseg.raster.opening import without_georef_warnings
 from tests.conftest import WriteRaster, land_cover
 from tests.fakes import Oracle
 
@@ -57,7 +57,7 @@ def test_what_lies_beside_a_layer_is_not_replaced_unasked(tmp_path: Path, write_
 def test_geojson_of_a_raster_without_place_is_refused_before_any_work(
     tmp_path: Path, write_raster: WriteRaster
 ) -> None:
-    with quiet():
+    with without_georef_warnings():
         source = write_raster(land_cover(40, 40), crs=None)
     with pytest.raises(UsageError, match="RFC 7946"):
         segment(source, tmp_path / "map.geojson", model=Oracle())

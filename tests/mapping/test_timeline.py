@@ -7,18 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aerialseg.mapping.timeline import Timeline, to_json, union
+from aerialseg.mapping.timeline import Timeline, merge_spans, to_json
 
 
 def test_each_moment_counts_once_however_many_threads_are_at_work() -> None:
-    assert union([(0, 2), (1, 3), (1, 2), (5, 6)]) == 4
-    assert union([]) == 0
+    assert merge_spans([(0, 2), (1, 3), (1, 2), (5, 6)]) == 4
+    assert merge_spans([]) == 0
 
 
 @given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 20)), max_size=30))
 def test_the_union_is_what_counting_moments_gives(spans: list[tuple[int, int]]) -> None:
     moments = {moment for start, length in spans for moment in range(start, start + length)}
-    assert union((start, start + length) for start, length in spans) == len(moments)
+    assert merge_spans((start, start + length) for start, length in spans) == len(moments)
 
 
 def test_a_stage_tells_time_at_work_of_threads_and_its_speed() -> None:

@@ -17,7 +17,15 @@ from aerialseg.mapping import workers
 from aerialseg.mapping.block import BlockTask, run_block
 from aerialseg.mapping.plan import Plan, make_plan
 from aerialseg.mapping.settings import MapSettings
-from aerialseg.mapping.workers import Delivery, Handles, OnWorkers, crew, deliver, let_go, run_blocks
+from aerialseg.mapping.workers import (
+    Delivery,
+    Handles,
+    OnWorkers,
+    close_idle_sources,
+    deliver_block,
+    run_blocks,
+    task_pool,
+)
 from aerialseg.model.interface import PredictorSpec
 from aerialseg.raster.describe import describe
 from tests.conftest import WriteRaster, land_cover
@@ -72,7 +80,7 @@ def test_a_straggler_of_the_same_plan_writes_the_same_block_again(plan: Plan, tm
     task = tasks_of(plan, tmp_path / "blocks")[0]
     parts = tmp_path / "blocks" / "parts"
     parts.mkdir()
-    threads = [threading.Thread(target=deliver, args=(Delivery(task, parts),)) for _ in range(6)]
+    threads = [threading.Thread(target=deliver_block, args=(Delivery(task, parts),)) for _ in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -86,7 +94,7 @@ def test_a_straggler_of_the_same_plan_writes_the_same_block_again(plan: Plan, tm
 def test_a_straggler_of_another_plan_finds_no_place_to_write(plan: Plan, tmp_path: Path) -> None:
     task = tasks_of(plan, tmp_path / "blocks")[0]
     with pytest.raises(OutputError, match="put it on storage shared with the job"):
-        deliver(Delivery(task, tmp_path / "blocks" / "parts-of-another-plan"))
+        deliver_block(Delivery(task, tmp_path / "blocks" / "parts-of-another-plan"))
     assert not list((tmp_path / "blocks").iterdir())
 
 
@@ -96,8 +104,8 @@ def test_a_worker_that_sees_another_input_than_the_job_computes_nothing(plan: Pl
     for source, seen in ((plan.source.path, size + 1), (str(tmp_path / "elsewhere.tif"), size)):
         elsewhere = replace(task, view=replace(task.view, path=source))
         with pytest.raises(ResourceError, match="not the one that the job sees: put it on shared storage"):
-            deliver(Delivery(elsewhere, tmp_path, seen))
-    deliver(Delivery(task, tmp_path, size))
+            deliver_block(Delivery(elsewhere, tmp_path, seen))
+    deliver_block(Delivery(task, tmp_path, size))
     assert task.path.exists()
 
 
@@ -130,7 +138,7 @@ def test_a_raster_is_opened_once_for_many_blocks_and_anew_when_it_was_replaced(
     write_raster(land_cover(150, 100, seed=5), "new.tif").replace(plan.source.path)
     assert not np.array_equal(Handles(plan.view, allow_remote=False).read(tasks[0].window)[0], first[0])
     assert len(opened) == 2
-    let_go()
+    close_idle_sources()
     assert not [entry for entry in os.listdir("/proc/self/fd") if _target(entry) == plan.source.path]
 
 
@@ -145,7 +153,7 @@ def test_blocks_that_never_appear_are_an_error_and_not_a_hole(
     plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workers, "VISIBLE_S", 0.0)
-    monkeypatch.setattr(workers, "deliver", _forget)
+    monkeypatch.setattr(workers, "deliver_block", _forget)
     tasks = tasks_of(plan, tmp_path / "blocks")
     with pytest.raises(OutputError, match="6 blocks that cannot be seen here"):
         list(run_blocks(Threads(), tasks, plan.source.path, plan.digest))
@@ -164,7 +172,7 @@ def test_only_large_rasters_are_drawn_elsewhere() -> None:
             return super().executor()
 
     for cluster, pixels, times in ((None, 10**9, 0), (Counting(), 1000, 0), (Counting(), 10**9, 1)):
-        with crew(cluster, pixels) as workers:
+        with task_pool(cluster, pixels) as workers:
             assert list(workers.spread(abs, range(-9, 0))) == list(range(9, 0, -1))
         assert len(there) == times
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from aerialseg.legend import LandClass, Legend
 from aerialseg.model.card import Architecture, ModelCard
-from aerialseg.model.layers import SelfAttention
+from aerialseg.model.global_layers import SelfAttention
 from aerialseg.model.unet import UNet, build
 
 NARROW = "resnet10-narrow"

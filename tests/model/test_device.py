@@ -8,7 +8,7 @@ import torch
 from aerialseg.errors import ResourceError, UsageError
 from aerialseg.model import device
 from aerialseg.model.card import Architecture
-from aerialseg.model.device import TILES, Way, choose, choose_size, free_bytes
+from aerialseg.model.device import TILES, ComputeMode, choose, choose_size, free_bytes
 from tests.model.nets import card, lively_network
 
 CPU = torch.device("cpu")
@@ -16,7 +16,7 @@ CPU = torch.device("cpu")
 
 def test_without_openvino_torch_does_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device, "has_openvino", lambda: False)
-    assert choose("cpu", "auto", "auto") == Way(CPU, "torch", "fp32")
+    assert choose("cpu", "auto", "auto") == ComputeMode(CPU, "torch", "fp32")
     with pytest.raises(ResourceError, match=r"aerialseg\[fast\]"):
         choose("cpu", "auto", "openvino")
 
@@ -60,7 +60,7 @@ def test_the_tile_fits_into_the_memory_that_is_free(
     monkeypatch: pytest.MonkeyPatch, precision: str, gib: float, side: int
 ) -> None:
     monkeypatch.setattr(device, "free_bytes", lambda _: gib * 2**30)
-    tile, batch = choose_size(Way(CPU, "torch", precision))
+    tile, batch = choose_size(ComputeMode(CPU, "torch", precision))
     assert batch == 1
     assert tile in TILES
     assert tile <= side

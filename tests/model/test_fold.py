@@ -8,7 +8,7 @@ from torch import nn
 
 from aerialseg.model.card import Architecture
 from aerialseg.model.encoders import ENCODERS, EncoderShape
-from aerialseg.model.fold import ready
+from aerialseg.model.fold import fold_for_inference
 from aerialseg.model.unet import UNet
 from aerialseg.raster.grid import Box
 from tests.model.nets import lively_network, smooth_noise
@@ -23,7 +23,7 @@ def test_the_logits_stay_the_same(monkeypatch: pytest.MonkeyPatch, bottleneck: b
     image = smooth_noise(2, 3, *WINDOW.shape).double()
     with torch.inference_mode():
         before = network.forward_tile(image, WINDOW, CORE)
-        after = ready(network, channels=channels).forward_tile(image, WINDOW, CORE)
+        after = fold_for_inference(network, channels=channels).forward_tile(image, WINDOW, CORE)
     assert after.shape == before.shape
     assert (after - before).abs().max() < 1e-10 * before.abs().max()
 
@@ -31,7 +31,7 @@ def test_the_logits_stay_the_same(monkeypatch: pytest.MonkeyPatch, bottleneck: b
 def test_no_norm_follows_a_convolution_any_more_and_the_original_is_left_alone() -> None:
     network = lively_network()
     norms = sum(isinstance(module, nn.BatchNorm2d) for module in network.modules())
-    folded = ready(network)
+    folded = fold_for_inference(network)
     # One before the bridge and one in each decoder block follow no convolution.
     assert sum(isinstance(module, nn.BatchNorm2d) for module in folded.modules()) == 5 < norms
     assert sum(isinstance(module, nn.BatchNorm2d) for module in network.modules()) == norms
@@ -39,7 +39,7 @@ def test_no_norm_follows_a_convolution_any_more_and_the_original_is_left_alone()
 
 def test_the_last_layers_have_a_multiple_of_the_channels() -> None:
     network = lively_network()
-    wide = ready(network, channels=16)
+    wide = fold_for_inference(network, channels=16)
     odd = network.layers[11].convpath[0][0].in_channels  # type: ignore[union-attr, index]
     even = wide.layers[11].convpath[0][0].in_channels  # type: ignore[union-attr, index]
     assert odd % 16
@@ -52,5 +52,5 @@ def test_a_network_with_attention_keeps_its_channels_and_its_answer() -> None:
     network = UNet(ENCODERS["resnet10-narrow"], 4, options=Architecture(self_attention=True)).eval()
     image = smooth_noise(1, 3, 128, 128)
     with torch.inference_mode():
-        before, after = network(image), ready(network, channels=16)(image)
+        before, after = network(image), fold_for_inference(network, channels=16)(image)
     assert torch.allclose(before, after, atol=1e-4)

@@ -45,7 +45,7 @@ class Plain(Predictor, PredictorSpec):
 
 def test_a_model_that_changes_no_default_says_so() -> None:
     plain = Plain(CARD)
-    assert (plain.lanes, plain.tile) == (1, None)
+    assert (plain.concurrent_calls, plain.tile) == (1, None)
     assert (plain.numerics, plain.tta, plain.device) == ("", False, "cpu")
     assert plain.on_workers() is plain
     plain.release()
@@ -87,8 +87,8 @@ def test_the_gate_is_one_for_all_threads_and_stays_behind_when_the_model_travels
     assert again.gate is not plain.gate
 
 
-@pytest.mark.parametrize("lanes", [1, 3])
-def test_an_array_is_predicted_by_as_many_threads_as_pay(lanes: int) -> None:
+@pytest.mark.parametrize("concurrent_calls", [1, 3])
+def test_an_array_is_predicted_by_as_many_threads_as_pay(concurrent_calls: int) -> None:
     inside: set[int] = set()
     most = 0
 
@@ -101,11 +101,11 @@ def test_an_array_is_predicted_by_as_many_threads_as_pay(lanes: int) -> None:
             inside.discard(threading.get_ident())
             return super().predict(tile)
 
-    Crowded.lanes = lanes
+    Crowded.concurrent_calls = concurrent_calls
     crowded = Crowded(CARD)
     with ThreadPoolExecutor(6) as threads:
         list(threads.map(lambda _: crowded.predict_array(PIXELS), range(12)))
-    assert most == lanes
+    assert most == concurrent_calls
 
 
 def test_an_array_is_asked_for_as_a_raster_of_one_block_would_be() -> None:

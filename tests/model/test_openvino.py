@@ -17,11 +17,11 @@ from aerialseg.model.card import ModelCard
 from aerialseg.model.cpu import multiplies_int8
 from aerialseg.model.device import choose
 from aerialseg.model.encoders import ENCODERS, EncoderShape
-from aerialseg.model.fold import ready
+from aerialseg.model.fold import fold_for_inference
+from aerialseg.model.fx_trace import find_crops
+from aerialseg.model.int8_ranges import find_ranges
 from aerialseg.model.interface import Tile
 from aerialseg.model.predictor import ModelPredictor
-from aerialseg.model.quantize import find_ranges
-from aerialseg.model.trace import find_crops
 from aerialseg.model.unet import UNet
 from aerialseg.raster.grid import Box, Grid
 from tests.model.nets import card, lively_network, smooth_noise
@@ -35,7 +35,7 @@ Logits = Callable[[NDArray[np.uint8], NDArray[np.bool_], Box, Box], NDArray[np.f
 
 def on_openvino(network: UNet, reference: ModelCard) -> Logits:
     """Its logits in fp32, from one compiled graph."""
-    folded = ready(network)
+    folded = fold_for_inference(network)
     graph = build_graph(folded, reference, logits=True)
     compiled = ov.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
@@ -172,7 +172,7 @@ def test_int8_mostly_agrees_and_its_tiles_equal_the_whole_image() -> None:
 
 def rounding(network: UNet, reference: ModelCard) -> UNet:
     """The network in torch, its kernels and what they are fed with rounded as the card's ranges say."""
-    folded = ready(network)
+    folded = fold_for_inference(network)
     for name, module in folded.named_modules():
         if isinstance(module, torch.nn.Conv2d):
             low, high = reference.ranges[name]
@@ -194,7 +194,7 @@ def test_int8_is_torchs_own_rounding_whether_the_processor_has_the_integers_or_n
     network = lively_network()
     images = [smooth_noise(1, 3, 128, 128, seed=seed) for seed in range(4)]
     quantized = card(network, quantization={"ranges": find_ranges(network, images)})
-    folded, (pixels, valid), box = ready(network), drawn((160, 128)), Box(0, 0, 160, 128)
+    folded, (pixels, valid), box = fold_for_inference(network), drawn((160, 128)), Box(0, 0, 160, 128)
     compiled = ov.Core().compile_model(
         build_graph(folded, quantized, int8=True, logits=True), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
     )

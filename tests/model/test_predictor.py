@@ -16,7 +16,7 @@ from aerialseg.model.card import ModelCard
 from aerialseg.model.device import check_device, choose
 from aerialseg.model.engine import decide
 from aerialseg.model.interface import Prediction, Tile
-from aerialseg.model.predictor import ModelPredictor, ModelSpec, resolve, split
+from aerialseg.model.predictor import ModelPredictor, ModelSpec, resolve, split_tile
 from aerialseg.model.store import embedded, load_network, save
 from aerialseg.model.unet import UNet
 from aerialseg.raster.grid import Box, Grid
@@ -146,7 +146,7 @@ def test_the_smaller_size_is_kept_for_the_next_tile(network: UNet) -> None:
     answering.predict(drawn_tile())
     calls = cramped.calls
     answering.predict(drawn_tile(seed=4))
-    assert cramped.calls - calls == len(list(split(drawn_tile().core, 64, 32)))
+    assert cramped.calls - calls == len(list(split_tile(drawn_tile().core, 64, 32)))
 
 
 def test_no_memory_at_all_is_a_resource_error(network: UNet) -> None:
@@ -191,7 +191,7 @@ def test_bf16_labels_mostly_agree(network: UNet) -> None:
 def test_parts_cover_a_core_once_and_lie_on_the_lattice() -> None:
     core = Box(37, 50, 301, 222)
     count = np.zeros((400, 400), dtype=int)
-    for part in split(core, 64, 32):
+    for part in split_tile(core, 64, 32):
         count[part.slices] += 1
         assert part.align(32).shape <= (64, 64)
     assert (count[core.slices] == 1).all()

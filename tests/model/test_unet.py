@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from aerialseg.errors import ModelError
-from aerialseg.model import layers
+from aerialseg.model import global_layers as layers
 from aerialseg.model.unet import UNet, build
 from aerialseg.raster.grid import Box, Grid
 from tests.model.nets import NARROW, lively_network, smooth_noise

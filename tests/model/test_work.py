@@ -7,7 +7,7 @@ import torch
 
 from aerialseg.model.store import embedded, load_card
 from aerialseg.model.unet import UNet, build, build_for
-from aerialseg.seams.work import work_per_pixel
+from aerialseg.seams.operations import work_per_pixel
 
 GPU_CORE, CPU_CORE = 2048, 1024
 

@@ -15,8 +15,8 @@ import pytest
 import rasterio
 
 from aerialseg.errors import OutputError
-from aerialseg.files import publish, writing
-from aerialseg.raster.blocks import check_whole, joining, mosaic, read_block, write_block
+from aerialseg.files import move_into_place, write_atomically
+from aerialseg.raster.blocks import check_whole, join_all_blocks, join_blocks, read_block, write_block
 from aerialseg.raster.georef import GeoGrid
 from aerialseg.raster.grid import Grid
 from aerialseg.raster.view import View
@@ -80,7 +80,7 @@ def test_the_mosaic_is_the_blocks_side_by_side(tmp_path, block):
     grid, bands = Grid(600, 230, block, 32), answer(600, 230)
     make_blocks(tmp_path, grid, bands)
     paths = tmp_path / "classes.tif", tmp_path / "confidence.tif"
-    mosaic(grid, lambda index: tmp_path / f"{index}.tif", utm_view(600, 230), *paths)
+    join_all_blocks(grid, lambda index: tmp_path / f"{index}.tif", utm_view(600, 230), *paths)
     for path, band in zip(paths, bands, strict=True):
         with rasterio.open(path) as dataset:
             assert (dataset.read(1) == band).all()
@@ -94,7 +94,7 @@ def test_blocks_may_be_joined_in_any_order_from_file_or_memory_and_in_another_th
     grid, bands = Grid(600, 230, 128, 32), answer(600, 230)
     make_blocks(tmp_path, grid, bands)
     paths = tmp_path / "classes.tif", tmp_path / "confidence.tif"
-    with joining(grid, lambda index: tmp_path / f"{index}.tif", utm_view(600, 230), *paths) as join:
+    with join_blocks(grid, lambda index: tmp_path / f"{index}.tif", utm_view(600, 230), *paths) as join:
         order = np.random.default_rng(0).permutation(len(grid)).tolist()
         given = [tuple(band[grid.core(n).slices] for band in bands) if n % 2 else None for n in order]
         with ThreadPoolExecutor(1) as thread:
@@ -108,7 +108,7 @@ def test_blocks_may_be_joined_in_any_order_from_file_or_memory_and_in_another_th
 def test_a_mosaic_without_any_place_and_smaller_than_a_tile(tmp_path):
     grid, bands = Grid(9, 9, 32, 32), answer(9, 9)
     make_blocks(tmp_path, grid, bands)
-    mosaic(grid, lambda index: tmp_path / f"{index}.tif", NO_CRS, tmp_path / "a.tif", tmp_path / "b.tif")
+    join_all_blocks(grid, lambda index: tmp_path / f"{index}.tif", NO_CRS, tmp_path / "a.tif", tmp_path / "b.tif")
     with rasterio.open(tmp_path / "a.tif") as dataset:
         assert dataset.crs is None
         assert (dataset.read(1) == bands[0]).all()
@@ -122,10 +122,10 @@ def test_a_mosaic_with_a_block_missing_or_misshapen_leaves_the_old_one(tmp_path)
         path.write_text("old")
     write_block(tmp_path / "3.tif", *answer(31, 32))
     with pytest.raises(OutputError, match=r"3\.tif has \(31, 32\) px, wanted \(32, 32\)"):
-        mosaic(grid, lambda index: tmp_path / f"{index}.tif", utm_view(64, 64), *old)
+        join_all_blocks(grid, lambda index: tmp_path / f"{index}.tif", utm_view(64, 64), *old)
     (tmp_path / "3.tif").unlink()
     with pytest.raises(OutputError, match=r"3\.tif cannot be read"):
-        mosaic(grid, lambda index: tmp_path / f"{index}.tif", utm_view(64, 64), *old)
+        join_all_blocks(grid, lambda index: tmp_path / f"{index}.tif", utm_view(64, 64), *old)
     assert [path.read_text() for path in old] == ["old", "old"]
     assert not list(tmp_path.glob("*.part"))
 
@@ -150,7 +150,7 @@ def test_writing_leaves_nothing_when_it_fails_and_keeps_what_was_there(tmp_path)
     final.write_text("old")
 
     def fail(error: BaseException) -> None:
-        with writing(final) as part:
+        with write_atomically(final) as part:
             part.write_text("half")
             raise error
 
@@ -160,7 +160,7 @@ def test_writing_leaves_nothing_when_it_fails_and_keeps_what_was_there(tmp_path)
         fail(KeyboardInterrupt())
     assert final.read_text() == "old"
     assert os.listdir(tmp_path) == ["a.tif"]
-    with writing(final) as part:
+    with write_atomically(final) as part:
         part.write_text("new")
     assert final.read_text() == "new"
 
@@ -172,7 +172,7 @@ def test_a_folder_that_is_a_file_or_missing(tmp_path):
         with pytest.raises(OutputError, match=r"cannot write .*a\.tif"):
             write_block(tmp_path / folder / "a.tif", *block)
         with pytest.raises(OutputError, match=r"cannot write .*a\.tif"):
-            publish(tmp_path / folder / "a.tif.part", tmp_path / folder / "a.tif")
+            move_into_place(tmp_path / folder / "a.tif.part", tmp_path / folder / "a.tif")
 
 
 @pytest.mark.parametrize("system", ["posix", "nt"])
@@ -192,7 +192,7 @@ def test_a_file_is_flushed_before_its_name_and_the_folder_where_that_can_be(tmp_
     with monkeypatch.context() as patch:
         for name, value in (("open", open_), ("fsync", fsync), ("name", system)):
             patch.setattr(os, name, value)
-        publish(tmp_path / "a.tif.part", tmp_path / "a.tif")
+        move_into_place(tmp_path / "a.tif.part", tmp_path / "a.tif")
     folders = [(tmp_path.name, os.O_RDONLY, True)] if system == "posix" else []
     assert opened == [("a.tif.part", os.O_RDWR, False), *folders]
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.tif", "new")]
@@ -205,7 +205,7 @@ def test_a_file_that_cannot_be_flushed_gets_no_name(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", fail)
     with (
         pytest.raises(OutputError, match=r"cannot write .*a\.tif: Input/output error"),
-        writing(tmp_path / "a.tif") as part,
+        write_atomically(tmp_path / "a.tif") as part,
     ):
         part.write_text("new")
     assert not os.listdir(tmp_path)

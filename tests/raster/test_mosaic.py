@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from aerialseg.errors import InputError, UsageError
 from aerialseg.raster.georef import GeoGrid, Transform
 from aerialseg.raster.grid import Box
-from aerialseg.raster.mosaic import Tile, patchworks, read_tile
+from aerialseg.raster.mosaic import SourceTile, patchworks, read_tile
 from tests.conftest import WriteRaster
 
 offsets = st.lists(st.tuples(st.integers(-5000, 5000), st.integers(-5000, 5000)), min_size=1, max_size=6)
@@ -26,9 +26,9 @@ TRANSFORMS: list[Transform] = [
 ]
 
 
-def tile(transform: Transform, row: int, col: int, size: tuple[int, int], crs: str | None = None) -> Tile:
+def tile(transform: Transform, row: int, col: int, size: tuple[int, int], crs: str | None = None) -> SourceTile:
     geo = GeoGrid(1, 1, transform, crs).part(Box(row, col, row + size[0], col + size[1]))
-    return Tile(Path(f"{row}_{col}.tif"), geo)
+    return SourceTile(Path(f"{row}_{col}.tif"), geo)
 
 
 @pytest.mark.parametrize("transform", TRANSFORMS)

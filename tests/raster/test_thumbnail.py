@@ -12,7 +12,7 @@ from aerialseg.errors import InputError
 from aerialseg.legend import NODATA
 from aerialseg.raster.georef import GeoGrid
 from aerialseg.raster.image import class_thumbnail, write_classes
-from aerialseg.raster.opening import quiet
+from aerialseg.raster.opening import without_georef_warnings
 from tests.fakes import LEGEND
 
 
@@ -20,7 +20,7 @@ def picture(path: Path, classes: np.ndarray, side: int) -> tuple[np.ndarray, np.
     """(classes, alpha) of the picture of some classes."""
     write_classes(path, classes, GeoGrid(*classes.shape, (1, 0, 500_000, 0, -1, 5_000_000), "EPSG:32633"), LEGEND)
     png = class_thumbnail(path, LEGEND, side)
-    with quiet(), MemoryFile(png) as memory, memory.open() as file:
+    with without_georef_warnings(), MemoryFile(png) as memory, memory.open() as file:
         values = file.read(1)
         alpha = np.array([file.colormap(1)[value][3] for value in values.flat]).reshape(values.shape)
     return values, alpha

@@ -6,7 +6,7 @@ import pytest
 from affine import Affine
 
 from aerialseg.errors import InputError
-from aerialseg.raster.opening import quiet
+from aerialseg.raster.opening import without_georef_warnings
 from aerialseg.raster.view import make_view
 from tests.raster.drawing import describe, picture, view_of, write
 
@@ -66,7 +66,7 @@ def test_without_crs_and_number_it_is_read_as_it_is(plain):
 @pytest.mark.parametrize("crs", [None, "EPSG:32633"])
 @pytest.mark.parametrize(("stored", "down"), [(None, -1), (Affine.identity(), 1)])
 def test_a_raster_without_any_place_lies_where_qgis_draws_it(tmp_path, crs, stored, down):
-    with quiet():
+    with without_georef_warnings():
         path = write(tmp_path / "a.tif", picture(100, 200), crs=crs, transform=stored)
     assert not describe(path).georeferenced
     view = view_of(path)

@@ -21,9 +21,9 @@ from aerialseg.legend import NODATA
 from aerialseg.model.store import save
 from aerialseg.model.unet import UNet
 from aerialseg.seams import certificate as seams
-from aerialseg.seams.certificate import Certificate, Line, certify
-from aerialseg.seams.tilings import Whole, cuts
-from aerialseg.seams.writing import Pictures
+from aerialseg.seams.certificate import Certificate, TilingResult, certify
+from aerialseg.seams.certificate_files import CertificateFiles
+from aerialseg.seams.tilings import Whole, tile_cuts
 from tests.conftest import WriteRaster
 from tests.model.nets import card, legend, lively_network
 
@@ -52,7 +52,7 @@ def certificate(model: Path) -> Certificate:
         return certify(model, size=SIZE, device="cpu")
 
 
-def line(certificate: Certificate, words: str) -> Line:
+def line(certificate: Certificate, words: str) -> TilingResult:
     return next(line for line in certificate.lines if words in line.way)
 
 
@@ -143,7 +143,7 @@ def images(picture: Path) -> list[bytes]:
 
 @pytest.mark.slow
 def test_the_pictures_show_tiles_and_shares(certificate: Certificate, tmp_path: Path) -> None:
-    made = Pictures(tmp_path / "c.json", tmp_path / "plot.svg", tmp_path / "seams.svg").write(certificate)
+    made = CertificateFiles(tmp_path / "c.json", tmp_path / "plot.svg", tmp_path / "seams.svg").write(certificate)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["c.json", "plot.svg", "seams.svg"]
     assert "halo around the tile" in "".join(ElementTree.parse(made[1]).getroot().itertext())
     exact, usual, ground, different = (np.asarray(Image.open(io.BytesIO(content))) for content in images(made[2]))
@@ -158,11 +158,11 @@ def test_the_pictures_show_tiles_and_shares(certificate: Certificate, tmp_path: 
 def test_pictures_are_refused_before_the_work(tmp_path: Path) -> None:
     (tmp_path / "plot.svg").touch()
     with pytest.raises(UsageError, match="exists: add --overwrite"):
-        Pictures(plot=tmp_path / "plot.svg").check(overwrite=False)
-    Pictures(plot=tmp_path / "plot.svg").check(overwrite=True)
+        CertificateFiles(plot=tmp_path / "plot.svg").check(overwrite=False)
+    CertificateFiles(plot=tmp_path / "plot.svg").check(overwrite=True)
     with pytest.raises(UsageError, match=r"written as SVG: name it other\.svg"):
-        Pictures(picture=tmp_path / "other.png").check(overwrite=False)
-    Pictures(json=tmp_path / "other.json").check(overwrite=False)
+        CertificateFiles(picture=tmp_path / "other.png").check(overwrite=False)
+    CertificateFiles(json=tmp_path / "other.json").check(overwrite=False)
 
 
 @pytest.mark.slow
@@ -180,7 +180,7 @@ def test_the_middle_of_a_raster_is_read_as_the_model_wants_it(
 
 def test_usual_tiles_cover_an_axis_once_and_the_last_is_pulled_back() -> None:
     for length in (100, 512, 513, 960, 1750):
-        found = list(cuts(length, 512, 64))
+        found = list(tile_cuts(length, 512, 64))
         assert [first for first, _, _ in found] == [0, *(end for _, end, _ in found[:-1])]
         assert found[-1][1] == length
         assert all(start <= first < end <= min(start + 512, length) for first, end, start in found)

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from aerialseg.training.torchvision_fix import mend_torchvision
+from aerialseg.training.torchvision_compat import patch_torchvision
 
 pytest.importorskip("fastai", reason="training needs aerialseg[train]")
-mend_torchvision()
+patch_torchvision()
 with warnings.catch_warnings():  # fastai and its friends warn about themselves; that is not ours to mend
     warnings.simplefilter("ignore")
     import fastai.vision.all  # noqa: F401

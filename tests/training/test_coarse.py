@@ -14,12 +14,12 @@ from aerialseg.model.store import load_whole_card
 from aerialseg.model.unet import build
 from aerialseg.training import train
 from aerialseg.training.checkpoint import read_checkpoint
-from aerialseg.training.coarse import Shallow, load_weights, network_weights
 from aerialseg.training.config import TrainingConfig
-from aerialseg.training.torchvision_fix import mend_torchvision
+from aerialseg.training.partial_unet import PartialUNet, load_weights, network_weights
+from aerialseg.training.torchvision_compat import patch_torchvision
 from tests.drawn_frames import CONFIG
 
-mend_torchvision()
+patch_torchvision()
 from fastai.vision.all import create_unet_model  # noqa: E402
 from torchvision import models  # noqa: E402
 
@@ -34,7 +34,7 @@ def fastais() -> Any:
 @pytest.mark.parametrize("stride", STRIDES)
 def test_classes_are_read_from_the_networks_own_features(stride: int) -> None:
     """The plain network, carried out by hand down to the stride, and the coarse classifier: the same logits."""
-    shallow = Shallow(fastais(), stride, 5).eval()
+    shallow = PartialUNet(fastais(), stride, 5).eval()
     plain = build("resnet18", 5).eval()
     plain.load_state_dict(network_weights(shallow.state_dict()))
     x = torch.randn(1, 3, 64, 96)
@@ -54,7 +54,7 @@ def test_classes_are_read_from_the_networks_own_features(stride: int) -> None:
 
 @pytest.mark.parametrize("stride", STRIDES)
 def test_finer_layers_get_no_gradient_and_coarser_ones_do(stride: int) -> None:
-    shallow = Shallow(fastais(), stride, 5).train()
+    shallow = PartialUNet(fastais(), stride, 5).train()
     torch.Tensor(shallow(torch.randn(2, 3, 64, 64))).square().mean().backward()
     learns = {
         name.split(".")[1]: parameter.grad is not None
@@ -67,12 +67,12 @@ def test_finer_layers_get_no_gradient_and_coarser_ones_do(stride: int) -> None:
 
 
 def test_a_coarse_classifier_is_kept_for_its_own_stride_alone() -> None:
-    first = Shallow(fastais(), 8, 5)
+    first = PartialUNet(fastais(), 8, 5)
     kept = {
         name: torch.randn_like(value) if value.is_floating_point() else value
         for name, value in first.state_dict().items()
     }
-    again, finer, whole = Shallow(fastais(), 8, 5), Shallow(fastais(), 4, 5), fastais()
+    again, finer, whole = PartialUNet(fastais(), 8, 5), PartialUNet(fastais(), 4, 5), fastais()
     for model in (again, finer, whole):
         load_weights(model, kept)
         assert all(torch.equal(model.state_dict()[name], value) for name, value in network_weights(kept).items())

@@ -21,7 +21,7 @@ from aerialseg.model.card import Architecture
 from aerialseg.model.store import load_card, load_network
 from aerialseg.training import convert as module
 from aerialseg.training.convert import convert, find_architecture
-from aerialseg.training.convert_child import Stub, open_pickle
+from aerialseg.training.unpickle_process import Stub, open_pickle
 from tests.drawn_frames import DRAWN
 from tests.model.nets import lively_network, smooth_noise
 

@@ -11,9 +11,9 @@ from torch import nn
 
 from aerialseg.errors import ModelError
 from aerialseg.training.encoder import DEPTHS, calibrate, deepen, load_encoder, read_encoder_weights
-from aerialseg.training.torchvision_fix import mend_torchvision
+from aerialseg.training.torchvision_compat import patch_torchvision
 
-mend_torchvision()
+patch_torchvision()
 from torchvision import models  # noqa: E402
 
 

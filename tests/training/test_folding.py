@@ -12,7 +12,7 @@ from torch import Tensor
 from aerialseg.model.store import load_card, load_network
 from aerialseg.training import train
 from aerialseg.training.checkpoint import read_checkpoint
-from aerialseg.training.folding import with_norm, without_norm
+from aerialseg.training.norm_folding import with_norm, without_norm
 from tests.drawn_frames import CONFIG
 from tests.training.test_train import write_config
 

@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from aerialseg.model.store import load_card, load_whole_card
 from aerialseg.training import train
 from aerialseg.training.checkpoint import read_checkpoint
-from aerialseg.training.coarse import Shallow
-from aerialseg.training.folding import CLASSIFIER
-from aerialseg.training.growing import grow
-from aerialseg.training.torchvision_fix import mend_torchvision
+from aerialseg.training.finer_layers import initialise_finer_layers
+from aerialseg.training.norm_folding import CLASSIFIER
+from aerialseg.training.partial_unet import PartialUNet
+from aerialseg.training.torchvision_compat import patch_torchvision
 from tests.drawn_frames import CONFIG
 from tests.training.test_train import write_config
 
-mend_torchvision()
+patch_torchvision()
 from fastai.vision.all import NormType, create_unet_model  # noqa: E402
 from torchvision import models  # noqa: E402
 
@@ -51,10 +51,10 @@ def softened(logits: Tensor, coarse: int, fine: int) -> Tensor:
 def test_a_grown_network_says_what_the_coarse_one_said(norm: NormType | None, coarse: int, fine: int) -> None:
     model = network(norm)
     images = [torch.randn(2, 3, 64, 96) for _ in range(6)]
-    small = Shallow(model, coarse, CLASSES, hints=3)
-    grown = model if fine == 1 else Shallow(model, fine, CLASSES, hints=3)
+    small = PartialUNet(model, coarse, CLASSES, hints=3)
+    grown = model if fine == 1 else PartialUNet(model, fine, CLASSES, hints=3)
     before = torch.Tensor(grown.eval()(images[0])).argmax(1)
-    grow(grown, small.aside.weight[:CLASSES], small.aside.bias[:CLASSES], coarse, images)
+    initialise_finer_layers(grown, small.aside.weight[:CLASSES], small.aside.bias[:CLASSES], coarse, images)
     with torch.inference_mode():
         for module in (small, grown):
             module.eval()

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from aerialseg.model.unet import build
-from aerialseg.training.folding import fold_norms
-from aerialseg.training.torchvision_fix import mend_torchvision
+from aerialseg.training.norm_folding import fold_norms
+from aerialseg.training.torchvision_compat import patch_torchvision
 
-mend_torchvision()
+patch_torchvision()
 from fastai.vision.all import NormType, SelfAttention, create_unet_model  # noqa: E402
 from torchvision import models  # noqa: E402
 

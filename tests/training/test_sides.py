@@ -13,7 +13,7 @@ from aerialseg.datasets.pairs import hash_pairs, prepare
 from aerialseg.errors import InputError
 from aerialseg.progress import Silent
 from aerialseg.training.config import TrainingConfig
-from aerialseg.training.sides import Sides, load_sides
+from aerialseg.training.training_frames import TrainingFrames, load_training_frames
 from tests.drawn_frames import DRAWN
 
 
@@ -26,8 +26,8 @@ def config(drawn_data: Path, tmp_path: Path) -> TrainingConfig:
     return replace(config, data=replace(config.data, split=tmp_path / "split.csv", watch=4))
 
 
-def load(config: TrainingConfig, data: Path, folder: Path) -> Sides:
-    return load_sides(config, data, folder, Silent())
+def load(config: TrainingConfig, data: Path, folder: Path) -> TrainingFrames:
+    return load_training_frames(config, data, folder, Silent())
 
 
 def test_frames_that_are_only_shown_are_held_out_ones(config: TrainingConfig, drawn_data: Path, tmp_path: Path) -> None:

@@ -17,12 +17,12 @@ from aerialseg.model.store import load_whole_card
 from aerialseg.model.tta import TURNS
 from aerialseg.training import train
 from aerialseg.training.checkpoint import read_checkpoint
-from aerialseg.training.coarse import Shallow
 from aerialseg.training.config import FollowConfig, TrainingConfig
-from aerialseg.training.following import Follow, blend, class_distance, hint_distance
-from aerialseg.training.pyramid import WIDTH, Pyramid, groups
-from aerialseg.training.resnets import bare_resnet
+from aerialseg.training.partial_unet import PartialUNet
+from aerialseg.training.pyramid import WIDTH, Pyramid, parameter_groups
 from aerialseg.training.teacher import NAME, read_teacher
+from aerialseg.training.teacher_loss import TeacherLoss, class_distance, hint_distance, mix_crops
+from aerialseg.training.torchvision_encoders import bare_resnet
 from tests.drawn_frames import CONFIG, DRAWN
 from tests.training.test_train import Heard, Killed, write_config
 
@@ -93,7 +93,7 @@ def test_following_teaches_without_a_single_mask() -> None:
     teacher, pupil = (Pyramid(bare_resnet("resnet18"), 4) for _ in range(2))
     with torch.no_grad():
         teacher.classifier[1].weight.mul_(20)
-    follow = Follow([teacher], FollowConfig(weight=1.0))
+    follow = TeacherLoss([teacher], FollowConfig(weight=1.0))
     image = torch.randn(2, 3, 64, 64)
     optimizer, distances = torch.optim.Adam(pupil.parameters(), 1e-3), []
     for _ in range(12):
@@ -110,7 +110,7 @@ def test_following_teaches_without_a_single_mask() -> None:
 
 
 def test_the_loss_that_is_shown_and_the_watched_frames_do_not_know_the_teacher() -> None:
-    follow = Follow([Pyramid(bare_resnet("resnet18"), 4)], FollowConfig(weight=1.0))
+    follow = TeacherLoss([Pyramid(bare_resnet("resnet18"), 4)], FollowConfig(weight=1.0))
     follow.learn = SimpleNamespace(training=False, loss_grad=1.0)
     follow.after_loss()
     assert follow.learn.loss_grad == 1.0
@@ -119,9 +119,9 @@ def test_the_loss_that_is_shown_and_the_watched_frames_do_not_know_the_teacher()
 def test_of_blended_crops_the_teacher_alone_says_what_they_show() -> None:
     """In a strided step; elsewhere, and where frames are watched, crops stay as they are and masks count."""
     torch.manual_seed(0)
-    follow = Follow([Pyramid(bare_resnet("resnet18"), 4)], FollowConfig(weight=1.0, blend=1.0))
+    follow = TeacherLoss([Pyramid(bare_resnet("resnet18"), 4)], FollowConfig(weight=1.0, blend=1.0))
     image, pred = torch.randn(3, 3, 32, 32), torch.randn(3, 4, 32, 32)
-    strided = object.__new__(Shallow)
+    strided = object.__new__(PartialUNet)
     for model, training, blended in ((strided, True, True), (strided, False, False), (follow.teachers[0], True, False)):
         follow.learn = SimpleNamespace(
             xb=(image,), x=image, pred=pred, model=model, training=training, loss_grad=torch.tensor(1000.0)
@@ -135,8 +135,8 @@ def test_of_blended_crops_the_teacher_alone_says_what_they_show() -> None:
 
 
 def test_one_look_without_blending_draws_no_random_number() -> None:
-    follow = Follow([Pyramid(bare_resnet("resnet18"), 4)], FollowConfig(weight=1.0))
-    follow.learn = SimpleNamespace(model=object.__new__(Shallow), training=True)
+    follow = TeacherLoss([Pyramid(bare_resnet("resnet18"), 4)], FollowConfig(weight=1.0))
+    follow.learn = SimpleNamespace(model=object.__new__(PartialUNet), training=True)
     before = random.getstate(), torch.get_rng_state()
     follow.before_batch()
     follow.learn.x, follow.learn.pred, follow.learn.loss_grad = torch.zeros(1, 3, 32, 32), torch.zeros(1, 4, 32, 32), 0
@@ -148,12 +148,12 @@ def test_one_look_without_blending_draws_no_random_number() -> None:
 
 def test_a_blend_is_mostly_one_crop_and_never_leaves_what_both_show() -> None:
     images = torch.randn(5, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    mixed, ways = blend(images), images.roll(1, dims=0) - images
+    mixed, ways = mix_crops(images), images.roll(1, dims=0) - images
     shares = ((mixed - images) * ways).sum((1, 2, 3)) / (ways**2).sum((1, 2, 3))
     assert torch.allclose(mixed, images + shares.view(-1, 1, 1, 1) * ways, atol=1e-5)
     assert -1e-6 <= float(shares.min()) < float(shares.max()) <= 0.5 + 1e-6
     assert shares.unique().numel() == 5
-    assert torch.equal(blend(images[:1]), images[:1])
+    assert torch.equal(mix_crops(images[:1]), images[:1])
 
 
 def test_distances_are_nothing_where_both_say_the_same_and_grow_where_they_differ() -> None:
@@ -196,7 +196,7 @@ def test_more_looks_see_the_crops_in_all_their_flips_and_turns(teachers: int) ->
         with torch.no_grad():
             network.classifier[1].weight.mul_(20)
     image, said = torch.randn(2, 3, 32, 64), torch.randn(2, 4, 32, 64)
-    follow = Follow(networks, FollowConfig(weight=1.0, looks=2))
+    follow = TeacherLoss(networks, FollowConfig(weight=1.0, looks=2))
     with torch.inference_mode():
         upright = networks[0](image)
         turned = [turn.back(networks[-1](turn.ahead(image))) for turn in TURNS]
@@ -218,7 +218,7 @@ def test_a_pyramid_answers_at_full_size_and_parts_its_parameters() -> None:
     with torch.inference_mode():
         assert model(x).shape == (1, 5, 64, 96)
         assert model.hints(x).shape == (1, WIDTH, 8, 12)
-    encoder, rest = groups(model)
+    encoder, rest = parameter_groups(model)
     assert len(encoder) + len(rest) == len(list(model.parameters()))
     assert not {id(p) for p in encoder} & {id(p) for p in rest}
     block = model.encoder.network.layer2[0]

@@ -20,11 +20,11 @@ from aerialseg.progress import Silent
 from aerialseg.training import train
 from aerialseg.training.checkpoint import read_checkpoint
 from aerialseg.training.config import TrainingConfig
-from aerialseg.training.course import accumulated
 from aerialseg.training.dataset import make_loaders
 from aerialseg.training.learner import Reseed, make_learner
-from aerialseg.training.schedule import locked_folder
-from aerialseg.training.sides import load_sides
+from aerialseg.training.loop import accumulated
+from aerialseg.training.train_run import locked_folder
+from aerialseg.training.training_frames import load_training_frames
 from tests.drawn_frames import CONFIG, DRAWN, draw_pair
 
 
@@ -82,7 +82,7 @@ def test_progressive_resizing_changes_the_size_at_the_right_epochs(trained: tupl
 def test_the_exported_model_predicts_as_the_learner(trained: tuple[Path, list[str]], drawn_data: Path) -> None:
     """The model's folder holds half-precision kernels, so scores agree to a thousandth and labels but for ties."""
     config = TrainingConfig.read(drawn_data / "train.toml")
-    sides = load_sides(config, drawn_data, trained[0] / "training" / "prepared", Silent())
+    sides = load_training_frames(config, drawn_data, trained[0] / "training" / "prepared", Silent())
     step = config.steps[-1]
     loaders = make_loaders(sides.learn, sides.watched, sides.legend, step, config.augment, batch=2)
     learner = make_learner(loaders, config, len(sides.legend))

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from rasterio.errors import NotGeoreferencedWarning
 
-from aerialseg.executor import Crew
+from aerialseg.executor import TaskPool
 from aerialseg.legend import NODATA, LandClass, Legend
 from aerialseg.raster.classes import ClassRaster
 from aerialseg.raster.georef import GeoGrid
@@ -47,10 +47,10 @@ def write(
 def shapes_of(classes: np.ndarray, *, min_pixels: int = 0, band_rows: int = 1024, workers: int = 1) -> Shapes:
     with tempfile.TemporaryDirectory() as folder:
         path = write(Path(folder, "classes.tif"), classes)
-        with Crew(workers) as crew:
+        with TaskPool(workers) as pool:
             raster = ClassRaster(path, band_rows=band_rows)
             raster.stretch_rows = STRETCH_BANDS * raster.band_rows
-            return find_shapes(raster, LEGEND, min_pixels, crew=crew)
+            return find_shapes(raster, LEGEND, min_pixels, pool=pool)
 
 
 def polygons_of(
@@ -66,9 +66,9 @@ def polygons_of(
     """(polygons, their classes) in pixel coordinates unless there is another transform."""
     shapes = shapes_of(classes, min_pixels=min_pixels, band_rows=band_rows, workers=workers)
     geo = replace(PIXEL_GRID, transform=tuple(transform)[:6])
-    with Crew(workers) as crew:
-        lines = make_lines(shapes, tolerance_px, smooth, geo, crew)
-        made = make_polygons(lines, shapes.rings, geo, batch=100, crew=crew)
+    with TaskPool(workers) as pool:
+        lines = make_lines(shapes, tolerance_px, smooth, geo, pool)
+        made = make_polygons(lines, shapes.rings, geo, batch=100, pool=pool)
         batches = [batch.polygons for batch in made]
     return np.concatenate([np.array([], object), *batches]), shapes.regions.classes
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aerialseg.executor import PER_WORKER, Crew, split
+from aerialseg.executor import PER_WORKER, TaskPool, split_evenly
 from aerialseg.vector.layers import find_shapes
 from tests.vector.drawn import LEGEND, blobs, shapes_of, write
 
@@ -28,8 +28,8 @@ def test_results_come_in_the_order_of_tasks(workers: int) -> None:
             wait.set()
         return number
 
-    with Crew(workers) as crew:
-        assert list(crew.share(slow_first, range(20))) == list(range(20))
+    with TaskPool(workers) as pool:
+        assert list(pool.share(slow_first, range(20))) == list(range(20))
 
 
 def test_no_more_tasks_are_handed_out_than_asked_for() -> None:
@@ -40,8 +40,8 @@ def test_no_more_tasks_are_handed_out_than_asked_for() -> None:
             handed.append(len(handed))
             return super().submit(*arguments, **options)  # type: ignore[arg-type]
 
-    with Counting(2) as executor, Crew(1, executor, in_flight=3) as crew:
-        results = crew.spread(abs, iter(range(100)))
+    with Counting(2) as executor, TaskPool(1, executor, in_flight=3) as pool:
+        results = pool.spread(abs, iter(range(100)))
         for taken in range(1, 50):
             next(results)
             assert len(handed) <= taken + 2
@@ -59,16 +59,16 @@ def test_the_first_error_ends_it_when_what_is_under_way_is_done() -> None:
         running.release()
         done.append(number)
 
-    with Crew(2) as crew:
+    with TaskPool(2) as pool:
         with pytest.raises(ValueError, match="the first one"):
-            list(crew.share(task, range(1000)))
+            list(pool.share(task, range(1000)))
         assert len(done) < 4 * PER_WORKER
-        assert list(crew.share(abs, [-1])) == [1]  # the crew is there still
+        assert list(pool.share(abs, [-1])) == [1]  # the pool is there still
 
 
 @given(st.lists(st.integers(0, 50), max_size=40), st.integers(1, 9))
 def test_ranges_cover_everything_once(sizes: list[int], parts: int) -> None:
-    found = split(np.cumsum([0, *sizes]), parts)
+    found = split_evenly(np.cumsum([0, *sizes]), parts)
     assert len(found) <= parts
     assert [item for start, stop in found for item in range(start, stop)] == list(range(len(sizes)))
 
@@ -82,7 +82,7 @@ def test_stretches_may_be_worked_on_in_other_processes(tmp_path: Path) -> None:
     expected = shapes_of(drawn, min_pixels=5)
     raster = ClassRaster(write(tmp_path / "c.tif", drawn), band_rows=11)
     raster.stretch_rows = 33
-    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as executor, Crew(2, executor) as crew:
-        shapes = find_shapes(raster, LEGEND, 5, crew=crew)
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as executor, TaskPool(2, executor) as pool:
+        shapes = find_shapes(raster, LEGEND, 5, pool=pool)
     assert np.array_equal(shapes.arcs.vertices, expected.arcs.vertices)
     assert np.array_equal(shapes.rings.halves, expected.rings.halves)

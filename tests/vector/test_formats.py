@@ -166,7 +166,7 @@ def test_interrupted_it_leaves_nothing_and_an_older_file_as_it_was(
         raise KeyboardInterrupt
 
     if step == "finish":
-        monkeypatch.setattr(writing, "publish", interrupt)
+        monkeypatch.setattr(writing, "move_into_place", interrupt)
     elif step == "features":
         monkeypatch.setattr(rows.Rows, "_add", interrupt)
     else:

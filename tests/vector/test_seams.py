@@ -10,7 +10,7 @@ import pytest
 import rasterio.features
 import shapely
 
-from aerialseg.executor import Crew
+from aerialseg.executor import TaskPool
 from aerialseg.legend import NODATA
 from aerialseg.raster.classes import ClassRaster
 from aerialseg.vector.regions import find_regions
@@ -78,8 +78,8 @@ def test_nothing_of_the_raster_is_held_but_bands(tmp_path: Path, monkeypatch: py
     raster = ClassRaster(write(tmp_path / "c.tif", drawn, blockysize=16), band_rows=16)
     rows = [(stretch.row, stretch.rows) for stretch in raster.stretches()]
     assert rows == [(row, 64) for row in range(0, 640, 64)]
-    with Crew(2) as crew:
-        regions, _ = find_regions(raster, contacts=False, crew=crew)
+    with TaskPool(2) as pool:
+        regions, _ = find_regions(raster, contacts=False, pool=pool)
     assert regions.pixels.sum() == (drawn != NODATA).sum()
 
 

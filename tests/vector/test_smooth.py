@@ -79,7 +79,7 @@ def test_slanted_borders_with_specks_tile_and_nothing_is_left_to_mend(
 
 
 def test_polygons_find_and_mend_what_a_careless_rounding_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
-    def careless(arcs: Arcs, *, crew: object = None) -> np.ndarray:
+    def careless(arcs: Arcs, *, pool: object = None) -> np.ndarray:
         rounded = np.ones(len(arcs.vertices), np.uint8)
         rounded[arcs.offsets[:-1]] = rounded[arcs.offsets[1:] - 1] = 0
         rounded[np.repeat((arcs.left < 0) | (arcs.right < 0), np.diff(arcs.offsets))] = 0

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from aerialseg.cli.accuracy import accuracy_command
+from aerialseg.cli.accuracy_command import accuracy_command
 from aerialseg.cli.failures import errors, print_paths
 from aerialseg.cli.options import CONTEXT, DEBUG, QUIET, REPORT_OPTIONS, Numbers, gone, options
 

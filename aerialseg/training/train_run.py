@@ -12,9 +12,9 @@ from aerialseg.files import locked
 from aerialseg.model.store import CARD
 from aerialseg.progress import Progress, Silent
 from aerialseg.training.config import TrainingConfig
-from aerialseg.training.course import Course
-from aerialseg.training.sides import load_sides
+from aerialseg.training.loop import TrainingLoop
 from aerialseg.training.teacher import followed_teachers
+from aerialseg.training.training_frames import load_training_frames
 
 CHECKPOINTS = "training"
 """Folder inside the model's folder."""
@@ -77,8 +77,8 @@ def train(
     teachers = [teachers] if isinstance(teachers, str) else teachers  # or each of its letters would be one
     followed = followed_teachers(config, teachers)
     with locked_folder(work):
-        sides = load_sides(config, data_dir, work / "prepared", progress)
-        saved = Course(config, sides, work, encoder_weights, progress, followed).run()
+        sides = load_training_frames(config, data_dir, work / "prepared", progress)
+        saved = TrainingLoop(config, sides, work, encoder_weights, progress, followed).run()
         return export(config, saved, data_dir, out_dir, work, progress)
 
 

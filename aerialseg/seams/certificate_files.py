@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aerialseg.errors import UsageError
-from aerialseg.files import writing
+from aerialseg.files import write_atomically
 from aerialseg.seams.certificate import Certificate
 
 
 @dataclass(frozen=True, slots=True)
-class Pictures:
+class CertificateFiles:
     """Where a certificate is written to: JSON, the plot by halo, the picture of the seams. None leaves one out."""
 
     json: Path | None = None
@@ -35,7 +35,7 @@ class Pictures:
         made = []
         for path, draw in ((self.json, _json), (self.plot, draw_certificate), (self.picture, draw_seams)):
             if path is not None:
-                with writing(path) as part:
+                with write_atomically(path) as part:
                     part.write_text(draw(certificate), encoding="utf-8")
                 made.append(path)
         return made

@@ -56,13 +56,13 @@ Exit codes: 0 done, 2 usage, 3 input, 5 output, 6 resources, 130 interrupted.
 def polygonize_command(quiet: bool, debug: bool, classes: str, output: Path, **options: Any) -> None:
     with errors(debug):
         from aerialseg.cli import display
-        from aerialseg.executor import aside
+        from aerialseg.executor import run_in_thread
         from aerialseg.mapping.polygonize import discard, polygonize
 
         given = {name: value for name, value in options.items() if value is not None}
         with display.progress(quiet) as progress:
             try:
-                result = aside(lambda: polygonize(classes, output, progress=progress, **given))
+                result = run_in_thread(lambda: polygonize(classes, output, progress=progress, **given))
             except KeyboardInterrupt:
                 discard(output)
                 raise

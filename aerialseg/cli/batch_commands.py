@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 import click
 
-from aerialseg.cli.cluster import CLUSTER_OPTIONS, cluster_of
+from aerialseg.cli.cluster_options import CLUSTER_OPTIONS, cluster_of
 from aerialseg.cli.failures import errors, print_paths
 from aerialseg.cli.options import CONTEXT, DEBUG, QUIET
 
@@ -50,14 +50,14 @@ def batch_command(
     debug: bool,
 ) -> None:
     with errors(debug):
-        from aerialseg.batch import estimate
-        from aerialseg.batch.batch import Selection, run_job
+        from aerialseg.batch import dry_run as estimate
+        from aerialseg.batch.job import Selection, run_job
         from aerialseg.batch.jobfile import read_job
 
         read = read_job(job)
         selection = Selection(only, retry_failed)
         if dry_run:
-            _print(estimate.spoken(estimate.dry_run(read, selection)))
+            _print(estimate.describe_estimate(estimate.dry_run(read, selection)))
             return
         with _events(json_log, quiet) as events, cluster_of(dask, workers) as cluster:
             summary = run_job(read, selection, cluster=cluster, events=events)
@@ -73,11 +73,11 @@ def batch_command(
 def status_command(folder: Path, as_json: bool, watch: bool, debug: bool) -> None:
     """Say how the job of that folder is getting on, from another terminal."""
     with errors(debug):
-        from aerialseg.batch.status import spoken, status_of
+        from aerialseg.batch.status import describe_status, status_of
 
         while True:
             found = status_of(folder)
-            _print([json.dumps(found.to_json())] if as_json else spoken(found))
+            _print([json.dumps(found.to_json())] if as_json else describe_status(found))
             if not watch or found.state != "running":
                 return
             time.sleep(2)

@@ -51,9 +51,9 @@ def seams_command(
     with errors(debug):
         from aerialseg.cli import display
         from aerialseg.seams.certificate import certify, check_verdict
-        from aerialseg.seams.writing import Pictures
+        from aerialseg.seams.certificate_files import CertificateFiles
 
-        wanted = Pictures(options.pop("json_path"), options.pop("plot"), options.pop("picture"))
+        wanted = CertificateFiles(options.pop("json_path"), options.pop("plot"), options.pop("picture"))
         wanted.check(overwrite=options.pop("overwrite"))
         rows_cols = None if size is None else (size[1], size[0])
         with display.progress(quiet) as progress:

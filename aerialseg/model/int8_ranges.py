@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from aerialseg.model.fold import ready
+from aerialseg.model.fold import fold_for_inference
 from aerialseg.model.unet import UNet
 
 Ranges = Mapping[str, tuple[float, float]]
@@ -29,7 +29,7 @@ def find_ranges(network: UNet, images: Iterable[Tensor]) -> dict[str, tuple[floa
     images: normalised, float32 (1, bands, h, w), like those that the model is to be used on. Their labels are not
     needed.
     """
-    folded = ready(network)
+    folded = fold_for_inference(network)
     met: dict[str, list[tuple[float, float]]] = {}
 
     def note(name: str) -> Any:

@@ -16,11 +16,11 @@ from typing import Any
 from aerialseg._version import __version__
 from aerialseg.batch.changes import DO, SKIP, Decision
 from aerialseg.batch.events import spoken_time
-from aerialseg.batch.gantt import Bar, Lanes
+from aerialseg.batch.gantt import Bar, Gantt
 from aerialseg.batch.jobfile import Job
 from aerialseg.batch.ledger import DONE, FAILED, Entry, Ledger
 from aerialseg.batch.lock import REPORTS
-from aerialseg.files import cannot_write, part_of, publish
+from aerialseg.files import cannot_write, move_into_place, part_of
 from aerialseg.legend import Legend
 from aerialseg.progress import spoken_duration
 
@@ -31,7 +31,7 @@ THUMBNAILS = 1000
 
 
 @dataclass(frozen=True)
-class Report:
+class JobReport:
     """What a run was; what came of its inputs is in the ledger. Times in seconds since the epoch."""
 
     job: Job
@@ -41,7 +41,7 @@ class Report:
     exit_code: int
     legend: Legend
     retries: Sequence[str] = ()
-    lanes: Lanes = field(default_factory=Lanes)
+    gantt: Gantt = field(default_factory=Gantt)
 
     @property
     def stem(self) -> str:
@@ -49,7 +49,7 @@ class Report:
 
 
 def write_reports(
-    report: Report, decisions: Sequence[Decision], ledger: Ledger
+    report: JobReport, decisions: Sequence[Decision], ledger: Ledger
 ) -> tuple[tuple[Path, ...], dict[str, Any]]:
     """((JSON, HTML), totals). Older reports go, as the job says. Raises OutputError."""
     actions = {one.source.path: one.action for one in decisions}
@@ -58,8 +58,8 @@ def write_reports(
     totals = _totals(lines)
     for line in lines:
         if line["worker"] and line["status"] in (DONE, FAILED) and line["ended"] >= report.began:
-            report.lanes.add(line["worker"], Bar(line["name"], line["status"], line["began"], line["ended"]))
-    values = {**_head(report), "totals": totals, "inputs": lines, "workers": report.lanes.to_json()}
+            report.gantt.add(line["worker"], Bar(line["name"], line["status"], line["began"], line["ended"]))
+    values = {**_head(report), "totals": totals, "inputs": lines, "workers": report.gantt.to_json()}
     folder = report.job.folder / REPORTS
     paths = folder / f"{report.stem}.json", folder / f"{report.stem}.html"
     try:
@@ -68,7 +68,7 @@ def write_reports(
         _write(paths[1], _page(report, totals, lines, ledger))
         for path in paths:
             shutil.copyfile(path, part_of(folder / f"latest{path.suffix}"))
-            publish(part_of(folder / f"latest{path.suffix}"), folder / f"latest{path.suffix}")
+            move_into_place(part_of(folder / f"latest{path.suffix}"), folder / f"latest{path.suffix}")
     except OSError as error:
         raise cannot_write(folder, error) from error
     _forget_old(folder, report.job.keep.reports)
@@ -78,7 +78,7 @@ def write_reports(
 def _write(path: Path, pieces: Iterable[str]) -> None:
     with open(part_of(path), "w", encoding="utf-8") as file:
         file.writelines(pieces)
-    publish(part_of(path), path)
+    move_into_place(part_of(path), path)
 
 
 def _forget_old(folder: Path, keep: int) -> None:
@@ -87,7 +87,7 @@ def _forget_old(folder: Path, keep: int) -> None:
             path.unlink(missing_ok=True)
 
 
-def _head(report: Report) -> dict[str, Any]:
+def _head(report: JobReport) -> dict[str, Any]:
     return {
         "job": report.job.name,
         "run": report.run,
@@ -148,7 +148,7 @@ def _totals(lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _page(report: Report, totals: dict[str, Any], lines: list[dict[str, Any]], ledger: Ledger) -> Iterator[str]:
+def _page(report: JobReport, totals: dict[str, Any], lines: list[dict[str, Any]], ledger: Ledger) -> Iterator[str]:
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -163,7 +163,7 @@ def _page(report: Report, totals: dict[str, Any], lines: list[dict[str, Any]], l
         colours=colours,
         pictures=pictures,
         order=ORDER,
-        svg=report.lanes.svg(report.began, report.ended),
+        svg=report.gantt.svg(report.began, report.ended),
         clock=spoken_time(report.began)[:16].replace("T", " "),
         folder=str(report.job.folder),
     )

@@ -24,12 +24,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aerialseg.model.tta import TURNS
-from aerialseg.training.coarse import Shallow
 from aerialseg.training.config import FollowConfig
+from aerialseg.training.partial_unet import PartialUNet
 from aerialseg.training.pyramid import Pyramid
-from aerialseg.training.torchvision_fix import mend_torchvision
+from aerialseg.training.torchvision_compat import patch_torchvision
 
-mend_torchvision()
+patch_torchvision()
 
 from fastai.vision.all import Callback  # noqa: E402
 
@@ -37,7 +37,7 @@ POOLED = 4
 """Pixels a side over which logits are averaged before they are compared: a teacher knows no sharper outlines."""
 
 
-class Follow(Callback):
+class TeacherLoss(Callback):
     """Adds the distance to teachers to the loss that gradients come from; the loss that is shown is that of masks."""
 
     order = 5  # before gradients are scaled for accumulation, and inside of autocast
@@ -54,13 +54,15 @@ class Follow(Callback):
             teacher.to(self.dls.device)
 
     def before_batch(self) -> None:
-        strided = isinstance(self.learn.model, Shallow)  # outlines, which the last layers learn, lie double in a blend
+        strided = isinstance(
+            self.learn.model, PartialUNet
+        )  # outlines, which the last layers learn, lie double in a blend
         wanted = self.config.blend > 0 and self.training and strided
         self.blended = (
             wanted and random.random() < self.config.blend
         )  # without blending nothing else is drawn otherwise
         if self.blended:
-            self.learn.xb = (blend(self.x),)
+            self.learn.xb = (mix_crops(self.x),)
 
     def after_loss(self) -> None:
         if not self.training:
@@ -82,7 +84,7 @@ class Follow(Callback):
         return turn.back(self.teachers[number % len(self.teachers)](turn.ahead(image)))
 
 
-def blend(images: Tensor) -> Tensor:
+def mix_crops(images: Tensor) -> Tensor:
     """Images (B, 3, h, w), each blended with the one before it, of which it gets a random share of up to a half."""
     share = torch.rand(len(images), 1, 1, 1, device=images.device) / 2
     return images + share * (images.roll(1, dims=0) - images)

@@ -29,13 +29,13 @@ def read_settings(values: Mapping[str, Any], where: str) -> dict[str, Any]:
     return found
 
 
-def decisive(settings: Mapping[str, Any]) -> dict[str, Any]:
+def decisive_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Those settings that can change a result, JSON-ready."""
     kept = {name: value for name, value in sorted(settings.items()) if SETTINGS[name].decides != "nothing"}
     return dict(json.loads(json.dumps(kept)))
 
 
-def digest(*values: object) -> str:
+def digest_json(*values: object) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
 
 

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from aerialseg.training.coarse import Shallow, layers_down_to
 from aerialseg.training.encoder import calibrate
-from aerialseg.training.folding import CLASSIFIER
+from aerialseg.training.norm_folding import CLASSIFIER
+from aerialseg.training.partial_unet import PartialUNet, layers_down_to
 
 OFFSET = 12.0
 """Added to logits where no norm follows; the classifier takes it away again. ReLUs cut off the least likely.
@@ -29,13 +29,13 @@ SPREADS = 4.0
 
 
 @torch.no_grad()
-def grow(model: Any, coarse: Tensor, bias: Tensor, stride: int, images: Iterable[Tensor]) -> None:
-    """Let a ``DynamicUnet``, or a ``Shallow`` finer than ``stride``, say what a classifier reads at that stride.
+def initialise_finer_layers(model: Any, coarse: Tensor, bias: Tensor, stride: int, images: Iterable[Tensor]) -> None:
+    """Let a ``DynamicUnet``, or a ``PartialUNet`` finer than ``stride``, say what a classifier reads at that stride.
 
     coarse, bias: its weights (classes, channels, 1, 1) and (classes,). images: normalised batches (B, 3, h, w) from
     which BatchNorm is estimated, where the decoder has any. Logits are interpolated, but for the last doubling.
     """
-    shallow, classes = isinstance(model, Shallow), len(bias)
+    shallow, classes = isinstance(model, PartialUNet), len(bias)
     carriers: list[tuple[Any, int]] = []
     for layer in model.layers[layers_down_to(stride) : model.last if shallow else CLASSIFIER]:
         if hasattr(layer, "shuf") or isinstance(layer, nn.Sequential):

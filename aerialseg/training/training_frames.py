@@ -24,7 +24,7 @@ from aerialseg.training.config import TrainingConfig
 
 
 @dataclass(frozen=True, slots=True)
-class Sides:
+class TrainingFrames:
     """Prepared pairs to learn from, and held-out ones to watch; all held-out ones as they are.
 
     sha256: over names and bytes of all that the split names.
@@ -37,7 +37,9 @@ class Sides:
     sha256: str
 
 
-def load_sides(config: TrainingConfig, data_dir: str | Path, folder: Path, progress: Progress) -> Sides:
+def load_training_frames(
+    config: TrainingConfig, data_dir: str | Path, folder: Path, progress: Progress
+) -> TrainingFrames:
     """The sides of the configuration's split, prepared under ``folder``. Raises InputError."""
     legend = Legend.from_csv(config.data.legend)
     _check_ids(legend, config)
@@ -52,7 +54,7 @@ def load_sides(config: TrainingConfig, data_dir: str | Path, folder: Path, progr
     check_pairs({name: held[name] for name in held if name not in watched}, legend, config.data.void)
     prepared = prepare(seen, config.data, legend, folder, lambda: progress.advance(1))
     progress.note(f"{len(learn)} frames to learn from, {len(watched)} watched, {len(held)} held out")
-    sides = Sides(
+    sides = TrainingFrames(
         legend=legend,
         learn={name: prepared[name] for name in learn},
         watched={name: prepared[name] for name in watched},
@@ -74,7 +76,7 @@ def _check_ids(legend: Legend, config: TrainingConfig) -> None:
         )
 
 
-def _check_classes(sides: Sides, void: tuple[int, ...], progress: Progress) -> None:
+def _check_classes(sides: TrainingFrames, void: tuple[int, ...], progress: Progress) -> None:
     """Say which classes no mask to learn from holds. Raises InputError where fewer than two are left."""
     pixels = count_pixels(sides.learn)
     wanted = [entry for entry in sides.legend if entry.id not in void]

@@ -8,15 +8,15 @@ from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING
 
-from aerialseg.batch.batch import EVERYTHING, Selection, sources_of
-from aerialseg.batch.changes import DO, REDRAW, SKIP, Decision, decide
+from aerialseg.batch.changes import DO, REDRAW, SKIP, Decision, decide_actions
+from aerialseg.batch.job import EVERYTHING, Selection, sources_of
+from aerialseg.batch.job_settings import predictor_of
 from aerialseg.batch.jobfile import Job
 from aerialseg.batch.ledger import DONE, LEDGER, Ledger
 from aerialseg.batch.runner import has_kept_run
-from aerialseg.batch.settings import predictor_of
 from aerialseg.batch.task import plan_of
 from aerialseg.errors import AerialsegError
-from aerialseg.mapping.estimate import seconds_per_px
+from aerialseg.mapping.network_time import seconds_per_px
 from aerialseg.progress import spoken_bytes, spoken_duration
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ ENOUGH = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class EstimateLine:
     """One input: what would be done, why, pixels to work on (0 if nothing) and what is wrong with it, if known."""
 
     name: str
@@ -43,7 +43,7 @@ class Line:
 class Estimate:
     """lines, and for all of them seconds (None: nobody knows), where that comes from, and disk for the results."""
 
-    lines: Sequence[Line]
+    lines: Sequence[EstimateLine]
     seconds: float | None
     basis: str
     disk_bytes: int
@@ -60,7 +60,7 @@ def dry_run(job: Job, selection: Selection = EVERYTHING, *, predictor: Predictor
     ledger = Ledger(job.folder, read_only=True) if (job.folder / LEDGER).exists() else None
     try:
         decisions = list(
-            decide(
+            decide_actions(
                 sources,
                 names,
                 job.settings,
@@ -74,21 +74,21 @@ def dry_run(job: Job, selection: Selection = EVERYTHING, *, predictor: Predictor
     finally:
         if ledger is not None:
             ledger.close()
-    lines = [_line(job, one, predictor) for one in decisions]
+    lines = [_estimate_line(job, one, predictor) for one in decisions]
     pixels = sum(line.pixels for line in lines)
     seconds, basis = (median(rates), f"from {len(rates)} inputs done before") if rates else _measured(predictor, pixels)
     total = None if seconds is None else seconds * pixels
     return Estimate(lines, total, basis, sum(line.disk_bytes for line in lines))
 
 
-def _line(job: Job, one: Decision, predictor: PredictorSpec) -> Line:
+def _estimate_line(job: Job, one: Decision, predictor: PredictorSpec) -> EstimateLine:
     if one.action != DO:
-        return Line(one.source.name, one.action, one.reason)
+        return EstimateLine(one.source.name, one.action, one.reason)
     try:
         plan = plan_of(one.source.path, {**job.settings, **one.source.settings}, predictor)
     except AerialsegError as error:
-        return Line(one.source.name, DO, one.reason, problem=" ".join(str(error).split()))
-    return Line(one.source.name, DO, one.reason, plan.pixels, plan.disk_bytes)
+        return EstimateLine(one.source.name, DO, one.reason, problem=" ".join(str(error).split()))
+    return EstimateLine(one.source.name, DO, one.reason, plan.pixels, plan.disk_bytes)
 
 
 def _rates(ledger: Ledger | None) -> list[float]:
@@ -108,7 +108,7 @@ def _measured(predictor: PredictorSpec, pixels: int) -> tuple[float | None, str]
         return None, f"unknown: {error}"
 
 
-def spoken(estimate: Estimate) -> list[str]:
+def describe_estimate(estimate: Estimate) -> list[str]:
     """The estimate in lines for people."""
     verbs = {DO: "compute", REDRAW: "redraw", SKIP: "skip"}
     lines = []

@@ -1,4 +1,4 @@
-"""The course of a training: step after step of progressive resizing, each going on from the checkpoint before it."""
+"""The loop of a training: step after step of progressive resizing, each going on from the checkpoint before it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,12 @@ from typing import Any
 import torch
 
 from aerialseg.errors import ResourceError
-from aerialseg.memory import kept
+from aerialseg.memory import keep_freed_memory
 from aerialseg.progress import Progress, Silent
-from aerialseg.training import averaging
-from aerialseg.training.callbacks import Records, Report, Save
+from aerialseg.training import weight_averaging as averaging
+from aerialseg.training.callbacks import Records, Reporter, Save
 from aerialseg.training.checkpoint import Saved, plain_state, read_checkpoint, restore_optimizer, write_checkpoint
-from aerialseg.training.coarse import load_weights
 from aerialseg.training.config import FIND, Step, TrainingConfig
-from aerialseg.training.following import Follow
 from aerialseg.training.learner import (
     Accumulate,
     Autocast,
@@ -28,10 +26,12 @@ from aerialseg.training.learner import (
     start_encoder,
     use_bf16,
 )
+from aerialseg.training.partial_unet import load_weights
 from aerialseg.training.search import Finder, collect, shape_text
-from aerialseg.training.sides import Sides
 from aerialseg.training.step_learners import StepLearners, check_same_run, step_file
 from aerialseg.training.teacher import Teacher
+from aerialseg.training.teacher_loss import TeacherLoss
+from aerialseg.training.training_frames import TrainingFrames
 
 ENCODER_LR = 0.2
 """Learning rate of the encoder's first layers, as a part of the others'."""
@@ -40,13 +40,13 @@ USUAL_BATCH = 8
 """From batches of so many BatchNorm is estimated at the start, where the batch has still to be found."""
 
 
-class Course:
+class TrainingLoop:
     """One training run in its folder: step after step, each from the checkpoint that the one before it left."""
 
     def __init__(
         self,
         config: TrainingConfig,
-        sides: Sides,
+        sides: TrainingFrames,
         work: Path,
         encoder_weights: str | Path | None = None,
         progress: Progress | None = None,
@@ -60,7 +60,7 @@ class Course:
     def run(self) -> Saved:
         """The last checkpoint, once every step is done. Raises as ``train`` does."""
         check_same_run(self.work, self.config, self.sides, self.encoder_weights, self.teachers)
-        with kept():
+        with keep_freed_memory():
             for number, step in enumerate(self.config.steps):
                 if not (self.work / step_file(number)).exists():
                     self._run_step(number, step)
@@ -162,16 +162,16 @@ class Course:
         return step, int(found["at_once"])
 
 
-def _callbacks(course: Course, number: int, step: Step, at_once: int, saved: Saved, done: int) -> list[Any]:
+def _callbacks(loop: TrainingLoop, number: int, step: Step, at_once: int, saved: Saved, done: int) -> list[Any]:
     notes = {"step": number, "lr": step.lr, "batch": step.batch, "at_once": at_once}
-    records = Records(course.work, saved, notes, course.progress, done)
-    callbacks: list[Any] = [Reseed(course.config.seed, number), Report(course.progress, done), records, Save(records)]
-    together = accumulated(int(step.batch), at_once, len(course.sides.learn))
+    records = Records(loop.work, saved, notes, loop.progress, done)
+    callbacks: list[Any] = [Reseed(loop.config.seed, number), Reporter(loop.progress, done), records, Save(records)]
+    together = accumulated(int(step.batch), at_once, len(loop.sides.learn))
     callbacks += [Accumulate(together)] if together > at_once else []
-    callbacks += [Autocast()] if course.bf16 else []
+    callbacks += [Autocast()] if loop.bf16 else []
     callbacks += [KeepNorms()] if step.keep_norms else []
-    networks = [teacher.network for teacher in course.teachers]
-    return callbacks + ([Follow(networks, course.config.follow)] if networks else [])
+    networks = [teacher.network for teacher in loop.teachers]
+    return callbacks + ([TeacherLoss(networks, loop.config.follow)] if networks else [])
 
 
 def accumulated(batch: int, at_once: int, frames: int) -> int:

@@ -45,9 +45,9 @@ def open_pickle(path: Path) -> tuple[Any, list[str]]:
 
     A learner refers to functions of the notebook that made it, such as ``get_y``, which are not needed to predict.
     """
-    from aerialseg.training.torchvision_fix import mend_torchvision
+    from aerialseg.training.torchvision_compat import patch_torchvision
 
-    mend_torchvision()
+    patch_torchvision()
     import fastai.vision.all  # noqa: F401
 
     other: Any = pathlib

@@ -62,7 +62,7 @@ start = "scratch"                   # or "model": from the embedded model, whose
 """
 
 
-def starter(chips: ChipSet) -> str:
+def starter_config(chips: ChipSet) -> str:
     """The text of a training configuration (TOML) for these chips."""
     count = chips.count(held_out=False)
     epochs = min(max(round(LOOKS / count), EPOCHS[0]), EPOCHS[1])

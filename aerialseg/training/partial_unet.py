@@ -23,7 +23,7 @@ _BRIDGED = 4
 """Layers of fastai's DynamicUnet before its first block, whose output has stride 16."""
 
 
-class Shallow(nn.Module):
+class PartialUNet(nn.Module):
     """fastai's ``DynamicUnet`` down to ``stride``, a power of two from 2 to 16; logits (B, classes, h, w) as it has.
 
     Shares the layers of ``unet`` and names them alike; those that it leaves out get no gradient. Logits are computed at

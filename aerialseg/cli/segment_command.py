@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from aerialseg.cli.cluster import CLUSTER_OPTIONS, cluster_of
+from aerialseg.cli.cluster_options import CLUSTER_OPTIONS, cluster_of
 from aerialseg.cli.failures import errors, print_paths
 from aerialseg.cli.options import CONTEXT, DEBUG, QUIET, gone, options, setting_option
 from aerialseg.mapping.settings import OPTIONS, SUCCESSORS
@@ -75,7 +75,7 @@ def segment_command(
 ) -> None:
     with errors(debug):
         from aerialseg.cli import display
-        from aerialseg.executor import aside
+        from aerialseg.executor import run_in_thread
         from aerialseg.mapping.segment import segment
 
         given = {name: value for name, value in options.items() if value is not None}
@@ -84,7 +84,7 @@ def segment_command(
             _leaving(output, options["keep_run"]),
             cluster_of(dask, workers) as cluster,
         ):
-            result = aside(lambda: segment(source, output, progress=progress, cluster=cluster, **given))
+            result = run_in_thread(lambda: segment(source, output, progress=progress, cluster=cluster, **given))
         if not quiet:
             display.show_result(result)
         if timeline:

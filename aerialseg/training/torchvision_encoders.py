@@ -11,16 +11,16 @@ from torch import Tensor, nn
 
 from aerialseg.errors import ModelError, UsageError
 from aerialseg.training.encoder import DEPTHS
-from aerialseg.training.torchvision_fix import mend_torchvision
+from aerialseg.training.torchvision_compat import patch_torchvision
 
-mend_torchvision()
+patch_torchvision()
 
 from torchvision import models  # noqa: E402
 
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 
 
-class Features(nn.Module):
+class StageFeatures(nn.Module):
     """The output of each of the four stages of a torchvision ResNet, at strides 4, 8, 16 and 32."""
 
     def __init__(self, network: nn.Module) -> None:
@@ -65,7 +65,7 @@ def is_v1(path: str | Path) -> bool:
         return "v1" in (file.metadata() or {}).get("note", "")
 
 
-def filled(network: nn.Module, state: dict[str, Tensor], path: str | Path) -> nn.Module:
+def fill_weights(network: nn.Module, state: dict[str, Tensor], path: str | Path) -> nn.Module:
     """The network with the weights of ``state``, read from ``path``. Raises ModelError where they do not fit."""
     try:
         missing, unexpected = network.load_state_dict(state, strict=False)

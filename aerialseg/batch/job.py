@@ -19,20 +19,20 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aerialseg.batch.backends import Crew, Threads, Workers
-from aerialseg.batch.changes import decide
+from aerialseg.batch.backends import Backend, ClusterBackend, ThreadBackend
+from aerialseg.batch.changes import decide_actions
 from aerialseg.batch.events import Events
-from aerialseg.batch.gantt import Lanes
+from aerialseg.batch.gantt import Gantt
 from aerialseg.batch.hooks import run_hooks
-from aerialseg.batch.inputs import Source, chosen, find_inputs, why_empty
+from aerialseg.batch.inputs import JobInput, find_inputs, is_selected, why_empty
+from aerialseg.batch.job_report import JobReport, write_reports
+from aerialseg.batch.job_settings import predictor_of
 from aerialseg.batch.jobfile import Job
 from aerialseg.batch.ledger import Ledger
-from aerialseg.batch.lock import holding
+from aerialseg.batch.lock import hold_folder
 from aerialseg.batch.output_names import Names, name_outputs, without_outputs
-from aerialseg.batch.report import Report, write_reports
-from aerialseg.batch.runner import Shift, has_kept_run
-from aerialseg.batch.settings import predictor_of
-from aerialseg.batch.task import carry_out
+from aerialseg.batch.runner import Runner, has_kept_run
+from aerialseg.batch.task import run_input
 from aerialseg.errors import InputError
 from aerialseg.progress import spoken_duration
 
@@ -76,14 +76,14 @@ def run_job(
     OutputError (the folder is in use, or cannot be written), ResourceError.
     """
     events = events or Events()
-    with holding(job.folder), events.warnings():
+    with hold_folder(job.folder), events.warnings():
         began = time.time()
         predictor = predictor or predictor_of(job.model_ref, job.settings, on_workers=cluster is not None)
         sources, names = sources_of(job, selection)
-        lanes = _listening(cluster)
-        with Ledger(job.folder) as ledger, _crew(job, predictor, cluster) as crew:
+        gantt = _listening(cluster)
+        with Ledger(job.folder) as ledger, _backend(job, predictor, cluster) as backend:
             decisions = list(
-                decide(
+                decide_actions(
                     sources,
                     names,
                     job.settings,
@@ -93,21 +93,21 @@ def run_job(
                     kept_run=partial(has_kept_run, job),
                 )
             )
-            shift = Shift(job, crew, ledger, events, ledger.begin_run(began))
-            shift.work(decisions)
-            report = Report(
-                job, shift.run, began, time.time(), shift.exit_code, predictor.card.legend, shift.retries, lanes
+            runner = Runner(job, backend, ledger, events, ledger.begin_run(began))
+            runner.work(decisions)
+            report = JobReport(
+                job, runner.run, began, time.time(), runner.exit_code, predictor.card.legend, runner.retries, gantt
             )
             paths, totals = write_reports(report, decisions, ledger)
-            ledger.end_run(shift.run, report.ended, shift.exit_code, totals)
+            ledger.end_run(runner.run, report.ended, runner.exit_code, totals)
         events.say(
-            "finished", _closing(shift, report, totals), exit_code=shift.exit_code, report=str(paths[-1]), **totals
+            "finished", _closing(runner, report, totals), exit_code=runner.exit_code, report=str(paths[-1]), **totals
         )
-        run_hooks(job, paths, shift.exit_code, totals, events)
-        return Summary(shift.exit_code, totals["inputs"], paths)
+        run_hooks(job, paths, runner.exit_code, totals, events)
+        return Summary(runner.exit_code, totals["inputs"], paths)
 
 
-def sources_of(job: Job, selection: Selection) -> tuple[list[Source], dict[str, Names]]:
+def sources_of(job: Job, selection: Selection) -> tuple[list[JobInput], dict[str, Names]]:
     """The inputs of the job that are selected, without its own outputs, and the names of all outputs.
 
     Raises InputError where none is left, unless the job allows that.
@@ -115,7 +115,7 @@ def sources_of(job: Job, selection: Selection) -> tuple[list[Source], dict[str, 
     found = find_inputs(job)
     sources = without_outputs(job, found)
     names = name_outputs(job, sources)
-    kept = [source for source in sources if chosen(source, selection.only)]
+    kept = [source for source in sources if is_selected(source, selection.only)]
     if not kept and not job.inputs.allow_empty:
         raise InputError(_without_inputs(job, selection, len(found), len(sources)))
     return kept, names
@@ -134,28 +134,30 @@ def _without_inputs(job: Job, selection: Selection, found: int, left: int) -> st
     return f"{why}, or set allow_empty = true in [inputs] if there may be none{near}"
 
 
-def _listening(cluster: DaskCluster | None) -> Lanes:
-    """The timeline, to which the cluster tells its blocks; errands tell theirs when they come back."""
-    lanes = Lanes()
+def _listening(cluster: DaskCluster | None) -> Gantt:
+    """The timeline, to which the cluster tells its blocks; tasks tell theirs when they come back."""
+    gantt = Gantt()
     if cluster is not None:
         cluster.listen = lambda name, record: (
-            None if name == carry_out.__name__ else lanes.add_block(record.worker, record.began, record.ended)
+            None if name == run_input.__name__ else gantt.add_block(record.worker, record.began, record.ended)
         )
-    return lanes
+    return gantt
 
 
 @contextmanager
-def _crew(job: Job, predictor: PredictorSpec, cluster: DaskCluster | None) -> Iterator[Crew]:
-    crew: Crew = (
-        Threads(predictor, job.run.rasters) if cluster is None else Workers(predictor, cluster, job.run.spread_blocks)
+def _backend(job: Job, predictor: PredictorSpec, cluster: DaskCluster | None) -> Iterator[Backend]:
+    backend: Backend = (
+        ThreadBackend(predictor, job.run.rasters)
+        if cluster is None
+        else ClusterBackend(predictor, cluster, job.run.spread_blocks)
     )
     try:
-        yield crew
+        yield backend
     finally:
-        crew.close()
+        backend.close()
 
 
-def _closing(shift: Shift, report: Report, totals: dict[str, Any]) -> str:
+def _closing(runner: Runner, report: JobReport, totals: dict[str, Any]) -> str:
     counts = {name: number for name, number in totals["inputs"].items() if number}
     parts = [f"{number} {name}" for name, number in counts.items()] or ["no inputs"]
-    return f"{shift.job.name}: {', '.join(parts)} in {spoken_duration(report.ended - report.began)}"
+    return f"{runner.job.name}: {', '.join(parts)} in {spoken_duration(report.ended - report.began)}"

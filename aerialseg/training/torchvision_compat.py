@@ -11,7 +11,7 @@ import torch
 _LIBRARY: list[Any] = []
 
 
-def mend_torchvision() -> bool:
+def patch_torchvision() -> bool:
     """True if something was mended: call it before the first import of torchvision (and so of fastai.vision).
 
     The wheel of torchvision on PyPI is built for CUDA. Beside a CPU torch its operators cannot be loaded, and the
