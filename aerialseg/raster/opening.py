@@ -38,6 +38,8 @@ MAX_SIDECAR_BLOCK = 1 << 30
 UNPLACED = (1.0, 0.0, 0.0, 0.0, -1.0, 0.0)
 """How QGIS draws a raster without a transform: a pixel is a unit, rows count down from y = 0."""
 
+DRIVERS = {"GTiff": TIFF_MAGIC}
+"""The drivers that may open a raster -> how their files begin. Each is named when a file is opened: GDAL picks none."""
 _ADDRESS = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+:/|/vsi)")
 _PREFIX = re.compile(r"^[A-Z][A-Z0-9_]+:")
 _warnings_lock = threading.Lock()
@@ -106,11 +108,16 @@ def local_path(path: str | os.PathLike[str]) -> Path:
             raise
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"cannot read {printable(absolute)}: {reason}; give the path of a GeoTIFF") from error
-    if not head.startswith(TIFF_MAGIC):
+    if driver_of(head) is None:
         raise InputError(
             f"{printable(absolute)} is not a GeoTIFF: {_what(head)}; convert the image with gdal_translate -of GTiff"
         )
     return absolute
+
+
+def driver_of(head: bytes) -> str | None:
+    """GDAL's driver for a file that begins so; None where it is not one that we open."""
+    return next((driver for driver, magics in DRIVERS.items() if head.startswith(magics)), None)
 
 
 def _check_regular(path: Path) -> None:
@@ -180,10 +187,17 @@ def _check_tiff_sidecar(path: Path) -> None:
             )
 
 
+def _driver(target: str | Path) -> str:
+    if isinstance(target, str):  # an address
+        return "GTiff"
+    with open(target, "rb") as file:
+        return driver_of(file.read(256)) or "GTiff"
+
+
 def _geotiff(target: str | Path, **options: Any) -> Any:
     try:
         with gdal_environment(), without_georef_warnings():
-            dataset = rasterio.open(target, driver="GTiff", sharing=False, **options)
+            dataset = rasterio.open(target, driver=_driver(target), sharing=False, **options)
             elsewhere = dataset.tags(ns="OVERVIEWS")  # GDAL follows it when overviews are asked for, not before
     except GDAL_ERRORS as error:
         raise InputError(

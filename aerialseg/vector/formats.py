@@ -7,7 +7,9 @@ from pathlib import Path
 from aerialseg.errors import UsageError
 
 GEOPACKAGE, FLATGEOBUF, GEOPARQUET, GEOJSON = ".gpkg", ".fgb", ".parquet", ".geojson"
-ENDINGS = (GEOPACKAGE, FLATGEOBUF, GEOPARQUET, GEOJSON)
+VERTEX_BYTES = {GEOPACKAGE: 17, FLATGEOBUF: 34, GEOPARQUET: 16, GEOJSON: 45}
+"""The formats -> disk that a vertex takes at most (FlatGeobuf is written twice)."""
+ENDINGS = tuple(VERTEX_BYTES)
 
 STYLE = ".qml"
 """The ending of the style that lies beside the layer where it cannot lie inside: QGIS takes it by its name."""

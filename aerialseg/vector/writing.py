@@ -23,11 +23,11 @@ from aerialseg.legend import Legend
 from aerialseg.vector.fields import CLASSES, POLYGONS, Features, LayerKind
 from aerialseg.vector.formats import (
     BY_CLASS,
-    FLATGEOBUF,
     GEOJSON,
     GEOPACKAGE,
     GEOPARQUET,
     STYLE,
+    VERTEX_BYTES,
     by_class_file,
     ending_of,
     layer_files,
@@ -53,8 +53,6 @@ WRITE_ERRORS = (
     sqlite3.Error,
 )
 
-VERTEX_BYTES = {GEOPACKAGE: 17, FLATGEOBUF: 34, GEOPARQUET: 16, GEOJSON: 45}
-"""Disk that a vertex takes at most (FlatGeobuf is written twice)."""
 FEATURE_BYTES = 400
 MANY_VERTICES = 1_000_000
 """From here on a GeoJSON is too large to be of use: 45 MB, and readers take it into memory whole."""
