@@ -158,7 +158,7 @@ def open_raster(path: str, **options: Any) -> Any:
 def _check_sidecars(path: Path) -> None:
     """Raise InputError unless GDAL may open the file at ``path`` and those beside it (faults 6, 7, 9)."""
     try:
-        if fault := tiff_fault(path):
+        if _driver(path) == "GTiff" and (fault := tiff_fault(path)):
             raise InputError(f"{printable(path)} {fault}; rewrite it with gdal_translate -a_srs EPSG:CODE -nomd")
         sidecars = sorted(find_sidecars(path))
         for sidecar in sidecars:
