@@ -94,7 +94,7 @@ PER_WORKER = 2
 
 
 class TaskPool:
-    """``workers`` threads (None: one a core; 1: no thread, all in the caller's), and an executor for stretches.
+    """``workers`` threads (None: one a core; 1: no thread, all in the caller's), and an executor for strips.
 
     executor: for picklable functions; without one, the threads. in_flight: tasks to hand to it at a time, if that is
     not a matter of this machine's cores. A context manager that ends its threads; the executor stays the giver's.
@@ -118,7 +118,7 @@ class TaskPool:
             self._threads.shutdown(wait=True, cancel_futures=True)
 
     def spread(self, function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:
-        """Results of a picklable function for stretches of the raster, wherever they are computed."""
+        """Results of a picklable function for tasks over strips of the raster, wherever they are computed."""
         return in_order(self._executor, function, tasks, self._in_flight)
 
     def share(self, function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:

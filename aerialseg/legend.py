@@ -12,11 +12,14 @@ from typing import Any
 
 from aerialseg.errors import InputError
 
-NODATA = 255
-"""The value of our own class rasters (uint8) where there is no class. No class of a model may have it as its id."""
-
 MAX_ID = 65535
-"""Class rasters from elsewhere are uint8 or uint16."""
+"""Class ids are 0 to this one."""
+
+NO_CLASS = -1
+"""THE sentinel for "no class" among class ids, of which any may occur in a raster from elsewhere (int32 arrays)."""
+
+NODATA = 255
+"""The same in bytes, which hold no -1: our own rasters, masks and models. No class of a model has it as its id."""
 
 
 @dataclass(frozen=True, slots=True)

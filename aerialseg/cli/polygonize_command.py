@@ -41,7 +41,7 @@ POLYGONIZE_OPTIONS = options(
 POLYGONIZE_HELP = """Make the class raster CLASSES.tif into the polygons of the layer OUTPUT.
 
 The ending of OUTPUT is its format: .gpkg, .fgb, .parquet or .geojson. CLASSES.tif may come from anywhere:
-one band of uint8 or uint16, in any coordinate reference system or none. Every pixel that is not nodata
+one band of class ids (0 to 65535), in any coordinate reference system or none. Every pixel that is not nodata
 comes to lie in exactly one polygon: no gaps, no overlaps, also after merging, simplifying and rounding.
 
 Without --legend, names and colours are those of the raster's attribute table, category names and

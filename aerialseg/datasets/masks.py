@@ -19,8 +19,6 @@ from aerialseg.datasets.images import bits_of, open_image
 from aerialseg.errors import InputError
 from aerialseg.legend import NODATA, Legend
 
-VOID = NODATA
-"""Mask value of pixels that are neither learned nor scored."""
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
 _GREYS = ("L", "LA", "I", "I;16", "I;16L", "I;16B", "I;16N")
 _COLORS = ("RGB", "RGBA", "RGBX")
@@ -46,9 +44,9 @@ class StoredMask:
 
 
 def read_mask(path: str | Path, legend: Legend, void: tuple[int, ...] = ()) -> NDArray[np.uint8]:
-    """Class ids, uint8 (rows, columns), of a mask of class ids or of colours; ``VOID`` for void classes.
+    """Class ids, uint8 (rows, columns), of a mask of class ids or of colours; `NODATA` for void classes.
 
-    ``VOID`` among ids stays: pixels that nobody labelled. Numbers are ids, unless only the colours that they stand for
+    `NODATA` among ids stays: pixels that nobody labelled. Numbers are ids, unless only the colours that they stand for
     are the legend's: those of the palette, or greys such as 0 and 255. The mask is turned as its EXIF tag says.
 
     Raises InputError that names the first colour or number which the legend does not know, the file and the place;
@@ -61,7 +59,7 @@ def read_mask(path: str | Path, legend: Legend, void: tuple[int, ...] = ()) -> N
         ids = _translate(stored.values, _meaning_of_greys(stored.values, Path(path), legend), path)
     else:
         ids = _translate(stored.values, _meaning_of_palette(stored.values, stored.palette, legend, path), path)
-    return np.where(np.isin(ids, void), np.uint8(VOID), ids)
+    return np.where(np.isin(ids, void), np.uint8(NODATA), ids)
 
 
 def load_mask(path: str | Path) -> StoredMask:
@@ -106,11 +104,11 @@ def _check_lossless(image: Image.Image, path: str | Path) -> None:
 
 
 def _check_opaque(image: Image.Image, stored: StoredMask, path: str | Path) -> None:
-    """Raise InputError where pixels are transparent, unless they are VOID: nobody knows which class those are."""
+    """Raise InputError where pixels are transparent, unless they are NODATA: nobody knows which class those are."""
     if not image.has_transparency_data:
         return
     clear = np.asarray(image.convert("RGBA").getchannel("A")) < 255
-    clear &= True if stored.values.ndim == 3 else stored.values != VOID
+    clear &= True if stored.values.ndim == 3 else stored.values != NODATA
     if clear.any():
         row, col = np.argwhere(clear)[0]
         raise InputError(
@@ -144,7 +142,7 @@ def _by_color(legend: Legend) -> dict[tuple[int, int, int], int]:
 
 def _ids(legend: Legend) -> dict[int, int]:
     """What numbers mean where they are ids."""
-    return {entry.id: entry.id for entry in legend if entry.id < VOID} | {VOID: VOID}
+    return {entry.id: entry.id for entry in legend if entry.id < NODATA} | {NODATA: NODATA}
 
 
 def _greys(legend: Legend) -> dict[int, int]:
@@ -175,7 +173,7 @@ def folder_meaning(folder: Path, legend: Legend) -> str:
     used = np.unique(np.concatenate([np.zeros(0, np.int64), *(_numbers(path) for path in sorted(folder.iterdir()))]))
     if not _fits(used, greys) or all(ids.get(int(value)) == greys[int(value)] for value in used):
         return "ids"
-    if not _fits(used, ids) or (VOID in used and len(used) <= 2):
+    if not _fits(used, ids) or (NODATA in used and len(used) <= 2):
         return "colours"
     raise InputError(
         f"the grey masks in {folder} hold {_listed(used)}, which are ids of the legend and, of other classes, its "
@@ -223,7 +221,7 @@ def _meaning_of_palette(
 
 def _agrees(at: int, color: tuple[int, int, int], by_color: Mapping[int, int], ids: Mapping[int, int]) -> bool:
     """Whether the colour of an index is not another class's; the black of 255 is what palettes are filled up with."""
-    return by_color.get(at, ids[at]) == ids[at] or (at == VOID and color == BLACK)
+    return by_color.get(at, ids[at]) == ids[at] or (at == NODATA and color == BLACK)
 
 
 def _fits(used: NDArray[Any], meaning: Mapping[int, int]) -> bool:
@@ -247,8 +245,8 @@ def _translate(values: NDArray[Any], meaning: Mapping[int, int], path: str | Pat
         row, col = np.argwhere(np.isin(values, unknown))[0]
         raise InputError(
             f"{path}: class {values[row, col]} at row {row}, column {col} is not in the legend; wanted its ids, or "
-            f"{VOID} where nothing is labelled"
+            f"{NODATA} where nothing is labelled"
         )
-    table = np.full(256, VOID, np.uint8)
+    table = np.full(256, NODATA, np.uint8)
     table[list(meaning)] = list(meaning.values())
     return table[values]

@@ -175,7 +175,7 @@ def note_greys(pairs: Pairs, legend: Legend, progress: Progress) -> None:
 
 
 def count_pixels(pairs: Pairs) -> NDArray[np.int64]:
-    """(256,) pixels of each class id, and of ``VOID``, in prepared masks."""
+    """(256,) pixels of each class id, and of `NODATA`, in prepared masks."""
     pixels = np.zeros(256, dtype=np.int64)
     for _, mask_path in pairs.values():
         with Image.open(mask_path) as mask:

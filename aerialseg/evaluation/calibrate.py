@@ -26,9 +26,10 @@ from torch import Tensor
 from aerialseg.datasets.frames import frame_size
 from aerialseg.datasets.images import read_image
 from aerialseg.datasets.layout import DataConfig
-from aerialseg.datasets.masks import VOID, read_mask
+from aerialseg.datasets.masks import read_mask
 from aerialseg.errors import InputError, UsageError
 from aerialseg.evaluation.scores import Reliability
+from aerialseg.legend import NODATA
 from aerialseg.model.card import ModelCard
 from aerialseg.model.engine import decide
 from aerialseg.model.store import CARD, load_card, load_network, model_dir, read_history, write_history
@@ -266,7 +267,7 @@ def sample_frame(
     picture = read_image(image, size)
     whole = Image.fromarray(read_mask(mask, card.legend, card.void))
     truth = np.asarray(whole.resize(picture.size, Image.Resampling.NEAREST))
-    known = np.flatnonzero(truth != VOID)
+    known = np.flatnonzero(truth != NODATA)
     chosen = np.zeros(truth.shape, dtype=np.bool_)
     chosen.flat[rng.choice(known, min(most, len(known)), replace=False)] = True
     logits, where = logits_at(network, card, np.asarray(picture), chosen)

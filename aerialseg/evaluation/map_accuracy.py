@@ -14,11 +14,9 @@ from aerialseg.legend import NODATA, Legend
 from aerialseg.progress import Progress, Silent
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from aerialseg.evaluation.scores import Confusion, Reliability
     from aerialseg.raster.classes import ClassFile
+    from aerialseg.raster.grid import Box
     from aerialseg.raster.labels import Ids, Labels
     from aerialseg.raster.palette import Palette
 
@@ -122,7 +120,7 @@ def assess_map(
     UsageError
         ``layer`` is given, but ``truth`` is a raster.
     """
-    from aerialseg.raster.classes import ClassFile
+    from aerialseg.raster.classes import ClassFile, check_confidence
     from aerialseg.raster.georef import check_overlap
     from aerialseg.raster.labels import open_labels
     from aerialseg.raster.palette import read_palette
@@ -131,7 +129,8 @@ def assess_map(
     with ExitStack() as stack:
         map_file = stack.enter_context(ClassFile(classes))
         rated = None if confidence is None else stack.enter_context(ClassFile(confidence))
-        _check_grid(map_file, rated)
+        if rated is not None:
+            check_confidence(rated, map_file)
         palette = read_palette(classes)
         known = given or (palette.legend(()) if palette.names else None)
         labels = open_labels(truth, known, field=field, layer=layer, by_name=True, ignore_unknown=ignore_unknown)
@@ -159,37 +158,36 @@ class _Tally:
 
     def count(self, progress: Progress) -> None:
         from aerialseg.evaluation.scores import Confusion, Reliability
+        from aerialseg.raster.classes import to_percent
 
         progress.stage("Comparing", math.prod(self.file.geo.shape))
         for box in self.file.windows():
-            mapped = self._mapped(self.file.read(box))
+            mapped = self._mapped(box)
             truth = self.labels.burn(self.file.geo.part(box))
             self.missed += int(((truth != NODATA) & (mapped == NODATA)).sum())
             self.untold += int(((truth == NODATA) & (mapped != NODATA)).sum())
             truth[mapped == NODATA] = NODATA
             self.confusion += Confusion.of(truth, mapped, NODATA)
             if self.rated is not None and self.reliability is not None:
-                said = _percent(self.rated, self.rated.read(box))
+                said = to_percent(self.rated.read(box), self.rated.path)
                 truth[said == NODATA] = NODATA
                 self.reliability += Reliability.of(truth, mapped, said)
             progress.advance(box.area)
 
-    def _mapped(self, values: NDArray[np.int32]) -> Ids:
-        """Ids of the map as bytes, 255 for none. Raises InputError for one that no legend can have."""
+    def _mapped(self, box: Box) -> Ids:
+        """Ids of the map as bytes. Raises InputError for one that the legend has not, or no legend can have."""
         import numpy as np
 
-        from aerialseg.raster.classes import NONE
+        from aerialseg.raster.classes import to_bytes
 
-        ids = np.where((values == NONE) | (values == NODATA), NODATA, values)
+        ids = to_bytes(self.file.read(box), self.file.path)
         known = range(NODATA) if self.legend is None else [entry.id for entry in self.legend]
-        present = np.unique(ids)
-        wrong = present[~np.isin(present, [*known, NODATA])]
+        wrong = np.setdiff1d(ids, [*known, NODATA])
         if len(wrong):
             raise InputError(
-                f"{self.file.path} has the class {wrong[0]}, which "
-                + ("is no id from 0 to 254" if self.legend is None else "is not in the legend: is it that map's?")
+                f"{self.file.path} has the class {wrong[0]}, which is not in the legend: is it that map's?"
             )
-        return ids.astype(np.uint8)
+        return ids
 
     def assessment(self, given: Legend | None, palette: Palette) -> Assessment:
         from aerialseg.evaluation.scores import Confusion
@@ -218,25 +216,6 @@ class _Tally:
         )
 
 
-def _percent(file: ClassFile, values: NDArray[np.int32]) -> Ids:
-    import numpy as np
-
-    from aerialseg.raster.classes import NONE
-
-    said = np.where((values == NONE) | (values == NODATA), NODATA, values)
-    if ((said != NODATA) & ((said < 0) | (said > 100))).any():
-        raise InputError(f"{file.path} holds {said[said != NODATA].max()}: wanted confidence in per cent, 0 to 100")
-    return said.astype(np.uint8)
-
-
 def _pixel_m2(file: ClassFile) -> float | None:
     size = file.geo.pixel_size_m if file.placed else None
     return None if size is None else size[0] * size[1]
-
-
-def _check_grid(classes: ClassFile, rated: ClassFile | None) -> None:
-    if rated is not None and rated.geo.shape != classes.geo.shape:
-        raise InputError(
-            f"{rated.path} has {rated.geo.width} x {rated.geo.height} px: wanted {classes.geo.width} x "
-            f"{classes.geo.height}, as in {classes.path}"
-        )

@@ -53,7 +53,7 @@ def polygonize(
     Parameters
     ----------
     classes : path
-        A GeoTIFF with one band of uint8 or uint16.
+        A GeoTIFF with one band of class ids, 0 to 65535, in any type, also whole numbers as floats.
     output : path
         Its ending is the format: .gpkg, .fgb, .parquet or .geojson.
     legend : Legend or path

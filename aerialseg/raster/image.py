@@ -14,8 +14,9 @@ from aerialseg.errors import InputError
 from aerialseg.files import naming_errors, one_line, printable, write_atomically
 from aerialseg.legend import NODATA, Legend
 from aerialseg.raster.blocks import check_whole
+from aerialseg.raster.classes import ClassFile, to_bytes
 from aerialseg.raster.georef import GeoGrid
-from aerialseg.raster.opening import GDAL_ERRORS, gdal_environment, open_raster, without_georef_warnings
+from aerialseg.raster.opening import GDAL_ERRORS, without_georef_warnings
 
 TILED = {"driver": "GTiff", "tiled": True, "blockxsize": 256, "blockysize": 256, "compress": "deflate"}
 
@@ -77,11 +78,8 @@ def read_samples(path: str | Path, driver: str) -> NDArray[Any]:
 def class_thumbnail(path: Path, legend: Legend, side_px: int) -> bytes:
     """A PNG in the legend's colours of at most ``side_px`` pixels a side, nodata transparent. Raises InputError."""
     try:
-        with gdal_environment(), open_raster(str(path)) as dataset:
-            scale = min(1.0, side_px / max(dataset.shape))
-            shape = tuple(max(1, round(side * scale)) for side in dataset.shape)
-            classes = dataset.read(1, out_shape=shape)
-        return class_png(classes, legend)
+        with ClassFile(path) as file:
+            return class_png(to_bytes(file.shrink(side_px), file.path), legend)
     except GDAL_ERRORS as error:
         if isinstance(error, InputError):
             raise

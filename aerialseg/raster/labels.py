@@ -15,8 +15,8 @@ from rasterio.features import rasterize
 
 from aerialseg.errors import InputError, UsageError
 from aerialseg.files import printable
-from aerialseg.legend import MAX_ID, NODATA, Legend
-from aerialseg.raster.classes import NONE, ClassFile, Values
+from aerialseg.legend import MAX_ID, NO_CLASS, NODATA, Legend
+from aerialseg.raster.classes import ClassFile, ClassIds
 from aerialseg.raster.features import ENDINGS, FeatureFile, Geometries, is_layer, open_features, polygonal
 from aerialseg.raster.georef import Bounds, GeoGrid, check_comparable, overlap, reproject_bounds, same_crs
 from aerialseg.raster.palette import read_palette
@@ -120,7 +120,8 @@ class RasterLabels:
         self.path, self.crs, self.bounds = file.path, file.geo.crs, file.geo.bounds
         self.ignored: Counter[str] = Counter()
         found = {value: known.of(names.get(value, value)) for value in {*names, *known.numbers}}
-        self._ids = np.full(MAX_ID + 1, _UNKNOWN, np.int16)
+        self._ids = np.full(MAX_ID + 2, _UNKNOWN, np.int16)
+        self._ids[NO_CLASS] = NODATA  # the last place, beyond all ids
         for value, class_id in found.items():
             self._ids[value] = _UNKNOWN if class_id is None else class_id
 
@@ -137,15 +138,14 @@ class RasterLabels:
             return np.full(geo.shape, NODATA, np.uint8)
         return self._told(self.file.warp(geo))
 
-    def _told(self, values: Values) -> Ids:
-        some, inside = values != NONE, (values >= 0) & (values <= MAX_ID)
-        ids = np.where(inside, self._ids[np.where(inside, values, 0)], _UNKNOWN)
-        unknown = some & (ids == _UNKNOWN)
+    def _told(self, values: ClassIds) -> Ids:
+        ids = self._ids[values]
+        unknown = ids == _UNKNOWN
         if unknown.any():
             self._meet(values[unknown])
-        return np.where(some & ~unknown, ids, NODATA).astype(np.uint8)
+        return np.where(unknown, NODATA, ids).astype(np.uint8)
 
-    def _meet(self, values: Values) -> None:
+    def _meet(self, values: ClassIds) -> None:
         for value, count in zip(*np.unique(values, return_counts=True), strict=True):
             name = self.names.get(int(value), "")
             called = f"{value} {name}".strip()

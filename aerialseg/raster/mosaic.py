@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,25 +14,17 @@ import rasterio
 from rasterio.windows import Window
 
 from aerialseg.errors import InputError, UsageError
-from aerialseg.files import one_line, write_atomically
+from aerialseg.files import printable, write_atomically
 from aerialseg.legend import NODATA, Legend
 from aerialseg.raster.blocks import check_whole
+from aerialseg.raster.classes import ClassFile, to_bytes
 from aerialseg.raster.georef import GeoGrid
 from aerialseg.raster.grid import Box
-from aerialseg.raster.opening import (
-    GDAL_ERRORS,
-    gdal_environment,
-    geogrid_of,
-    has_transform,
-    local_path,
-    open_raster,
-    without_georef_warnings,
-)
+from aerialseg.raster.opening import GDAL_ERRORS, gdal_environment, without_georef_warnings
 from aerialseg.raster.palette import color_table
 
 MAX_SPREAD = 1_000_000
 """Pixels along a side of a mosaic; tiles further apart than that are not of one flight."""
-ROWS = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +45,18 @@ class Patchwork:
 
 
 def read_tile(path: str | Path) -> SourceTile:
-    """The place of a class raster. Raises InputError (no GeoTIFF, no uint8 band, no transform)."""
-    place = local_path(path)
-    with open_raster(str(place)) as dataset:
-        if dataset.count != 1 or dataset.dtypes[0] != "uint8":
-            raise InputError(f"{place} has {dataset.count} band(s) of {dataset.dtypes[0]}: wanted one of uint8")
-        if not has_transform(dataset):
-            raise InputError(f"{place} has no transform, so nobody knows where it lies beside others")
-        return SourceTile(place, geogrid_of(dataset))
+    """The place of a class raster. Raises InputError (no class raster of uint8, no transform)."""
+    with ClassFile(path) as file:
+        if file.dtype != "uint8" or file.masked:
+            kind = f"{file.dtype} with a mask" if file.masked else file.dtype
+            raise InputError(
+                f"{printable(file.path)} holds {kind}: wanted uint8 without one, as segment-raster writes it"
+            )
+        if not file.placed:
+            raise InputError(
+                f"{printable(file.path)} has no transform, so it cannot be placed beside the other rasters"
+            )
+        return SourceTile(file.path, file.geo)
 
 
 def patchworks(tiles: Sequence[SourceTile]) -> list[Patchwork]:
@@ -113,27 +108,17 @@ def write_mosaic(patchwork: Patchwork, path: Path) -> None:
             target = rasterio.open(part, "w+", **profile)
         with gdal_environment(), target:
             for tile, box in reversed(patchwork.tiles):
-                for row, values in _strips(tile):
-                    window = Window(box.left, box.top + row, box.width, len(values))
-                    below = target.read(1, window=window)
-                    target.write(np.where(values == NODATA, below, values), 1, window=window)
+                with ClassFile(tile.path) as file:
+                    for window in file.windows():
+                        _lay(file, window, target, box)
         check_whole(part)
 
 
-def _strips(tile: SourceTile) -> Iterator[tuple[int, Any]]:
-    rows = max(1, min(ROWS, math.ceil(2**26 / tile.geo.width)))
-    try:
-        with open_raster(str(tile.path)) as dataset:
-            nodata = dataset.nodata
-            for row in range(0, tile.geo.height, rows):
-                values = dataset.read(1, window=Window(0, row, tile.geo.width, min(rows, tile.geo.height - row)))
-                if nodata is not None and nodata != NODATA:
-                    values[values == nodata] = NODATA
-                yield row, values
-    except GDAL_ERRORS as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"cannot read {tile.path}: {one_line(error)}; make it anew") from error
+def _lay(file: ClassFile, window: Box, target: Any, tile: Box) -> None:
+    """Write a window of a tile over what is there, where the tile has a class."""
+    ids = to_bytes(file.read(window), file.path)
+    place = Window(tile.left + window.left, tile.top + window.top, window.width, window.height)
+    target.write(np.where(ids == NODATA, target.read(1, window=place), ids), 1, window=place)
 
 
 def write_vrt(patchwork: Patchwork, path: Path, legend: Legend | None) -> None:

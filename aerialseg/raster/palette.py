@@ -15,7 +15,8 @@ from rasterio.io import MemoryFile
 from aerialseg.errors import InputError
 from aerialseg.files import one_line, printable
 from aerialseg.legend import MAX_ID, LandClass, Legend
-from aerialseg.raster.opening import GDAL_ERRORS, gdal_environment, local_path, open_raster, without_georef_warnings
+from aerialseg.raster.classes import ClassFile
+from aerialseg.raster.opening import GDAL_ERRORS, gdal_environment, without_georef_warnings
 
 Color = tuple[int, int, int]
 
@@ -62,17 +63,17 @@ def own_color(value: int) -> Color:
 
 
 def read_palette(path: str | Path) -> Palette:
-    """The palette of the first band: raster attribute table, then category names and colour table for what it lacks.
+    """The palette of a class raster: raster attribute table, then category names and colour table for what it lacks.
 
-    Wherever GDAL finds them: in the TIFF or in ``.aux.xml`` beside it. Raises InputError (not a readable GeoTIFF).
+    Wherever GDAL finds them: in the TIFF or in ``.aux.xml`` beside it. Raises InputError (no class raster).
     """
-    dataset = open_raster(str(local_path(path)))
-    try:
-        with gdal_environment(), without_georef_warnings(), dataset, MemoryFile(ext=".vrt") as memory:
-            rasterio.shutil.copy(dataset, memory.name, driver="VRT")
-            band = Xml.fromstring(bytes(memory.getbuffer())).find("VRTRasterBand")
-    except (*GDAL_ERRORS, Xml.ParseError) as error:
-        raise InputError(f"the header of {printable(path)} cannot be read: {one_line(error)}") from error
+    with ClassFile(path) as file:
+        try:
+            with gdal_environment(), without_georef_warnings(), MemoryFile(ext=".vrt") as memory:
+                rasterio.shutil.copy(file.dataset, memory.name, driver="VRT")
+                band = Xml.fromstring(bytes(memory.getbuffer())).find("VRTRasterBand")
+        except (*GDAL_ERRORS, Xml.ParseError) as error:
+            raise InputError(f"the header of {printable(path)} cannot be read: {one_line(error)}") from error
     return Palette() if band is None else _palette(band)
 
 

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from aerialseg.datasets.masks import VOID
 from aerialseg.datasets.pairs import Pairs
-from aerialseg.legend import Legend
+from aerialseg.legend import NODATA, Legend
 from aerialseg.training.config import Augment, Step
 from aerialseg.training.torchvision_compat import patch_torchvision
 
@@ -61,7 +60,9 @@ class ScaledCrop(RandTransform):
     def _on_a_class(self, pair: Any) -> tuple[float, float] | None:
         """(x, y) of a pixel of one of the frame's classes, as shares of its sides; None where all is void."""
         mask = np.asarray(pair[1])
-        there = [class_id for class_id in np.flatnonzero(np.bincount(mask.ravel(), minlength=256)) if class_id != VOID]
+        there = [
+            class_id for class_id in np.flatnonzero(np.bincount(mask.ravel(), minlength=256)) if class_id != NODATA
+        ]
         if not there:
             return None
         row, col = divmod(random.choice(np.flatnonzero(mask == random.choice(there))), mask.shape[1])

@@ -12,9 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from aerialseg.datasets.masks import VOID
 from aerialseg.errors import UsageError
-from aerialseg.legend import Legend
+from aerialseg.legend import NODATA, Legend
 from aerialseg.training.config import TrainingConfig
 from aerialseg.training.encoder import calibrate, encoder_state, load_encoder, load_model_weights
 from aerialseg.training.norm_folding import CLASSIFIER
@@ -47,7 +46,7 @@ def make_learner(
     followed. For a teacher it trains a ``Pyramid``.
     """
     weights = None if weights is None else weights.to(loaders.device)
-    loss = CrossEntropyLossFlat(axis=1, ignore_index=VOID, weight=weights)
+    loss = CrossEntropyLossFlat(axis=1, ignore_index=NODATA, weight=weights)
     learner = (
         _pyramid_learner(loaders, config, classes, loss)
         if config.teaches

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from aerialseg.datasets.masks import VOID
 from aerialseg.datasets.pairs import (
     Pairs,
     check_pairs,
@@ -18,7 +17,7 @@ from aerialseg.datasets.pairs import (
     split_pairs,
 )
 from aerialseg.errors import InputError
-from aerialseg.legend import Legend
+from aerialseg.legend import NODATA, Legend
 from aerialseg.progress import Progress
 from aerialseg.training.config import TrainingConfig
 
@@ -68,11 +67,11 @@ def load_training_frames(
 def _check_ids(legend: Legend, config: TrainingConfig) -> None:
     """Raise InputError where no model could have the legend: before the training, not when its card is written."""
     ids = [entry.id for entry in legend]
-    if not 2 <= len(ids) <= VOID or ids != list(range(len(ids))):
+    if not 2 <= len(ids) <= NODATA or ids != list(range(len(ids))):
         shown = ", ".join(map(str, ids[:6])) + (" ..." if len(ids) > 6 else "")
         raise InputError(
-            f"the legend {config.data.legend} has the class ids {shown}; a model has 2 to {VOID} classes with the ids "
-            "0, 1, 2 ...: number them so, in masks of ids as well"
+            f"the legend {config.data.legend} has the class ids {shown}; a model has 2 to {NODATA} classes with the "
+            "ids 0, 1, 2 ...: number them so, in masks of ids as well"
         )
 
 
@@ -86,9 +85,9 @@ def _check_classes(sides: TrainingFrames, void: tuple[int, ...], progress: Progr
         found = f"only the class {there[0]!r}" if there else "no class"
         raise InputError(
             f"the masks of the {len(sides.learn)} training frames hold {found} "
-            f"({pixels[VOID] / max(1, pixels.sum()):.0%} of the pixels are unlabelled: {VOID} or void) and none of "
+            f"({pixels[NODATA] / max(1, pixels.sum()):.0%} of the pixels are unlabelled: {NODATA} or void) and none of "
             f"{', '.join(missing[:6])}; wanted at least two classes. Masks hold class ids or the legend's colours: "
-            f"for masks of 0 and {VOID}, give the legend the colours 0,0,0 and 255,255,255"
+            f"for masks of 0 and {NODATA}, give the legend the colours 0,0,0 and 255,255,255"
         )
     if missing:
         progress.note(f"no training mask holds {', '.join(missing)}: the model cannot learn them")

@@ -1,9 +1,9 @@
 """Arcs: the lines between regions on the lattice of pixel corners, the same however the raster is cut.
 
 A lattice edge lies where the regions of two neighbouring pixels differ (outside the raster and nodata are region -1).
-Lattice points with other than two such edges are nodes; the chains between nodes are arcs. Each band of rows is traced
-alone into pieces, which end at nodes and where a vertical edge meets a seam of bands. A point at which exactly two ends
-of pieces meet is no node: the pieces are joined there, by exact integer coordinates.
+Lattice points with other than two such edges are nodes; the chains between nodes are arcs. Each strip is traced alone
+into pieces, which end at nodes and where a vertical edge meets a seam of strips. A point at which exactly two ends of
+pieces meet is no node: the pieces are joined there, by exact integer coordinates.
 
 Canonical form: an arc starts at its smaller end (row, column; if both ends are one node, with the smaller second
 vertex); a closed arc without node starts at its first point in row-major order and goes right. Arcs are in the order of
@@ -24,7 +24,7 @@ from aerialseg.raster.classes import ClassRaster
 from aerialseg.vector.corners import corner_sums
 from aerialseg.vector.join import cross_sums, gather, join
 from aerialseg.vector.regions import Corners, Int32s, Int64s, Regions
-from aerialseg.vector.trace import Pieces, Sheet, trace_stretch
+from aerialseg.vector.trace import Pieces, Sheet, trace_task
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,23 +90,23 @@ def find_arcs(
 ) -> Arcs:
     """All arcs between the regions. Raises InputError if the raster cannot be read."""
     pieces = _Pieces(corner_type(*raster.geo.shape))
-    traced = single_thread(pool).spread(trace_stretch, _sheets(raster, regions))
-    for stretch, bands in zip(raster.stretches(), traced, strict=True):
-        for band in bands:
-            pieces.add(band)
+    traced = single_thread(pool).spread(trace_task, _sheets(raster, regions))
+    for task, strips in zip(raster.tasks(), traced, strict=True):
+        for strip in strips:
+            pieces.add(strip)
         if progress:
-            progress((stretch.row + stretch.rows) / raster.geo.height)
+            progress(task.box.bottom / raster.geo.height)
     return _sorted(_joined(pieces.take()))
 
 
 def _sheets(raster: ClassRaster, regions: Regions) -> Iterator[Sheet]:
-    """What is needed to trace each stretch of the raster."""
+    """What is needed to trace the strips of each task."""
     corner = corner_type(*raster.geo.shape)
-    for stretch in raster.stretches():
-        below = stretch.row + stretch.rows
-        ids = slice(regions.first_ids[stretch.row], regions.first_ids[below])
-        above = regions.row_above(stretch.row, raster.geo.width)
-        yield Sheet(stretch, below == raster.geo.height, above, regions.region_of[ids], np.dtype(corner).name)
+    for task in raster.tasks():
+        top, bottom = task.box.top, task.box.bottom
+        ids = slice(regions.first_ids[top], regions.first_ids[bottom])
+        above = regions.row_above(top, raster.geo.width)
+        yield Sheet(task, bottom == raster.geo.height, above, regions.region_of[ids], np.dtype(corner).name)
 
 
 def directions(arcs: Arcs) -> tuple[Int64s, Int64s]:
@@ -131,7 +131,7 @@ def corner_type(height: int, width: int) -> type[np.integer[Any]]:
 
 
 class _Pieces:
-    """Pieces of all bands in arrays that grow in place: a list of bands' arrays would be all of them twice."""
+    """Pieces of all strips in arrays that grow in place: a list of strips' arrays would be all of them twice."""
 
     def __init__(self, corner: type[np.integer[Any]]) -> None:
         self.type = corner

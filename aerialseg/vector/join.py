@@ -1,4 +1,4 @@
-"""Joining the pieces of all bands into arcs in canonical form (see arcs.py)."""
+"""Joining the pieces of all strips into arcs in canonical form (see arcs.py)."""
 
 from __future__ import annotations
 

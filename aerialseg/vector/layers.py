@@ -70,17 +70,17 @@ def polygonize(
     pixel_m: tuple[float, float] | None = None,
     metadata: Mapping[str, str] | None = None,
     layer: str = LAYER_NAME,
-    band_rows: int = 1024,
+    strip_rows: int = 1024,
     pool: TaskPool | None = None,
     progress: Progress | None = None,
     timestamp: datetime | None = None,
 ) -> LayerInfo:
     """Write the polygons of a class raster as a new layer and return what is in it.
 
-    The ending of ``output`` is the format (formats.py). Every pixel of ``classes`` (uint8 or uint16) that is not nodata
-    belongs to exactly one polygon, before and after simplification; the outline of the valid area is kept as it is.
-    ``legend`` names the classes; without one the raster's own names and colours do, as far as it has any. Regions of
-    fewer than ``min_pixels`` become part of the neighbour with the longest shared edge. Lines are simplified by at most
+    The ending of ``output`` is the format (formats.py). Every pixel of ``classes`` that is not nodata belongs to
+    exactly one polygon, before and after simplification; the outline of the valid area is kept as it is. ``legend``
+    names the classes; without one the raster's own names and colours do, as far as it has any. Regions of fewer than
+    ``min_pixels`` become part of the neighbour with the longest shared edge. Lines are simplified by at most
     ``tolerance_px`` pixels, then corners are rounded by ``smooth`` (0 to 3) steps of Chaikin's. ``dissolve``: a second
     layer, ``{layer}_by_class``, has one multipolygon for each class. ``confidence`` (uint8 per cent) gives each
     polygon's mean over its pixels, as classified, and the lowest one.
@@ -88,20 +88,20 @@ def polygonize(
     it; without either, areas and lengths are in units of the transform.
 
     ``pool`` does the work (None: a thread of this process for each core), and stays the giver's. The result depends on
-    neither it nor ``band_rows``. ``progress`` is told the share done, 0 to 1. ``timestamp`` (now, unless given) is the
+    neither it nor ``strip_rows``. ``progress`` is told the share done, 0 to 1. ``timestamp`` (now, unless given) is the
     file's time of change.
 
     Raises InputError (raster cannot be read, a class is not in the legend), OutputError (cannot be written),
     ResourceError (no room for it), UsageError (unknown ending, GeoJSON of a raster without place, settings below 0).
     """
-    if min_pixels < 0 or not tolerance_px >= 0 or band_rows < 1 or not 0 <= smooth <= MAX_STEPS:
+    if min_pixels < 0 or not tolerance_px >= 0 or strip_rows < 1 or not 0 <= smooth <= MAX_STEPS:
         raise UsageError(
-            f"min_pixels={min_pixels}, tolerance_px={tolerance_px}, band_rows={band_rows}, smooth={smooth}: "
+            f"min_pixels={min_pixels}, tolerance_px={tolerance_px}, strip_rows={strip_rows}, smooth={smooth}: "
             f"wanted 0, 0 and 1 or more, and 0 to {MAX_STEPS}"
         )
     output = Path(output).absolute()
     ending_of(output)
-    raster = ClassRaster(classes, confidence, band_rows=band_rows)
+    raster = ClassRaster(classes, confidence, strip_rows=strip_rows)
     check_place(output, raster.geo.crs)
     with nullcontext(pool) if pool else TaskPool() as pool:
         names = read_palette(classes) if legend is None else legend

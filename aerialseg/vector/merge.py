@@ -12,10 +12,9 @@ from heapq import heapify, heappop, heappush
 
 import numpy as np
 
-from aerialseg.raster.classes import Classes
 from aerialseg.raster.kernel import kernel
 from aerialseg.vector.regions import Contacts, Int32s, Int64s, Regions
-from aerialseg.vector.survey import find_root
+from aerialseg.vector.survey import Ids, find_root
 
 
 def merge_small(regions: Regions, contacts: Contacts, min_pixels: int) -> Regions:
@@ -30,7 +29,7 @@ def merge_small(regions: Regions, contacts: Contacts, min_pixels: int) -> Region
 
 
 @kernel
-def merge(root: Int64s, classes: Classes, pixels: Int64s, a: Int32s, b: Int32s, length: Int64s, least: int) -> None:
+def merge(root: Int64s, classes: Ids, pixels: Int64s, a: Int32s, b: Int32s, length: Int64s, least: int) -> None:
     """Merge in place; afterwards ``root[region]`` is the lowest region of its group and ``classes[root]`` its class.
 
     Neighbours are linked lists of half-edges (2e from a to b, 2e + 1 back). Uniting two regions joins their lists in

@@ -1,15 +1,15 @@
-"""4-connected regions of a class raster, found band by band, the same however the raster is cut.
+"""4-connected regions of a class raster, found strip by strip, the same however the raster is cut.
 
-Each band is labelled alone (survey.py); its labels, in row-major order of their first pixels, plus the number of labels
-before the band are *provisional ids*. Union-find joins those that touch across a seam of bands. Regions are then
-numbered by their first pixel in row-major order, which is the order of their lowest provisional id. Labelling a band
-again gives the same provisional ids, so no raster of labels is kept: ``region_of`` (provisional id -> region) and the
-band are enough.
+Each strip is labelled alone (survey.py); its labels, in row-major order of their first pixels, plus the number of
+labels before the strip are *provisional ids*. Union-find joins those that touch across a seam of strips. Regions are
+then numbered by their first pixel in row-major order, which is the order of their lowest provisional id. Labelling a
+strip again gives the same provisional ids, so no raster of labels is kept: ``region_of`` (provisional id -> region) and
+the strip are enough.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from aerialseg.errors import ResourceError
 from aerialseg.executor import TaskPool, single_thread
 from aerialseg.legend import NODATA
-from aerialseg.raster.classes import Band, Classes, ClassRaster
+from aerialseg.raster.classes import ClassRaster, Strip
 from aerialseg.raster.kernel import kernel
-from aerialseg.vector.survey import BandSurvey, Tables, find_root, label, survey
+from aerialseg.vector.survey import Ids, StripSurvey, Tables, find_root, label, survey
 from aerialseg.vector.survey import Int32s as Int32s
 from aerialseg.vector.survey import Int64s as Int64s
 
@@ -40,19 +40,19 @@ class Contacts:
 
 @dataclass(frozen=True, slots=True)
 class Regions(Tables):
-    """Tables by region, in row-major order of first pixels, and the way from a band's labels to regions."""
+    """Tables by region, in row-major order of first pixels, and the way from a strip's labels to regions."""
 
     region_of: Int32s
     """Provisional id -> region."""
     first_ids: dict[int, int]
-    """First row of a band -> first provisional id of the band; the raster's height -> how many there are."""
+    """First row of a strip -> first provisional id of the strip; the raster's height -> how many there are."""
     above: dict[int, tuple[Int32s, Int32s]]
-    """First row of a stretch -> provisional ids in the row above it, as runs: first columns, ids (-1: none)."""
+    """First row of a task -> provisional ids in the row above it, as runs: first columns, ids (-1: none)."""
 
     def __len__(self) -> int:
         return len(self.classes)
 
-    def united(self, root: Int64s, classes: Classes) -> Regions:
+    def united(self, root: Int64s, classes: Ids) -> Regions:
         """The tables after regions became one: ``root[region]`` is the lowest region of its group."""
         target, count = ranks(root)
         lowest = np.full(count, NODATA, np.uint8)
@@ -68,15 +68,15 @@ class Regions(Tables):
             self.above,
         )
 
-    def label(self, band: Band) -> Int32s:
-        """Region of each pixel of the band, -1 where there is none."""
-        labels, count = label(band)
-        first = self.first_ids[band.row]
+    def label(self, strip: Strip) -> Int32s:
+        """Region of each pixel of the strip, -1 where there is none."""
+        labels, count = label(strip)
+        first = self.first_ids[strip.row]
         table = np.append(self.region_of[first : first + count], np.int32(-1))
         return table[labels]
 
     def row_above(self, row: int, width: int) -> Int32s:
-        """Regions in the row above a stretch, -1 where there is none."""
+        """Regions in the row above a task, -1 where there is none."""
         if row not in self.above:
             return np.full(width, -1, np.int32)
         starts, ids = self.above[row]
@@ -92,21 +92,20 @@ def find_regions(
 ) -> tuple[Regions, Contacts]:
     """All regions of the raster, and their contacts (none unless asked for). Raises InputError, ResourceError."""
     joints = _Joints(raster, contacts)
-    surveyed = single_thread(pool).spread(survey, raster.stretches())
-    for stretch, bands in zip(raster.stretches(), surveyed, strict=True):
-        for number, band in enumerate(bands):
-            joints.add(band, number == 0)
+    surveyed = single_thread(pool).spread(survey, raster.tasks())
+    for task, strips in zip(raster.tasks(), surveyed, strict=True):
+        for number, strip in enumerate(strips):
+            joints.add(strip, number == 0)
         if progress:
-            progress((stretch.row + stretch.rows) / raster.geo.height)
+            progress(task.box.bottom / raster.geo.height)
     return joints.joined()
 
 
 class _Joints:
-    """Surveys of bands, from top to bottom, and what joins them."""
+    """Surveys of strips, from top to bottom, and what joins them."""
 
     def __init__(self, raster: ClassRaster, contacts: bool) -> None:
         self._wanted = contacts
-        self._dtype = raster.dtype
         self._height = raster.geo.height
         self._tables: list[Tables] = []
         self._seams: list[Int32s] = []
@@ -114,30 +113,30 @@ class _Joints:
         self._first_ids: dict[int, int] = {}
         self._above: dict[int, tuple[Int32s, Int32s]] = {}
         self._bottom = np.full(raster.geo.width, -1, np.int32)
-        self._bottom_classes = np.zeros(raster.geo.width, raster.dtype)
+        self._bottom_classes = np.zeros(raster.geo.width, np.uint16)
         self._total = 0
 
-    def add(self, band: BandSurvey, opens_stretch: bool) -> None:
-        count = len(band.tables.classes)
+    def add(self, strip: StripSurvey, opens_task: bool) -> None:
+        count = len(strip.tables.classes)
         if self._total + count >= np.iinfo(np.int32).max:
             raise ResourceError("the class raster has more than 2147483646 regions: cut it into parts")
-        if opens_stretch and band.row:
+        if opens_task and strip.row:
             starts = np.flatnonzero(np.diff(self._bottom, prepend=-2)).astype(np.int32)
-            self._above[band.row] = (starts, self._bottom[starts])
-        self._first_ids[band.row] = self._total
-        top = np.where(band.top >= 0, band.top + np.int32(self._total), np.int32(-1))
-        top_classes = band.tables.classes[band.top] if count else self._bottom_classes
+            self._above[strip.row] = (starts, self._bottom[starts])
+        self._first_ids[strip.row] = self._total
+        top = np.where(strip.top >= 0, strip.top + np.int32(self._total), np.int32(-1))
+        top_classes = strip.tables.classes[strip.top] if count else self._bottom_classes
         both = (top >= 0) & (self._bottom >= 0)
         same = top_classes == self._bottom_classes
         self._seams.append(_runs(self._bottom[both & same], top[both & same])[0])
         if self._wanted:
             pairs, length = _runs(self._bottom[both & ~same], top[both & ~same])
             self._touching.append((0, pairs, length))
-            self._touching.append((self._total, band.pairs, band.length))
-        bottom = band.bottom
+            self._touching.append((self._total, strip.pairs, strip.length))
+        bottom = strip.bottom
         self._bottom = np.where(bottom >= 0, bottom + np.int32(self._total), np.int32(-1))
-        self._bottom_classes = band.tables.classes[bottom] if count else self._bottom_classes
-        self._tables.append(band.tables)
+        self._bottom_classes = strip.tables.classes[bottom] if count else self._bottom_classes
+        self._tables.append(strip.tables)
         self._total += count
 
     def joined(self) -> tuple[Regions, Contacts]:
@@ -147,7 +146,7 @@ class _Joints:
         self._tables.clear()
         self._first_ids[self._height] = self._total
         regions = Regions(
-            tables.classes.astype(self._dtype),
+            tables.classes,
             tables.pixels,
             tables.percent,
             tables.rated,
@@ -172,17 +171,6 @@ def sums(values: Int64s, group: Int32s, count: int) -> Int64s:
     total = np.zeros(count, np.int64)
     np.add.at(total, group, values)
     return total
-
-
-def iter_merged_bands(raster: ClassRaster, regions: Regions) -> Iterator[tuple[int, Classes]]:
-    """(first row, class ids) of each band, each pixel with the class of its region (after merging).
-
-    Where there is none: the raster's nodata value, or the largest one of its type if it has none.
-    """
-    nothing = np.iinfo(raster.dtype).max if raster.nodata is None else raster.nodata
-    classes = np.append(regions.classes, regions.classes.dtype.type(nothing))
-    for band in raster:
-        yield band.row, classes[regions.label(band)]
 
 
 def _runs(one: Int32s, other: Int32s) -> tuple[Int32s, Int32s]:

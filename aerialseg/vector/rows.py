@@ -12,6 +12,7 @@ import shapely
 from numpy.typing import NDArray
 
 from aerialseg.executor import TaskPool
+from aerialseg.legend import NODATA
 from aerialseg.raster.georef import GeoGrid
 from aerialseg.vector.arcs import Arcs
 from aerialseg.vector.areas import Floats, Measure
@@ -19,9 +20,6 @@ from aerialseg.vector.fields import Features
 from aerialseg.vector.polygons import Batch, make_polygons
 from aerialseg.vector.regions import Int64s, Regions
 from aerialseg.vector.rings import Rings
-
-UNRATED = 255
-"""Of `Regions.lowest`: no pixel has a confidence."""
 
 
 @dataclass
@@ -103,7 +101,7 @@ class Rows:
             "area_m2": np.asarray(area_m2, np.float64),
             "perimeter_m": np.asarray(perimeter_m, np.float64),
             "confidence": _mean(regions.percent[which], regions.rated[which]),
-            "confidence_min": np.where(lowest == UNRATED, np.nan, lowest / 100.0),
+            "confidence_min": np.where(lowest == NODATA, np.nan, lowest / 100.0),
             "pixels": regions.pixels[which],
         }
         return Features(batch.polygons, columns)

@@ -1,29 +1,30 @@
-"""What one stretch of the raster says about its regions: labels, tables and contacts of each of its bands.
+"""What a task's strips say about their regions: labels, tables and contacts of each one.
 
-`survey` is a pure function of a stretch (names and numbers) that returns small arrays, so it may run anywhere.
+`survey` is a pure function of a task (names and numbers) that returns small arrays, so it may run anywhere.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aerialseg.legend import NODATA
-from aerialseg.raster.classes import Band, Classes, Stretch
+from aerialseg.legend import NO_CLASS, NODATA
+from aerialseg.raster.classes import ClassIds, Strip, StripTask
 from aerialseg.raster.kernel import kernel
 
 Int32s = NDArray[np.int32]
 Int64s = NDArray[np.int64]
+Ids = NDArray[np.uint16]
+"""Class ids of labels or regions, each of which has one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tables:
     """By label or region: class, pixels, and of the confidence the sum, the number and the least."""
 
-    classes: Classes
+    classes: Ids
     pixels: Int64s
     percent: Int64s
     """Sum of the confidence over the pixels that have one."""
@@ -33,9 +34,9 @@ class Tables:
     """Lowest confidence of a pixel; 255 where no pixel has one."""
 
     @staticmethod
-    def empty(count: int, dtype: type[np.integer[Any]]) -> Tables:
+    def empty(count: int) -> Tables:
         pixels, percent, rated = np.zeros((3, count), np.int64)
-        return Tables(np.zeros(count, dtype), pixels, percent, rated, np.full(count, NODATA, np.uint8))
+        return Tables(np.zeros(count, np.uint16), pixels, percent, rated, np.full(count, NODATA, np.uint8))
 
     @staticmethod
     def concatenated(tables: list[Tables]) -> Tables:
@@ -43,8 +44,8 @@ class Tables:
 
 
 @dataclass(frozen=True, slots=True)
-class BandSurvey:
-    """One band: its labels in row-major order of their first pixels, -1 for none, and what is known of them."""
+class StripSurvey:
+    """One strip: its labels in row-major order of their first pixels, -1 for none, and what is known of them."""
 
     row: int
     tables: Tables
@@ -56,31 +57,30 @@ class BandSurvey:
     length: Int32s
 
 
-def survey(stretch: Stretch) -> list[BandSurvey]:
-    """What is in each band of the stretch. Raises InputError if it cannot be read."""
-    return [_survey_band(band) for band in stretch.bands()]
+def survey(task: StripTask) -> list[StripSurvey]:
+    """What is in each strip of the task. Raises InputError if it cannot be read."""
+    return [_survey_strip(strip) for strip in task.strips()]
 
 
-def label(band: Band) -> tuple[Int32s, int]:
-    """Label of each pixel of the band, -1 where there is no class, and how many labels there are."""
-    labels = np.empty(band.classes.shape, np.int32)
-    return labels, label_band(band.classes, band.nodata, labels)
+def label(strip: Strip) -> tuple[Int32s, int]:
+    """Label of each pixel of the strip, -1 where there is no class, and how many labels there are."""
+    labels = np.empty(strip.classes.shape, np.int32)
+    return labels, label_strip(strip.classes, labels)
 
 
-def _survey_band(band: Band) -> BandSurvey:
-    labels, count = label(band)
-    # Class ids are stored as the raster has them: a mask's -1 is the class of no label.
-    tables = Tables.empty(count, np.uint16 if band.classes.itemsize > 1 else np.uint8)
-    tabulate(band.classes, band.confidence, labels, *_columns(tables))
+def _survey_strip(strip: Strip) -> StripSurvey:
+    labels, count = label(strip)
+    tables = Tables.empty(count)
+    tabulate(strip.classes, strip.confidence, labels, *_columns(tables))
     keys = np.full(_slots(count, labels.size), -1, np.int64)
     lengths = np.zeros(len(keys), np.int32)
     count_contacts(labels, keys, lengths)
     used = np.flatnonzero(lengths)
     pairs = np.column_stack([keys[used] >> 32, keys[used] & 0x7FFFFFFF]).astype(np.int32)
-    return BandSurvey(band.row, tables, labels[0].copy(), labels[-1].copy(), pairs, lengths[used])
+    return StripSurvey(strip.row, tables, labels[0].copy(), labels[-1].copy(), pairs, lengths[used])
 
 
-def _columns(tables: Tables) -> tuple[Classes, Int64s, Int64s, Int64s, NDArray[np.uint8]]:
+def _columns(tables: Tables) -> tuple[Ids, Int64s, Int64s, Int64s, NDArray[np.uint8]]:
     return tables.classes, tables.pixels, tables.percent, tables.rated, tables.lowest
 
 
@@ -98,8 +98,8 @@ def find_root(parent: NDArray[np.signedinteger], one: int) -> int:
 
 
 @kernel
-def label_band(classes: Classes, nodata: int, labels: Int32s) -> int:
-    """Fill ``labels`` with 4-connected components in the order of their first pixels, -1 for nodata; how many.
+def label_strip(classes: ClassIds, labels: Int32s) -> int:
+    """Fill ``labels`` with 4-connected components in the order of their first pixels, -1 for no class; how many.
 
     Two passes; the first one keeps a union-find forest of pixel indices in ``labels`` itself.
     """
@@ -110,7 +110,7 @@ def label_band(classes: Classes, nodata: int, labels: Int32s) -> int:
             value = classes[i, j]
             here = i * width + j
             north = i > 0 and classes[i - 1, j] == value
-            if value == nodata:
+            if value == NO_CLASS:
                 forest[here] = -1
             elif j > 0 and classes[i, j - 1] == value:
                 forest[here] = forest[here - 1]
@@ -134,10 +134,10 @@ def label_band(classes: Classes, nodata: int, labels: Int32s) -> int:
 
 @kernel
 def tabulate(
-    classes: Classes,
+    classes: ClassIds,
     confidence: NDArray[np.uint8],
     labels: Int32s,
-    class_of: Classes,
+    class_of: Ids,
     pixels: Int64s,
     percent: Int64s,
     rated: Int64s,

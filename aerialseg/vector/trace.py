@@ -1,6 +1,6 @@
-"""Tracing the lines between regions in one stretch of rows, on the lattice of pixel corners (see arcs.py).
+"""Tracing the lines between regions in the strips of one task, on the lattice of pixel corners (see arcs.py).
 
-`trace_stretch` is a pure function of names, numbers and small arrays that returns arrays, so it may run anywhere.
+`trace_task` is a pure function of names, numbers and small arrays that returns arrays, so it may run anywhere.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from aerialseg.raster.classes import Stretch
+from aerialseg.raster.classes import StripTask
 from aerialseg.raster.kernel import kernel
 from aerialseg.vector.regions import Corners, Int32s, Int64s
 from aerialseg.vector.survey import label
@@ -21,10 +21,10 @@ RIGHT, DOWN, END = 1, 2, 4
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """What is needed to trace a stretch: whether it is the ``last`` one, the regions in the row ``above`` it (-1:
-    none), the regions of its labels, one band after the other, and the type of ``corner`` coordinates."""
+    """What is needed to trace a task: whether it is the ``last`` one, the regions in the row ``above`` it (-1:
+    none), the regions of its labels, one strip after the other, and the type of ``corner`` coordinates."""
 
-    stretch: Stretch
+    task: StripTask
     last: bool
     above: Int32s
     region_of: Int32s
@@ -33,7 +33,7 @@ class Sheet:
 
 @dataclass(frozen=True, slots=True)
 class Pieces:
-    """Lines of one band: piece k has ``vertices[offsets[k]:offsets[k + 1]]`` and the regions ``left`` and ``right``."""
+    """Lines of a strip: piece k has ``vertices[offsets[k]:offsets[k + 1]]`` and the regions ``left`` and ``right``."""
 
     vertices: Corners
     offsets: Int64s
@@ -41,23 +41,23 @@ class Pieces:
     right: Int32s
 
 
-def trace_stretch(sheet: Sheet) -> list[Pieces]:
-    """The pieces of each band of the stretch. Raises InputError if it cannot be read."""
+def trace_task(sheet: Sheet) -> list[Pieces]:
+    """The pieces of each strip of the task. Raises InputError if it cannot be read."""
     above, used, found = sheet.above, 0, []
-    end = sheet.stretch.row + sheet.stretch.rows
-    for band in sheet.stretch.bands():
-        labels, count = label(band)
+    for strip in sheet.task.strips():
+        labels, count = label(strip)
         height, width = labels.shape
         padded = np.full((height + 2, width + 2), -1, np.int32)
         padded[0, 1:-1] = above
         paint(labels, sheet.region_of[used : used + count], padded)
         used += count
         above = padded[-2, 1:-1].copy()
-        found.append(_trace_band(padded, band.row, sheet.last and band.row + height == end, np.dtype(sheet.corner)))
+        last = sheet.last and strip.row + height == sheet.task.box.bottom
+        found.append(_trace_strip(padded, strip.row, last, np.dtype(sheet.corner)))
     return found
 
 
-def _trace_band(padded: Int32s, row: int, last: bool, corner: np.dtype[np.generic]) -> Pieces:
+def _trace_strip(padded: Int32s, row: int, last: bool, corner: np.dtype[np.generic]) -> Pieces:
     marks = np.empty((padded.shape[0] - 1, padded.shape[1] - 1), np.uint8)
     most_pieces, most_vertices = mark_edges(padded, last, marks)
     vertices = np.empty((most_vertices, 2), corner)
@@ -80,8 +80,8 @@ def paint(labels: Int32s, region_of: Int32s, padded: Int32s) -> None:
 def mark_edges(padded: Int32s, last: bool, marks: NDArray[np.uint8]) -> tuple[int, int]:
     """Mark each lattice point's edges to the right and down and whether pieces end there; bounds on pieces, vertices.
 
-    ``padded``: regions of the band with one row and column around it. The row above belongs to the band before, and so
-    do the edges in it; below the last row nothing is known, unless this is the last band.
+    ``padded``: regions of the strip with one row and column around it. The row above belongs to the strip before, and
+    so do the edges in it; below the last row nothing is known, unless this is the last strip.
     """
     height, width = marks.shape
     pieces = 0
@@ -124,7 +124,7 @@ def take(marks: NDArray[np.uint8], i: int, j: int, direction: int) -> bool:
 
 @kernel
 def trace(padded: Int32s, marks: NDArray[np.uint8], row: int, vertices: Corners, offsets: Int64s, sides: Int32s) -> int:
-    """Trace all pieces of a band: first those that start where pieces end, then closed ones; how many."""
+    """Trace all pieces of a strip: first those that start where pieces end, then closed ones; how many."""
     count = 0
     for closed in range(2):
         for i in range(marks.shape[0]):

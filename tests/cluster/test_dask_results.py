@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from aerialseg.errors import ModelError, ResourceError
-from aerialseg.executor import Backend, run_tasks
+from aerialseg.executor import TaskPool, run_tasks
 from aerialseg.mapping import workers
 from aerialseg.mapping.segment import segment
 from aerialseg.model.interface import PredictorSpec
@@ -140,18 +140,18 @@ def test_polygons_drawn_on_workers_are_the_same_to_the_byte(
         cluster.listen = lambda name, record: told.append(name)
         assert run(source, "spread", Watched(log), cluster=cluster) == expected
     assert told.count("deliver") == 25
-    assert {"survey", "trace_stretch"} <= set(told)
+    assert {"survey", "trace_task"} <= set(told)
 
 
-@pytest.mark.parametrize("band_rows", [7, 64])
-def test_stretches_of_any_height_make_the_same_polygons_on_workers(
-    processes: Processes, tmp_path: Path, write_raster: WriteRaster, band_rows: int
+@pytest.mark.parametrize("strip_rows", [7, 64])
+def test_strips_of_any_height_make_the_same_polygons_on_workers(
+    processes: Processes, tmp_path: Path, write_raster: WriteRaster, strip_rows: int
 ) -> None:
     classes = write_raster(land_cover(150, 220, cell=5)[:1], "classes.tif", nodata=255)
     settings = {"min_pixels": 12, "tolerance_px": 1.5}
     polygonize(classes, None, tmp_path / "here.gpkg", **settings)
-    with connect(processes.address) as cluster, cluster.executor() as executor, Backend(1, executor) as backend:
-        polygonize(classes, None, tmp_path / "there.gpkg", band_rows=band_rows, backend=backend, **settings)
+    with connect(processes.address) as cluster, cluster.executor() as executor, TaskPool(1, executor) as pool:
+        polygonize(classes, None, tmp_path / "there.gpkg", strip_rows=strip_rows, pool=pool, **settings)
     here, there = (read_layer(tmp_path / name).to_wkb() for name in ("here.gpkg", "there.gpkg"))
     assert there.equals(here)
 

@@ -19,10 +19,10 @@ from aerialseg.cli import cli
 from aerialseg.datasets import chips
 from aerialseg.datasets.chips import make_chips
 from aerialseg.datasets.chipset import ChipSet
-from aerialseg.datasets.masks import VOID, read_mask
+from aerialseg.datasets.masks import read_mask
 from aerialseg.datasets.pairs import find_pairs, read_split, split_pairs
 from aerialseg.errors import InputError, OutputError, UsageError
-from aerialseg.legend import LandClass, Legend
+from aerialseg.legend import NODATA, LandClass, Legend
 from aerialseg.model.store import load_card
 from aerialseg.training.config import TrainingConfig
 from tests.conftest import land_cover
@@ -37,10 +37,10 @@ def scene(folder: Path, height: int = 330, width: int = 420, **profile: Any) -> 
     """An orthophoto whose red band is the class where there is one, and its labels: void in a frame and a stripe."""
     pixels = land_cover(height, width, classes=4, cell=30)
     truth = pixels[0].copy()
-    truth[:5], truth[:, 100:110] = VOID, VOID
+    truth[:5], truth[:, 100:110] = NODATA, NODATA
     pixels[1:] |= 1
     ortho = write(folder / "ortho.tif", pixels, **{"transform": AT, **profile})
-    return ortho, write(folder / "labels.tif", truth[None], nodata=VOID, **{"transform": AT, **profile})
+    return ortho, write(folder / "labels.tif", truth[None], nodata=NODATA, **{"transform": AT, **profile})
 
 
 def made(folder: Path, **options: Any) -> ChipSet:
@@ -58,14 +58,14 @@ def files(chips: ChipSet, frame: str) -> tuple[np.ndarray, np.ndarray]:
 def test_chips_hold_the_pixels_and_the_labels_of_their_ground(tmp_path: Path) -> None:
     ortho, labels = scene(tmp_path)
     with Image.open(labels) as file:
-        truth = np.pad(np.asarray(file), 64, constant_values=VOID)
+        truth = np.pad(np.asarray(file), 64, constant_values=NODATA)
     chips = made(tmp_path)
     assert len(chips.chips) > 20
     for chip in chips.chips:
         image, mask = files(chips, chip.frame)
         rows, cols = slice(chip.box.top + 64, chip.box.bottom + 64), slice(chip.box.left + 64, chip.box.right + 64)
         assert (mask == truth[rows, cols]).all()
-        assert (image[..., 0] == mask)[mask != VOID].all()
+        assert (image[..., 0] == mask)[mask != NODATA].all()
         assert chip.pixels == tuple(int((mask == n).sum()) for n in range(4))
     assert ortho.exists()
 
@@ -76,7 +76,7 @@ def test_polygons_make_the_masks_that_their_raster_makes(tmp_path: Path) -> None
     _, labels = scene(tmp_path)
     with Image.open(labels) as file:
         truth = np.asarray(file)
-    found = [(shapely.geometry.shape(s), int(v)) for s, v in shapes(truth, mask=truth != VOID, transform=AT)]
+    found = [(shapely.geometry.shape(s), int(v)) for s, v in shapes(truth, mask=truth != NODATA, transform=AT)]
     frame = geopandas.GeoDataFrame(
         {"cover": [LEGEND[v].name for _, v in found]}, geometry=[shape for shape, _ in found], crs=UTM
     )
@@ -101,12 +101,12 @@ def test_what_is_not_valid_in_the_orthophoto_is_void(tmp_path: Path) -> None:
     flown = np.full((200, 300), 255, np.uint8)
     flown[:, 190:] = 0
     write(tmp_path / "ortho.tif", pixels, mask=flown, transform=AT)
-    write(tmp_path / "labels.tif", pixels[:1], nodata=VOID, transform=AT)
+    write(tmp_path / "labels.tif", pixels[:1], nodata=NODATA, transform=AT)
     chips = made(tmp_path)
     for chip in chips.chips:
         _, mask = files(chips, chip.frame)
         cols = np.arange(chip.box.left, chip.box.right)
-        assert (mask[:, cols >= 190] == VOID).all()
+        assert (mask[:, cols >= 190] == NODATA).all()
     assert any(chip.box.right > 190 for chip in chips.chips)
 
 
@@ -156,8 +156,8 @@ def test_what_was_made_of_what_is_written_down(tmp_path: Path) -> None:
 
 
 def test_mask_pixels_that_nobody_labelled_are_void(tmp_path: Path) -> None:
-    Image.fromarray(np.array([[0, VOID], [3, 1]], np.uint8)).save(tmp_path / "mask.png")
-    assert read_mask(tmp_path / "mask.png", LEGEND, void=(3,)).tolist() == [[0, VOID], [VOID, 1]]
+    Image.fromarray(np.array([[0, NODATA], [3, 1]], np.uint8)).save(tmp_path / "mask.png")
+    assert read_mask(tmp_path / "mask.png", LEGEND, void=(3,)).tolist() == [[0, NODATA], [NODATA, 1]]
 
 
 def test_ids_become_those_of_a_model_and_keep_their_names(tmp_path: Path) -> None:

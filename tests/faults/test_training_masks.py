@@ -17,11 +17,11 @@ from aerialseg.datasets.chips import make_chips
 from aerialseg.datasets.frames import find_frames
 from aerialseg.datasets.images import read_image, read_shape
 from aerialseg.datasets.layout import DataConfig
-from aerialseg.datasets.masks import VOID, read_mask
+from aerialseg.datasets.masks import read_mask
 from aerialseg.datasets.pairs import check_pairs, find_pairs, prepare
 from aerialseg.datasets.splits import _values
 from aerialseg.errors import InputError
-from aerialseg.legend import LandClass, Legend
+from aerialseg.legend import NODATA, LandClass, Legend
 from aerialseg.model.card import ModelCard
 from aerialseg.model.store import save
 from aerialseg.progress import Silent
@@ -79,7 +79,7 @@ def test_row_37_masks_of_0_and_255_are_the_black_and_the_white_class(tmp_path: P
 def test_row_37_a_mask_of_ids_is_one_also_where_a_file_of_0_and_255_could_be_of_colours(tmp_path: Path) -> None:
     """As chips are: 255 is not labelled, and another mask of the folder shows it."""
     grey(tmp_path / "b.png", 0, 1, 255)
-    assert read(grey(tmp_path / "a.png", 0, 255, 255), BINARY) == [0, VOID, VOID]
+    assert read(grey(tmp_path / "a.png", 0, 255, 255), BINARY) == [0, NODATA, NODATA]
 
 
 def test_row_37_the_folder_is_looked_at_anew_by_each_command(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_row_37_the_folder_is_looked_at_anew_by_each_command(tmp_path: Path) -> 
     grey(tmp_path / "masks" / "b.png", 0, 1)
     grey(tmp_path / "images" / "b.png", 9, 9)
     after = prepare(find_pairs(tmp_path, config), config, BINARY, tmp_path / "prepared")["a"][1]
-    assert stored(after) == [0, VOID]
+    assert stored(after) == [0, NODATA]
 
 
 def test_row_37_greys_that_are_ids_and_colours_of_other_classes_are_refused(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_row_37_greys_that_are_ids_and_colours_of_other_classes_are_refused(tmp_
 def test_row_37_a_palette_of_greys_is_read_as_greys_without_one(tmp_path: Path) -> None:
     ramp = [(level, level, level) for level in range(256)]
     assert read(indexed(tmp_path / "a.png", [0, 255], ramp), BINARY) == [0, 1]
-    assert read(indexed(tmp_path / "a.png", [1, 2, 255], ramp), MIXED) == [1, 2, VOID]
+    assert read(indexed(tmp_path / "a.png", [1, 2, 255], ramp), MIXED) == [1, 2, NODATA]
 
 
 def test_row_37_greys_that_are_only_colours_of_the_legend_are_colours(tmp_path: Path) -> None:
@@ -120,12 +120,12 @@ def test_row_37_the_colours_of_a_palette_count_where_they_are_the_legends(tmp_pa
 
 def test_row_37_a_palette_of_other_colours_leaves_the_indices_as_ids(tmp_path: Path) -> None:
     voc = [(0, 0, 0), (128, 0, 0), (0, 128, 0), *[(9, 9, 9)] * 252, (224, 224, 192)]
-    assert read(indexed(tmp_path / "a.png", [0, 1, 2, 255], voc), MIXED) == [0, 1, 2, VOID]
+    assert read(indexed(tmp_path / "a.png", [0, 1, 2, 255], voc), MIXED) == [0, 1, 2, NODATA]
 
 
 def test_row_37_ids_with_the_legends_own_palette_keep_255_as_unlabelled(tmp_path: Path) -> None:
     path = indexed(tmp_path / "a.tif", [1, 2, 255], [entry.color for entry in MIXED])
-    assert read(path, MIXED) == [1, 2, VOID]
+    assert read(path, MIXED) == [1, 2, NODATA]
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_row_37_masks_that_are_neither_numbers_nor_rgb_are_refused(tmp_path: Pat
     for name, said in (("f.tif", "F of 32 bit"), ("c.tif", "CMYK of 8 bit"), ("d.png", "RGB of 16 bit")):
         with pytest.raises(InputError, match=f"{said}; wanted class ids in one band .* export it as PNG"):
             read(tmp_path / name, MIXED)
-    assert read(grey(tmp_path / "e.png", 1, 2, 255, mode="I;16"), MIXED) == [1, 2, VOID]
+    assert read(grey(tmp_path / "e.png", 1, 2, 255, mode="I;16"), MIXED) == [1, 2, NODATA]
 
 
 @pytest.mark.parametrize("orientation", [3, 6])

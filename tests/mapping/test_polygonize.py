@@ -156,7 +156,7 @@ def test_workers_change_no_byte_of_the_polygons(tmp_path: Path, classes: Path) -
         ([".", "map.gpkg"], 3, "is a folder"),
         (["page.tif", "map.gpkg"], 3, "HTML page"),
         (["https://example.org/c.tif", "map.gpkg"], 3, "not a local file"),
-        (["float.tif", "map.gpkg"], 3, "float32"),
+        (["float.tif", "map.gpkg"], 3, "0.5"),
         (["bands.tif", "map.gpkg"], 3, "3 bands"),
         (["{c}", "map.gpkg", "--legend", "short.csv"], 3, "class 1 is in the raster but not in the legend"),
         (["{c}", "map.gpkg", "--legend", "nowhere.csv"], 3, "nowhere.csv"),
@@ -175,7 +175,7 @@ def test_what_goes_wrong_is_one_line_and_the_right_exit_code(
     code: int,
     message: str,
 ) -> None:
-    raster(tmp_path / "float.tif", np.zeros((40, 50), np.float32))
+    raster(tmp_path / "float.tif", np.full((40, 50), 0.5, np.float32))
     with rasterio.open(tmp_path / "bands.tif", "w", driver="GTiff", count=3, height=2, width=2, dtype="uint8", **PLACE):
         pass
     (tmp_path / "short.csv").write_text("id,name,r,g,b\n0,a,1,2,3\n")

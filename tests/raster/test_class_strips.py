@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aerialseg.errors import InputError
-from aerialseg.raster import classes as bands
+from aerialseg.legend import NO_CLASS
+from aerialseg.raster import classes as reader
 from aerialseg.raster.classes import ClassRaster
 from aerialseg.vector.regions import find_regions
 from tests.vector.drawn import NORTH_UP, blobs, noise, write
@@ -33,9 +34,12 @@ def save(path: Path, *pixels: np.ndarray, mask: np.ndarray | None = None, **prof
 
 
 def seen(raster: ClassRaster) -> np.ndarray:
-    """Class ids as the engine sees them, -1 where it sees none."""
-    found = [np.where(band.classes == band.nodata, -1, band.classes.astype(int)) for band in raster]
-    return np.concatenate(found)
+    """Class ids as the engine sees them."""
+    return np.concatenate([strip.classes for strip in raster])
+
+
+def without(nodata: int, drawn: np.ndarray) -> np.ndarray:
+    return np.where(drawn == nodata, NO_CLASS, drawn.astype(int))
 
 
 @pytest.mark.parametrize(
@@ -51,26 +55,28 @@ def seen(raster: ClassRaster) -> np.ndarray:
         (1, 100, 100 * 41943),
     ],
 )
-def test_stretches_are_whole_rows_of_blocks_unless_that_is_too_much(width: int, block_rows: int, rows: int) -> None:
-    assert bands._stretch_rows(width, block_rows) == rows
-    assert width * rows <= bands.MAX_STRETCH_PX or rows == 1
+def test_tasks_are_whole_rows_of_blocks_unless_that_is_too_much(width: int, block_rows: int, rows: int) -> None:
+    assert reader._task_rows(width, block_rows) == rows
+    assert width * rows <= reader.MAX_TASK_PX or rows == 1
 
 
 @given(st.integers(1, 40), st.integers(1, 60))
-def test_bands_are_the_raster_in_order(tmp_path_factory, band_rows: int, stretch_rows: int) -> None:  # type: ignore[no-untyped-def]
+def test_strips_are_the_raster_in_order(tmp_path_factory, strip_rows: int, task_rows: int) -> None:  # type: ignore[no-untyped-def]
     drawn = noise(23, 31)
-    raster = ClassRaster(write(tmp_path_factory.mktemp("bands") / "c.tif", drawn), band_rows=band_rows)
-    raster.stretch_rows = stretch_rows
+    raster = ClassRaster(write(tmp_path_factory.mktemp("strips") / "c.tif", drawn), strip_rows=strip_rows)
+    raster.task_rows = task_rows
     found = list(raster)
-    assert np.array_equal(np.concatenate([band.classes for band in found]), drawn)
-    assert [band.row for band in found] == np.cumsum([0, *(len(band.classes) for band in found)])[:-1].tolist()
-    assert max(len(band.classes) for band in found) <= band_rows
+    assert np.array_equal(
+        np.concatenate([strip.classes for strip in found]), np.where(drawn == 255, NO_CLASS, drawn.astype(int))
+    )
+    assert [strip.row for strip in found] == np.cumsum([0, *(len(strip.classes) for strip in found)])[:-1].tolist()
+    assert max(len(strip.classes) for strip in found) <= strip_rows
 
 
-def test_a_band_never_holds_more_than_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bands, "MAX_BAND_PX", 100)
-    assert ClassRaster(write(tmp_path / "c.tif", noise(50, 30))).band_rows == 3
-    assert ClassRaster(write(tmp_path / "c.tif", noise(50, 300))).band_rows == 1
+def test_a_strip_never_holds_more_than_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "MAX_STRIP_PX", 100)
+    assert ClassRaster(write(tmp_path / "c.tif", noise(50, 30))).strip_rows == 3
+    assert ClassRaster(write(tmp_path / "c.tif", noise(50, 300))).strip_rows == 1
 
 
 @pytest.mark.parametrize(
@@ -87,9 +93,8 @@ def test_a_band_never_holds_more_than_fits(tmp_path: Path, monkeypatch: pytest.M
 def test_any_layout_and_type_gives_the_same_regions(layout: dict[str, object], dtype: str, tmp_path: Path) -> None:
     drawn = blobs(100, 70)
     expected, _ = find_regions(ClassRaster(write(tmp_path / "plain.tif", drawn)), contacts=False)
-    raster = ClassRaster(save(tmp_path / "c.tif", drawn.astype(dtype), nodata=255, **layout), band_rows=13)
+    raster = ClassRaster(save(tmp_path / "c.tif", drawn.astype(dtype), nodata=255, **layout), strip_rows=13)
     found, _ = find_regions(raster, contacts=False)
-    assert found.classes.dtype == raster.dtype == dtype
     assert np.array_equal(found.classes, expected.classes)
     assert np.array_equal(found.pixels, expected.pixels)
 
@@ -99,9 +104,8 @@ def test_any_layout_and_type_gives_the_same_regions(layout: dict[str, object], d
 def test_nodata_is_what_the_file_says(dtype: str, nodata: int | None, tmp_path: Path) -> None:
     drawn = noise(9, 11, classes=8).astype(dtype)  # with 255, which is a class unless the file says otherwise
     raster = ClassRaster(save(tmp_path / "c.tif", drawn, nodata=nodata))
-    assert raster.nodata == nodata
     assert np.array_equal(
-        seen(raster), np.where(drawn == nodata, -1, drawn.astype(int)) if nodata is not None else drawn
+        seen(raster), drawn if nodata is None else np.where(drawn == nodata, NO_CLASS, drawn.astype(int))
     )
     regions, _ = find_regions(raster, contacts=False)
     assert set(regions.classes.tolist()) == set(np.unique(drawn).tolist()) - {nodata}
@@ -115,7 +119,7 @@ def test_a_mask_is_nodata_too(tmp_path: Path) -> None:
     valued = ClassRaster(write(tmp_path / "value.tif", drawn))
     tables = [find_regions(raster, contacts=True) for raster in (masked, alpha, valued)]
     for raster, (regions, contacts) in zip((masked, alpha, valued), tables, strict=True):
-        assert np.array_equal(seen(raster), np.where(mask, drawn.astype(int), -1))
+        assert np.array_equal(seen(raster), np.where(mask, drawn.astype(int), NO_CLASS))
         assert np.array_equal(regions.classes, tables[0][0].classes)
         assert np.array_equal(regions.pixels, tables[0][0].pixels)
         assert np.array_equal(contacts.length, tables[0][1].length)
@@ -128,15 +132,15 @@ def test_class_ids_beyond_255_are_kept(tmp_path: Path) -> None:
 
 
 @given(st.integers(1, 20), st.integers(0, 6))
-def test_confidence_is_summed_counted_and_the_lowest_kept(tmp_path_factory, band_rows: int, min_pixels: int) -> None:  # type: ignore[no-untyped-def]
+def test_confidence_is_summed_counted_and_the_lowest_kept(tmp_path_factory, strip_rows: int, min_pixels: int) -> None:  # type: ignore[no-untyped-def]
     from aerialseg.vector.merge import merge_small
 
     folder = tmp_path_factory.mktemp("confidence")
     drawn, percent = noise(20, 25, classes=3), noise(20, 25, classes=101, nodata=0.3, seed=1)
-    raster = ClassRaster(write(folder / "c.tif", drawn), write(folder / "p.tif", percent), band_rows=band_rows)
+    raster = ClassRaster(write(folder / "c.tif", drawn), write(folder / "p.tif", percent), strip_rows=strip_rows)
     found, contacts = find_regions(raster, contacts=True)
     regions = merge_small(found, contacts, min_pixels)
-    labels = np.concatenate([regions.label(band) for band in raster])
+    labels = np.concatenate([regions.label(strip) for strip in raster])
     for one in range(len(regions)):
         values = percent[(labels == one) & (percent != 255)].tolist()
         assert (regions.percent[one], regions.rated[one]) == (sum(values), len(values))
@@ -144,24 +148,34 @@ def test_confidence_is_summed_counted_and_the_lowest_kept(tmp_path_factory, band
 
 
 def test_what_is_handed_out_can_be_sent_to_another_machine(tmp_path: Path) -> None:
-    raster = ClassRaster(write(tmp_path / "c.tif", noise(40, 30)), band_rows=7)
-    for stretch in raster.stretches():
-        sent = pickle.loads(pickle.dumps(stretch))
-        assert sent == stretch
-        assert all(np.array_equal(a.classes, b.classes) for a, b in zip(sent.bands(), stretch.bands(), strict=True))
+    raster = ClassRaster(write(tmp_path / "c.tif", noise(40, 30)), strip_rows=7)
+    for task in raster.tasks():
+        sent = pickle.loads(pickle.dumps(task))
+        assert sent == task
+        assert all(np.array_equal(a.classes, b.classes) for a, b in zip(sent.strips(), task.strips(), strict=True))
 
 
 def test_a_raster_cut_off_in_the_middle_is_an_input_error(tmp_path: Path) -> None:
     path = write(tmp_path / "c.tif", noise(300, 300), compress="deflate")
     path.write_bytes(path.read_bytes()[:20_000])
     with pytest.raises(InputError, match=r"c\.tif"):
-        list(ClassRaster(path, band_rows=50))
+        list(ClassRaster(path, strip_rows=50))
 
 
-@pytest.mark.parametrize("dtype", ["float32", "int16", "int32"])
-def test_only_class_ids_are_taken_for_class_ids(dtype: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=f"{dtype}: wanted class ids as uint8 or uint16"):
-        ClassRaster(save(tmp_path / "c.tif", np.zeros((2, 2), dtype)))
+@pytest.mark.parametrize("dtype", [name for name in reader._TYPES if name != "uint8"])
+def test_every_type_of_whole_numbers_gives_the_same_ids(dtype: str, tmp_path: Path) -> None:
+    drawn = noise(20, 30, classes=100)
+    mask = np.full(drawn.shape, 255, np.uint8)
+    mask[3:9, 4] = 0
+    nodata = 127 if dtype == "int8" else 255
+    stored = np.where(drawn == 255, nodata, drawn).astype(dtype)
+    raster = ClassRaster(save(tmp_path / "c.tif", stored, mask=mask, nodata=nodata), strip_rows=7)
+    assert np.array_equal(seen(raster), np.where((mask == 0) | (drawn == 255), NO_CLASS, drawn.astype(int)))
+
+
+def test_complex_numbers_are_no_class_ids(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="complex64: wanted class ids, whole numbers from 0 to 65535"):
+        ClassRaster(save(tmp_path / "c.tif", np.zeros((2, 2), np.complex64)))
 
 
 def test_an_image_is_no_class_raster(tmp_path: Path) -> None:
@@ -169,9 +183,11 @@ def test_an_image_is_no_class_raster(tmp_path: Path) -> None:
         ClassRaster(save(tmp_path / "c.tif", *np.zeros((3, 2, 2), np.uint8)))
 
 
-def test_confidence_of_another_size_or_type_is_an_input_error(tmp_path: Path) -> None:
+def test_confidence_of_another_size_type_or_scale_is_an_input_error(tmp_path: Path) -> None:
     classes = write(tmp_path / "c.tif", noise(5, 6))
-    with pytest.raises(InputError, match=r"\(6, 5\) rows and columns: wanted \(5, 6\)"):
+    with pytest.raises(InputError, match="5 x 6 px: wanted 6 x 5"):
         ClassRaster(classes, write(tmp_path / "p.tif", noise(6, 5)))
     with pytest.raises(InputError, match="float32: wanted confidence in per cent"):
         ClassRaster(classes, save(tmp_path / "p.tif", np.zeros((5, 6), np.float32)))
+    with pytest.raises(InputError, match="holds 101: wanted confidence in per cent, 0 to 100"):
+        list(ClassRaster(classes, write(tmp_path / "p.tif", np.full((5, 6), 101))))

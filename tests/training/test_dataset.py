@@ -13,9 +13,10 @@ import torch
 from PIL import Image
 
 from aerialseg.datasets.layout import DataConfig
-from aerialseg.datasets.masks import VOID, colors_to_ids, read_mask
+from aerialseg.datasets.masks import colors_to_ids, read_mask
 from aerialseg.datasets.pairs import class_weights, find_pairs, prepare, read_split, split_pairs
 from aerialseg.errors import InputError, OutputError
+from aerialseg.legend import NODATA
 from aerialseg.training.config import Augment, Step, TrainingConfig
 from aerialseg.training.dataset import ScaledCrop, make_loaders
 from aerialseg.training.learner import make_learner
@@ -54,7 +55,7 @@ def test_masks_of_colours_and_of_indices_say_the_same(drawn_data: Path, config: 
         by_index = read_mask(drawn_data / "masks" / f"{name}.png", DRAWN, config.void)
         by_color = read_mask(drawn_data / "colors" / f"{name}.png", DRAWN, config.void)
         assert (by_index == by_color).all()
-        assert (by_index[:4] == VOID).all()
+        assert (by_index[:4] == NODATA).all()
         assert not (by_index == 0).any()
 
 
@@ -105,7 +106,7 @@ def test_prepared_masks_are_reduced_by_the_nearest_pixel_only(
     made = prepare(pairs, replace(config, prepared=(37, 50)), DRAWN, tmp_path)
     reduced = np.asarray(Image.open(made["003"][1]))
     assert reduced.shape == (37, 50)
-    assert set(np.unique(reduced)) <= {1, 2, 3, VOID}
+    assert set(np.unique(reduced)) <= {1, 2, 3, NODATA}
 
 
 def test_frames_of_the_same_names_from_another_folder_are_prepared_anew(
@@ -167,7 +168,7 @@ def test_balanced_crops_hold_the_class_that_they_are_centred_on(zoom: float) -> 
 
     mask = np.full((90, 120), 7, dtype=np.uint8)
     mask[1, 118] = 9
-    mask[5:9] = VOID
+    mask[5:9] = NODATA
     image = PILImage.create(np.zeros((90, 120, 3), dtype=np.uint8))
     transform = ScaledCrop((90, 120), (30, 30), Augment(zoom=(zoom, zoom), balanced=1.0))
     crops = [np.asarray(transform((image, PILMask.create(mask)), split_idx=0)[1]) for _ in range(200)]
@@ -179,7 +180,7 @@ def test_balanced_crops_hold_the_class_that_they_are_centred_on(zoom: float) -> 
 def test_rare_classes_weigh_more_and_the_mean_pixel_weighs_one(tmp_path: Path) -> None:
     mask = np.full((10, 10), 1, dtype=np.uint8)
     mask[0] = 2
-    mask[1] = VOID
+    mask[1] = NODATA
     Image.fromarray(mask).save(tmp_path / "a.png")
     weights = class_weights({"a": (tmp_path / "a.png", tmp_path / "a.png")}, 4, 0.5)
     assert weights[2] / weights[1] == pytest.approx((80 / 10) ** 0.5)
@@ -195,7 +196,7 @@ def test_void_pixels_do_not_touch_the_loss(drawn_data: Path, config: DataConfig,
     loaders = make_loaders(learn, held, DRAWN, Step((64, 64), 1, 4, 1e-3), Augment(), batch=4)
     loss = make_learner(loaders, whole, len(DRAWN)).loss_func
     logits, target = torch.randn(2, 4, 8, 8), torch.randint(1, 4, (2, 8, 8))
-    target[:, :3] = VOID
+    target[:, :3] = NODATA
     changed = logits.clone()
     changed[:, :, :3] += torch.randn(2, 4, 3, 8)
     assert loss(logits, target) == loss(changed, target)

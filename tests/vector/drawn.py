@@ -28,8 +28,8 @@ NORTH_UP = Affine(0.05, 0, 500_000, 0, -0.05, 5_000_000)
 PIXELS = Affine(1, 0, 0, 0, 1, 0)
 PIXEL_GRID = GeoGrid(1, 1, tuple(PIXELS)[:6], None)
 """Polygons on it have pixel coordinates; its size does not matter to them."""
-STRETCH_BANDS = 3
-"""Bands that are read together, so that small rasters have seams of both kinds."""
+TASK_STRIPS = 3
+"""Strips that are read together, so that small rasters have seams of both kinds."""
 
 
 def write(
@@ -44,12 +44,12 @@ def write(
     return path
 
 
-def shapes_of(classes: np.ndarray, *, min_pixels: int = 0, band_rows: int = 1024, workers: int = 1) -> Shapes:
+def shapes_of(classes: np.ndarray, *, min_pixels: int = 0, strip_rows: int = 1024, workers: int = 1) -> Shapes:
     with tempfile.TemporaryDirectory() as folder:
         path = write(Path(folder, "classes.tif"), classes)
         with TaskPool(workers) as pool:
-            raster = ClassRaster(path, band_rows=band_rows)
-            raster.stretch_rows = STRETCH_BANDS * raster.band_rows
+            raster = ClassRaster(path, strip_rows=strip_rows)
+            raster.task_rows = TASK_STRIPS * raster.strip_rows
             return find_shapes(raster, LEGEND, min_pixels, pool=pool)
 
 
@@ -59,12 +59,12 @@ def polygons_of(
     *,
     smooth: int = 0,
     min_pixels: int = 0,
-    band_rows: int = 1024,
+    strip_rows: int = 1024,
     workers: int = 1,
     transform: Affine = PIXELS,
 ) -> tuple[np.ndarray, np.ndarray]:
     """(polygons, their classes) in pixel coordinates unless there is another transform."""
-    shapes = shapes_of(classes, min_pixels=min_pixels, band_rows=band_rows, workers=workers)
+    shapes = shapes_of(classes, min_pixels=min_pixels, strip_rows=strip_rows, workers=workers)
     geo = replace(PIXEL_GRID, transform=tuple(transform)[:6])
     with TaskPool(workers) as pool:
         lines = make_lines(shapes, tolerance_px, smooth, geo, pool)

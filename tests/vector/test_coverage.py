@@ -85,26 +85,28 @@ def test_regions_are_those_of_gdal(drawn: np.ndarray) -> None:
 def test_how_the_raster_is_cut_changes_no_byte(name: str, tolerance_px: float, min_pixels: int) -> None:
     drawn = ADVERSARIES[name]
     whole, classes = polygons_of(drawn, tolerance_px, min_pixels=min_pixels)
-    for band_rows in (1, 7, 64):
-        polygons, same = polygons_of(drawn, tolerance_px, min_pixels=min_pixels, band_rows=band_rows)
+    for strip_rows in (1, 7, 64):
+        polygons, same = polygons_of(drawn, tolerance_px, min_pixels=min_pixels, strip_rows=strip_rows)
         assert np.array_equal(classes, same)
         assert [one.wkb for one in polygons] == [one.wkb for one in whole]
 
 
 @given(rasters(), st.integers(1, 30), st.integers(0, 9), st.sampled_from([0, 2]))
-def test_how_any_raster_is_cut_changes_no_byte(drawn: np.ndarray, band_rows: int, min_pixels: int, smooth: int) -> None:
+def test_how_any_raster_is_cut_changes_no_byte(
+    drawn: np.ndarray, strip_rows: int, min_pixels: int, smooth: int
+) -> None:
     whole, _ = polygons_of(drawn, 1.5, smooth=smooth, min_pixels=min_pixels)
-    cut, _ = polygons_of(drawn, 1.5, smooth=smooth, min_pixels=min_pixels, band_rows=band_rows)
+    cut, _ = polygons_of(drawn, 1.5, smooth=smooth, min_pixels=min_pixels, strip_rows=strip_rows)
     assert [one.wkb for one in whole] == [one.wkb for one in cut]
 
 
 @pytest.mark.parametrize("smooth", [0, 2])
 @pytest.mark.parametrize("drawn", [noise(230, 190), blobs(230, 190)], ids=["noise", "blobs"])
 def test_neither_blocks_nor_workers_change_a_byte(drawn: np.ndarray, smooth: int) -> None:
-    whole, classes = polygons_of(drawn, 1.5, smooth=smooth, min_pixels=5, band_rows=230)
-    for band_rows in (7, 64, 100, 230):
+    whole, classes = polygons_of(drawn, 1.5, smooth=smooth, min_pixels=5, strip_rows=230)
+    for strip_rows in (7, 64, 100, 230):
         for workers in (1, 4):
-            made, same = polygons_of(drawn, 1.5, smooth=smooth, min_pixels=5, band_rows=band_rows, workers=workers)
+            made, same = polygons_of(drawn, 1.5, smooth=smooth, min_pixels=5, strip_rows=strip_rows, workers=workers)
             assert np.array_equal(classes, same)
             assert [one.wkb for one in made] == [one.wkb for one in whole]
 
@@ -178,7 +180,7 @@ def test_any_transform_gives_a_valid_coverage_with_counter_clockwise_shells(tran
 def test_labels_are_those_of_scipy() -> None:
     drawn = noise(60, 70, classes=3)
     count = sum(ndimage.label(drawn == one)[1] for one in range(3))
-    assert len(polygons_of(drawn, band_rows=7)[0]) == count
+    assert len(polygons_of(drawn, strip_rows=7)[0]) == count
 
 
 def test_a_raster_too_wide_for_small_integers_tiles_too() -> None:

@@ -74,14 +74,14 @@ def test_ranges_cover_everything_once(sizes: list[int], parts: int) -> None:
 
 
 @pytest.mark.slow
-def test_stretches_may_be_worked_on_in_other_processes(tmp_path: Path) -> None:
+def test_strips_may_be_worked_on_in_other_processes(tmp_path: Path) -> None:
     """As on other machines: nothing is shared but files."""
     from aerialseg.raster.classes import ClassRaster
 
     drawn = blobs(120, 90)
     expected = shapes_of(drawn, min_pixels=5)
-    raster = ClassRaster(write(tmp_path / "c.tif", drawn), band_rows=11)
-    raster.stretch_rows = 33
+    raster = ClassRaster(write(tmp_path / "c.tif", drawn), strip_rows=11)
+    raster.task_rows = 33
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as executor, TaskPool(2, executor) as pool:
         shapes = find_shapes(raster, LEGEND, 5, pool=pool)
     assert np.array_equal(shapes.arcs.vertices, expected.arcs.vertices)

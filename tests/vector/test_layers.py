@@ -87,10 +87,10 @@ def test_the_areas_of_the_file_are_those_of_its_polygons(tmp_path: Path) -> None
 
 def test_written_in_parts_or_at_once_it_is_the_same_layer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = noise(40, 40)
-    whole, _, _ = layer_of(tmp_path, drawn, band_rows=64)
+    whole, _, _ = layer_of(tmp_path, drawn, strip_rows=64)
     in_parts = functools.partial(polygons.make_polygons, batch=400)
     monkeypatch.setattr(rows, "make_polygons", in_parts)
-    parts, _, path = layer_of(tmp_path, drawn, band_rows=7)
+    parts, _, path = layer_of(tmp_path, drawn, strip_rows=7)
     assert whole.equals(parts)
     assert geopandas.read_file(path, layer="landcover", bbox=tuple(whole.geometry[5].bounds)).shape[0] > 0
 
@@ -189,7 +189,7 @@ def test_a_crs_knows_better_than_the_size_that_is_told(tmp_path: Path) -> None:
 
 def test_progress_goes_up_to_one(tmp_path: Path) -> None:
     told: list[float] = []
-    layer_of(tmp_path, noise(40, 20), band_rows=10, progress=told.append)
+    layer_of(tmp_path, noise(40, 20), strip_rows=10, progress=told.append)
     assert told == sorted(told)
     assert told[0] > 0
     assert told[-1] == 1
@@ -212,7 +212,7 @@ def test_names_of_any_kind_come_through(tmp_path: Path) -> None:
 
 def test_a_confidence_raster_of_another_size_is_an_error(tmp_path: Path) -> None:
     raster, other = write(tmp_path / "c.tif", noise(4, 4)), write(tmp_path / "f.tif", noise(4, 5))
-    with pytest.raises(InputError, match="rows and columns"):
+    with pytest.raises(InputError, match="5 x 4 px: wanted 4 x 4"):
         polygonize(raster, other, tmp_path / "o.gpkg", legend=LEGEND)
 
 

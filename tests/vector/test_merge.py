@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from aerialseg.legend import NODATA
 from aerialseg.raster.classes import ClassRaster
 from aerialseg.vector.layers import find_shapes
-from aerialseg.vector.regions import iter_merged_bands
 from tests.vector.drawn import ADVERSARIES, LEGEND, islands, noise, polygons_of, rasters, write
 
 
@@ -57,10 +56,11 @@ def merged_by_hand(classes: np.ndarray, min_pixels: int) -> np.ndarray:
         classes[labels == one] = classes[labels == target][0]
 
 
-def merged(folder, classes: np.ndarray, min_pixels: int, band_rows: int = 1024) -> np.ndarray:  # type: ignore[no-untyped-def]
-    raster = ClassRaster(write(folder / "classes.tif", classes), band_rows=band_rows)
+def merged(folder, classes: np.ndarray, min_pixels: int, strip_rows: int = 1024) -> np.ndarray:  # type: ignore[no-untyped-def]
+    raster = ClassRaster(write(folder / "classes.tif", classes), strip_rows=strip_rows)
     shapes = find_shapes(raster, LEGEND, min_pixels)
-    return np.concatenate([band for _, band in iter_merged_bands(raster, shapes.regions)])
+    table = np.append(shapes.regions.classes, np.uint16(NODATA))
+    return np.concatenate([table[shapes.regions.label(strip)] for strip in raster])
 
 
 @given(rasters(9), st.integers(0, 30))
@@ -74,9 +74,9 @@ def test_nothing_too_small_is_left_unless_it_is_alone(
     tmp_path_factory,
     drawn: np.ndarray,
     min_pixels: int,
-    band_rows: int,  # type: ignore[no-untyped-def]
+    strip_rows: int,  # type: ignore[no-untyped-def]
 ) -> None:
-    result = merged(tmp_path_factory.mktemp("merge"), drawn, min_pixels, band_rows)
+    result = merged(tmp_path_factory.mktemp("merge"), drawn, min_pixels, strip_rows)
     labels = labelled(result)
     assert np.array_equal(result == NODATA, drawn == NODATA)
     for one, pixels in enumerate(np.bincount(labels[labels >= 0]).tolist() if (labels >= 0).any() else []):
