@@ -55,7 +55,7 @@ _BLOCK = {
     "count": 2,
     "interleave": "band",
     "blockysize": 256,  # few strips: they compress better, empty ones cost 8 bytes
-    # Without one rasterio warns, and what other threads do to Python's filters can let that through quiet().
+    # Without one rasterio warns, and what other threads do to Python's filters can let that through.
     "transform": Affine(*UNPLACED),
 }
 
