@@ -18,7 +18,7 @@ WINDOW_SHARE = 0.14
 """Of the network's work, what is done on the whole window; the rest is cropped to the core and a few cells more.
 
 With it, exact tiles of 512, 1024, 2048 and 4096 px come to 2.45, 1.53, 1.22 and 1.10 times the work of the whole image;
-counted were 2.33, 1.51, 1.21 and 1.09 (ALGORITHMS 1; tests/test_estimate.py counts the shipped network's).
+counted were 2.33, 1.51, 1.21 and 1.09 (ALGORITHMS 1; tests/mapping/test_network_time.py counts the shipped network's).
 """
 
 
