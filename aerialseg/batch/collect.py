@@ -20,6 +20,7 @@ from aerialseg.mapping.outputs import Outputs, check_not_inputs
 from aerialseg.mapping.settings import MapSettings
 from aerialseg.progress import Progress, Silent
 from aerialseg.raster.cog import write_cog
+from aerialseg.raster.georef import ONE_PIXEL
 from aerialseg.raster.mosaic import Patchwork, SourceTile, patchworks, read_tile, write_mosaic, write_vrt
 from aerialseg.raster.palette import read_palette
 from aerialseg.vector.joined import Part, polygonize_parts
@@ -172,5 +173,5 @@ def _part(work: Patchwork, rated: dict[Path, str | None], shape: MapSettings, as
         own = [(read_tile(str(path)), box) for path, (_, box) in zip(paths, work.tiles, strict=True)]
         confidence = aside / "confidence.tif"
         write_mosaic(replace(work, tiles=tuple(own)), confidence)
-    pixel_m = work.geo.pixel_size_m or work.geo.resolution
-    return Part(classes, confidence, shape.min_pixels(pixel_m), shape.tolerance_px(pixel_m), shape.smoothing, pixel_m)
+    pixel_m = work.geo.pixel_size_m or ONE_PIXEL
+    return Part(classes, confidence, shape.min_pixels(pixel_m), shape.tolerance_px(pixel_m), shape.smoothing)

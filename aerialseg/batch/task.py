@@ -169,7 +169,7 @@ def _values(result: Result, report: Mapping[str, Any]) -> dict[str, Any]:
         "valid_px": result.valid_px,
         "lost_px": result.lost_px,
         "polygons": result.polygons,
-        "areas": {line.name: line.area_m2 for line in result.classes},
+        "areas": {line.name: line.area_m2 for line in result.classes if line.area_m2 is not None},
         "seconds": {name: round(spent, 3) for name, spent in result.seconds.items()},
     }
 

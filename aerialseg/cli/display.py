@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
     from aerialseg.evaluation.results import Evaluation
-    from aerialseg.mapping.result import LayerResult, Result
+    from aerialseg.mapping.result import ClassShare, LayerResult, Result
     from aerialseg.mapping.timeline import StageTime
 
 LABELS = {
@@ -159,10 +159,10 @@ def show_result(result: Result | LayerResult) -> None:
     table.add_column("share", justify="right")
     for line in result.classes:
         swatch = f"[{line.color}]■[/] " if console.color_system else ""
-        table.add_row(swatch + escape(line.name), _area(line.area_m2), f"{line.share:.1%}")
+        table.add_row(swatch + escape(line.name), _area([line]), f"{line.share:.1%}")
     with console.capture() as captured:
         console.print(table)
-        total = _area(sum(line.area_m2 for line in result.classes))
+        total = _area(result.classes)
         console.print(f"{result.polygons:,} polygons over {total} in {_times(result.seconds)}", soft_wrap=True)
     _write(captured.get())
 
@@ -242,7 +242,12 @@ def _speed(mpx_per_s: float | None) -> str:
     return f"{mpx_per_s:,.0f}" if mpx_per_s >= 100 else f"{mpx_per_s:.3g}"
 
 
-def _area(area_m2: float) -> str:
+def _area(classes: Sequence[ClassShare]) -> str:
+    """Of all classes together: in pixels where their size on the ground is not known."""
+    areas = [line.area_m2 for line in classes if line.area_m2 is not None]
+    if len(areas) < len(classes):
+        return f"{sum(line.pixels for line in classes):,} px²"
+    area_m2 = sum(areas)
     if area_m2 >= 1e6:
         return f"{area_m2 / 1e6:,.2f} km²"
     return f"{area_m2 / 1e4:,.2f} ha" if area_m2 >= 1e4 else f"{area_m2:,.1f} m²"

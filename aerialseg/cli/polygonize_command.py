@@ -33,6 +33,7 @@ POLYGONIZE_OPTIONS = options(
     click.option("--layer", metavar="NAME", default="landcover", show_default=True, help="Name of the layer."),
     click.option("--workers", metavar="N", type=int, help="Threads to work in.  [default: one for each processor]"),
     setting_option(OPTIONS["max-pixels"]),
+    setting_option(OPTIONS["require-crs"]),
     click.option("--overwrite", is_flag=True, help="Replace outputs that exist; other layers of a GeoPackage stay."),
     QUIET,
     DEBUG,

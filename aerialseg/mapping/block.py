@@ -80,7 +80,7 @@ def run_block(task: BlockTask, shared: Shared | None = None) -> BlockReport:
     """Write ``task.path`` and report; a file that stands there is whole. Safe to repeat.
 
     Raises InputError when the window cannot be read, OutputError when the file cannot be written, ResourceError when
-    the device has too little memory even for the smallest tile.
+    the device has too little memory even for the smallest tile, ModelError when the network computes NaN or infinity.
     """
     clock = _Clock()
     with clock.stage("read"):

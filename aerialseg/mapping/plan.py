@@ -16,6 +16,7 @@ from aerialseg.mapping.block import BlockTask
 from aerialseg.mapping.settings import MIN_PIXELS, MapSettings
 from aerialseg.model.interface import PredictorSpec
 from aerialseg.progress import spoken_bytes
+from aerialseg.raster.georef import ONE_PIXEL
 from aerialseg.raster.grid import Grid
 from aerialseg.raster.view import View
 
@@ -211,8 +212,8 @@ def _digest(value: object) -> str:
 
 
 def _pixel_size(view: View) -> tuple[float, float]:
-    """Ground size (x, y) of a working pixel: metres, or units of the transform where the raster has no CRS."""
-    return view.gsd_m or view.geo.resolution
+    """Ground size (x, y) of a working pixel: metres, or pixels where that is not known."""
+    return view.gsd_m or ONE_PIXEL
 
 
 def _on_lattice(block: int, stride: int) -> int:

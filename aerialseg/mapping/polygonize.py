@@ -29,7 +29,7 @@ PathLike = str | Path
 _RESERVED = ("gpkg_", "sqlite_", "rtree_", "layer_styles")
 
 
-POLYGON_SETTINGS = ("min_area_m2", "simplify_m", "smooth", "dissolve", "max_pixels")
+POLYGON_SETTINGS = ("min_area_m2", "simplify_m", "smooth", "dissolve", "max_pixels", "require_crs")
 
 
 @with_settings(*POLYGON_SETTINGS, min_area_m2="0 (none is merged)")
@@ -48,7 +48,7 @@ def polygonize(
     """The files made and their statistics, for the class raster ``classes`` as polygons in the layer ``output``.
 
     Every pixel that is not nodata lies in exactly one polygon. Outputs are written atomically. Without a coordinate
-    reference system, metres are units of the raster.
+    reference system, metres are pixels.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ def polygonize(
     raster = ClassRaster(source, rated)
     _check_size(raster, source, wanted.max_pixels)
     check_place(outputs.layer, raster.geo.crs)
-    pixel_m = _pixel_size(raster, listener)
+    pixel_m = _pixel_size(raster, listener, required=wanted.require_crs)
     begun = time.perf_counter()
     busy = f"{outputs.layer} is in use by another run: wait, or choose another output"
     with locked(_lock_of(outputs.layer), lambda: busy, remove=True), TaskPool(workers) as pool:
@@ -120,7 +120,7 @@ def polygonize(
     seconds = time.perf_counter() - begun
     return LayerResult(
         paths=outputs.paths,
-        classes=class_shares(info.area_m2, info.legend),
+        classes=class_shares(info),
         polygons=info.polygons,
         merged=info.merged,
         seconds={"polygons": seconds, "total": seconds},
@@ -152,11 +152,18 @@ def _check_size(raster: ClassRaster, source: Path, max_pixels: int) -> None:
         )
 
 
-def _pixel_size(raster: ClassRaster, listener: Progress) -> tuple[float, float]:
-    """Ground size (x, y) of a pixel: metres, or units of the transform where the raster has no CRS to tell it."""
+def _pixel_size(raster: ClassRaster, listener: Progress, *, required: bool) -> tuple[float, float]:
+    """Ground size (x, y) of a pixel: metres, or pixels where the raster has no CRS to tell it."""
+    from aerialseg.raster.georef import ONE_PIXEL
+
     if raster.geo.crs is None:
-        listener.note("warning: the raster has no coordinate reference system: lengths and areas are in its own units")
-    return raster.geo.pixel_size_m or raster.geo.resolution
+        if required:
+            raise InputError(f"{raster.classes} has no coordinate system (CRS); add it: gdal_edit.py -a_srs EPSG:CODE")
+        listener.note(
+            "warning: the raster has no coordinate system (CRS): lengths and areas, --simplify and --min-area too, are "
+            "in pixels (px, px²); add it with gdal_edit.py -a_srs EPSG:CODE to have metres"
+        )
+    return raster.geo.pixel_size_m or ONE_PIXEL
 
 
 def _metadata(source: Path) -> dict[str, str]:

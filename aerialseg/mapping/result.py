@@ -5,28 +5,40 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from aerialseg.legend import Legend
 from aerialseg.mapping.plan import Plan
 from aerialseg.mapping.timeline import StageTime, to_json
+
+if TYPE_CHECKING:
+    from aerialseg.vector.layers import LayerInfo
 
 
 @dataclass(frozen=True, slots=True)
 class ClassShare:
-    """One class of the layer: its id, name, colour (``#rrggbb``), area (m²) and share of the valid area (0 to 1)."""
+    """One class of the layer: its id, name, colour (``#rrggbb``), pixels, area and share of the valid area (0 to 1).
+
+    ``area_m2`` is None where the size of a pixel on the ground is not known: without a coordinate system.
+    """
 
     class_id: int
     name: str
     color: str
-    area_m2: float
+    pixels: int
+    area_m2: float | None
     share: float
 
 
-def class_shares(area_m2: Mapping[int, float], legend: Legend) -> tuple[ClassShare, ...]:
-    """Classes by their area, the largest first."""
-    total = sum(area_m2.values()) or 1.0
-    lines = [ClassShare(one, legend[one].name, legend[one].hex, area, area / total) for one, area in area_m2.items()]
+def class_shares(info: LayerInfo) -> tuple[ClassShare, ...]:
+    """Classes by their area, the largest first; by their pixels where an area is not known."""
+    known = {one: area for one, area in info.area_m2.items() if area is not None}
+    sizes: Mapping[int, float] = known if len(known) == len(info.area_m2) else info.pixels
+    total = sum(sizes.values()) or 1.0
+    lines = [
+        ClassShare(one, entry.name, entry.hex, info.pixels[one], info.area_m2[one], size / total)
+        for one, size in sizes.items()
+        for entry in [info.legend[one]]
+    ]
     return tuple(sorted(lines, key=lambda line: -line.share))
 
 

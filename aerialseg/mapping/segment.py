@@ -213,7 +213,7 @@ class _Job:
         stages = timeline.stages()
         return Result(
             paths=self.work.outputs.paths,
-            classes=class_shares(info.area_m2, info.legend),
+            classes=class_shares(info),
             polygons=info.polygons,
             valid_px=sum(info.pixels.values()),
             lost_px=self.run.lost_px(),

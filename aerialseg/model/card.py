@@ -27,6 +27,9 @@ APPROXIMATE_HALO = 256
 INT8_LOSS = 0.002
 """Of the mean IoU: what int8 may cost and still be the default."""
 
+MIN_STD = 1e-4
+"""Of values scaled to 0..1: a hundredth of a grey level. What is divided by less is beyond what 32 bits hold."""
+
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
@@ -190,7 +193,7 @@ def _problems(card: ModelCard) -> list[str]:
         ([c.id for c in card.legend] != list(range(len(card.legend))), "class ids must be 0, 1, 2 ..."),
         (not (card.gsd_m > 0 and math.isfinite(card.gsd_m)), f"ground sampling distance {card.gsd_m} m"),
         (len(card.mean) != bands or len(card.std) != bands, f"mean and std need {bands} values, one a band"),
-        (not finite or min(card.std, default=0) <= 0, "mean must be finite and std positive"),
+        (not finite or min(card.std, default=0) < MIN_STD, f"mean must be finite, and std at least {MIN_STD}"),
         (card.stride < 1 or card.halo < 0 or card.halo % card.stride, f"halo {card.halo}, stride {card.stride}"),
         (bool(outside), f"void classes {outside} are not in the legend"),
         (len(card.void) >= len(card.legend) > 0, "every class is void"),

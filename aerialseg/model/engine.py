@@ -14,7 +14,7 @@ from torch import Tensor
 from aerialseg.model.card import ModelCard
 from aerialseg.model.device import ComputeMode
 from aerialseg.model.fold import fold_for_inference
-from aerialseg.model.interface import Tile
+from aerialseg.model.interface import NOT_FINITE, Tile
 from aerialseg.model.unet import UNet
 from aerialseg.raster.grid import Box
 
@@ -45,7 +45,7 @@ class Engine(Protocol):
         ...
 
     def answer(self, placed: Any, windows: Sequence[Box], window: Box, core: Box) -> NDArray[np.uint8]:
-        """uint8 (B, 2, h', w'): class and confidence per cent of ``core``.
+        """uint8 (B, 2, h', w'): class and confidence per cent of ``core``, `NOT_FINITE` where a number was not.
 
         windows: what to cut out of the tile, counted from the tile's window. window, core: the shape of them all and
         the part to answer for, both counted from their upper left corner.
@@ -178,8 +178,10 @@ class TorchEngine:
 def decide(logits: Tensor, card: ModelCard) -> Tensor:
     """uint8 (B, 2, h, w) of logits (B, classes, h, w): the best class that is not void, its probability per cent.
 
-    The probability is that of softmax(logits / temperature) over the classes that are not void.
+    The probability is that of softmax(logits / temperature) over the classes that are not void. It is `NOT_FINITE`
+    where a logit is NaN or infinite.
     """
+    total = logits.sum(dim=1)
     if card.void:
         logits[:, list(card.void)] = -torch.inf
     best, classes = logits.max(dim=1)
@@ -187,7 +189,7 @@ def decide(logits: Tensor, card: ModelCard) -> Tensor:
     if card.temperature != 1.0:
         below.div_(card.temperature)
     probability = below.exp_().sum(dim=1).reciprocal_()
-    percent = (probability * 100).round_().clamp_(0, 100)
+    percent = (probability * 100).round_().masked_fill_(~total.isfinite(), NOT_FINITE)
     return torch.stack([classes.to(torch.uint8), percent.to(torch.uint8)], dim=1)
 
 
@@ -199,7 +201,7 @@ def apply_temperature(logits: Tensor, card: ModelCard) -> Tensor:
 
 
 def most_likely(probability: Tensor) -> Tensor:
-    """uint8 (B, 2, h, w) of probabilities (B, classes, h, w): the best class, and its own per cent."""
+    """uint8 (B, 2, h, w) of probabilities (B, classes, h, w): the best class, and its own per cent (or NOT_FINITE)."""
     best, classes = probability.max(dim=1)
-    percent = (best * 100).round_().clamp_(0, 100)
+    percent = (best * 100).round_().clamp_(0, 100).nan_to_num_(nan=NOT_FINITE)
     return torch.stack([classes.to(torch.uint8), percent.to(torch.uint8)], dim=1)

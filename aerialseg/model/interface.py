@@ -31,6 +31,9 @@ from aerialseg.legend import NODATA
 from aerialseg.model.card import ModelCard
 from aerialseg.raster.grid import Box
 
+NOT_FINITE = 255
+"""Stands for a confidence that is not a number, on its way from the device: such pixels have no class."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tile:

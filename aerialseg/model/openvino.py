@@ -25,6 +25,7 @@ from aerialseg.model.cpu import computes_in_bf16, multiplies_int8
 from aerialseg.model.fold import fold_for_inference
 from aerialseg.model.fx_trace import find_crops, trace_network
 from aerialseg.model.int8_ranges import STEPS, Ranges
+from aerialseg.model.interface import NOT_FINITE
 from aerialseg.model.unet import STRIDE, UNet
 from aerialseg.raster.grid import Box
 
@@ -39,6 +40,7 @@ class OpenVinoNetwork:
 
     def __init__(self, network: UNet, card: ModelCard, precision: str, *, logits: bool = False) -> None:
         self._network = fold_for_inference(network)
+        _check_finite(self._network, card)
         model = build_graph(self._network, card, int8=precision == "int8", logits=logits)
         bf16 = precision == "bf16" or (precision == "int8" and computes_in_bf16())  # what int8 leaves over
         config = {
@@ -70,11 +72,25 @@ class OpenVinoNetwork:
         self._compiled.release_memory()
 
 
+def _check_finite(network: UNet, card: ModelCard) -> None:
+    """Raise ModelError where torch's network is not finite on noise: OpenVINO's ReLU makes 0 of NaN, and hides it."""
+    box = Box(0, 0, 2 * STRIDE, 2 * STRIDE)
+    levels = torch.randint(0, 2, (1, len(card.bands), *box.shape), generator=torch.Generator().manual_seed(0))
+    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (card.mean, card.std))
+    with torch.inference_mode():
+        if not network.forward_tile((levels - mean) / std, box, box).isfinite().all():
+            raise ModelError(
+                f"the model {card.name!r} computes NaN or infinity from black and white pixels: its weights are not "
+                "those it was trained with; fetch or export it again"
+            )
+
+
 def build_graph(network: UNet, card: ModelCard, *, int8: bool = False, logits: bool = False) -> ov.Model:
     """Inputs: uint8 pixels (B, C, h, w), uint8 valid (B, 1, h, w), int64 crops as ``find_crops`` gives them.
 
-    Output: uint8 (B, 2, h', w'), class and confidence per cent; or ``logits``, float32 (B, classes, h', w'). int8: the
-    convolutions compute in 8-bit integers, by the ranges in the card; ModelError where one is missing.
+    Output: uint8 (B, 2, h', w'), class and confidence per cent (`NOT_FINITE` where a logit is not); or ``logits``,
+    float32 (B, classes, h', w'). int8: the convolutions compute in 8-bit integers, by the ranges in the card.
+    ModelError where one is missing.
     """
     pixels = op.parameter([-1, len(card.bands), -1, -1], np.uint8)
     valid = op.parameter([-1, 1, -1, -1], np.uint8)
@@ -94,13 +110,16 @@ def _normalised(pixels: Node, valid: Node, card: ModelCard) -> Node:
 def _labels(logits: Node, card: ModelCard) -> Node:
     never = np.zeros((1, len(card.legend), 1, 1), np.float32)
     never[:, list(card.void)] = _NEVER
-    logits = op.add(op.convert(logits, "f32"), _constant(never))
+    logits = op.convert(logits, "f32")
+    finite = op.is_finite(op.reduce_sum(logits, _constant(np.array([1], np.int64)), True))
+    logits = op.add(logits, _constant(never))
     best = op.topk(logits, _constant(np.int64(1)), 1, "max", "none", index_element_type="i32")
     below = op.subtract(logits, best.output(0))
     if card.temperature != 1.0:
         below = op.multiply(below, _constant(np.float32(1 / card.temperature)))
     total = op.reduce_sum(op.exp(below), _constant(np.array([1], np.int64)), True)
     percent = op.round(op.divide(_constant(np.float32(100)), total), "half_to_even")
+    percent = op.select(finite, percent, _constant(np.float32(NOT_FINITE)))
     return op.concat([op.convert(best.output(1), "u8"), op.convert(percent, "u8")], 1)
 
 

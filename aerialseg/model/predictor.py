@@ -18,7 +18,7 @@ from aerialseg.errors import ModelError, ResourceError, UsageError
 from aerialseg.model.card import ModelCard, Tiling
 from aerialseg.model.device import ComputeMode, choose, choose_size
 from aerialseg.model.engine import Engine, make_engine
-from aerialseg.model.interface import Prediction, Predictor, PredictorSpec, Tile
+from aerialseg.model.interface import NOT_FINITE, Prediction, Predictor, PredictorSpec, Tile
 from aerialseg.model.store import CARD, _checked, embedded, load_network, model_dir
 from aerialseg.model.tta import BYTES_PER_CLASS, TURNS, AveragingEngine
 from aerialseg.raster.grid import Box
@@ -126,7 +126,7 @@ class ModelPredictor(Predictor):
         """Classes and confidence of the tile's core, whatever the size of what goes through the network at once.
 
         When memory runs out the batch is halved, then the tile, and the labels stay the same. Raises ResourceError
-        when not even the smallest tile fits.
+        when not even the smallest tile fits, ModelError when the network computes NaN or infinity.
         """
         while True:
             met = self.tile, self.batch
@@ -178,6 +178,13 @@ class ModelPredictor(Predictor):
             answer = self.engine.answer(placed, windows, window, core)
             for (box, _), values in zip(parts, answer, strict=True):
                 out[:, *box.within(tile.core)] = values
+        if (out[1] == NOT_FINITE).any():
+            core = tile.core
+            raise ModelError(
+                f"the model {self.card.name!r} computes NaN or infinity in the block of rows {core.top} to "
+                f"{core.bottom - 1}, columns {core.left} to {core.right - 1} ({self.way.numerics}), which is no class: "
+                "its weights, or mean and std in its card, are not those it was trained with; fetch or export it again"
+            )
         return Prediction(classes=out[0], confidence=out[1])
 
     def _batches(self, tile: Tile, side: int, batch: int) -> Iterator[tuple[list[tuple[Box, Box]], Box, Box]]:

@@ -66,10 +66,10 @@ class ClassFile:
         self.dataset = open_raster(str(self.path))
         try:
             _check(self.dataset)
+            self.geo = geogrid_of(self.dataset)
         except InputError:
             self.close()
             raise
-        self.geo = geogrid_of(self.dataset)
         self.placed = has_transform(self.dataset)
         self.dtype = str(self.dataset.dtypes[0])
         self.nodata = _nodata(self.dataset)

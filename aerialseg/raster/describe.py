@@ -115,12 +115,6 @@ def _check(name: str, dataset: Any) -> None:
         raise InputError(
             f"{printable(name)} is a palette image, its values are not colours; use gdal_translate -expand rgb"
         )
-    if dataset.transform == Affine.identity() and (dataset.gcps[0] or dataset.rpcs):
-        what = "ground control points" if dataset.gcps[0] else "RPCs"
-        raise InputError(
-            f"{printable(name)} is placed by {what} only, not by a transform; warp it first: "
-            f"gdalwarp {'-tps' if dataset.gcps[0] else '-rpc'} -r bilinear -dstalpha IN.tif OUT.tif"
-        )
 
 
 def block_bytes(dataset: Any) -> int:

@@ -29,6 +29,12 @@ Coordinate = TypeVar("Coordinate", float, NDArray[np.float64])
 ALIGNED_PX = 0.01
 """Grids of one lattice lie on whole pixels of each other, but for what floating-point numbers lose."""
 
+ONE_PIXEL = (1.0, 1.0)
+"""The size (x, y) of a pixel where nobody knows how many metres it is: lengths and areas are in pixels."""
+
+MAX_COORDINATE = 1e15
+"""No place on the Earth lies so far from any origin, in any unit."""
+
 _SIDE_PIECES = 8
 """A straight side may be bent in longitude and latitude, so an outline has so many pieces along each."""
 
@@ -165,7 +171,7 @@ def _size_on_ground(geo: GeoGrid, crs: str) -> tuple[float, float] | None:
 
 
 def _geodesic_size(geo: GeoGrid, system: pyproj.CRS) -> tuple[float, float] | None:
-    geod, geographic = system.get_geod(), system.geodetic_crs
+    geod, geographic = system.get_geod(), geographic_of(system)
     if geod is None or geographic is None:
         return None
     to_lonlat = pyproj.Transformer.from_crs(system, geographic, always_xy=True)
@@ -178,6 +184,59 @@ def _geodesic_size(geo: GeoGrid, system: pyproj.CRS) -> tuple[float, float] | No
             return None
         sizes.append(float(geod.inv(lon0, lat0, lon1, lat1)[2]))
     return _if_positive(sizes[0], sizes[1])
+
+
+def geographic_of(system: pyproj.CRS) -> pyproj.CRS | None:
+    """Longitude and latitude on the datum of a CRS, also of one whose pole is rotated; None where it has none."""
+    base = system.geodetic_crs
+    while base is not None and base.is_derived and base.source_crs is not None:
+        base = base.source_crs
+    return base
+
+
+def check_place(name: str, geo: GeoGrid) -> None:
+    """Raise InputError where the transform is no place: singular, not finite, or nowhere in the world of the CRS."""
+    fault = _transform_fault(geo) or _place_fault(geo)
+    if fault:
+        raise InputError(
+            f"{name} has the transform {tuple(float(f'{value:.6g}') for value in geo.transform)}, {fault}; "
+            "correct it: gdal_edit.py -a_srs EPSG:CODE -a_ullr ULX ULY LRX LRY"
+        )
+
+
+def _transform_fault(geo: GeoGrid) -> str | None:
+    if not all(map(math.isfinite, (*geo.transform, *geo.bounds))):
+        return "which is not finite"
+    furthest, pixel = max(map(abs, geo.bounds)), min(geo.resolution)
+    if furthest > MAX_COORDINATE:
+        return f"by which coordinates reach {furthest:g}, farther than any place on the Earth"
+    if not abs(geo.determinant) > 1e-9 * math.prod(geo.resolution):
+        return "by which pixels have no area"
+    if math.ulp(furthest) > pixel / 8:
+        return f"by which pixels of {pixel:g} cannot be told apart at coordinates of {furthest:g}"
+    return None
+
+
+def _place_fault(geo: GeoGrid) -> str | None:
+    """Whether none of nine places, from corner to corner, is one in the world of the CRS."""
+    try:
+        system = pyproj.CRS.from_user_input(geo.crs) if geo.crs else None
+        geographic = None if system is None else geographic_of(system)
+        if system is None or geographic is None:
+            return None
+        col, row = (place.ravel() * size for place, size in zip(np.mgrid[0:3, 0:3] / 2, geo.shape[::-1], strict=True))
+        x, y = geo.at(col, row)
+        lon, lat = pyproj.Transformer.from_crs(system, geographic, always_xy=True).transform(x, y)
+    except ProjError as error:
+        logger.debug("place of a raster not found: %s", error)
+        return None
+    if (np.isfinite(lon) & (np.abs(lon) <= 540) & (np.abs(lat) <= 90)).any():
+        return None
+    left, bottom, right, top = geo.bounds
+    return (
+        f"which is beyond the world of its coordinate system ({system.name}): "
+        f"x {left:.7g} to {right:.7g}, y {bottom:.7g} to {top:.7g}"
+    )
 
 
 def _planar_size(geo: GeoGrid, system: pyproj.CRS) -> tuple[float, float] | None:

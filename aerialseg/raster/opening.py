@@ -23,7 +23,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from aerialseg.errors import InputError
 from aerialseg.files import FILE_ERRORS, one_line, printable
-from aerialseg.raster.georef import GeoGrid
+from aerialseg.raster.georef import GeoGrid, check_place
 from aerialseg.raster.sidecars import TIFF_MAGIC, fault_of, find_sidecars, is_tiff_sidecar, tiff_fault
 
 CACHE_BYTES = 32 << 20
@@ -66,10 +66,22 @@ def has_transform(dataset: Any) -> bool:
 
 
 def geogrid_of(dataset: Any) -> GeoGrid:
-    """Where an open dataset lies: by the transform that it stores or, without one, by `UNPLACED`."""
+    """Where an open dataset lies: by the transform that it stores or, without one, by `UNPLACED` and without a CRS.
+
+    Raises InputError where the transform leads nowhere, and where only control points or RPCs place it.
+    """
     stored = dataset.transform != rasterio.Affine.identity() or has_transform(dataset)
-    crs = dataset.crs.to_wkt() if dataset.crs else None
-    return GeoGrid(dataset.height, dataset.width, tuple(dataset.transform)[:6] if stored else UNPLACED, crs)
+    if dataset.transform == rasterio.Affine.identity() and (dataset.gcps[0] or dataset.rpcs):
+        what, way = ("ground control points", "-tps") if dataset.gcps[0] else ("RPCs", "-rpc")
+        raise InputError(
+            f"{printable(dataset.name)} is placed by {what} only, not by a transform; warp it first: "
+            f"gdalwarp {way} -r bilinear -dstalpha IN.tif OUT.tif (classes: -r near, without -dstalpha)"
+        )
+    crs = dataset.crs.to_wkt() if stored and dataset.crs else None
+    geo = GeoGrid(dataset.height, dataset.width, tuple(dataset.transform)[:6] if stored else UNPLACED, crs)
+    if stored:
+        check_place(printable(dataset.name), geo)
+    return geo
 
 
 @contextmanager

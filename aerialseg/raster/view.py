@@ -89,7 +89,8 @@ def make_view(
     shape, gsd_m, note = _working_grid(info, model_gsd_m, _parse_gsd(gsd))
     _check_size(info, shape, max_pixels)
     if not placed:
-        note = f"no {'coordinate system' if info.georeferenced else 'georeference'}; {note}"
+        unit = "" if gsd_m else "lengths and areas are in pixels (px, px²); "
+        note = f"no {'coordinate system' if info.georeferenced else 'georeference'}; {unit}{note}"
     _warn(info, note if gsd_m is None or not placed else "")
     return View(
         path=info.path,

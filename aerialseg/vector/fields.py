@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,12 @@ _AREA = Field("area_m2", pa.float64(), "Area (m²)", "Area on the ground, as dra
 _PERIMETER = Field(
     "perimeter_m", pa.float64(), "Perimeter (m)", "Length of all outlines on the ground, holes included, in metres"
 )
+_IN_PIXELS = {
+    "area_m2": Field("area_m2", pa.float64(), "Area (px²)", "Area as drawn, in pixels: their size is not known"),
+    "perimeter_m": Field(
+        "perimeter_m", pa.float64(), "Perimeter (px)", "Length of all outlines, in pixels: their size is not known"
+    ),
+}
 _CONFIDENCE = Field(
     "confidence", pa.float64(), "Confidence (mean)", "Mean confidence over the pixels as they were classified, 0 to 1"
 )
@@ -72,6 +78,11 @@ CLASSES = LayerKind(
     "Land cover: one multipolygon for each class",
     (_CLASS_ID, _CLASS_NAME, _AREA, _PERIMETER, _CONFIDENCE, _PIXELS, _PARTS),
 )
+
+
+def in_pixels(kind: LayerKind) -> LayerKind:
+    """The same kind of layer, for a raster of which nobody knows the size of a pixel on the ground."""
+    return replace(kind, fields=tuple(_IN_PIXELS.get(field.name, field) for field in kind.fields))
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,14 +20,13 @@ from aerialseg.vector.writing import NewLayers
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One grid: its class raster (all its tiles as one), and generalisation in its pixels of ``pixel_m`` (x, y)."""
+    """One grid: its class raster (all its tiles as one), and generalisation in its pixels."""
 
     classes: Path
     confidence: Path | None
     min_pixels: int
     tolerance_px: float
     smooth: int
-    pixel_m: tuple[float, float]
 
 
 def polygonize_parts(
@@ -60,7 +59,7 @@ def polygonize_parts(
 
     with (
         TaskPool(workers) as pool,
-        NewLayers(output, layer=layer, crs=crs, legend=legend, metadata=metadata) as layers,
+        NewLayers(output, layer=layer, crs=crs, legend=legend, metadata=metadata, metric=crs is not None) as layers,
     ):
         layers.write(features())
         layers.finish()
@@ -71,5 +70,5 @@ def _features(part: Part, legend: Legend, pool: TaskPool) -> Iterator[Features]:
     raster = ClassRaster(part.classes, part.confidence)
     shapes = find_shapes(raster, legend, part.min_pixels, pool=pool)
     lines = make_lines(shapes, part.tolerance_px, part.smooth, raster.geo, pool)
-    measure = make_measure(raster.geo, lines.double_areas(len(shapes.regions)), part.pixel_m)
+    measure = make_measure(raster.geo, lines.double_areas(len(shapes.regions)))
     yield from Rows(shapes.regions, lines, shapes.rings, raster.geo, pool).features(measure)

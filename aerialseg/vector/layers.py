@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -36,12 +37,15 @@ Progress = Callable[[float], None]
 
 @dataclass(frozen=True, slots=True)
 class LayerInfo:
-    """What was written: ``pixels`` and ``area_m2`` by class id, after merging; ``merged`` regions are no more."""
+    """What was written: ``pixels`` and ``area_m2`` by class id, after merging; ``merged`` regions are no more.
+
+    An area is None where it is not known.
+    """
 
     polygons: int
     vertices: int
     pixels: dict[int, int]
-    area_m2: dict[int, float]
+    area_m2: dict[int, float | None]
     merged: int
     legend: Legend
 
@@ -85,7 +89,7 @@ def polygonize(
     layer, ``{layer}_by_class``, has one multipolygon for each class. ``confidence`` (uint8 per cent) gives each
     polygon's mean over its pixels, as classified, and the lowest one.
     ``pixel_m`` (x, y) is the size of a pixel on the ground in metres, asked only where the raster has no CRS to tell
-    it; without either, areas and lengths are in units of the transform.
+    it; without either, areas and lengths are in pixels.
 
     ``pool`` does the work (None: a thread of this process for each core), and stays the giver's. The result depends on
     neither it nor ``strip_rows``. ``progress`` is told the share done, 0 to 1. ``timestamp`` (now, unless given) is the
@@ -103,6 +107,7 @@ def polygonize(
     ending_of(output)
     raster = ClassRaster(classes, confidence, strip_rows=strip_rows)
     check_place(output, raster.geo.crs)
+    metric = raster.geo.crs is not None or pixel_m is not None
     with nullcontext(pool) if pool else TaskPool() as pool:
         names = read_palette(classes) if legend is None else legend
         shapes = find_shapes(raster, names, min_pixels, pool=pool, progress=progress)
@@ -113,14 +118,21 @@ def polygonize(
         vertices = int(rows.vertices.sum())
         check_room(output, len(shapes.regions), vertices, rows.largest(dissolve=dissolve), dissolve=dissolve)
         with NewLayers(
-            output, layer=layer, crs=raster.geo.crs, legend=shapes.legend, metadata=metadata, dissolve=dissolve
+            output,
+            layer=layer,
+            crs=raster.geo.crs,
+            legend=shapes.legend,
+            metadata=metadata,
+            dissolve=dissolve,
+            metric=metric,
         ) as layers:
             layers.write(rows.features(measure, _part(progress, 0.75, 0.9 if dissolve else 0.99)))
             if dissolve:
                 layers.write_by_class(rows.by_class())
             layers.finish(timestamp)
     _tell(progress, 1.0)
-    return LayerInfo(len(shapes.regions), vertices, rows.pixels, rows.area_m2, shapes.merged, shapes.legend)
+    areas = {one: area if metric and math.isfinite(area) else None for one, area in rows.area_m2.items()}
+    return LayerInfo(len(shapes.regions), vertices, rows.pixels, areas, shapes.merged, shapes.legend)
 
 
 def find_shapes(

@@ -20,7 +20,7 @@ from pyogrio.errors import CRSError, DataLayerError, DataSourceError, FeatureErr
 from aerialseg.errors import AerialsegError, ResourceError
 from aerialseg.files import cannot_write, move_into_place
 from aerialseg.legend import Legend
-from aerialseg.vector.fields import CLASSES, POLYGONS, Features, LayerKind
+from aerialseg.vector.fields import CLASSES, POLYGONS, Features, LayerKind, in_pixels
 from aerialseg.vector.formats import (
     BY_CLASS,
     GEOJSON,
@@ -65,7 +65,7 @@ class NewLayers:
 
     A context manager. Until ``finish`` the files have other names beside their own; if that is never reached, they are
     removed and older files stay as they were. Of a GeoPackage only layers of these names are replaced. Everything that
-    goes wrong in writing is an OutputError with the path.
+    goes wrong in writing is an OutputError with the path. ``metric``: areas and lengths are in metres, not in pixels.
     """
 
     def __init__(
@@ -77,9 +77,10 @@ class NewLayers:
         legend: Legend,
         metadata: Mapping[str, str] | None = None,
         dissolve: bool = False,
+        metric: bool = True,
     ) -> None:
         self.output, self.layer, self.crs, self.legend = Path(output).absolute(), layer, crs, legend
-        self.metadata = dict(metadata or {})
+        self.metadata, self.metric = dict(metadata or {}), metric
         self.files = layer_files(self.output, dissolve=dissolve)
         self._written: dict[str, tuple[Path, LayerKind, int]] = {}
 
@@ -108,7 +109,7 @@ class NewLayers:
         self._write(by_class_file(self.output), self.layer + BY_CLASS, CLASSES, features)
 
     def _write(self, file: Path, layer: str, kind: LayerKind, features: Iterator[Features]) -> None:
-        counter = _Counter(features)
+        counter, kind = _Counter(features), kind if self.metric else in_pixels(kind)
         part = part_of(file)
         try:
             if ending_of(file) == GEOPARQUET:

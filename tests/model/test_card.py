@@ -34,7 +34,7 @@ def test_the_digest_changes_with_what_decides_the_labels_and_with_nothing_else()
         ({"gsd_m": 0.0}, "ground sampling distance"),
         ({"gsd_m": float("nan")}, "ground sampling distance"),
         ({"mean": (0.5,)}, "mean and std need 3"),
-        ({"std": (1.0, 0.0, 1.0)}, "positive"),
+        ({"std": (1.0, 0.0, 1.0)}, "std at least"),
         ({"halo": 33}, "halo 33"),
         ({"void": (99,)}, r"\[99\]"),
         ({"void": tuple(range(6))}, "every class is void"),

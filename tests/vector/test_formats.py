@@ -243,7 +243,7 @@ def test_perimeters_are_those_of_the_ellipsoid(tmp_path: Path) -> None:
         polygonize(classes, None, tmp_path / "o.gpkg", legend=LEGEND)
         frame = read(tmp_path / "o.gpkg")
         degrees = frame.to_crs(4326) if crs == "EPSG:3857" else frame
-        true = [geod.geometry_length(one.boundary) for one in degrees.geometry]
+        true = [geod.geometry_length(one.boundary.segmentize(0.01)) for one in degrees.geometry]
         assert np.allclose(frame.perimeter_m, true, rtol=1e-6), crs
 
 

@@ -148,11 +148,6 @@ def test_areas_in_degrees_are_those_of_the_ellipsoid(tmp_path: Path) -> None:
     assert np.allclose(frame.area_m2, true, rtol=5e-5, atol=0.1)  # a parallel is no geodesic
 
 
-def test_coordinates_that_no_projection_knows_give_areas_of_the_plane(tmp_path: Path) -> None:
-    frame, _, _ = layer_of(tmp_path, np.zeros((10, 10)), transform=NORTH_UP, crs="EPSG:4326")
-    assert frame.area_m2[0] == pytest.approx(0.25)
-
-
 def test_areas_in_web_mercator_are_those_of_the_ground(tmp_path: Path) -> None:
     drawn = blobs(60, 70)
     transform = Affine(20, 0, 1_491_636, 0, -20, 6_894_701)
