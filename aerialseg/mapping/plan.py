@@ -43,7 +43,7 @@ _WORDS = {
     "smooth": "--smooth",
     "dissolve": "--dissolve",
 }
-"""What a plan holds -> the option that decides it; of the view, --bands and --scale by their names and --gsd else."""
+"""What a plan holds -> the option that decides it; --bands, --alpha and --scale of the view by their names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +159,7 @@ def spoken_changes(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[
     words = [_WORDS[name] for name in names if name in _WORDS]
     old, new = found.get("view", {}), wanted.get("view", {})
     inside = [name for name in (*new, *old) if old.get(name) != new.get(name) and name not in _NOT_DECISIVE]
-    words += [f"--{name}" if name in ("bands", "scale") else "--gsd" for name in inside]
+    words += [f"--{name}" if name in ("bands", "alpha", "scale") else "--gsd" for name in inside]
     if len(set(words)) > 1:  # another grid is what these come to
         words = [word for word in words if word != _WORDS["grid"]]
     return list(dict.fromkeys(words))
@@ -176,8 +176,9 @@ def make_plan(info: RasterInfo, predictor: PredictorSpec, settings: MapSettings)
     view = make_view(
         info,
         model_gsd_m=card.gsd_m,
-        bands_wanted=len(card.bands),
+        wanted=card.bands,
         bands=settings.bands,
+        alpha=settings.alpha,
         gsd=settings.gsd_m,
         scale=settings.scale,
         on_read_error=settings.on_read_error,

@@ -16,7 +16,7 @@ from aerialseg.files import locked
 from aerialseg.legend import Legend
 from aerialseg.mapping.outputs import Outputs
 from aerialseg.mapping.plan import LayerPlan
-from aerialseg.mapping.result import LayerResult, class_shares
+from aerialseg.mapping.result import LayerResult, class_shares, spoken_doubts
 from aerialseg.mapping.settings import check_settings, with_settings
 from aerialseg.progress import Progress, Silent, fractions
 from aerialseg.vector.formats import LAYER_NAME
@@ -118,6 +118,8 @@ def polygonize(
             progress=fractions(listener),
         )
     seconds = time.perf_counter() - begun
+    for doubt in spoken_doubts(math.prod(raster.geo.shape), sum(info.pixels.values())):
+        listener.note(f"warning: {doubt}")
     return LayerResult(
         paths=outputs.paths,
         classes=class_shares(info),

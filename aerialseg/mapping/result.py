@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +40,19 @@ def class_shares(info: LayerInfo) -> tuple[ClassShare, ...]:
         for entry in [info.legend[one]]
     ]
     return tuple(sorted(lines, key=lambda line: -line.share))
+
+
+def spoken_doubts(pixels: int, valid_px: int, classes: Sequence[ClassShare] = ()) -> tuple[str, ...]:
+    """What may be wrong with a map of ``pixels``, of which ``valid_px`` have a class: a sentence each."""
+    shows = "gdalinfo shows what marks it so: alpha, a mask or a nodata value"
+    if not valid_px:
+        return (f"all of the raster is nodata, so the layer is empty; {shows}",)
+    doubts = []
+    if 2 * valid_px < pixels:
+        doubts.append(f"{(pixels - valid_px) * 100 // pixels} % of the raster is nodata; {shows}")
+    if len(classes) == 1:
+        doubts.append(f"all of the map is {classes[0].name!r}; check that the model fits the imagery")
+    return tuple(doubts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +116,11 @@ class Result:
     plan: Plan
     run: Path | None
 
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What may be wrong with the map: mostly nodata, one class only."""
+        return spoken_doubts(self.plan.pixels, self.valid_px, self.classes)
+
     def to_json(self) -> dict[str, Any]:
         """JSON-ready, as in a run's report."""
         return {
@@ -110,6 +128,7 @@ class Result:
             "polygons": self.polygons,
             "valid_px": self.valid_px,
             "lost_px": self.lost_px,
+            "warnings": list(self.doubts),
             "seconds": {name: round(spent, 3) for name, spent in self.seconds.items()},
             "timeline": to_json(self.timeline),
             "area_m2": {line.name: line.area_m2 for line in self.classes},

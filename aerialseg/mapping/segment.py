@@ -167,6 +167,8 @@ class _Job:
         info = draw_layer(self.work, metadata)
         write_rasters(self.work, metadata)  # not beside it: both need memory, and polygons take all cores already
         result = self._result(info, keep=keep)
+        for doubt in result.doubts:
+            self.work.progress.note(f"warning: {doubt}")
         report = {**metadata, **result.to_json()}
         self.run.write_report(report)
         if self.work.outputs.report:

@@ -115,6 +115,12 @@ class MapSettings:
     bands: tuple[int, ...] | None = _setting(
         None, BANDS, "blocks", "Bands that are red, green, blue.", default_text="what the file says of its bands"
     )
+    alpha: Literal["auto", "none"] = _setting(
+        "auto",
+        choice("auto", "none"),
+        "blocks",
+        "Whether a band flagged alpha is a mask (valid above 0); none: it is not.",
+    )
     gsd_m: float | Literal["native"] | None = _setting(
         None,
         GSD,

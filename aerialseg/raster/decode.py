@@ -86,8 +86,8 @@ class NativeReader:
         area = Window(window.left, window.top, window.width, window.height)
         with gdal_environment(), self._watch_jpeg():
             data = self._dataset.read(self._indexes, window=area)
-            mask = self._dataset.read_masks(1, window=area) if self.view.internal_mask else None
-        return self._to_bytes(data, mask)
+            masks = self._dataset.read_masks(list(self.view.bands), window=area) if self.view.internal_mask else None
+        return self._to_bytes(data, masks)
 
     @contextmanager
     def _watch_jpeg(self) -> Iterator[None]:
@@ -107,14 +107,14 @@ class NativeReader:
         if watch.message:
             raise DamagedJpegError(watch.message)
 
-    def _to_bytes(self, data: NDArray[Any], mask: Pixels | None) -> tuple[Pixels, Valid]:
+    def _to_bytes(self, data: NDArray[Any], masks: Pixels | None) -> tuple[Pixels, Valid]:
         count = len(self.view.bands)
         bands = data[:count]
         valid = _validity(bands, self.view.nodata)
-        if mask is not None:
-            valid &= mask >= 128
+        if masks is not None:
+            valid &= masks.any(axis=0)
         if self.view.alpha:
-            valid &= data[count] >= _half(data.dtype)
+            valid &= data[count] > 0
         pixels = bands if self.view.scale is None else _stretch(bands, *self.view.scale)
         if self.may_lack and not valid.all():
             pixels = pixels * valid
@@ -175,25 +175,28 @@ def always_valid(view: View) -> bool:
 
 
 def _validity(bands: NDArray[Any], nodata: float | None) -> Valid:
-    """Where not all bands equal nodata (as GDAL's dataset mask has it) and no band is NaN."""
+    """Where not all bands are nodata (as GDAL's dataset mask has it) and none is NaN or infinite."""
     valid = np.ones(bands.shape[1:], np.bool_)
-    if nodata is not None and _representable(nodata, bands.dtype):
-        valid = (bands != bands.dtype.type(nodata)).any(axis=0)
+    if nodata is not None:
+        valid = ~np.all([_is_nodata(band, nodata) for band in bands], axis=0)
     if bands.dtype.kind == "f":
-        valid &= ~np.isnan(bands).any(axis=0)
+        for band in bands:
+            valid &= np.isfinite(band)
     return valid
 
 
-def _representable(value: float, dtype: np.dtype[Any]) -> bool:
-    if dtype.kind == "f":
-        return True
-    limits = np.iinfo(dtype)
-    return bool(value == int(value) if np.isfinite(value) else False) and limits.min <= value <= limits.max
+def _is_nodata(band: NDArray[Any], nodata: float) -> Valid:
+    """As GDAL compares (gdalnodatamaskband.cpp): fractions cut off for integers, the last digits of floats left out.
 
-
-def _half(dtype: np.dtype[Any]) -> float:
-    """The least alpha of a valid pixel: half of full."""
-    return 0.5 if dtype.kind == "f" else (int(np.iinfo(dtype).max) + 1) // 2
+    Those are ARE_REAL_EQUAL of gdal_priv.h in the band's own precision: where the sum overflows, as near -3.4e38, any
+    large value of the same sign is nodata.
+    """
+    with np.errstate(all="ignore"):
+        value = np.float64(nodata).astype(band.dtype)
+        same: Valid = band == value
+        if band.dtype.kind == "f":
+            same |= np.abs(band - value) < np.finfo(np.float32).eps * np.abs(band + value) * 2
+    return same
 
 
 def _stretch(bands: NDArray[Any], low: float, high: float) -> Pixels:

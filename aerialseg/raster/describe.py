@@ -6,11 +6,16 @@ import hashlib
 import json
 import math
 import os
+from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
+import numpy as np
 from affine import Affine
 from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.windows import Window
 
 from aerialseg.errors import InputError
 from aerialseg.files import one_line, printable
@@ -21,6 +26,11 @@ MAX_BANDS = 4096
 MAX_BLOCK_BYTES = 1 << 30
 """A tile or strip decodes as a whole: larger ones would cost more memory than a block of the output."""
 
+MASK_LEVELS = 32
+"""A mask has two levels; one whose edges were resampled has more of them, but there alone."""
+
+_SAMPLED_BYTES = 256 << 20
+_SAMPLE_PX = 256
 _EDGE_BYTES = 64 << 10
 _IDENTITY_FIELDS = ("path", "size_bytes", "mtime_ns", "digest")
 
@@ -34,8 +44,9 @@ class RasterInfo(Georeferenced):
     (which QGIS draws with rows counting up) makes the raster ``georeferenced``.
     ``gsd_m`` is the ground size of a pixel along x (columns) and y (rows) at the raster's centre, None without a known
     coordinate system. ``mask`` says what marks pixels as invalid: "none", or "alpha", "internal", "nodata" joined by
-    "+" (a pixel is valid when none of them objects). NaN is always nodata, so ``nodata`` is never NaN. ``digest`` is a
-    cheap identity: size, time of change, header, first and last 64 KiB.
+    "+" (a pixel is valid when none of them objects); a band that is flagged alpha but holds an image, as infrared, is
+    not among them. NaN is always nodata, so ``nodata`` is never NaN. ``bits`` is NBITS: 12 where values end at 4095.
+    ``digest`` is a cheap identity: size, time of change, header, first and last 64 KiB.
     """
 
     count: int
@@ -44,6 +55,7 @@ class RasterInfo(Georeferenced):
     nodata: float | None
     mask: str
     color: tuple[str, ...]
+    bits: int | None
     block_shape: tuple[int, int]
     compression: str
     interleave: str
@@ -141,6 +153,7 @@ def _facts(dataset: Any) -> dict[str, Any]:
         "nodata": None if nodata is None or math.isnan(nodata) else float(nodata),
         "mask": _mask(dataset),
         "color": tuple(color.name for color in dataset.colorinterp),
+        "bits": int(dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", 0)) or None,
         "block_shape": tuple(int(size) for size in dataset.block_shapes[0]),
         "compression": dataset.compression.name if dataset.compression else "none",
         "interleave": dataset.interleaving.name if dataset.interleaving else "pixel",
@@ -149,11 +162,32 @@ def _facts(dataset: Any) -> dict[str, Any]:
 
 
 def _mask(dataset: Any) -> str:
-    alpha = ColorInterp.alpha in dataset.colorinterp
-    flags = dataset.mask_flag_enums[0]
-    internal = MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
+    alpha = ColorInterp.alpha in dataset.colorinterp and not _holds_image(
+        dataset, dataset.colorinterp.index(ColorInterp.alpha) + 1
+    )
+    # Masks of each band, in a file beside the raster, have no flag at all.
+    internal = not {MaskFlags.all_valid, MaskFlags.alpha, MaskFlags.nodata}.intersection(dataset.mask_flag_enums[0])
     kinds = (("alpha", alpha), ("internal", internal), ("nodata", dataset.nodata is not None))
     return "+".join(name for name, there in kinds if there) or "none"
+
+
+def _holds_image(dataset: Any, band: int) -> bool:
+    """Whether most values of a band (in up to 16 blocks) lie between 0 and its highest, on many levels.
+
+    GDAL flags the fourth of four bands alpha, whatever it holds, unless told otherwise.
+    """
+    rows, cols = dataset.block_shapes[0]
+    steps = 2 if 16 * block_bytes(dataset) > _SAMPLED_BYTES else 4
+    tops = {(2 * step + 1) * dataset.height // (2 * steps) // rows * rows for step in range(steps)}
+    lefts = {(2 * step + 1) * dataset.width // (2 * steps) // cols * cols for step in range(steps)}
+    levels: Counter[float] = Counter()
+    for top, left in product(sorted(tops), sorted(lefts)):
+        height, width = min(rows, _SAMPLE_PX, dataset.height - top), min(cols, _SAMPLE_PX, dataset.width - left)
+        with suppress(*GDAL_ERRORS):  # who reads the pixels will say so
+            values, counts = np.unique(dataset.read(band, window=Window(left, top, width, height)), return_counts=True)
+            levels.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
+    levels.pop(0, None)
+    return len(levels) > MASK_LEVELS and 2 * levels[max(levels)] < levels.total()
 
 
 def _identity(info: RasterInfo, remote: bool) -> dict[str, Any]:

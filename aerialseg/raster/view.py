@@ -37,8 +37,8 @@ class View(Georeferenced):
 
     ``ratio`` is (rows, columns) of source pixels per working pixel. ``bands`` and ``alpha`` count from 1; ``alpha`` is
     0 where there is none. ``nodata``, ``alpha`` and ``internal_mask`` say what makes a pixel invalid: a pixel is valid
-    unless *all* used bands equal nodata (as in GDAL's dataset mask), its alpha or mask is below half, or any used band
-    is NaN. ``note`` is one sentence for the user.
+    unless *all* used bands are nodata, its alpha or mask is 0 (as in GDAL's dataset mask), or any used band is NaN or
+    infinite. ``note`` is one sentence for the user.
     """
 
     source_shape: tuple[int, int]
@@ -62,15 +62,19 @@ def make_view(
     info: RasterInfo,
     *,
     model_gsd_m: float | None,
-    bands_wanted: int = 3,
+    wanted: Sequence[str] = ("red", "green", "blue"),
     bands: Sequence[int] | None = None,
+    alpha: Literal["auto", "none"] = "auto",
     gsd: float | Literal["native"] | None = None,
     scale: tuple[float, float] | None = None,
     on_read_error: OnReadError = "fail",
     max_pixels: int = MAX_PIXELS,
     require_crs: bool = False,
 ) -> View:
-    """How ``info``'s raster is read for a model of ``model_gsd_m`` metres a pixel that wants ``bands_wanted`` bands.
+    """How ``info``'s raster is read for a model of ``model_gsd_m`` metres a pixel that wants the bands ``wanted``.
+
+    ``bands`` are those, in that order; None takes what the file says of its bands. ``alpha`` "none": a band that is
+    flagged alpha is no mask.
 
     ``gsd`` is None (resample to the model's where they differ by more than 10 %), "native" (never resample), or
     metres: the working resolution where the raster has a coordinate system, the size of its own pixel where it has
@@ -83,8 +87,9 @@ def make_view(
         raise InputError(
             f"{printable(info.path)} has no {what}; add it: gdal_edit.py -a_srs EPSG:CODE -a_ullr ULX ULY LRX LRY"
         )
-    alpha = info.color.index("alpha") + 1 if "alpha" in info.color else 0
-    used = _pick_bands(info, bands, bands_wanted, alpha)
+    used = _pick_bands(info, wanted, alpha == "none") if bands is None else _check_bands(info, wanted, bands)
+    flagged = info.color.index("alpha") + 1 if "alpha" in info.color else 0
+    masked = flagged if "alpha" in info.mask and alpha == "auto" and flagged not in used else 0
     _check_type(info, used, scale)
     shape, gsd_m, note = _working_grid(info, model_gsd_m, _parse_gsd(gsd))
     _check_size(info, shape, max_pixels)
@@ -92,6 +97,10 @@ def make_view(
         unit = "" if gsd_m else "lengths and areas are in pixels (px, px²); "
         note = f"no {'coordinate system' if info.georeferenced else 'georeference'}; {unit}{note}"
     _warn(info, note if gsd_m is None or not placed else "")
+    if bands is None and used != tuple(range(1, len(used) + 1)):
+        note += f"; bands {', '.join(map(str, used))} are {', '.join(wanted)}, as the file says"
+    if flagged != masked:
+        note += f"; band {flagged}, flagged alpha, is no mask"
     return View(
         path=info.path,
         geo=replace(info.geo.zoom_to(shape), crs=info.geo.crs if placed else None),
@@ -104,7 +113,7 @@ def make_view(
         gsd_m=gsd_m,
         note=note,
         nodata=info.nodata,
-        alpha=alpha,
+        alpha=masked,
         internal_mask="internal" in info.mask,
     )
 
@@ -118,20 +127,38 @@ def _warn(info: RasterInfo, note: str) -> None:
         )
 
 
-def _pick_bands(info: RasterInfo, bands: Sequence[int] | None, wanted: int, alpha: int) -> tuple[int, ...]:
-    if bands is None:
-        colours = tuple(band for band in range(1, info.count + 1) if band != alpha)
-        if len(colours) == wanted:
-            return colours
-        example = (colours + colours[-1:] * wanted)[:wanted]
+def _pick_bands(info: RasterInfo, wanted: Sequence[str], no_alpha: bool) -> tuple[int, ...]:
+    """The bands that the file says are the wanted ones; where it does not say, all bands in their order."""
+    if "alpha" in info.color and "alpha" not in info.mask and not no_alpha:
         raise InputError(
-            f"{printable(info.path)} has {info.count} band(s) ({', '.join(info.color[:8])}), the model wants {wanted}; "
-            f"say which, counting from 1: --bands {','.join(map(str, example or range(1, wanted + 1)))}"
+            f"band {info.color.index('alpha') + 1} of {printable(info.path)} is flagged alpha but is no mask: it has "
+            f"many levels, as infrared has; choose bands with {_example(info, wanted)}, or say --alpha none"
         )
+    if all(info.color.count(name) == 1 for name in wanted):
+        return tuple(info.color.index(name) + 1 for name in wanted)
+    colours = tuple(band for band, name in enumerate(info.color, 1) if name != "alpha")
+    if no_alpha and len(colours) != len(wanted):
+        colours = tuple(range(1, info.count + 1))
+    said = [info.color[band - 1] for band in colours]
+    silent = ("undefined", "gray", "alpha")
+    if len(said) == len(wanted) and all(a in (b, *silent) for a, b in zip(said, wanted, strict=True)):
+        return colours
+    raise InputError(
+        f"{printable(info.path)} has {info.count} band(s) ({', '.join(info.color[:8])}), the model wants {len(wanted)} "
+        f"({', '.join(wanted)}); say which, counting from 1: {_example(info, wanted)}"
+    )
+
+
+def _example(info: RasterInfo, wanted: Sequence[str]) -> str:
+    colours = [band for band, name in enumerate(info.color, 1) if not name == "alpha" in info.mask] or [1]
+    return f"--bands {','.join(map(str, (colours + colours[-1:] * len(wanted))[: len(wanted)]))}"
+
+
+def _check_bands(info: RasterInfo, wanted: Sequence[str], bands: Sequence[int]) -> tuple[int, ...]:
     used = tuple(int(band) for band in bands)
-    wrong = [band for band in used if not 1 <= band <= info.count or band == alpha]
-    if len(used) != wanted or wrong:
-        which = f"band {wrong[0]} is not one of its image bands" if wrong else f"the model wants {wanted}"
+    wrong = [band for band in used if not 1 <= band <= info.count]
+    if len(used) != len(wanted) or wrong:
+        which = f"there is no band {wrong[0]}" if wrong else f"the model wants {len(wanted)} ({', '.join(wanted)})"
         raise InputError(
             f"--bands {','.join(map(str, used))} of {printable(info.path)} with {info.count} band(s): {which}"
         )
@@ -149,10 +176,11 @@ def _check_type(info: RasterInfo, bands: tuple[int, ...], scale: tuple[float, fl
         if not (math.isfinite(low) and math.isfinite(high) and low != high):
             raise UsageError(f"--scale {low:g},{high:g}: wanted two different finite values, such as 0,4095")
     elif types != {"uint8"}:
-        low, high = (0, np.iinfo(min(types)).max) if min(types).startswith("uint") else (0, 1)
+        floats = min(types).startswith("float")
+        high = 1 if floats else 2**info.bits - 1 if info.bits else np.iinfo(min(types)).max
         raise InputError(
             f"{printable(info.path)} holds {', '.join(sorted(types))}, the model wants 8-bit colours; "
-            f"say which values are black and white with --scale LOW,HIGH (such as --scale {low},{high})"
+            f"say which values are black and white with --scale LOW,HIGH (such as --scale 0,{high})"
         )
 
 

@@ -251,7 +251,7 @@ def _middle(raster: str | Path, card: ModelCard, size: tuple[int, int], allow_re
     from aerialseg.raster.source import Source
     from aerialseg.raster.view import make_view
 
-    view = make_view(describe(raster, allow_remote=allow_remote), model_gsd_m=card.gsd_m, bands_wanted=len(card.bands))
+    view = make_view(describe(raster, allow_remote=allow_remote), model_gsd_m=card.gsd_m, wanted=card.bands)
     height, width = (min(wanted, there) for wanted, there in zip(size, view.shape, strict=True))
     top, left = (view.shape[0] - height) // 2, (view.shape[1] - width) // 2
     with Source(view, allow_remote=allow_remote) as source:
