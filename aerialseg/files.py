@@ -1,17 +1,22 @@
-"""Files that appear at their names whole or not at all, locks, and JSON."""
+"""Files that appear at their names whole or not at all, locks, JSON, and text as spreadsheets and editors save it."""
 
 from __future__ import annotations
 
 import contextlib
+import csv
 import json
+import logging
 import os
+import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from aerialseg.errors import OutputError, UsageError
+from aerialseg.errors import InputError, OutputError, UsageError
+
+logger = logging.getLogger(__name__)
 
 
 def absolute(path: str | Path) -> Path:
@@ -31,6 +36,81 @@ def one_line(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def read_text(path: str | Path, what: str) -> str:
+    """The text of a file, which is a ``what``: UTF-8 or UTF-16 with or without a mark in front, else Windows-1252.
+
+    Raises InputError.
+    """
+    try:
+        content = Path(path).read_bytes()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"cannot read the {what} {printable(path)}: {reason}") from error
+    encodings = ["utf-16"] if content[:2] in (b"\xff\xfe", b"\xfe\xff") else ["utf-8-sig", "cp1252"]
+    for encoding in encodings:
+        with contextlib.suppress(UnicodeDecodeError):
+            text = content.decode(encoding)
+            break
+    else:
+        raise InputError(f"the {what} {printable(path)} is neither UTF-8 nor Windows-1252: save it as UTF-8")
+    if encoding == "cp1252":
+        logger.warning("%s is not UTF-8 and is read as Windows-1252: save it as UTF-8", printable(path))
+    before, nul, _ = text.partition("\0")
+    if nul:
+        line = before.count("\n") + 1
+        raise InputError(f"{what} {printable(path)}, line {line}: a NUL, so no text file; save it as UTF-8")
+    return text
+
+
+def parse_json(path: str | Path, what: str) -> Any:
+    """The values of a JSON file that somebody else made, a ``what``. Raises InputError."""
+    try:
+        return json.loads(read_text(path, what))
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
+        raise InputError(f"cannot read the {what} {printable(path)}: {reason}; wanted valid JSON") from error
+
+
+Row = tuple[int, dict[str, str]]
+"""The line of a row in its file, from 1, and its cells by the names of their columns."""
+
+_SEPARATORS = ",;\t"
+
+
+def read_table(path: str | Path, what: str, columns: Sequence[str], optional: Sequence[str] = ()) -> list[Row]:
+    """The rows of a CSV file, separated by commas, semicolons or tabs; blanks around cells and empty rows are dropped.
+
+    columns, optional: those that must and may be there; upper and lower case do not matter for them. Raises InputError.
+    """
+    lines = read_text(path, what).splitlines(keepends=True)
+    declared = re.fullmatch(r"sep=(.)\s*", lines[0], re.IGNORECASE) if lines else None  # Excel's own first line
+    separator = declared[1] if declared else max(_SEPARATORS, key=next(filter(str.strip, lines), "").count)
+    name, rows, line = f"{what} {printable(path)}", list[tuple[int, list[str]]](), 1 + bool(declared)
+    reader = csv.reader(lines[bool(declared) :], delimiter=separator, skipinitialspace=True)
+    try:
+        for row in reader:
+            if any(cells := [cell.strip() for cell in row]):
+                rows.append((line, cells))
+            line = reader.line_num + 1 + bool(declared)
+    except csv.Error as error:
+        raise InputError(f"{name}, line {line}: {error}: correct or delete that line") from error
+    known = {column.lower(): column for column in (*columns, *optional)}
+    header = [known.get(cell.lower(), cell) for cell in (rows[0][1] if rows else [])]
+    for column in columns:
+        if column not in header:
+            met = ", ".join(filter(None, header)) or "none"
+            raise InputError(f"{name} lacks the column {column!r}: wanted {', '.join(columns)}, it has {met}")
+    return [(line, _named(header, row, f"{name}, line {line}")) for line, row in rows[1:]]
+
+
+def _named(header: Sequence[str], row: Sequence[str], where: str) -> dict[str, str]:
+    if any(row[len(header) :]):
+        raise InputError(
+            f"{where}: {len(row)} cells under {len(header)} columns: put cells that hold the separator in quotes"
+        )
+    return {name: row[n] if n < len(row) else "" for n, name in enumerate(header) if name}
 
 
 PART = ".part"
@@ -147,7 +227,7 @@ def read_json(path: Path) -> dict[str, Any]:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise OutputError(f"cannot read {path}: {error}; delete its directory to start anew") from error
     return values if isinstance(values, dict) else {}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import io
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from aerialseg.errors import InputError
+from aerialseg.files import read_table
+from aerialseg.toml import convert
 
 MAX_ID = 65535
 """Class ids are 0 to this one."""
@@ -20,6 +22,9 @@ NO_CLASS = -1
 
 NODATA = 255
 """The same in bytes, which hold no -1: our own rasters, masks and models. No class of a model has it as its id."""
+
+_NOT_IN_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""Characters that no style (QML, SLD) can hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,8 @@ class LandClass:
             raise InputError(f"class id {self.id} of {self.name!r}: ids are 0 to {MAX_ID}")
         if not self.name:
             raise InputError(f"class {self.id} has no name: give it one")
+        if _NOT_IN_XML.search(self.name):
+            raise InputError(f"the name {self.name!r} of class {self.id} holds a control character: remove it")
         if len(self.color) != 3 or not all(0 <= value <= 255 for value in self.color):
             raise InputError(f"colour {self.color} of {self.name!r}: wanted three values, 0 to 255")
 
@@ -90,8 +97,8 @@ class Legend:
 
     @classmethod
     def from_json(cls, entries: Iterable[Mapping[str, Any]]) -> Legend:
-        """The legend of entries as ``to_json`` gives them."""
-        return cls(tuple(LandClass(int(e["id"]), str(e["name"]), _rgb(e["color"])) for e in entries))
+        """The legend of entries as ``to_json`` gives them. Raises UsageError, InputError."""
+        return cls(convert(entries, tuple[LandClass, ...], "legend"))
 
     def to_csv(self, path: str | Path) -> None:
         """Write ``id,name,r,g,b``, one line a class."""
@@ -105,30 +112,26 @@ class Legend:
         """The legend of a CSV file with the columns ``name, r, g, b`` and optionally ``id``.
 
         Without an ``id`` column, ids count from 0 in the order of the lines, as in the Semantic Drone Dataset's
-        ``class_dict_seg.csv``. Blanks around names and values are dropped. Raises InputError.
+        ``class_dict_seg.csv``. Semicolons or tabs may separate them, Windows-1252 is
+        understood, and blanks around names and values are dropped. Raises InputError.
         """
+        rows = read_table(path, "legend", ("name", "r", "g", "b"), optional=("id",))
+        classes = tuple(_parse(row, number, f"legend {path}, line {line}") for number, (line, row) in enumerate(rows))
         try:
-            text = Path(path).read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"cannot read the legend {path}: {error}") from error
-        rows = [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(text)) if any(row)]
-        header = [cell.lower() for cell in rows[0]] if rows else []
-        missing = {"name", "r", "g", "b"} - set(header)
-        if missing:
-            raise InputError(f"legend {path} lacks the column {sorted(missing)[0]!r}: wanted name,r,g,b (and id)")
-        return cls(
-            tuple(_parse(path, number, dict(zip(header, row, strict=False))) for number, row in enumerate(rows[1:]))
-        )
+            return cls(classes)
+        except InputError as error:
+            raise InputError(f"legend {path}: {error}") from error
 
 
-def _parse(path: str | Path, number: int, row: dict[str, str]) -> LandClass:
+def _parse(row: dict[str, str], number: int, where: str) -> LandClass:
+    def whole(column: str) -> int:
+        try:
+            return int(row[column])
+        except ValueError:
+            raise InputError(f"{column} is {row[column]!r}: wanted a whole number") from None
+
     try:
-        color = (int(row["r"]), int(row["g"]), int(row["b"]))
-        return LandClass(int(row.get("id") or number), row["name"], color)
-    except (KeyError, ValueError) as error:
-        raise InputError(f"legend {path}, line {number + 2}: {row}: {error}") from error
-
-
-def _rgb(values: Iterable[int]) -> tuple[int, int, int]:
-    red, green, blue = (int(value) for value in values)
-    return red, green, blue
+        class_id = whole("id") if row.get("id") else number
+        return LandClass(class_id, row["name"], (whole("r"), whole("g"), whole("b")))
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error

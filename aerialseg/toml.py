@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import textwrap
 import tomllib
 import types
 from collections.abc import Iterable, Mapping
@@ -11,17 +12,20 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from aerialseg.errors import InputError, UsageError
+from aerialseg.files import printable, read_text
 
 T = TypeVar("T")
 SPOKEN = {str: "text", int: "a whole number", float: "a number", bool: "true or false", Path: "a path"}
+SPOKEN |= {dict: "a table", list: "a list"}
 
 
 def read_toml(path: str | Path, what: str) -> dict[str, Any]:
     """The tables of a TOML file, which is a ``what``. Raises InputError."""
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"cannot read the {what} {path}: {getattr(error, 'strerror', None) or error}") from error
+        return tomllib.loads(read_text(path, what))
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
+        raise InputError(f"cannot read the {what} {printable(path)}: {reason}") from error
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -56,23 +60,34 @@ def build(kind: type[T], values: object, where: str = "") -> T:
 def convert(value: object, hint: Any, where: str) -> Any:
     """The value as the type says, or UsageError. Lists become tuples, one value for a list of them is understood."""
     origin, args = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return value
     if origin is Literal:
         if value not in args:
             raise UsageError(f"{where} is {value!r}: wanted one of {', '.join(map(repr, args))}")
         return value
     if origin in (Union, types.UnionType):
         return _one_of(value, [arg for arg in args if arg is not type(None)], where)
+    if origin is dict:
+        return {key: convert(one, args[1], f"{where}.{key}") for key, one in convert(value, dict, where).items()}
     if origin is tuple:
         return _tuple(value, args, where)
     if isinstance(hint, type) and is_dataclass(hint):
         return build(hint, value, where)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        raise UsageError(f"{where} is {value!r}: wanted {_spoken(hint)}")
+        return _as_float(value, where)
+    if not isinstance(value, origin or hint) or (isinstance(value, bool) and hint is not bool):
+        raise UsageError(f"{where} is {_shortened(value)}: wanted {_spoken(hint)}")
     if isinstance(value, str) and "\0" in value:
         raise UsageError(f"{where} is {value!r}: wanted text without NUL characters")
     return value
+
+
+def _as_float(value: int, where: str) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        raise UsageError(f"{where} is {_shortened(value)}: wanted a number below 1.8e308") from None
 
 
 def _tuple(value: object, args: tuple[Any, ...], where: str) -> tuple[Any, ...]:
@@ -97,4 +112,8 @@ def _one_of(value: object, hints: list[Any], where: str) -> Any:
 
 
 def _spoken(hint: Any) -> str:
-    return SPOKEN.get(hint, str(hint))
+    return SPOKEN.get(dict if get_origin(hint) is Mapping else hint, str(hint))
+
+
+def _shortened(value: object) -> str:
+    return textwrap.shorten(repr(value), 200)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import fnmatch
 import hashlib
 import logging
@@ -17,7 +16,7 @@ from aerialseg.batch.job_settings import read_settings
 from aerialseg.batch.jobfile import Job
 from aerialseg.batch.stac_in import read_items
 from aerialseg.errors import InputError, UsageError
-from aerialseg.files import printable
+from aerialseg.files import printable, read_table, read_text
 from aerialseg.mapping.settings import SETTINGS
 from aerialseg.raster.opening import is_remote
 
@@ -177,29 +176,13 @@ def _source(path: str, name: str, folder: str, more: Mapping[str, str] | None = 
 
 
 def _lines(path: Path) -> list[tuple[int, str]]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"cannot read the list of inputs {path}: {getattr(error, 'strerror', None) or error}"
-        ) from error
-    numbered = enumerate((line.strip() for line in lines), 1)
+    numbered = enumerate((line.strip() for line in read_text(path, "list of inputs").splitlines()), 1)
     return [(number, line) for number, line in numbered if line and not line.startswith("#")]
 
 
 def _rows(job: Job, path: Path) -> Iterator[JobInput]:
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file, skipinitialspace=True, restkey="", restval=""))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(
-            f"cannot read the list of inputs {path}: {getattr(error, 'strerror', None) or error}"
-        ) from error
     column = job.inputs.column
-    for number, row in enumerate(rows, 2):
-        if column not in row:
-            raise UsageError(f"{path} has no column {column!r}: it has {', '.join(filter(None, row))}")
-        cells = {name: str(cell).strip() for name, cell in row.items() if name}
+    for number, cells in read_table(path, "list of inputs", (column,)):
         where = f"{path}, line {number}: {SETTING[:-1]}"
         own = {name[len(SETTING) :]: cell for name, cell in cells.items() if name.startswith(SETTING) and cell}
         settings = read_settings(own, where)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Iterator, Mapping
@@ -11,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from aerialseg.errors import InputError, UsageError
+from aerialseg.files import parse_json, printable
 from aerialseg.raster.opening import is_remote
-from aerialseg.toml import nearest
+from aerialseg.toml import convert, nearest
 
 logger = logging.getLogger("aerialseg.batch")
 TIFF = "image/tiff"
@@ -30,45 +30,58 @@ class Item:
 
 def read_items(path: Path, asset: str | None) -> Iterator[Item]:
     """The items of a JSON file. Raises InputError where it is none, UsageError where an item lacks the asset."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read the STAC items {path}: {getattr(error, 'strerror', None) or error}") from error
+    values = parse_json(path, "STAC items")
     kind = values.get("type") if isinstance(values, Mapping) else None
     if kind not in ("FeatureCollection", "Feature"):
         raise InputError(f"{path} is no STAC ItemCollection: its type is {kind!r}, wanted 'FeatureCollection'")
-    if any(link.get("rel") == "next" for link in values.get("links", [])):
+    if any(link.get("rel") == "next" for link in _tables(path, values, "links")):
         logger.warning("%s is one page of several: save the next ones, too, and name them all in inputs.stac", path)
-    for feature in values["features"] if kind == "FeatureCollection" else [values]:
-        try:
-            yield _item(path, feature, asset)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{path}: an item lacks {error}: is it a STAC item?") from error
+    if kind == "FeatureCollection" and "features" not in values:
+        raise InputError(f"{printable(path)} lacks the key 'features': is it a STAC ItemCollection?")
+    for number, feature in enumerate(_tables(path, values, "features") if kind == "FeatureCollection" else [values]):
+        yield _item(path, feature, asset, f"{printable(path)}: features[{number}]")
 
 
-def _item(path: Path, feature: Mapping[str, Any], asset: str | None) -> Item:
-    assets, properties = feature["assets"], feature.get("properties", {})
+def _tables(path: Path, values: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
+    """The list of objects under a key; none where it is null or missing. Raises UsageError."""
+    entries = convert(values.get(key) or [], list, f"{printable(path)}: {key}")
+    return [convert(entry, dict, f"{printable(path)}: {key}[{n}]") for n, entry in enumerate(entries)]
+
+
+def _item(path: Path, feature: Mapping[str, Any], asset: str | None, where: str) -> Item:
+    name = str(convert(feature.get("id"), str | int, f"{where}.id"))
+    properties = convert(feature.get("properties") or {}, dict, f"{where}.properties")
+    assets = {
+        key: convert(value, dict, f"{where}.assets.{key}")
+        for key, value in convert(feature.get("assets"), dict, f"{where}.assets").items()
+    }
     key = asset or _image(assets)
     if key not in assets:
-        raise UsageError(f"{path}: the item {feature['id']} has no asset {key!r}: {nearest(key or '', assets)}")
+        raise UsageError(f"{path}: the item {name} has no asset {key!r}: {nearest(key or '', assets)}")
     found = assets[key]
+    href = convert(found.get("href"), str, f"{where}.assets.{key}.href")
     fields = {
-        "id": str(feature["id"]),
-        "stem": str(feature["id"]),
-        "name": os.path.basename(found["href"]),
+        "id": name,
+        "stem": name,
+        "name": os.path.basename(href),
         "folder": str(feature.get("collection") or ""),
         "collection": str(feature.get("collection") or ""),
         "datetime": str(properties.get("datetime") or ""),
     }
     parts = (found.get("file:checksum"), found.get("file:size"), found.get("updated"), properties.get("updated"))
-    return Item(fields["id"], _href(path, found["href"]), fields, " ".join(str(part) for part in parts if part))
+    return Item(name, _href(path, href), fields, " ".join(str(part) for part in parts if part))
 
 
 def _image(assets: Mapping[str, Mapping[str, Any]]) -> str:
     """The asset that is meant when none is named: a GeoTIFF, best one with the role "data" or "visual"."""
     tiffs = [key for key, one in assets.items() if str(one.get("type", "")).startswith(TIFF)]
-    best = [key for key in tiffs if {"data", "visual"} & set(assets[key].get("roles") or [])]
+    best = [key for key in tiffs if any(role in ("data", "visual") for role in _roles(key, assets[key]))]
     return next(iter(best or tiffs), "visual")
+
+
+def _roles(key: str, asset: Mapping[str, Any]) -> list[Any]:
+    found: list[Any] = convert(asset.get("roles") or [], list, f"assets.{key}.roles")
+    return found
 
 
 def _href(path: Path, href: str) -> str:

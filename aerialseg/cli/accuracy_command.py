@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from aerialseg.cli.failures import errors, print_paths
+from aerialseg.cli.failures import errors, print_lines
 from aerialseg.cli.options import CONTEXT, DEBUG, QUIET, REPORT_OPTIONS, options
 
 ACCURACY_OPTIONS = options(
@@ -63,4 +63,4 @@ def accuracy_command(
         if not quiet:
             display.show_scores(found)
         if out is not None:
-            print_paths(write_report(out, found, overwrite=overwrite))
+            print_lines(write_report(out, found, overwrite=overwrite))

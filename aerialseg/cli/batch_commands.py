@@ -16,7 +16,7 @@ from typing import Any, TextIO
 import click
 
 from aerialseg.cli.cluster_options import CLUSTER_OPTIONS, cluster_of
-from aerialseg.cli.failures import errors, print_paths
+from aerialseg.cli.failures import errors, print_lines, tell
 from aerialseg.cli.options import CONTEXT, DEBUG, QUIET
 
 BATCH_HELP = """Do the job of the file JOB.toml: many rasters, each one only when something changed.
@@ -57,11 +57,11 @@ def batch_command(
         read = read_job(job)
         selection = Selection(only, retry_failed)
         if dry_run:
-            _print(estimate.describe_estimate(estimate.dry_run(read, selection)))
+            print_lines(estimate.describe_estimate(estimate.dry_run(read, selection)))
             return
         with _events(json_log, quiet) as events, cluster_of(dask, workers) as cluster:
             summary = run_job(read, selection, cluster=cluster, events=events)
-        print_paths(summary.reports)
+        print_lines(summary.reports)
     sys.exit(summary.exit_code)
 
 
@@ -77,7 +77,7 @@ def status_command(folder: Path, as_json: bool, watch: bool, debug: bool) -> Non
 
         while True:
             found = status_of(folder)
-            _print([json.dumps(found.to_json())] if as_json else describe_status(found))
+            print_lines([json.dumps(found.to_json())] if as_json else describe_status(found))
             if not watch or found.state != "running":
                 return
             time.sleep(2)
@@ -116,12 +116,7 @@ def collect_command(
 
         with display.progress(quiet) as progress:
             paths = collect(job, Wanted(layer, mosaic, stac, overwrite), only=only, progress=progress)
-        print_paths(paths)
-
-
-def _print(lines: list[str]) -> None:
-    for line in lines:
-        click.echo(line)
+        print_lines(paths)
 
 
 @contextmanager
@@ -147,4 +142,4 @@ def _events(json_log: str | None, quiet: bool) -> Iterator[Any]:
 
 
 def _tell(message: str) -> None:
-    click.echo(f"{time.strftime('%H:%M:%S')} {message}", err=True)
+    tell(f"{time.strftime('%H:%M:%S')} {message}")

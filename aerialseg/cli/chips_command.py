@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from aerialseg.cli.failures import errors, print_paths
+from aerialseg.cli.failures import errors, print_lines, tell
 from aerialseg.cli.options import CONTEXT, DEBUG, QUIET, KindType, Numbers, options, setting_option
 from aerialseg.mapping.kinds import GSD
 from aerialseg.mapping.settings import OPTIONS
@@ -92,5 +92,5 @@ def chips_command(orthos: tuple[str, ...], labels: str, quiet: bool, debug: bool
         with display.progress(quiet) as progress:
             made = make_chips(orthos, labels, progress=progress, **given)
         if not quiet:
-            click.echo(made.text(), err=True)
-        print_paths([made.folder])
+            tell(made.text())
+        print_lines([made.folder])

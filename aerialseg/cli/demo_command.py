@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from aerialseg.cli.failures import errors, print_paths
+from aerialseg.cli.failures import errors, print_lines
 from aerialseg.cli.options import CONTEXT, DEBUG, Numbers
 
 
@@ -28,4 +28,4 @@ def demo_command(folder: Path, seed: int, size: tuple[int, int], overwrite: bool
     with errors(debug):
         from aerialseg.demo import draw_demo
 
-        print_paths(draw_demo(folder, width=size[0], height=size[1], seed=seed, overwrite=overwrite))
+        print_lines(draw_demo(folder, width=size[0], height=size[1], seed=seed, overwrite=overwrite))

@@ -6,9 +6,10 @@ import logging
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
+from aerialseg.cli.failures import tell, unharmed
 from aerialseg.progress import Progress, Silent, spoken_duration
 
 if TYPE_CHECKING:
@@ -145,50 +146,57 @@ class ProgressBars:
             self._bars.update(self._task, completed=self._total)
 
 
+@contextmanager
+def console_for_people() -> Iterator[Console]:
+    """A console whose content is written to stderr at the end of the block."""
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False)
+    with unharmed(sys.stderr):  # rich writes to it while it captures
+        with console.capture() as captured:
+            yield console
+        tell(captured.get(), newline=False)
+
+
 def show_result(result: Result | LayerResult) -> None:
     """Share and area per class, time per stage."""
     from rich import box
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    console = Console(stderr=True, highlight=False)
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("class")
-    table.add_column("area", justify="right")
-    table.add_column("share", justify="right")
-    for line in result.classes:
-        swatch = f"[{line.color}]■[/] " if console.color_system else ""
-        table.add_row(swatch + escape(line.name), _area([line]), f"{line.share:.1%}")
-    with console.capture() as captured:
-        console.print(table)
+    with console_for_people() as console:
+        table = Table(box=box.SIMPLE_HEAD)
+        table.add_column("class")
+        table.add_column("area", justify="right")
+        table.add_column("share", justify="right")
+        for line in result.classes:
+            swatch = f"[{line.color}]■[/] " if console.color_system else ""
+            table.add_row(swatch + escape(line.name), _area([line]), f"{line.share:.1%}")
         total = _area(result.classes)
+        console.print(table)
         console.print(f"{result.polygons:,} polygons over {total} in {_times(result.seconds)}", soft_wrap=True)
-    _write(captured.get())
 
 
 def show_scores(evaluation: Evaluation) -> None:
     """Scores over all pixels, then each class of the truth, by its share."""
     from rich import box
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    console, found = Console(stderr=True, highlight=False), evaluation.confusion
-    share, iou, dice = found.share, found.iou, found.dice
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("class")
-    for title in ("share", "IoU", "Dice"):
-        table.add_column(title, justify="right")
-    for entry in sorted(evaluation.legend, key=lambda entry: -share[entry.id]):
-        if found.present[entry.id]:
-            swatch = f"[{entry.hex}]■[/] " if console.color_system else ""
-            scores = f"{share[entry.id]:.2%}", f"{iou[entry.id]:.3f}", f"{dice[entry.id]:.3f}"
-            table.add_row(swatch + escape(entry.name), *scores)
-    with console.capture() as captured:
+    with console_for_people() as console:
+        found = evaluation.confusion
+        share, iou, dice = found.share, found.iou, found.dice
+        table = Table(box=box.SIMPLE_HEAD)
+        table.add_column("class")
+        for title in ("share", "IoU", "Dice"):
+            table.add_column(title, justify="right")
+        for entry in sorted(evaluation.legend, key=lambda entry: -share[entry.id]):
+            if found.present[entry.id]:
+                swatch = f"[{entry.hex}]■[/] " if console.color_system else ""
+                scores = f"{share[entry.id]:.2%}", f"{iou[entry.id]:.3f}", f"{dice[entry.id]:.3f}"
+                table.add_row(swatch + escape(entry.name), *scores)
         console.print(table)
         console.print("\n".join(_scores(evaluation)), markup=False, soft_wrap=True)
-    _write(captured.get())
 
 
 def _scores(evaluation: Evaluation) -> Iterator[str]:
@@ -212,21 +220,18 @@ def _scores(evaluation: Evaluation) -> Iterator[str]:
 def show_timeline(stages: Iterable[StageTime]) -> None:
     """When each stage was at work and how fast; stages overlap, so their shares add up to more than the whole."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(stderr=True, highlight=False)
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("stage")
-    for title in ("from", "to", "at work", "threads", "Mpx/s", "busy"):
-        table.add_column(title, justify="right")
-    for line in stages:
-        times = (line.begin, line.end, line.seconds, line.thread_seconds)
-        name, busy = TIMES.get(line.stage, line.stage), f"{line.busy_share:.0%}"
-        table.add_row(name, *(f"{seconds:,.1f} s" for seconds in times), _speed(line.mpx_per_s), busy)
-    with console.capture() as captured:
+    with console_for_people() as console:
+        table = Table(box=box.SIMPLE_HEAD)
+        table.add_column("stage")
+        for title in ("from", "to", "at work", "threads", "Mpx/s", "busy"):
+            table.add_column(title, justify="right")
+        for line in stages:
+            times = (line.begin, line.end, line.seconds, line.thread_seconds)
+            name, busy = TIMES.get(line.stage, line.stage), f"{line.busy_share:.0%}"
+            table.add_row(name, *(f"{seconds:,.1f} s" for seconds in times), _speed(line.mpx_per_s), busy)
         console.print(table)
-    _write(captured.get())
 
 
 def _times(seconds: Mapping[str, float]) -> str:
@@ -254,10 +259,4 @@ def _area(classes: Sequence[ClassShare]) -> str:
 
 
 def _line(text: str) -> None:
-    _write(f"{time.strftime('%H:%M:%S')} {text}\n")
-
-
-def _write(text: str) -> None:
-    with suppress(OSError, AttributeError):  # whoever read this has gone away (or never was): the work goes on
-        sys.stderr.write(text)
-        sys.stderr.flush()
+    tell(f"{time.strftime('%H:%M:%S')} {text}")

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aerialseg.cli.display import console_for_people
 from aerialseg.model.card import ModelCard
 from aerialseg.model.listing import SHOWN, ModelEntry, score_sets, scores_of
 from aerialseg.model.store import WEIGHTS
 from aerialseg.progress import spoken_bytes
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.table import Table
 
 LICENCE_CHARACTERS = 32
@@ -31,28 +31,28 @@ def show_models(models: Iterable[ModelEntry]) -> None:
         licence = _shortened(card.licence or "not stated", LICENCE_CHARACTERS)
         cells = (model.ref, spoken_gsd(card.gsd_m), str(len(card.legend) - len(card.void)), iou, card.tiling, licence)
         table.add_row(*(_plain(cell) for cell in cells))
-    console = _console()
-    console.print(table)
-    for line in broken:
-        console.print(line, markup=False, soft_wrap=True)
+    with console_for_people() as console:
+        console.print(table)
+        for line in broken:
+            console.print(line, markup=False, soft_wrap=True)
 
 
 def show_card(card: ModelCard, folder: Path) -> None:
     """A card in words: what the model is for, what it looks at, how good it is, where it comes from."""
     from rich.table import Table
 
-    console = _console()
-    console.print(card.name, style="bold", markup=False)
-    if card.description:
-        console.print(card.description, markup=False)
-    facts = Table.grid(padding=(0, 2))
-    facts.add_column(style="dim", no_wrap=True)
-    facts.add_column()
-    for title, text in _facts(card, folder):
-        facts.add_row(title, _plain(text))
-    console.print()
-    console.print(facts)
-    console.print(_classes(card, colored=bool(console.color_system)))
+    with console_for_people() as console:
+        console.print(card.name, style="bold", markup=False)
+        if card.description:
+            console.print(card.description, markup=False)
+        facts = Table.grid(padding=(0, 2))
+        facts.add_column(style="dim", no_wrap=True)
+        facts.add_column()
+        for title, text in _facts(card, folder):
+            facts.add_row(title, _plain(text))
+        console.print()
+        console.print(facts)
+        console.print(_classes(card, colored=bool(console.color_system)))
 
 
 def _facts(card: ModelCard, folder: Path) -> Iterator[tuple[str, str]]:
@@ -109,9 +109,9 @@ def _classes(card: ModelCard, *, colored: bool) -> Table:
     for entry in card.legend:
         swatch = f"[{entry.hex}]■[/] " if colored else ""
         iou = per_class.get(entry.name, {}).get("iou")
+        shown = f"{iou:.3f}" if isinstance(iou, float) else ""
         note = "never predicted" if entry.id in card.void else ""
-        cells = (str(entry.id), swatch + _plain(entry.name), entry.hex, "" if iou is None else f"{iou:.3f}", note)
-        table.add_row(*cells)
+        table.add_row(str(entry.id), swatch + _plain(entry.name), entry.hex, shown, note)
     return table
 
 
@@ -140,9 +140,3 @@ def _plain(text: str) -> str:
     from rich.markup import escape
 
     return escape(text)
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    return Console(stderr=True, highlight=False)

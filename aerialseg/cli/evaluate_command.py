@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from aerialseg.cli.accuracy_command import accuracy_command
-from aerialseg.cli.failures import errors, print_paths
+from aerialseg.cli.failures import errors, print_lines, tell
 from aerialseg.cli.options import CONTEXT, DEBUG, QUIET, REPORT_OPTIONS, Numbers, gone, options
 
 EVALUATE_OPTIONS = options(
@@ -76,7 +76,7 @@ class _Evaluate(click.Command):
         of_model = any(one.split("=")[0] in ("--data", "--help", "-h") for one in args)
         if of_model or not any(one.lower().endswith((".tif", ".tiff")) for one in args):
             return super().make_context(info_name, args, parent, **extra)
-        click.echo(ON_MAPS, err=True)
+        tell(ON_MAPS)
         return accuracy_command.make_context("accuracy", args, parent, **extra)
 
 
@@ -99,4 +99,4 @@ def evaluate_command(
         if not quiet:
             display.show_scores(found)
         if out is not None:
-            print_paths(write_report(out, found, card=load_whole_card(model), overwrite=overwrite))
+            print_lines(write_report(out, found, card=load_whole_card(model), overwrite=overwrite))

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import NoReturn
+from contextlib import contextmanager
+from typing import NoReturn, TextIO
 
 import click
 
 from aerialseg.errors import AerialsegError, Interrupted, ResourceError
+from aerialseg.files import printable
 
 
 @contextmanager
 def errors(debug: bool) -> Iterator[None]:
     """One line on stderr (before it the traceback, if asked for) and the right exit code, for whatever goes wrong."""
     signal.signal(signal.SIGTERM, _terminate)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name that the console cannot show undoes nothing
     try:
         yield
     except KeyboardInterrupt as error:
@@ -40,9 +43,7 @@ def _say(error: BaseException, debug: bool, message: str) -> None:
     if debug:
         traceback.print_exception(error)
     notes = "".join(f"; {note}" for note in getattr(error, "__notes__", []))
-    with suppress(OSError):
-        click.echo(message + notes, err=True)
-        sys.stderr.flush()
+    tell(message + notes)
 
 
 def _terminate(number: int, frame: object) -> NoReturn:
@@ -50,14 +51,29 @@ def _terminate(number: int, frame: object) -> NoReturn:
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+    return printable(" ".join(str(error).split()))
 
 
-def print_paths(paths: Iterable[Path]) -> None:
-    """Paths on stdout; a reader that has gone away does not undo what is done."""
+def print_lines(lines: Iterable[object]) -> None:
+    """Lines on stdout, such as paths."""
+    with unharmed(sys.stdout):
+        for line in lines:
+            click.echo(str(line))
+
+
+def tell(text: str, *, newline: bool = True) -> None:
+    """A text for people, on stderr."""
+    with unharmed(sys.stderr):
+        click.echo(text, err=True, nl=newline)
+
+
+@contextmanager
+def unharmed(stream: TextIO | None) -> Iterator[None]:
+    """A block that writes: a stream that is closed or full, or whose reader has gone, does not undo what is done."""
     try:
-        for path in paths:
-            click.echo(str(path))
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        yield
+        if stream is not None:  # it is None where it was closed from the start
+            stream.flush()
+    except OSError:  # Python would flush it again at its end, and end with 120
+        if stream is not None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

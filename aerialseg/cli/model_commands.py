@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from aerialseg.cli.failures import errors, print_paths
+from aerialseg.cli.failures import errors, print_lines
 from aerialseg.cli.options import CONTEXT, DEBUG, QUIET, Numbers
 
 _FILE = click.Path(path_type=Path)
@@ -37,7 +37,7 @@ def list_command(folder: Path | None, as_json: bool, debug: bool) -> None:
 
         models = find_models(folder)
         if as_json:
-            click.echo(json.dumps([model.to_json() for model in models], indent=1, ensure_ascii=False))
+            print_lines([json.dumps([model.to_json() for model in models], indent=1)])
         else:
             display_model.show_models(models)
 
@@ -53,7 +53,7 @@ def show_command(model: str | None, as_json: bool, debug: bool) -> None:
         from aerialseg.model.store import load_card, load_whole_card, model_dir
 
         if as_json:
-            click.echo(json.dumps(load_whole_card(model).to_json(), indent=1, ensure_ascii=False))
+            print_lines([json.dumps(load_whole_card(model).to_json(), indent=1)])
         else:
             display_model.show_card(load_card(model), model_dir(model))
 
@@ -101,7 +101,7 @@ def export_command(
             from aerialseg.model.stac import export_stac
 
             path = export_stac(model, out, onnx=onnx)
-        print_paths([path])
+        print_lines([path])
 
 
 def _what_and_where(names: tuple[str, ...], kind: str | None) -> tuple[str | None, Path, str]:
@@ -161,7 +161,7 @@ def convert_command(path: Path, out: Path, quiet: bool, debug: bool, **options: 
 
         with display.progress(quiet) as progress:
             made = convert(path, out, progress=progress, **options)
-        print_paths([made])
+        print_lines([made])
 
 
 @click.command("calibrate", context_settings=CONTEXT)
@@ -198,4 +198,4 @@ def calibrate_command(
         with display.progress(quiet) as progress:
             found = calibrate_on(model, data, config=config, split=split, size=size, pixels=pixels, progress=progress)
             progress.note(found.text())
-        print_paths([model_dir(model) / CARD])
+        print_lines([model_dir(model) / CARD])

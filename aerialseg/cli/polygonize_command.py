@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from aerialseg.cli.failures import errors, print_paths
+from aerialseg.cli.failures import errors, print_lines
 from aerialseg.cli.options import CONTEXT, DEBUG, QUIET, options, setting_option
 from aerialseg.mapping.settings import OPTIONS
 
@@ -69,4 +69,4 @@ def polygonize_command(quiet: bool, debug: bool, classes: str, output: Path, **o
                 raise
         if not quiet:
             display.show_result(result)
-        print_paths(result.paths)
+        print_lines(result.paths)

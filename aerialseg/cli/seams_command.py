@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from aerialseg.cli.failures import errors, print_paths
+from aerialseg.cli.failures import errors, print_lines, tell
 from aerialseg.cli.options import CONTEXT, DEBUG, QUIET, Numbers
 
 SEAMS_HELP = """Measure what tiling changes: a seam certificate of MODEL on the middle of RASTER.
@@ -58,6 +58,6 @@ def seams_command(
         rows_cols = None if size is None else (size[1], size[0])
         with display.progress(quiet) as progress:
             certificate = certify(model, raster, size=rows_cols, progress=progress, **options)
-        click.echo(certificate.text(), err=True)
-        print_paths(wanted.write(certificate))
+        tell(certificate.text())
+        print_lines(wanted.write(certificate))
         check_verdict(certificate)

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from aerialseg.cli.cluster_options import CLUSTER_OPTIONS, cluster_of
-from aerialseg.cli.failures import errors, print_paths
+from aerialseg.cli.failures import errors, print_lines
 from aerialseg.cli.options import CONTEXT, DEBUG, QUIET, gone, options, setting_option
 from aerialseg.mapping.settings import OPTIONS, SUCCESSORS
 
@@ -89,7 +89,7 @@ def segment_command(
             display.show_result(result)
         if timeline:
             display.show_timeline(result.timeline)
-        print_paths(result.paths)
+        print_lines(result.paths)
 
 
 @contextmanager

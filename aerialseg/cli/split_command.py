@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from aerialseg.cli.failures import errors, print_paths
+from aerialseg.cli.failures import errors, print_lines
 from aerialseg.cli.options import CONTEXT, DEBUG, QUIET
 from aerialseg.errors import UsageError
 
@@ -79,4 +79,4 @@ def split_command(
                 overwrite=overwrite,
                 progress=progress,
             )
-        print_paths(paths)
+        print_lines(paths)

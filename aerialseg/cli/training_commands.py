@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from aerialseg.cli.failures import errors, print_paths
+from aerialseg.cli.failures import errors, print_lines
 from aerialseg.cli.options import CONTEXT, DEBUG
 
 WEIGHTS = click.option(
@@ -47,7 +47,7 @@ def train_command(config: Path, data: Path, out: Path, debug: bool, **options: A
 
         with display.progress() as progress:
             path = train(config, data, out, progress=progress, **options)
-        print_paths([path])
+        print_lines([path])
 
 
 @click.command("experiment", context_settings=CONTEXT)
@@ -71,7 +71,7 @@ def experiment_command(config: Path, data: Path, out: Path, encoder_weights: Pat
 
         with display.progress() as progress:
             results = experiment(config, data, out, encoder_weights=encoder_weights, progress=progress)
-        print_paths(write_comparison(out, results))
+        print_lines(write_comparison(out, results))
 
 
 @click.command("quantize", context_settings=CONTEXT)
@@ -92,4 +92,4 @@ def quantize_command(config: Path, data: Path, model: Path, images: int, debug: 
 
         with display.progress() as progress:
             path = quantize(config, data, model, images=images, progress=progress.note)
-        print_paths([path])
+        print_lines([path])

@@ -11,6 +11,7 @@ import shapely
 from aerialseg.datasets.chipset import FOOTPRINT_LAYERS, ChipSet
 from aerialseg.files import naming_errors
 from aerialseg.legend import LandClass, Legend
+from aerialseg.raster.opening import name_for_pyogrio
 from aerialseg.vector.fields import LayerKind
 from aerialseg.vector.qgis import qml
 
@@ -46,11 +47,11 @@ def write_footprints(path: Path, chips: ChipSet) -> None:
         geometry=[shapely.Polygon(chip.corners) for chip in chips.chips],
         crs=crs,
     )
-    with naming_errors(path), warnings.catch_warnings():
+    with naming_errors(path), warnings.catch_warnings(), name_for_pyogrio(path) as name:
         warnings.simplefilter("ignore")  # without a CRS pyogrio says so, and it is said already
         for layer, frame in zip(FOOTPRINT_LAYERS, (squares, frames), strict=True):
-            frame.to_file(path, layer=layer, driver="GPKG", engine="pyogrio")
-        pyogrio.write_dataframe(_styles(), path, layer="layer_styles", driver="GPKG", append=False, FID="id")
+            frame.to_file(name, layer=layer, driver="GPKG", engine="pyogrio")
+        pyogrio.write_dataframe(_styles(), name, layer="layer_styles", driver="GPKG", append=False, FID="id")
 
 
 def _styles() -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,7 +14,7 @@ from aerialseg.datasets.images import read_image, read_shape
 from aerialseg.datasets.layout import DataConfig
 from aerialseg.datasets.masks import IMAGE_SUFFIXES, folder_meaning, read_mask
 from aerialseg.errors import InputError
-from aerialseg.files import naming_errors
+from aerialseg.files import naming_errors, printable, read_table
 from aerialseg.legend import Legend
 from aerialseg.progress import Progress
 
@@ -61,19 +60,20 @@ def _by_stem(folder: Path) -> dict[str, Path]:
 
 def read_split(path: str | Path) -> dict[str, bool]:
     """Frame name to True where it is held out, of a CSV file with the columns ``frame, held_out``."""
-    try:
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        return {row["frame"]: bool(int(row["held_out"])) for row in rows}
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        raise InputError(f"cannot read the split {path} (columns frame, held_out): {error!r}") from error
+    split: dict[str, bool] = {}
+    for line, row in read_table(path, "split", ("frame", "held_out")):
+        if row["held_out"] not in ("0", "1"):
+            where = f"split {printable(path)}, line {line}"
+            raise InputError(f"{where}: held_out is {row['held_out']!r}: wanted 0 (training) or 1 (test)")
+        split[row["frame"]] = row["held_out"] == "1"
+    return split
 
 
 def read_scenes(path: str | Path) -> dict[str, str]:
     """Frame name to the name of its scene, of a split's column ``scene``; a frame without one is a scene of its own."""
     read_split(path)
-    with open(path, newline="", encoding="utf-8") as file:
-        return {row["frame"]: row.get("scene") or f"frame {row['frame']}" for row in csv.DictReader(file)}
+    rows = read_table(path, "split", ("frame",), optional=("scene",))
+    return {row["frame"]: row.get("scene") or f"frame {row['frame']}" for _, row in rows}
 
 
 def split_pairs(

@@ -16,7 +16,7 @@ from aerialseg.datasets.layout import DataConfig
 from aerialseg.datasets.masks import load_mask
 from aerialseg.datasets.pairs import Pairs, find_pairs
 from aerialseg.errors import InputError, OutputError, UsageError
-from aerialseg.files import absolute
+from aerialseg.files import absolute, read_table
 from aerialseg.progress import Progress, Silent
 
 BY = ("scene", "random")
@@ -122,11 +122,7 @@ def read_groups(path: str | Path, frames: Iterable[str]) -> dict[str, str]:
 
     Raises InputError where it says nothing of a frame.
     """
-    try:
-        with open(path, newline="", encoding="utf-8") as file:
-            scenes = {row["frame"]: row["scene"] or "" for row in csv.DictReader(file)}
-    except (OSError, KeyError, ValueError, csv.Error) as error:
-        raise InputError(f"cannot read the groups {path} (columns frame, scene): {error!r}") from error
+    scenes = {row["frame"]: row["scene"] for _, row in read_table(path, "groups", ("frame", "scene"))}
     missing = [frame for frame in frames if frame not in scenes]
     if missing:
         raise InputError(f"{path} says nothing of {len(missing)} frames, the first of them {missing[0]}: add them")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aerialseg.errors import OutputError, UsageError
-from aerialseg.files import absolute
+from aerialseg.files import absolute, cannot_write, printable
 from aerialseg.vector.existing import Contents, check_replaceable, names_of
 from aerialseg.vector.formats import GEOPACKAGE, LAYER_NAME, ending_of, layer_files
 
@@ -158,12 +158,18 @@ def _check_name(path: Path, extensions: tuple[str, ...]) -> None:
     if extensions and path.suffix.lower() not in extensions:
         raise UsageError(f"output {path} must end in {' or '.join(extensions)}")
     try:
-        path.name.encode("utf-8")
+        str(path).encode("utf-8")
     except UnicodeEncodeError:
-        raise UsageError(f"output {path.name!r} is not valid UTF-8: choose another name") from None
+        raise OutputError(f"output {printable(path)} is not valid UTF-8: choose another name or folder") from None
 
 
 def _check_place(path: Path) -> None:
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:  # too long, a NUL
+        raise cannot_write(path, error) from error
     if os.path.isdir(path):
         raise UsageError(f"output {path} is a directory: give a file's name")
     if not os.path.isdir(path.parent):

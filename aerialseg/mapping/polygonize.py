@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 PathLike = str | Path
 
-_RESERVED = ("gpkg_", "sqlite_", "rtree_", "layer_styles")
+_RESERVED = ("gpkg", "sqlite_", "rtree_", "layer_styles")
 
 
 POLYGON_SETTINGS = ("min_area_m2", "simplify_m", "smooth", "dissolve", "max_pixels", "require_crs")
@@ -90,8 +90,7 @@ def polygonize(
     wanted = check_settings(settings, POLYGON_SETTINGS)
     if workers is not None and workers < 1:
         raise UsageError(f"--workers is {workers}: wanted 1 or more")
-    if not layer.strip() or layer.lower().startswith(_RESERVED):
-        raise UsageError(f"--layer is {layer!r}: wanted a name that is not one of the GeoPackage's own")
+    _check_layer_name(layer)
     listener = progress or Silent()
     inputs = [path for path in (classes, confidence, legend) if isinstance(path, (str, Path))]
     outputs = Outputs.check(inputs, output, dissolve=wanted.dissolve, overwrite=overwrite, layer_name=layer)
@@ -127,6 +126,14 @@ def polygonize(
         merged=info.merged,
         seconds={"polygons": seconds, "total": seconds},
     )
+
+
+def _check_layer_name(layer: str) -> None:
+    if layer.lower().startswith(_RESERVED) or not layer.isprintable() or not layer[:1].replace("_", "a").isalnum():
+        raise UsageError(
+            f"--layer is {layer!r}: wanted a name that begins with a letter or digit and is not one of the "
+            "GeoPackage's own"
+        )
 
 
 def discard(output: PathLike) -> None:

@@ -8,10 +8,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_origin, get_type_hints
 
-from aerialseg.errors import AerialsegError, ModelError, UsageError
+from aerialseg.errors import AerialsegError, InputError, ModelError, UsageError
+from aerialseg.files import parse_json
 from aerialseg.legend import NODATA, Legend
+from aerialseg.toml import convert
 
 FORMAT = 1
 """Version of the card's layout; a newer one than this code knows is refused."""
@@ -23,6 +25,9 @@ TILINGS: tuple[Tiling, ...] = ("exact", "approximate")
 
 APPROXIMATE_HALO = 256
 """Pixels around a tile whose answer is an approximation, unless told (docs/exactness.md has what it costs)."""
+
+MAX_HALO = 1 << 16
+"""Pixels: no memory holds windows of a network that looks farther."""
 
 INT8_LOSS = 0.002
 """Of the mean IoU: what int8 may cost and still be the default."""
@@ -112,18 +117,14 @@ class ModelCard:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> ModelCard:
         """The card of a dict as ``to_json`` gives it. Raises ModelError that names what is wrong."""
-        if values.get("format") != FORMAT:
+        if values.get("format") != FORMAT or values["format"] is True:
             raise ModelError(f"model card has format {values.get('format')!r}; this aerialseg reads {FORMAT}")
-        ours = {name: value for name, value in values.items() if name in cls.__dataclass_fields__}
-        known: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in ours.items()}
         try:
-            known["legend"] = Legend.from_json(values["legend"])
-            known["architecture"] = Architecture(**values.get("architecture", {}))
-            return cls(**known)
+            return cls(**_typed(values))
+        except ModelError:
+            raise
         except AerialsegError as error:
-            raise ModelError(str(error)) from error
-        except (KeyError, TypeError, ValueError) as error:
-            raise ModelError(f"model card is incomplete or malformed: {type(error).__name__}: {error}") from error
+            raise ModelError(f"model card: {error}") from error
 
     def write(self, path: str | Path) -> None:
         Path(path).write_text(json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -131,9 +132,9 @@ class ModelCard:
     @classmethod
     def read(cls, path: str | Path) -> ModelCard:
         try:
-            values = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise ModelError(f"cannot read the model card {path}: {error}") from error
+            values = parse_json(path, "model card")
+        except InputError as error:
+            raise ModelError(str(error)) from error
         if isinstance(values, dict):
             return cls.from_json(values)
         raise ModelError(f"model card {path} is not a JSON object")
@@ -183,18 +184,40 @@ def _why_inexact(card: ModelCard, inexact: Sequence[str]) -> str:
     )
 
 
+def _typed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The card's fields, each of its type. Raises UsageError that names the one that is not, InputError."""
+    hints = get_type_hints(ModelCard)
+    needed = [name for name in ("name", "legend", "gsd_m") if name not in values]
+    if needed:
+        raise UsageError(f"it lacks {needed[0]!r}")
+    found: dict[str, Any] = {"legend": Legend.from_json(convert(values["legend"], list, "legend"))}
+    for name in (name for name in hints if name in values and name not in found):
+        value = convert(values[name], list, name) if get_origin(hints[name]) is tuple else values[name]
+        found[name] = convert(value, hints[name], name)
+    for path, hint in _INNER.items():
+        field_name, *keys = path.split(".")
+        value = found.get(field_name, {})
+        for key in keys[:-1]:
+            value = value.get(key, {})
+        if keys[-1] in value:
+            convert(value[keys[-1]], hint, path)
+    return found
+
+
 def _problems(card: ModelCard) -> list[str]:
     bands = len(card.bands)
     finite = all(math.isfinite(v) for v in (*card.mean, *card.std))
     outside = [class_id for class_id in card.void if class_id not in card.legend]
     checks = [
-        (not all(isinstance(text, str) for text in (card.name, card.weights_sha256)), "name and hash must be text"),
         (not 2 <= len(card.legend) <= NODATA, f"has {len(card.legend)} classes; wanted 2 to {NODATA}"),
         ([c.id for c in card.legend] != list(range(len(card.legend))), "class ids must be 0, 1, 2 ..."),
         (not (card.gsd_m > 0 and math.isfinite(card.gsd_m)), f"ground sampling distance {card.gsd_m} m"),
         (len(card.mean) != bands or len(card.std) != bands, f"mean and std need {bands} values, one a band"),
         (not finite or min(card.std, default=0) < MIN_STD, f"mean must be finite, and std at least {MIN_STD}"),
-        (card.stride < 1 or card.halo < 0 or card.halo % card.stride, f"halo {card.halo}, stride {card.stride}"),
+        (
+            card.stride < 1 or card.halo < 0 or card.halo % card.stride or card.halo > MAX_HALO,
+            f"halo {card.halo}, stride {card.stride}",
+        ),
         (bool(outside), f"void classes {outside} are not in the legend"),
         (len(card.void) >= len(card.legend) > 0, "every class is void"),
         (not (card.temperature > 0 and math.isfinite(card.temperature)), f"temperature {card.temperature}"),
@@ -202,5 +225,17 @@ def _problems(card: ModelCard) -> list[str]:
     ]
     return [problem for failed, problem in checks if failed]
 
+
+_INNER = {
+    "quantization.ranges": dict[str, tuple[float, float]],
+    "quantization.mean_iou": dict[str, float],
+    "scores.calibration": dict,
+    "scores.calibration.ece_before": float,
+    "scores.calibration.ece_after_cross_fitted": float,
+    "scores.held_out": dict,
+    "scores.held_out.per_class": dict[str, dict[str, Any]],
+    "training.frame_size": tuple[int, int],
+}
+"""What is read from fields that are free otherwise, outer keys first."""
 
 _DECISIVE = ("bands", "mean", "std", "gsd_m", "architecture", "stride", "halo", "void", "weights_sha256", "legend")

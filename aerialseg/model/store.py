@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 from collections.abc import Mapping
@@ -11,9 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aerialseg.errors import ModelError, OutputError
-from aerialseg.files import write_json
+from aerialseg.errors import InputError, ModelError, OutputError, UsageError
+from aerialseg.files import parse_json, write_json
 from aerialseg.model.card import ModelCard
+from aerialseg.toml import convert
 
 if TYPE_CHECKING:
     import torch
@@ -91,9 +91,9 @@ def read_history(folder: Path) -> dict[str, Any]:
     """What ``folder``/history.json says; nothing where there is none. Raises ModelError."""
     path = folder / HISTORY
     try:
-        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"cannot read the model's history {path}: {error}; delete it to do without") from error
+        values: dict[str, Any] = convert(parse_json(path, "history") if path.exists() else {}, dict, str(path))
+    except (InputError, UsageError) as error:
+        raise ModelError(f"{error}; delete it to do without") from error
     return values
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from aerialseg.errors import InputError
 from aerialseg.files import one_line, printable
 from aerialseg.raster.georef import Bounds
-from aerialseg.raster.opening import is_remote
+from aerialseg.raster.opening import is_remote, name_for_pyogrio
 
 _MAGIC = {
     ".gpkg": b"SQLite format 3\0",
@@ -66,8 +66,8 @@ class FeatureFile:
         if self.tree is not None:
             found = np.sort(self.tree.query(shapely.box(*bounds)))
             return found, self.tree.geometries[found]
-        with _reading(self.path):
-            _, fids, wkb, _ = _read(self.path, layer=self.layer, columns=[], bbox=bounds)
+        with _reading(self.path) as name:
+            _, fids, wkb, _ = _read(name, layer=self.layer, columns=[], bbox=bounds)
             geometries = shapely.from_wkb(wkb)
         order = np.argsort(fids, kind="stable")
         return np.searchsorted(self.fids, fids[order]), geometries[order]
@@ -93,16 +93,18 @@ def open_features(path: str | Path, field: str, layer: str | None = None) -> Fea
 def _open(place: Path, field: str, layer: str | None) -> FeatureFile:
     import pyogrio
 
-    with _reading(place):
+    with _reading(place) as file:
         if place.suffix.lower() in _JSON:
             _check_links(place)
-        chosen = _choose(place, [str(name) for name, _ in pyogrio.list_layers(_named(place))], layer)
-        info = pyogrio.read_info(_named(place), layer=chosen, force_total_bounds=True)
+        chosen = _choose(place, [str(name) for name, _ in pyogrio.list_layers(file)], layer)
+        info = pyogrio.read_info(file, layer=chosen, force_total_bounds=True)
         _check_field(place, field, [str(name) for name in info["fields"]])
-        _, fids, _, columns = _read(place, layer=chosen, columns=[field], read_geometry=False)
+        if place.suffix.lower() in _JSON:
+            _check_degrees(place, info["crs"], _four(info["total_bounds"]))
+        _, fids, _, columns = _read(file, layer=chosen, columns=[field], read_geometry=False)
         indexed = place.suffix.lower() not in _JSON
         some = {"max_features": _LOOKED_AT} if indexed else {}
-        geometries = shapely.from_wkb(_read(place, layer=chosen, columns=[], **some)[2])
+        geometries = shapely.from_wkb(_read(file, layer=chosen, columns=[], **some)[2])
         _check_polygons(place, geometries)
     order = np.argsort(fids, kind="stable")
     tree = None if indexed else shapely.STRtree(geometries[order])
@@ -116,17 +118,22 @@ def _four(bounds: Any) -> Bounds:
     return left, bottom, right, top
 
 
-def _read(place: Path, **options: Any) -> tuple[Any, NDArray[np.int64], Any, Any]:
+def _check_degrees(place: Path, crs: str | None, bounds: Bounds) -> None:
+    """Raise InputError where a GeoJSON without a coordinate system, which has degrees by its standard, has others."""
+    left, bottom, right, top = bounds
+    if crs in ("EPSG:4326", "OGC:CRS84") and (max(abs(left), abs(right)) > 360 or max(abs(bottom), abs(top)) > 90):
+        raise InputError(
+            f"{printable(place)} reaches to x {right:.10g}, y {top:.10g} and names no coordinate system, so that these "
+            "would be degrees; export it in EPSG:4326, or as a GeoPackage, which says its coordinate system"
+        )
+
+
+def _read(file: str, **options: Any) -> tuple[Any, NDArray[np.int64], Any, Any]:
     import pyogrio.raw
 
     options |= {"return_fids": True, "force_2d": True}
-    found: tuple[Any, NDArray[np.int64], Any, Any] = pyogrio.raw.read(_named(place), **options)
+    found: tuple[Any, NDArray[np.int64], Any, Any] = pyogrio.raw.read(file, **options)
     return found
-
-
-def _named(place: Path) -> str:
-    """The path as GDAL takes it: any of many drivers may like a text in braces, so that one driver is named."""
-    return f"GeoJSON:{place}" if place.suffix.lower() in _JSON else str(place)
 
 
 def _check_links(place: Path) -> None:
@@ -182,6 +189,11 @@ def _choose(place: Path, names: list[str], layer: str | None) -> str:
 
 
 def _check_field(place: Path, field: str, known: list[str]) -> None:
+    if not known:
+        beside = f"; is {printable(place.with_suffix('.dbf').name)} missing beside it?" * (
+            place.suffix.lower() == ".shp"
+        )
+        raise InputError(f"{printable(place)} has no fields{beside or ': wanted one that says the class'}")
     if field not in known:
         raise InputError(f"{printable(place)} has no field {field!r}; say which with --field: {', '.join(known)}")
 
@@ -218,19 +230,22 @@ def _open_parquet(place: Path, field: str) -> FeatureFile:
 
 
 @contextmanager
-def _reading(place: Path) -> Iterator[None]:
-    """A block in which whatever the readers of layers raise becomes InputError, and what they warn of is left out."""
+def _reading(place: Path) -> Iterator[str]:
+    """The name by which GDAL opens the file, for a block in which what it raises becomes InputError, without warnings.
+
+    Any of many drivers may like a text in braces, so that for JSON one driver is named.
+    """
     import pyarrow as pa
     from pyogrio.errors import DataLayerError, DataSourceError, FeatureError, FieldError, GeometryError
 
     kinds = (DataSourceError, DataLayerError, FeatureError, FieldError, GeometryError, pa.ArrowException)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), name_for_pyogrio(place) as name:
             warnings.simplefilter("ignore")
-            yield
+            yield f"GeoJSON:{name}" if place.suffix.lower() in _JSON else name
     except InputError:
         raise
     except (*kinds, OSError, ValueError, shapely.errors.GEOSException) as error:
-        raise InputError(
-            f"{printable(place)} cannot be read: {one_line(error)}; export it again from your GIS"
-        ) from error
+        met = one_line(error)
+        advice = "close it in the other program" if "locked" in met else "export it again from your GIS"
+        raise InputError(f"{printable(place)} cannot be read: {met}; {advice}") from error

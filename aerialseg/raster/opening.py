@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import stat
+import tempfile
 import threading
 import warnings
 from collections.abc import Iterator
@@ -42,6 +43,8 @@ DRIVERS = {"GTiff": TIFF_MAGIC}
 """The drivers that may open a raster -> how their files begin. Each is named when a file is opened: GDAL picks none."""
 _ADDRESS = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+:/|/vsi)")
 _PREFIX = re.compile(r"^[A-Z][A-Z0-9_]+:")
+_CUT = re.compile("[!;?\n\r\t\ud800-\udfff]|^//")
+"""What pyogrio cuts a path at, drops from it, or cannot encode (names that are not UTF-8)."""
 _warnings_lock = threading.Lock()
 
 # Without a handler Python prints warnings of libraries to stderr; whoever sets up logging still gets them.
@@ -103,6 +106,27 @@ def is_remote(path: str | os.PathLike[str]) -> bool:
     return bool(_PREFIX.match(text)) and not os.path.exists(text)
 
 
+@contextmanager
+def name_for_pyogrio(path: Path) -> Iterator[str]:
+    """A block in which pyogrio can open the file: it cuts a path at ``!`` and ``;`` and drops line breaks.
+
+    Such a file has another name meanwhile, by links in a temporary folder. A name that will be written to must be fine
+    itself. Raises OSError.
+    """
+    if not _CUT.search(str(path)):
+        yield str(path)
+        return
+    with tempfile.TemporaryDirectory(prefix="aerialseg-") as links:
+        if not _CUT.search(path.name):
+            os.symlink(path.parent, f"{links}/folder")
+            yield f"{links}/folder/{path.name}"
+            return
+        for one in path.parent.iterdir():
+            if one.name.startswith(path.stem):  # a shapefile has others beside it
+                os.symlink(one, f"{links}/file{one.name[len(path.stem) :]}")
+        yield f"{links}/file{path.suffix}"
+
+
 def local_path(path: str | os.PathLike[str]) -> Path:
     """The absolute path of a regular file that starts like a TIFF. Raises InputError (faults 1, 2, 6, 7)."""
     absolute = Path(os.path.abspath(path))
@@ -121,9 +145,7 @@ def local_path(path: str | os.PathLike[str]) -> Path:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"cannot read {printable(absolute)}: {reason}; give the path of a GeoTIFF") from error
     if driver_of(head) is None:
-        raise InputError(
-            f"{printable(absolute)} is not a GeoTIFF: {_what(head)}; convert the image with gdal_translate -of GTiff"
-        )
+        raise InputError(f"{printable(absolute)} is not a GeoTIFF: {_what(head)}")
     return absolute
 
 
@@ -142,18 +164,21 @@ def _check_regular(path: Path) -> None:
 
 def _what(head: bytes) -> str:
     text = head.lstrip().lower()
+    convert = "convert it with gdal_translate -of GTiff"
     if not head:
-        return "it is empty"
+        return "it is empty; fetch or export it again"
     if text.startswith((b"<!doctype html", b"<html")):
-        return "it is an HTML page (a failed download?)"
+        return "it is an HTML page (a failed download?); fetch it again"
     if text.startswith((b"<vrtdataset", b"<mrf_meta")):
-        return "it is a text file that points at other rasters, and those are not followed"
-    known = {b"\xff\xd8\xff": "a JPEG image", b"\x89PNG": "a PNG image", b"PK\x03\x04": "a ZIP archive"}
+        return f"it is a text file that points at other rasters, and those are not followed; {convert}"
+    if head.startswith(b"PK\x03\x04"):
+        return "it is a ZIP archive; extract it and give the raster inside"
+    known = {b"\xff\xd8\xff": "a JPEG image", b"\x89PNG": "a PNG image"}
     known |= {b"\0\0\0\x0cjP": "a JPEG 2000 image", b"\xffO\xffQ": "a JPEG 2000 image"}
     for magic, name in known.items():
         if head.startswith(magic):
-            return f"it is {name}"
-    return f"it starts with {head[:4]!r}"
+            return f"it is {name}; {convert}"
+    return f"it starts with {head[:4]!r}; if gdalinfo can read it, {convert}"
 
 
 def open_raster(path: str, **options: Any) -> Any:
@@ -164,7 +189,16 @@ def open_raster(path: str, **options: Any) -> Any:
     if is_remote(path):
         return _geotiff(path, **options)
     _check_sidecars(Path(path))
-    return _geotiff(Path(path), **options)
+    dataset = _geotiff(Path(path), **options)
+    if os.path.exists(mask := f"{path}.msk"):
+        with _geotiff(Path(mask)) as other:
+            if other.shape != dataset.shape:
+                dataset.close()
+                raise InputError(
+                    f"{printable(mask)} masks {other.width} x {other.height} px and {printable(Path(path).name)} has "
+                    f"{dataset.width} x {dataset.height}: it belongs to another raster; delete it or move it elsewhere"
+                )
+    return dataset
 
 
 def _check_sidecars(path: Path) -> None:
@@ -212,6 +246,11 @@ def _geotiff(target: str | Path, **options: Any) -> Any:
             dataset = rasterio.open(target, driver=_driver(target), sharing=False, **options)
             elsewhere = dataset.tags(ns="OVERVIEWS")  # GDAL follows it when overviews are asked for, not before
     except GDAL_ERRORS as error:
+        if "missing codec" in (met := one_line(error)):
+            raise InputError(
+                f"{printable(target)} is compressed with {met.rstrip('.').split()[-1]}, which this installation cannot "
+                "read; rewrite it with a GDAL that can: gdal_translate -co COMPRESS=DEFLATE IN.tif OUT.tif"
+            ) from error
         raise InputError(
             f"{printable(target)} is no readable GeoTIFF (damaged, cut short?): {one_line(error)}; "
             "fetch it again, or see gdalinfo"

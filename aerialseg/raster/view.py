@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import numpy as np
-
 from aerialseg.errors import InputError, UsageError
 from aerialseg.files import printable
 from aerialseg.raster.describe import RasterInfo
@@ -176,12 +174,17 @@ def _check_type(info: RasterInfo, bands: tuple[int, ...], scale: tuple[float, fl
         if not (math.isfinite(low) and math.isfinite(high) and low != high):
             raise UsageError(f"--scale {low:g},{high:g}: wanted two different finite values, such as 0,4095")
     elif types != {"uint8"}:
-        floats = min(types).startswith("float")
-        high = 1 if floats else 2**info.bits - 1 if info.bits else np.iinfo(min(types)).max
         raise InputError(
             f"{printable(info.path)} holds {', '.join(sorted(types))}, the model wants 8-bit colours; "
-            f"say which values are black and white with --scale LOW,HIGH (such as --scale 0,{high})"
+            f"say which values are black and white with --scale LOW,HIGH{_scale_hint(info, bands)}"
         )
+
+
+def _scale_hint(info: RasterInfo, bands: tuple[int, ...]) -> str:
+    """The range of the bits that the file says it uses; otherwise nobody knows but who looks at the values."""
+    if info.bits and info.dtypes[bands[0] - 1].startswith("uint"):
+        return f": its {info.bits} bits make that --scale 0,{2**info.bits - 1}"
+    return ", the least and the greatest of Computed Min/Max in 'gdalinfo -mm FILE' if nothing better is known"
 
 
 def _parse_gsd(gsd: float | str | None) -> float | Literal["native"] | None:

@@ -9,6 +9,7 @@ hours for 25 minutes", for progressive resizing.)
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from aerialseg.errors import UsageError
 from aerialseg.evaluation.resolutions import evaluate_sizes
 from aerialseg.model.store import CARD
 from aerialseg.progress import Progress, Silent
-from aerialseg.toml import read_toml
+from aerialseg.toml import convert, read_toml
 from aerialseg.training.config import Step, TrainingConfig
 from aerialseg.training.export import save_trained
 from aerialseg.training.loop import TrainingLoop
@@ -54,15 +55,16 @@ class Experiment:
         """The experiment of a TOML file: a training configuration with budget_mpx and [[runs]]. Raises UsageError."""
         path = Path(path)
         values = read_toml(path, "experiment")
-        budget, runs = values.pop("budget_mpx", None), values.pop("runs", [])
-        if not isinstance(budget, (int, float)) or budget <= 0 or not runs:
+        budget = convert(values.pop("budget_mpx", None), float, f"{path}: budget_mpx")
+        runs = convert(values.pop("runs", []), tuple[dict[str, Any], ...], f"{path}: runs")
+        if not 0 < budget < math.inf or not runs:
             raise UsageError(f"{path}: wanted budget_mpx, above 0, and [[runs]]; met {budget!r} and {len(runs)} runs")
         training = TrainingConfig.from_dict(values, path.parent)
         if training.teaches or training.follow.wanted:
             raise UsageError(
                 f"{path}: an experiment compares models without a teacher: leave out [follow] and pyramids"
             )
-        return cls(training, float(budget), {_name(run, path): _legs(run, path) for run in runs})
+        return cls(training, budget, {_name(run, path): _legs(run, path) for run in runs})
 
     def config(self, run: str, frames: int) -> TrainingConfig:
         """The training of a run over so many frames."""
@@ -84,18 +86,11 @@ def _name(run: Mapping[str, Any], path: Path) -> str:
 
 
 def _legs(run: Mapping[str, Any], path: Path) -> tuple[Leg, ...]:
-    try:
-        legs = tuple(Leg(**{key: _pair(value) for key, value in leg.items()}) for leg in run["legs"])
-    except (KeyError, TypeError) as error:
-        raise UsageError(f"{path}: the legs of run {run.get('name')!r}: {error}; wanted size, share, crop") from error
+    legs: tuple[Leg, ...] = convert(run.get("legs"), tuple[Leg, ...], f"{path}: legs of run {run['name']!r}")
     total = sum(leg.share for leg in legs)
     if abs(total - 1) > 0.01:
         raise UsageError(f"{path}: the shares of run {run['name']!r} add up to {total}; wanted 1")
     return legs
-
-
-def _pair(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
 
 
 def experiment(

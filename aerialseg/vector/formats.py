@@ -52,7 +52,8 @@ def check_place(output: Path, crs: str | None) -> None:
     """Raise UsageError where the format needs a place on the Earth and ``crs`` (WKT) has none: GeoJSON."""
     if ending_of(output) != GEOJSON:
         return
-    from pyproj import CRS
+    from pyproj import CRS, Transformer
+    from pyproj.exceptions import ProjError
 
     system = CRS.from_user_input(crs) if crs else None
     if system is None or system.geodetic_crs is None:
@@ -60,3 +61,10 @@ def check_place(output: Path, crs: str | None) -> None:
             f"{output.name}: GeoJSON is in longitude and latitude (RFC 7946), and the raster has no known coordinate "
             f"reference system; write {GEOPACKAGE} instead, or georeference the raster first"
         )
+    try:
+        Transformer.from_crs(system, 4326)
+    except ProjError:  # of another planet, say
+        raise UsageError(
+            f"{output.name}: GeoJSON is in longitude and latitude on the Earth (RFC 7946), which cannot be had from "
+            f"{system.name!r}; write {GEOPACKAGE} instead"
+        ) from None

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyogrio.raw
 
 from aerialseg.legend import Legend
+from aerialseg.raster.opening import name_for_pyogrio
 from aerialseg.vector.fields import GEOMETRY, Features, LayerKind, to_batch
 from aerialseg.vector.formats import FLATGEOBUF, GEOJSON, GEOPACKAGE
 
@@ -67,11 +68,11 @@ def write_reader(
     """Write Arrow batches with WKB in ``geom`` as a layer: see `write_stream`. What GDAL says is pyogrio's error."""
     ending = path.suffix
     options = _LAYER[ending] | ({"DESCRIPTION": description} if ending == GEOPACKAGE and description else {})
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), name_for_pyogrio(path) as name:
         warnings.filterwarnings("ignore", message="'crs' was not provided", category=UserWarning)
         pyogrio.raw.write_arrow(
             reader,
-            str(path),
+            name,
             layer=layer,
             driver=DRIVERS[ending],
             geometry_name=GEOMETRY,

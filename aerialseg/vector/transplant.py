@@ -12,6 +12,7 @@ import pyogrio.raw
 
 from aerialseg.errors import OutputError
 from aerialseg.files import identity
+from aerialseg.raster.opening import name_for_pyogrio
 from aerialseg.vector.existing import (
     BY_GDAL,
     SQLITE_LOGS,
@@ -122,7 +123,10 @@ def _copy_layer(new: Path, part: Path, name: str) -> None:
 
     What is said about the layer follows by SQL: told of metadata, GDAL writes that of all other layers anew.
     """
-    with pyogrio.raw.open_arrow(str(new), layer=name, batch_size=BATCH, use_pyarrow=True) as (found, reader):
+    with (
+        name_for_pyogrio(new) as file,
+        pyogrio.raw.open_arrow(file, layer=name, batch_size=BATCH, use_pyarrow=True) as (found, reader),
+    ):
         write_reader(part, name, reader, geometry_type=found["geometry_type"], crs=found["crs"])
 
 

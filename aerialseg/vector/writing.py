@@ -20,6 +20,7 @@ from pyogrio.errors import CRSError, DataLayerError, DataSourceError, FeatureErr
 from aerialseg.errors import AerialsegError, ResourceError
 from aerialseg.files import cannot_write, move_into_place
 from aerialseg.legend import Legend
+from aerialseg.raster.opening import name_for_pyogrio
 from aerialseg.vector.fields import CLASSES, POLYGONS, Features, LayerKind, in_pixels
 from aerialseg.vector.formats import (
     BY_CLASS,
@@ -189,9 +190,10 @@ def _found(part: Path, count: int) -> int:
         with open(part, "rb") as file:
             file.seek(max(0, os.path.getsize(part) - 16))
             return count if file.read().rstrip().endswith(b"}") else -1
-    if count:  # FlatGeobuf: the last feature reaches to the end of the file
-        pyogrio.raw.read(str(part), columns=[], skip_features=count - 1, max_features=1)
-    return int(pyogrio.read_info(str(part), force_feature_count=True)["features"])
+    with name_for_pyogrio(part) as name:
+        if count:  # FlatGeobuf: the last feature reaches to the end of the file
+            pyogrio.raw.read(name, columns=[], skip_features=count - 1, max_features=1)
+        return int(pyogrio.read_info(name, force_feature_count=True)["features"])
 
 
 def _expect(found: int, count: int) -> None:

@@ -69,7 +69,7 @@ def test_slips_in_a_csv_are_named(folder: Folder) -> None:
     (folder.path / "list.csv").write_text("path,settings.device\nin/a.tif,cpu\n")
     with pytest.raises(UsageError, match="belongs to the model"):
         found(folder.path, csv="list.csv")
-    with pytest.raises(UsageError, match=r"no column 'file': it has path, settings\.device"):
+    with pytest.raises(InputError, match=r"lacks the column 'file'.* it has path, settings\.device"):
         found(folder.path, csv="list.csv", column="file")
 
 

@@ -394,4 +394,5 @@ def test_row_31_names_of_files_are_names_whatever_they_hold(folder: Folder, monk
 def test_row_31_a_path_that_is_none_is_refused(folder: Folder, href: str) -> None:
     refuses(folder, "items.json", inputs=stac(folder, ("one", href)))
     (folder.path / "list.txt").write_text("in/a\0.tif\n")
-    refuses(folder, "list.txt, line 1", inputs={"list": "list.txt"})
+    with pytest.raises(InputError, match=r"list\.txt, line 1"):
+        folder.run(inputs={"list": "list.txt"})
