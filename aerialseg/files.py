@@ -9,8 +9,9 @@ import logging
 import os
 import re
 import shutil
+import stat
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -219,6 +220,21 @@ def remove_if_there(part: Path) -> None:
     """Remove what is not finished, if it is there."""
     with contextlib.suppress(OSError):
         part.unlink(missing_ok=True)
+
+
+def check_own(folder: Path, files: Iterable[str], folders: Iterable[str] = ()) -> None:
+    """Raise OutputError where one of our names in ``folder`` is a link, or no file (no folder): it may lead elsewhere.
+
+    So may a second name of a file that is written in place, which are those that are not whole yet.
+    """
+    kinds = ((name, kind) for names, kind in ((files, stat.S_ISREG), (folders, stat.S_ISDIR)) for name in names)
+    for name, is_right in kinds:
+        with contextlib.suppress(FileNotFoundError), naming_errors(folder / name, (NotADirectoryError,)):
+            found = os.lstat(folder / name)
+            if not is_right(found.st_mode) or (name.endswith(PART) and found.st_nlink > 1):
+                raise OutputError(
+                    f"{printable(folder / name)} is a link, or of a kind that aerialseg does not make there: delete it"
+                )
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 from aerialseg._version import __version__
@@ -16,8 +17,10 @@ from aerialseg.errors import InputError
 from aerialseg.mapping.settings import settings_deciding
 from aerialseg.raster.describe import source_sha256
 from aerialseg.raster.opening import is_remote
+from aerialseg.raster.sidecars import names_in
 
 SKIP, DO, REDRAW, STAY_FAILED = "skip", "do", "redraw", "stay failed"
+INPUT = "the input changed"
 NOTHING_KEPT = "nothing was kept to redraw from: outputs.raster and outputs.confidence, or keep.runs, would be"
 
 
@@ -52,6 +55,7 @@ def decide_actions(
     kept_run: whether the run directory of an entry is there.
     """
     known = {} if ledger is None else {entry.source: entry for entry in ledger.entries(thumbnails=False)}
+    listing = cache(names_in)  # many rasters lie in one folder
     for source in sources:
         fresh = Entry(
             source.path,
@@ -63,7 +67,7 @@ def decide_actions(
             source_fields=dict(source.fields),
         )
         try:
-            fresh.identity = source.identity
+            fresh.identity = source.identity(listing)
         except InputError as error:  # missing: whoever does it will say so again, in the report
             yield Decision(source, DO, str(error), fresh)
             continue
@@ -112,7 +116,7 @@ def _decide(source: JobInput, fresh: Entry, found: Entry | None, *, retry_failed
         return Decision(source, DO, "failed before", fresh)
     if found.status != DONE:
         return Decision(source, DO, "was not finished", fresh)
-    touched = changed == ["the input changed"] and _same_content(source, found)
+    touched = changed == [INPUT] and _same_content(source, found)
     if changed and not touched:
         return Decision(source, DO, ", ".join(changed), fresh)
     missing = [path for path in fresh.outputs.values() if not os.path.exists(path)]
@@ -124,7 +128,7 @@ def _decide(source: JobInput, fresh: Entry, found: Entry | None, *, retry_failed
 
 def _changes(found: Entry, fresh: Entry) -> Iterator[str]:
     if found.identity != fresh.identity:
-        yield "the input changed"
+        yield INPUT if _beside(found) == _beside(fresh) else "a file beside the input changed (mask, .aux.xml ...)"
     if found.model != fresh.model:
         yield "the model changed"
     for name in sorted(found.settings.keys() | fresh.settings.keys()):
@@ -134,6 +138,11 @@ def _changes(found: Entry, fresh: Entry) -> Iterator[str]:
         yield f"aerialseg changed from {found.version} to {fresh.version}"
     if found.outputs != fresh.outputs:
         yield "the names of its outputs changed"
+
+
+def _beside(entry: Entry) -> str:
+    """Of an identity, the part that is of the sidecars."""
+    return entry.identity.partition(":")[2]
 
 
 def _said(value: object) -> str:

@@ -15,16 +15,16 @@ from aerialseg.batch.input_files import Matches, absolute_pattern, match, root_o
 from aerialseg.batch.job_settings import read_settings
 from aerialseg.batch.jobfile import Job
 from aerialseg.batch.stac_in import read_items
-from aerialseg.errors import InputError, UsageError
+from aerialseg.errors import UsageError
 from aerialseg.files import printable, read_table, read_text
 from aerialseg.mapping.settings import SETTINGS
 from aerialseg.raster.opening import is_remote
+from aerialseg.raster.sidecars import Listing, identity_of, names_in
 
 logger = logging.getLogger("aerialseg.batch")
 SETTING = "settings."
 """Columns of a CSV file that begin so are settings of that input alone."""
 NEAR_SHOWN = 5
-_EDGE_BYTES = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,24 +42,11 @@ class JobInput:
     stamp: str = ""
     where: str = ""
 
-    @property
-    def identity(self) -> str:
-        """A cheap digest that changes with the file: of size, time of change, first and last 64 KiB.
-
-        Raises InputError where the file is missing or cannot be read.
-        """
+    def identity(self, listing: Listing = names_in) -> str:
+        """A cheap digest that changes with the file and those beside it: see `identity_of`. Raises InputError."""
         if is_remote(self.path):
             return hashlib.sha256(f"{self.path} {self.stamp}".encode()).hexdigest()
-        try:
-            with open(self.path, "rb") as file:
-                status = os.fstat(file.fileno())
-                digest = hashlib.sha256(f"{status.st_size} {status.st_mtime_ns} ".encode())
-                digest.update(file.read(_EDGE_BYTES))
-                file.seek(max(0, status.st_size - _EDGE_BYTES))
-                digest.update(file.read(_EDGE_BYTES))
-        except OSError as error:
-            raise InputError(f"cannot read {printable(self.path)}: {error.strerror or error}") from error
-        return digest.hexdigest()
+        return identity_of(Path(self.path), listing)
 
 
 def find_inputs(job: Job) -> list[JobInput]:

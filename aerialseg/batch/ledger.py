@@ -17,14 +17,22 @@ LEDGER = "ledger.sqlite"
 WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
 
 _SCHEMA = """
+BEGIN;
 CREATE TABLE IF NOT EXISTS inputs (source TEXT PRIMARY KEY, {columns});
 CREATE INDEX IF NOT EXISTS of_run ON inputs (run, status);
 CREATE TABLE IF NOT EXISTS runs (id INTEGER PRIMARY KEY, began REAL, ended REAL, exit_code INTEGER, totals TEXT);
 PRAGMA user_version = 1;
+COMMIT;
 """
 COMMIT_EVERY_S = 0.5
 """Small rasters come faster than a disk can be flushed; what a kill takes from the ledger is done again, the same."""
 _JSON = ("settings", "outputs", "areas", "seconds", "source_fields")
+_NUMBER = (int, float)
+_INSIDE: dict[str, Any] = {"outputs": str, "source_fields": str, "areas": _NUMBER, "seconds": _NUMBER}
+"""What is in the JSON objects."""
+_RUN: dict[str, Any] = {"id": int, "began": _NUMBER, "ended": (*_NUMBER, type(None)), "exit_code": (int, type(None))}
+_OUTSIDE = tuple(f"SQLITE_{name}" for name in ("FULL", "IOERR", "READONLY", "BUSY", "LOCKED", "CANTOPEN", "PERM"))
+"""Errors of the disk, not of the ledger."""
 
 
 @dataclass(slots=True)
@@ -64,6 +72,8 @@ class Entry:
 
 
 _NAMES = [entry.name for entry in fields(Entry)]
+_KINDS = {"str": str, "int": int, "float": _NUMBER, "bytes": bytes}
+_TYPES: dict[str, Any] = {entry.name: _KINDS.get(str(entry.type), dict) for entry in fields(Entry)}
 
 
 class Ledger:
@@ -72,34 +82,38 @@ class Ledger:
     def __init__(self, folder: Path, *, read_only: bool = False) -> None:
         self.path = folder / LEDGER
         self._committed = 0.0
-        mode = "ro" if read_only else "rwc"
-        try:
+        uri = f"{self.path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}"
+        with self._using():
             # Several threads use it, one at a time (the run's lock sees to that).
-            self._base = sqlite3.connect(
-                f"{self.path.absolute().as_uri()}?mode={mode}", uri=True, timeout=60, check_same_thread=False
-            )
+            self._base = sqlite3.connect(uri, uri=True, timeout=60, check_same_thread=False)
             self._base.row_factory = sqlite3.Row
-            self._base.execute("PRAGMA schema_version")  # reads the file: whatever is no database says so here
             if not read_only:
-                # A rollback journal, unlike a write-ahead log, works on network file systems as well.
-                self._base.execute("PRAGMA journal_mode = DELETE")
-                columns = ", ".join(name for name in _NAMES if name != "source")
-                self._base.executescript(_SCHEMA.format(columns=columns))
-        except sqlite3.Error as error:
-            raise OutputError(f"cannot open the ledger {self.path}: {error}; move it away to start anew") from error
+                self._prepare()
+            self._base.execute(f"SELECT {', '.join(_NAMES)} FROM inputs LIMIT 0")
+            self._base.execute(f"SELECT {', '.join(_RUN)} FROM runs LIMIT 0")
+
+    def _prepare(self) -> None:
+        """Make what a new ledger lacks; one that is damaged is found here, before any work."""
+        # A rollback journal, unlike a write-ahead log, works on network file systems as well.
+        self._base.execute("PRAGMA journal_mode = DELETE")
+        (found,) = self._base.execute("PRAGMA quick_check(1)").fetchone()
+        if found != "ok":
+            raise ValueError(found)
+        columns = ", ".join(name for name in _NAMES if name != "source")
+        self._base.executescript(_SCHEMA.format(columns=columns))
 
     def close(self) -> None:
-        self.commit()
-        self._base.close()
+        try:
+            self.commit()
+        finally:
+            self._base.close()
 
     def commit(self, *, only_if_due: bool = False) -> None:
         """Flush what was changed; ``only_if_due``: not more often than twice a second."""
         if not self._base.in_transaction or (only_if_due and time.monotonic() - self._committed < COMMIT_EVERY_S):
             return
-        try:
+        with self._using():
             self._base.commit()
-        except sqlite3.Error as error:
-            raise self._cannot_write(error) from error
         self._committed = time.monotonic()
 
     def __enter__(self) -> Ledger:
@@ -109,15 +123,29 @@ class Ledger:
         self.close()
 
     @contextmanager
-    def _changing(self) -> Iterator[sqlite3.Connection]:
+    def _using(self) -> Iterator[None]:
+        """A block in which whatever is wrong with the database becomes OutputError."""
         try:
-            yield self._base
+            yield
         except sqlite3.Error as error:
-            raise self._cannot_write(error) from error
-        self.commit(only_if_due=True)
+            if getattr(error, "sqlite_errorname", "").startswith(_OUTSIDE):
+                hint = "check the folder, its permissions and its free space"
+                raise OutputError(f"cannot use the ledger {self.path}: {error}; {hint}") from error
+            raise self._damaged(error) from error
+        except (ValueError, RecursionError) as error:
+            raise self._damaged(error) from error
 
-    def _cannot_write(self, error: sqlite3.Error) -> OutputError:
-        return OutputError(f"cannot write the ledger {self.path}: {error}; free some space, or look at it")
+    def _damaged(self, error: Exception) -> OutputError:
+        return OutputError(
+            f"the ledger {self.path} is damaged ({error}): delete it to start anew; finished outputs stay, but the "
+            "next run computes every input again"
+        )
+
+    @contextmanager
+    def _changing(self) -> Iterator[sqlite3.Connection]:
+        with self._using():
+            yield self._base
+        self.commit(only_if_due=True)
 
     def begin_run(self, began: float) -> int:
         """The number of a new run."""
@@ -133,8 +161,9 @@ class Ledger:
         self.commit()
 
     def last_run(self) -> dict[str, Any] | None:
-        row = self._base.execute("SELECT * FROM runs ORDER BY id DESC LIMIT 1").fetchone()
-        return None if row is None else {**row, "totals": json.loads(row["totals"] or "{}")}
+        with self._using():
+            row = self._base.execute(f"SELECT {', '.join(_RUN)} FROM runs ORDER BY id DESC LIMIT 1").fetchone()
+            return None if row is None else _checked(row, _RUN)
 
     def put(self, *entries: Entry) -> None:
         """Write the entries."""
@@ -157,13 +186,19 @@ class Ledger:
         columns = [name if thumbnails or name != "thumbnail" else "x'' AS thumbnail" for name in _NAMES]
         condition = " AND ".join(f"{name} = ?" for name in where) or "1"
         query = f"SELECT {', '.join(columns)} FROM inputs WHERE {condition} ORDER BY name, source"
-        for row in self._base.execute(query, tuple(where.values())):
-            yield Entry(**{name: json.loads(row[name] or "{}") if name in _JSON else row[name] for name in _NAMES})
+        with self._using():
+            for row in self._base.execute(query, tuple(where.values())):
+                yield Entry(**_checked(row, _TYPES))
 
-    def counts(self, run: int) -> dict[str, int]:
-        """Status to number of inputs, of one run."""
-        rows = self._base.execute("SELECT status, count(*) FROM inputs WHERE run = ? GROUP BY status", (run,))
-        return {str(status): int(count) for status, count in rows}
+
+def _checked(row: sqlite3.Row, types: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a row, JSON decoded. Raises ValueError for one of another type."""
+    values = {name: json.loads(row[name] or "{}") if kind is dict else row[name] for name, kind in types.items()}
+    for name, kind in types.items():
+        inside, value = _INSIDE.get(name), values[name]
+        if not isinstance(value, kind) or (inside and not all(isinstance(one, inside) for one in value.values())):
+            raise ValueError(f"column {name} holds {str(value)[:40]!r}")
+    return values
 
 
 def _row(entry: Entry) -> list[Any]:

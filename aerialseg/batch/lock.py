@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from aerialseg.batch.events import spoken_time
+from aerialseg.batch.ledger import LEDGER
 from aerialseg.errors import Interrupted
-from aerialseg.files import is_locked, locked
+from aerialseg.files import check_own, is_locked, locked
 
 LOCK, OWNER = "lock", "owner.json"
 RUNS, REPORTS = "runs", "reports"
@@ -26,8 +27,9 @@ RUNS, REPORTS = "runs", "reports"
 def hold_folder(folder: Path) -> Iterator[None]:
     """Hold the job's folder. The system drops the lock of a process that dies, so a dead one's is taken over.
 
-    Raises OutputError "in use" that names the holder.
+    Raises OutputError "in use" that names the holder, and where a link would lead out of the folder.
     """
+    check_own(folder, (LEDGER, f"{LEDGER}-journal", LOCK, OWNER), (RUNS, REPORTS))
     with locked(folder / LOCK, lambda: f"{folder} is in use by {_said(lock_owner(folder))}: wait for it, or stop it"):
         about = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}
         with suppress(OSError):
@@ -50,7 +52,7 @@ def lock_owner(folder: Path) -> dict[str, Any]:
         values = json.loads((folder / OWNER).read_text())
     except (OSError, ValueError):
         return {}
-    return values if isinstance(values, dict) else {}
+    return values if isinstance(values, dict) and isinstance(values.get("since"), int | float) else {}
 
 
 def _said(about: dict[str, Any]) -> str:

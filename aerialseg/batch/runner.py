@@ -25,6 +25,8 @@ from aerialseg.mapping.settings import settings_deciding
 from aerialseg.progress import spoken_duration
 
 LOOK_EVERY_S = 0.2
+STOP_WITHIN_S = 2.5
+"""Seconds that blocks under way may take when told to stop; what is left is resumed by the next run."""
 
 
 @dataclass
@@ -54,9 +56,11 @@ class Runner:
                 self._collect()
             if told.is_set():
                 self.backend.stop()
-                self.events.say("stopping", "told to stop: blocks under way are finished, the rest is left")
-                while self._under_way:
+                self.events.say("stopping", "told to stop: finished blocks are kept, the next run resumes")
+                deadline = time.monotonic() + STOP_WITHIN_S
+                while self._under_way and time.monotonic() < deadline:
                     self._collect()
+                self.ledger.change([one.source.path for one in self._under_way.values()], status=WAITING)
         stood = sum(one.action not in (DO, REDRAW, SKIP) for one in decisions)
         left = self.total - self.finished - self.failed
         bad = ResourceError.exit_code if self.backend.lost else 1

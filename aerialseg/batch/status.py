@@ -54,7 +54,7 @@ def job_folder(path: str | Path) -> Path:
     folder = Path(os.path.abspath(path))
     if folder.suffix == ".toml":
         folder = read_job(folder).folder
-    if not (folder / LEDGER).is_file() and is_held(folder):
+    if not ((folder / LEDGER).is_file() and (folder / LEDGER).stat().st_size) and is_held(folder):
         raise InputError(f"the job in {folder} is starting and has no {LEDGER} yet: ask again in a moment")
     if not (folder / LEDGER).is_file():
         raise InputError(f"{folder} is no job's folder: it has no {LEDGER}; give the folder that the job file names")
@@ -98,7 +98,7 @@ def _at_work(folder: Path, entries: list[Entry]) -> Iterator[tuple[str, int, int
 
 def _blocks(run: Path) -> tuple[int, int]:
     """(finished, all) blocks of a run's directory; zeros where it says nothing yet."""
-    with suppress(OSError, ValueError, KeyError):
+    with suppress(OSError, ValueError, KeyError, TypeError, ArithmeticError):
         grid = json.loads((run / "plan.json").read_text())["grid"]
         blocks = -(-grid["height"] // grid["block"]) * -(-grid["width"] // grid["block"])
         return len(list((run / "blocks").glob("r*_c*.tif"))), blocks

@@ -6,6 +6,8 @@ import io
 import os
 import signal
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -16,27 +18,81 @@ import click
 from aerialseg.errors import AerialsegError, Interrupted, ResourceError
 from aerialseg.files import printable
 
+LEAVE_WITHIN_S = 4.0
+"""Seconds for an orderly end after a signal. What is cut off then is resumed, as after a power cut."""
+
 
 @contextmanager
 def errors(debug: bool) -> Iterator[None]:
     """One line on stderr (before it the traceback, if asked for) and the right exit code, for whatever goes wrong."""
-    signal.signal(signal.SIGTERM, _terminate)
+    told: list[int] = []
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name that the console cannot show undoes nothing
     try:
-        yield
-    except KeyboardInterrupt as error:
-        _say(error, debug, "interrupted")
-        os._exit(Interrupted.exit_code)  # a block in the middle of the network would keep the process for long
-    except MemoryError as error:
-        _say(error, debug, "error: out of memory: close other programs, or use a smaller raster")
-        sys.exit(ResourceError.exit_code)
-    except AerialsegError as error:
-        _say(error, debug, f"error: {_one_line(error)}")
-        sys.exit(error.exit_code)
-    except Exception as error:
+        with _hear_signals(told), _limit_time_to_leave():
+            yield
+    except BaseException as error:
+        if told or isinstance(error, KeyboardInterrupt):  # libraries make other errors of it
+            _say(error, debug, "interrupted")
+            os._exit(Interrupted.exit_code)  # a block in the middle of the network would keep the process for long
+        if isinstance(error, MemoryError):
+            _say(error, debug, "error: out of memory: close other programs, or use a smaller raster")
+            sys.exit(ResourceError.exit_code)
+        if isinstance(error, AerialsegError):
+            _say(error, debug, f"error: {_one_line(error)}")
+            sys.exit(error.exit_code)
+        if not isinstance(error, Exception):
+            raise
         _say(error, debug, f"error: {type(error).__name__}: {_one_line(error)} (a bug: --debug shows where)")
         sys.exit(1)
+
+
+@contextmanager
+def _hear_signals(told: list[int]) -> Iterator[None]:
+    """A block in which SIGINT and SIGTERM raise KeyboardInterrupt and are noted in ``told``."""
+
+    def hear(number: int, frame: object) -> NoReturn:
+        told.append(number)
+        raise KeyboardInterrupt
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    heard = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
+    try:
+        for number in heard:
+            signal.signal(number, hear)
+        yield
+    finally:
+        for number, handler in heard.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _limit_time_to_leave() -> Iterator[None]:
+    """A block in which a signal ends the process after `LEAVE_WITHIN_S`, whatever its threads are waiting for.
+
+    Python runs handlers between two of its own steps; the system writes to the pipe at once.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    threading.Thread(target=_end_after_signal, args=(reader,), daemon=True).start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(writer)
+
+
+def _end_after_signal(reader: int) -> None:
+    while number := os.read(reader, 1):
+        if number[0] in (signal.SIGINT, signal.SIGTERM):
+            time.sleep(LEAVE_WITHIN_S)
+            os._exit(Interrupted.exit_code)
+    os.close(reader)
+
+
+if hasattr(os, "register_at_fork"):  # the signals of a child are not ours
+    os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
 
 
 def _say(error: BaseException, debug: bool, message: str) -> None:
@@ -44,10 +100,6 @@ def _say(error: BaseException, debug: bool, message: str) -> None:
         traceback.print_exception(error)
     notes = "".join(f"; {note}" for note in getattr(error, "__notes__", []))
     tell(message + notes)
-
-
-def _terminate(number: int, frame: object) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 def _one_line(error: BaseException) -> str:

@@ -25,6 +25,9 @@ from aerialseg.raster.view import View
 
 Labels = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
+PARTS = "parts-"
+"""So begin the names of folders, among the blocks, in which workers make their files."""
+
 LOADED_S = 0.001
 """A predictor that comes faster than this was there already."""
 

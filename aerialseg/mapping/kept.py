@@ -5,15 +5,30 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
+from aerialseg.errors import InputError, OutputError
 from aerialseg.files import flush, identity, link_or_copy, naming_errors, read_json, write_json
 from aerialseg.mapping.plan import Plan
 from aerialseg.mapping.run import MOSAIC, Run
+from aerialseg.raster.mosaic import read_tile
 
 
 def has_mosaic(run: Run, plan: Plan) -> bool:
-    """Whether class and confidence raster of the plan's very blocks are there, untouched since `seal_mosaic`."""
-    seal = read_json(run.folder / MOSAIC)
-    return seal.get("blocks_digest") == plan.blocks_digest and seal.get("files") == _identities(run)
+    """Whether class and confidence raster of the plan's very blocks are there, untouched since `seal_mosaic`.
+
+    Raises OutputError where they are sealed and no such rasters.
+    """
+    seal, files = read_json(run.folder / MOSAIC), _identities(run)
+    if not files or seal.get("blocks_digest") != plan.blocks_digest or seal.get("files") != files:
+        return False
+    for path in (run.classes, run.confidence):
+        try:
+            found = read_tile(path).geo
+        except InputError as error:
+            raise OutputError(f"{error}; delete {run.folder}") from error
+        if (found.height, found.width) != plan.view.shape:
+            wanted = f"wanted {plan.view.shape[0]} x {plan.view.shape[1]}"
+            raise OutputError(f"{path} has {found.height} x {found.width} px, {wanted}; delete {run.folder}")
+    return True
 
 
 def seal_mosaic(run: Run, plan: Plan, lost_px: int) -> None:

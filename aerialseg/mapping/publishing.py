@@ -92,6 +92,6 @@ def _note(run: Run, files: Mapping[Path, list[int]]) -> None:
 
 
 def _identity(path: str | Path) -> list[int] | None:
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError):
         return identity(path)
     return None

@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from aerialseg.errors import OutputError, UsageError
-from aerialseg.files import locked, read_json, remove_if_there, write_json
+from aerialseg.files import PART, check_own, locked, naming_errors, read_json, remove_if_there, write_json
+from aerialseg.mapping.block import PARTS
 from aerialseg.mapping.plan import Plan, decides_blocks, spoken_changes
 from aerialseg.raster.grid import Box
 
@@ -66,8 +67,11 @@ class Run:
 
     def lost_px(self) -> int:
         """Source pixels that could not be read; the windows of blocks overlap, so each damaged tile counts once."""
-        boxes = {Box(*box) for path in self.blocks.glob("*.json") for box in read_json(path).get("lost", [])}
-        return sum(box.area for box in boxes) or int(read_json(self.folder / MOSAIC).get("lost_px", 0))
+        try:
+            boxes = {Box(*box) for path in self.blocks.glob("*.json") for box in read_json(path).get("lost", [])}
+            return sum(box.area for box in boxes) or int(read_json(self.folder / MOSAIC).get("lost_px", 0))
+        except (TypeError, ValueError) as error:
+            raise OutputError(f"{self.folder} is not a run that aerialseg made ({error}): delete it") from error
 
     def begin(self, plan: Plan) -> list[str]:
         """Take up the blocks of the same plan, or start where there is none; the layer's options that changed since.
@@ -85,7 +89,7 @@ class Run:
             self._forget_blocks()  # of no plan that is known
         try:
             write_json(self.folder / PLAN, plan.to_json())  # first: without it nobody knows that this is a run
-            self._make_folders()
+            _make_folders(self)
         except OutputError:
             if not found:
                 self.remove()
@@ -97,16 +101,12 @@ class Run:
         for path in (self.folder / MOSAIC, self.classes, self.confidence):
             remove_if_there(path)
 
-    def _make_folders(self) -> None:
-        try:
-            self.blocks.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(self.products, ignore_errors=True)
-            self.products.mkdir()
-        except OSError as error:
-            raise OutputError(f"cannot make the run directory {self.folder}: {error.strerror or error}") from error
-
     def check_place(self, *files: str | Path | None) -> None:
-        """Raise UsageError where the directory holds something else than a run, or one of the files given."""
+        """Raise UsageError where the directory holds something else than a run, or one of the files given.
+
+        Raises OutputError where somebody has put a link into it, or made it one: nothing is written elsewhere.
+        """
+        _check_kinds(self)
         names = {entry.name for entry in self.folder.iterdir()} if self.folder.is_dir() else set()
         if os.path.lexists(self.folder) and not self.folder.is_dir():
             raise UsageError(f"the run directory {self.folder} is a file: name another one with --keep-run")
@@ -133,9 +133,9 @@ class Run:
 
     def leave(self, *, keep: bool) -> str:
         """After a failure: what to tell the user about what stays for a later try; what is of no use is removed."""
-        if self.folder.is_dir() and (keep or self.holds_blocks()):
-            return f"finished blocks are kept in {self.folder}: the same command goes on from there"
         if (self.folder / PLAN).exists():
+            if keep or self.holds_blocks():
+                return f"finished blocks are kept in {self.folder}: the same command goes on from there"
             self.remove()
             self._remove_folder()
         return ""
@@ -153,6 +153,24 @@ class Run:
             remove_if_there(self.folder / name)
 
 
+def _make_folders(run: Run) -> None:
+    try:
+        run.blocks.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(run.products, ignore_errors=True)
+        run.products.mkdir()
+    except OSError as error:
+        raise OutputError(f"cannot make the run directory {run.folder}: {error.strerror or error}") from error
+
+
+def _check_kinds(run: Run) -> None:
+    check_own(run.folder.parent, (), [run.folder.name] if run.folder.is_symlink() else [])
+    files = (PLAN, LOCK, PUBLISHING, REPORT, MOSAIC, run.classes.name, run.confidence.name)
+    check_own(run.folder, [name + end for name in files for end in ("", PART)], ["blocks", "products"])
+    names = os.listdir(run.blocks) if run.blocks.is_dir() else []
+    folders = [name for name in names if name.startswith(PARTS)]
+    check_own(run.blocks, {*names} - {*folders}, folders)
+
+
 def run_folder(output: Path) -> Path:
     """Where the run for ``output`` lives unless the user says: beside it, named after it."""
     name = f"{output.name}.run"
@@ -165,13 +183,13 @@ def run_folder(output: Path) -> Path:
 
 def _found_plan(path: Path) -> dict[str, Any]:
     """The plan that is there; none where a power cut has left it empty."""
-    with suppress(OSError):
-        if path.stat().st_size and path.read_bytes().strip(b"\0"):
-            found = read_json(path)
-            if not all(isinstance(found.get(name), dict) for name in ("view", "layer")):
-                raise OutputError(
-                    f"{path.parent} holds a run of another version of aerialseg: delete that directory to start "
-                    "anew, or name another one with --keep-run"
-                )
-            return found
-    return {}
+    with naming_errors(path):
+        if not path.exists() or not path.read_bytes().strip(b"\0"):
+            return {}
+    found = read_json(path)
+    if not all(isinstance(found.get(name), dict) for name in ("view", "layer")):
+        raise OutputError(
+            f"{path.parent} holds a run of another version of aerialseg: delete that directory to start anew, or name "
+            "another one with --keep-run"
+        )
+    return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -207,8 +206,10 @@ class _Job:
 
     def _check_source(self) -> None:
         if not is_unchanged(self.plan.source, allow_remote=self.plan.allow_remote):
-            shutil.rmtree(self.run.blocks, ignore_errors=True)  # nobody knows which of them are of which input
-            raise OutputError(f"{self.plan.source.path} changed during the run, so there is no result: run again")
+            self.run.remove()  # nobody knows which blocks are of which input
+            raise OutputError(
+                f"{self.plan.source.path} or a file beside it changed during the run, so there is no result: run again"
+            )
 
     def _result(self, info: LayerInfo, *, keep: bool) -> Result:
         timeline = self.work.timeline

@@ -21,10 +21,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from aerialseg.errors import ModelError, OutputError, ResourceError
 from aerialseg.executor import TaskPool, run_tasks
-from aerialseg.mapping.block import BlockReport, BlockTask, Labels, Shared, run_block
+from aerialseg.mapping.block import PARTS, BlockReport, BlockTask, Labels, Shared, run_block
 from aerialseg.model.interface import Predictor, PredictorSpec
 from aerialseg.raster.decode import Pixels, Valid
 from aerialseg.raster.grid import Box
+from aerialseg.raster.opening import is_remote
+from aerialseg.raster.sidecars import identity_of
 from aerialseg.raster.source import Source
 from aerialseg.raster.view import View
 
@@ -128,7 +130,8 @@ class Handles:
     """
 
     def __init__(self, view: View, *, allow_remote: bool) -> None:
-        self._key = (view, allow_remote, _identity(view.path))
+        remote = allow_remote and is_remote(view.path)
+        self._key = (view, allow_remote, "" if remote else identity_of(Path(view.path)))
 
     def read(self, window: Box) -> tuple[Pixels, Valid, frozenset[Box]]:
         """Pixels, validity, and the tiles of the source that could not be read for this window. Raises InputError."""
@@ -174,14 +177,6 @@ def _bytes(path: str) -> int | None:
     return os.path.getsize(path) if os.path.exists(path) else None
 
 
-def _identity(path: str) -> tuple[int, ...]:
-    try:
-        found = os.stat(path)
-    except OSError:  # an address
-        return ()
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
-
-
 def run_blocks(cluster: Cluster, tasks: Sequence[BlockTask], source: str, digest: str) -> Iterator[BlockReport]:
     """Reports as blocks are done on the cluster; when the last one is out, all files can be seen from here.
 
@@ -190,7 +185,7 @@ def run_blocks(cluster: Cluster, tasks: Sequence[BlockTask], source: str, digest
     """
     if not tasks:
         return
-    parts = tasks[0].path.parent / f"parts-{digest[:16]}"
+    parts = tasks[0].path.parent / f"{PARTS}{digest[:16]}"
     try:
         shutil.rmtree(parts, ignore_errors=True)
         parts.mkdir(parents=True, exist_ok=True)

@@ -6,8 +6,6 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-import openvino as ov
-
 
 @cache
 def multiplies_int8() -> bool:
@@ -32,11 +30,8 @@ def has_openvino() -> bool:
 
 
 @cache
-def _openvino_bf16() -> bool:
+def has_bf16() -> bool:
+    """Whether this machine's processor has bf16 arithmetic, as OpenVINO, which must be installed, sees it."""
+    import openvino
 
-    return computes_in_bf16()
-
-
-def computes_in_bf16() -> bool:
-    """Whether this machine's processor has bf16 arithmetic."""
-    return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")

@@ -12,7 +12,7 @@ import torch
 
 from aerialseg.errors import ResourceError, UsageError
 from aerialseg.model.card import ModelCard
-from aerialseg.model.cpu import _openvino_bf16, has_openvino, multiplies_int8
+from aerialseg.model.cpu import has_bf16, has_openvino, multiplies_int8
 
 PRECISIONS = ("auto", "fp32", "bf16", "int8")
 RUNTIMES = ("auto", "torch", "openvino")
@@ -37,8 +37,16 @@ class ComputeMode:
 
     @property
     def numerics(self) -> str:
-        """Such as "cpu openvino bf16": labels may differ at ties between two of them, so they are never mixed."""
-        return f"{self.device.type} {self.runtime} {self.precision}"
+        """Such as "cpu openvino bf16": labels may differ at ties between two of them, so they are never mixed.
+
+        OpenVINO computes in something else where the processor lacks instructions (of int8, the rest is in bf16).
+        """
+        name = f"{self.device.type} {self.runtime} {self.precision}"
+        if self.runtime != "openvino" or self.precision == "fp32":
+            return name
+        lacking = [] if self.precision == "bf16" or multiplies_int8() else ["no VNNI"]
+        lacking += [] if has_bf16() else ["no bf16"]
+        return f"{name} ({', '.join(lacking)})" if lacking else name
 
 
 def choose(device: str, precision: str, runtime: str, card: ModelCard | None = None) -> ComputeMode:
@@ -69,7 +77,7 @@ def _precision(device: torch.device, runtime: str, card: ModelCard | None) -> st
     if runtime == "openvino" and card is not None and card.int8_is_as_good and multiplies_int8():
         return "int8"
     # torch in bf16 on a CPU is slow where the processor cannot do it, and does not say so.
-    return "bf16" if runtime == "openvino" and _openvino_bf16() else "fp32"
+    return "bf16" if runtime == "openvino" and has_bf16() else "fp32"
 
 
 def _check_int8(runtime: str, card: ModelCard | None) -> None:

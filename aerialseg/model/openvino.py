@@ -21,7 +21,7 @@ from torch import Tensor, fx, nn
 
 from aerialseg.errors import ModelError
 from aerialseg.model.card import ModelCard
-from aerialseg.model.cpu import computes_in_bf16, multiplies_int8
+from aerialseg.model.cpu import has_bf16, multiplies_int8
 from aerialseg.model.fold import fold_for_inference
 from aerialseg.model.fx_trace import find_crops, trace_network
 from aerialseg.model.int8_ranges import STEPS, Ranges
@@ -42,7 +42,7 @@ class OpenVinoNetwork:
         self._network = fold_for_inference(network)
         _check_finite(self._network, card)
         model = build_graph(self._network, card, int8=precision == "int8", logits=logits)
-        bf16 = precision == "bf16" or (precision == "int8" and computes_in_bf16())  # what int8 leaves over
+        bf16 = precision == "bf16" or (precision == "int8" and has_bf16())  # what int8 leaves over
         config = {
             "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),

@@ -10,6 +10,7 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from aerialseg.errors import InputError
 from aerialseg.files import one_line, printable
 from aerialseg.raster.georef import Georeferenced
 from aerialseg.raster.opening import GDAL_ERRORS, gdal_environment, geogrid_of, is_remote, local_path, open_raster
+from aerialseg.raster.sidecars import identity_of
 
 MAX_BANDS = 4096
 MAX_BLOCK_BYTES = 1 << 30
@@ -31,8 +33,6 @@ MASK_LEVELS = 32
 
 _SAMPLED_BYTES = 256 << 20
 _SAMPLE_PX = 256
-_EDGE_BYTES = 64 << 10
-_IDENTITY_FIELDS = ("path", "size_bytes", "mtime_ns", "digest")
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class RasterInfo(Georeferenced):
     coordinate system. ``mask`` says what marks pixels as invalid: "none", or "alpha", "internal", "nodata" joined by
     "+" (a pixel is valid when none of them objects); a band that is flagged alpha but holds an image, as infrared, is
     not among them. NaN is always nodata, so ``nodata`` is never NaN. ``bits`` is NBITS: 12 where values end at 4095.
-    ``digest`` is a cheap identity: size, time of change, header, first and last 64 KiB.
+    ``digest`` is a cheap identity of header, file and sidecars (`identity_of`).
     """
 
     count: int
@@ -60,8 +60,6 @@ class RasterInfo(Georeferenced):
     compression: str
     interleave: str
     gsd_m: tuple[float, float] | None
-    size_bytes: int
-    mtime_ns: int
     digest: str
 
 
@@ -73,11 +71,12 @@ def describe(path: str | os.PathLike[str], *, allow_remote: bool = False) -> Ras
     """
     remote = allow_remote and is_remote(path)
     name = os.fspath(path) if remote else str(local_path(path))
+    identity = name if remote else identity_of(Path(name))  # first: what changes from here on is noticed
     dataset = open_raster(name)
     try:
         with gdal_environment():
             _check(name, dataset)
-            info = RasterInfo(path=name, **_facts(dataset), size_bytes=0, mtime_ns=0, digest="")
+            info = RasterInfo(path=name, **_facts(dataset), digest="")
     except GDAL_ERRORS as error:
         if isinstance(error, InputError):
             raise
@@ -86,19 +85,14 @@ def describe(path: str | os.PathLike[str], *, allow_remote: bool = False) -> Ras
         ) from error
     finally:
         dataset.close()
-    return replace(info, **_identity(info, remote))
+    return replace(info, digest=_digest(info, identity))
 
 
 def is_unchanged(info: RasterInfo, *, allow_remote: bool = False) -> bool:
-    """Whether the raster is still the one that was described, as far as ``digest`` tells. Raises InputError."""
+    """Whether raster and sidecars are still those described, as far as ``digest`` tells. Raises InputError."""
     if allow_remote and is_remote(info.path):
         return describe(info.path, allow_remote=True).digest == info.digest
-    try:
-        return bool(_identity(info, remote=False)["digest"] == info.digest)
-    except OSError as error:
-        raise InputError(
-            f"cannot read {printable(info.path)}: {error.strerror or error}; is it still there?"
-        ) from error
+    return _digest(info, identity_of(Path(info.path))) == info.digest
 
 
 def source_sha256(path: str | os.PathLike[str]) -> str:
@@ -190,15 +184,6 @@ def _holds_image(dataset: Any, band: int) -> bool:
     return len(levels) > MASK_LEVELS and 2 * levels[max(levels)] < levels.total()
 
 
-def _identity(info: RasterInfo, remote: bool) -> dict[str, Any]:
-    facts = {name: value for name, value in info.to_json().items() if name not in _IDENTITY_FIELDS}
-    header = json.dumps(facts, sort_keys=True).encode()
-    if remote:
-        return {"size_bytes": 0, "mtime_ns": 0, "digest": hashlib.sha256(info.path.encode() + header).hexdigest()}
-    with open(info.path, "rb") as file:
-        status = os.fstat(file.fileno())
-        digest = hashlib.sha256(f"{status.st_size} {status.st_mtime_ns} ".encode() + header)
-        digest.update(file.read(_EDGE_BYTES))
-        file.seek(max(0, status.st_size - _EDGE_BYTES))
-        digest.update(file.read(_EDGE_BYTES))
-    return {"size_bytes": status.st_size, "mtime_ns": status.st_mtime_ns, "digest": digest.hexdigest()}
+def _digest(info: RasterInfo, identity: str) -> str:
+    facts = {name: value for name, value in info.to_json().items() if name not in ("path", "digest")}
+    return hashlib.sha256(f"{identity} {json.dumps(facts, sort_keys=True)}".encode()).hexdigest()

@@ -3,17 +3,24 @@
 Whatever driver opens the raster, GDAL opens its mask (``.msk``), overviews (``.ovr``), and old ERDAS statistics
 (``.aux``) with any driver, so one that is a VRT reads any file and any address. GDAL reads ``.aux.xml`` whole, so a
 small one can fill the memory. Other sidecars (world files, ``.IMD``, ``.RPB`` ...) are text that names no files.
+
+A raster is its sidecars too: they hold its mask, its place and its coordinate system, so `identity_of` covers them.
 """
 
 from __future__ import annotations
 
+import hashlib
 import mmap
 import os
 import re
 import stat
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 
+from aerialseg.errors import InputError
+from aerialseg.files import printable
 from aerialseg.raster.ifd import GDAL_METADATA, GEO_ASCII, text_tags
 from aerialseg.raster.pam_check import names_grid_file, pam_fault
 
@@ -23,24 +30,64 @@ MAX_TEXT_BYTES = 16 << 20
 """GDAL reads metadata files whole, and needs ten times their size."""
 
 _CHAIN = r"(\.(ovr|msk|aux|aux\.xml))*"
-_TEXT = r"(\.(xml|imd|rpb|rpc|pvl)|_(rpc|metadata|mtl|pvl)\.(txt|xml))"
+_TEXT = r"(\.(xml|imd|rpb|rpc|pvl|prj|tab|wld)|_(rpc|metadata|mtl|pvl)\.(txt|xml))"
+_EDGE_BYTES = 64 << 10
+Listing = Callable[[Path], list[tuple[str, str]]]
 _HFA_MAGIC = b"EHFA_HEADER_TAG"
 _HFA_POINTER = re.compile(rb"(RRDNamesList|ExternalRasterDMS)\0", re.IGNORECASE)
 
 
-def find_sidecars(raster: Path) -> Iterator[Path]:
-    """Files beside ``raster`` that GDAL may open with it, those of its sidecars included. Raises OSError."""
-    name, stem = re.escape(raster.name), re.escape(raster.stem)
-    opened = re.compile(rf"({name}|{stem}\.aux){_CHAIN}|{stem}{_TEXT}", re.IGNORECASE)
-    start = raster.stem.casefold()
-    with os.scandir(raster.parent) as entries:
-        for entry in entries:
-            if entry.name == raster.name or not entry.name.casefold().startswith(start):
-                continue
-            special = entry.name[len(raster.stem) :][:1] in (".", "_") and not (entry.is_file() or entry.is_dir())
-            path = raster.with_name(entry.name)
-            if (opened.fullmatch(entry.name) or special) and path.exists():
-                yield path
+def names_in(folder: Path) -> list[tuple[str, str]]:
+    """The names in a folder, each behind itself in lower case, sorted. Raises OSError."""
+    return sorted((name.casefold(), name) for name in os.listdir(folder))
+
+
+def find_sidecars(raster: Path, listing: Listing = names_in) -> Iterator[Path]:
+    """Files beside ``raster`` that GDAL may open with it, those of its sidecars included. Raises OSError.
+
+    listing: for whoever asks of many rasters of one folder and would list it once.
+    """
+    suffix, ending = re.escape(raster.suffix), re.escape(raster.suffix[1:])
+    world = rf"\.({ending[:1]}{ending[-1:]}|{ending})w"
+    opened = re.compile(rf"({suffix}|\.aux){_CHAIN}|{_TEXT}|{world}", re.IGNORECASE)
+    names, start = listing(raster.parent), raster.stem.casefold()
+    for lower, beside in islice(names, bisect_left(names, (start, "")), None):
+        if not lower.startswith(start):
+            break
+        path, rest = raster.with_name(beside), beside[len(raster.stem) :]
+        if beside == raster.name or rest[:1] not in (".", "_") or not path.exists():
+            continue
+        if opened.fullmatch(rest) or not (path.is_file() or path.is_dir()):
+            yield path
+
+
+def identity_of(raster: Path, listing: Listing = names_in) -> str:
+    """A cheap identity of a raster, "OWN:BESIDE": the second part is that of its sidecars.
+
+    Of size, time of change, first and last 64 KiB. Of a sidecar that these hold completely the time does not count:
+    copying renews it. Raises InputError where a file is missing or cannot be read.
+    """
+    try:
+        own = hashlib.sha256(_state_of(raster, timed=True))
+        beside = hashlib.sha256()
+        for path in sorted(find_sidecars(raster, listing)):
+            beside.update(os.fsencode(path.name) + b"\0" + hashlib.sha256(_state_of(path, timed=False)).digest())
+    except OSError as error:
+        raise InputError(
+            f"cannot read {printable(error.filename or raster)}: {error.strerror or error}; is it still there?"
+        ) from error
+    return f"{own.hexdigest()}:{beside.hexdigest()}"
+
+
+def _state_of(path: Path, *, timed: bool) -> bytes:
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):  # reading from a pipe would wait
+        return b"no file"
+    timed = timed or status.st_size > 2 * _EDGE_BYTES
+    with open(path, "rb") as file:
+        first = file.read(_EDGE_BYTES)
+        file.seek(max(0, status.st_size - _EDGE_BYTES))
+        return f"{status.st_size} {status.st_mtime_ns if timed else ''} ".encode() + first + file.read(_EDGE_BYTES)
 
 
 def is_tiff_sidecar(path: Path) -> bool:

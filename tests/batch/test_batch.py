@@ -351,7 +351,7 @@ def test_a_run_that_died_is_seen_as_cut_off(folder: Folder) -> None:
 def test_a_ledger_that_is_none_is_an_output_error(folder: Folder) -> None:
     (folder.path / "night.job").mkdir()
     (folder.path / "night.job" / LEDGER).write_bytes(b"no database" * 100)
-    with pytest.raises(OutputError, match="move it away to start anew"):
+    with pytest.raises(OutputError, match=r"is damaged .*: delete it to start anew; finished outputs stay"):
         folder.run()
 
 

@@ -108,7 +108,7 @@ def test_a_remote_item_is_another_input_when_its_item_says_so(folder: Folder) ->
         collection = {"type": "FeatureCollection", "features": [item("one", "https://host/b.tif", updated=updated)]}
         (folder.path / "items.json").write_text(json.dumps(collection))
         job = job_of({"inputs": {"stac": "items.json"}, "outputs": {"layer": "{id}.gpkg"}}, folder.path / "night.toml")
-        identities.append(find_inputs(job)[0].identity)
+        identities.append(find_inputs(job)[0].identity())
     assert identities[0] == identities[1] != identities[2]
 
 

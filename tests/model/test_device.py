@@ -32,7 +32,7 @@ def test_a_model_that_is_not_exact_runs_on_torch() -> None:
 def test_int8_is_the_default_where_it_was_measured_to_lose_next_to_nothing(
     monkeypatch: pytest.MonkeyPatch, lost: float, wanted: str
 ) -> None:
-    for name in ("has_openvino", "_openvino_bf16", "multiplies_int8"):
+    for name in ("has_openvino", "has_bf16", "multiplies_int8"):
         monkeypatch.setattr(device, name, lambda: True)
     scores = {"fp32": 0.5, "int8": 0.5 - lost}
     quantized = card(lively_network(), quantization={"ranges": {"layers.0.0": [-2.0, 2.0]}, "mean_iou": scores})

@@ -1,0 +1,63 @@
+"""The group of all commands."""
+
+from __future__ import annotations
+
+import click
+
+from aerialseg._version import __version__
+from aerialseg.cli.accuracy_command import accuracy_command
+from aerialseg.cli.batch_commands import batch_command, collect_command, status_command
+from aerialseg.cli.chips_command import chips_command
+from aerialseg.cli.demo_command import demo_command
+from aerialseg.cli.evaluate_command import evaluate_command
+from aerialseg.cli.model_commands import calibrate_command, model_group
+from aerialseg.cli.options import CONTEXT
+from aerialseg.cli.polygonize_command import polygonize_command
+from aerialseg.cli.seams_command import seams_command
+from aerialseg.cli.segment_command import segment_command
+from aerialseg.cli.split_command import split_command
+from aerialseg.cli.training_commands import experiment_command, quantize_command, train_command
+
+REMOVED = {
+    "distil": "'aerialseg distil' was removed, because encoders that it had taught did worse (docs/model.md): train a "
+    "teacher (decoder.kind = 'pyramid') and let the model follow it with [follow] and 'aerialseg train --teacher DIR'"
+}
+"""What to do instead of commands that are no more."""
+
+
+class Commands(click.Group):
+    """A group that says of a removed command what to do instead."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] in REMOVED:
+            ctx.fail(REMOVED[args[0]])
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=Commands, context_settings=CONTEXT)
+@click.version_option(__version__, prog_name="aerialseg")
+def cli() -> None:
+    """Aerial imagery into land-cover maps that people trust."""
+
+
+for command in (
+    segment_command,
+    polygonize_command,
+    demo_command,
+    chips_command,
+    train_command,
+    experiment_command,
+    quantize_command,
+    calibrate_command,
+    model_group,
+    evaluate_command,
+    accuracy_command,
+    split_command,
+    seams_command,
+    batch_command,
+    status_command,
+    collect_command,
+):
+    cli.add_command(command)
