@@ -219,7 +219,7 @@ FULL_DISK = """
     from aerialseg.legend import LandClass, Legend
     from aerialseg.raster.cog import write_cog
     from aerialseg.raster.grid import Grid
-    from aerialseg.raster.blocks import mosaic, write_block
+    from aerialseg.raster.blocks import join_all_blocks, write_block
     from tests.raster.test_blocks import utm_view
     folder, legend = Path(sys.argv[1]), Legend((LandClass(0, "grass", (0, 255, 0)),))
     grid = Grid(1024, 1024, 512, 32)
@@ -227,12 +227,12 @@ FULL_DISK = """
     for index in range(4):
         write_block(folder / f"{index}.tif", noise, noise)
     view, block = utm_view(1024, 1024), lambda index: folder / f"{index}.tif"
-    mosaic(grid, block, view, folder / "classes.tif", folder / "confidence.tif")
+    join_all_blocks(grid, block, view, folder / "classes.tif", folder / "confidence.tif")
     size = (folder / "classes.tif").stat().st_size
     write_cog(folder / "classes.tif", folder / "cog.tif", legend=legend, metadata={})
     steps = {
         "block": lambda: write_block(folder / "0.tif", noise[::-1], noise),
-        "mosaic": lambda: mosaic(grid, block, view, folder / "classes.tif", folder / "confidence.tif"),
+        "mosaic": lambda: join_all_blocks(grid, block, view, folder / "classes.tif", folder / "confidence.tif"),
         "cog": lambda: write_cog(folder / "classes.tif", folder / "cog.tif", legend=legend, metadata={"a": "b"}),
     }
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
@@ -267,13 +267,13 @@ MEMORY = """
     from pathlib import Path
     import numpy as np
     from aerialseg.raster.grid import Grid
-    from aerialseg.raster.blocks import mosaic, write_block
+    from aerialseg.raster.blocks import join_all_blocks, write_block
     from tests.raster.test_blocks import utm_view
     folder, height = Path(sys.argv[1]), int(sys.argv[2])
     grid = Grid(height, 8192, 512, 32)
     noise = np.random.default_rng(0).integers(0, 24, (512, 512), dtype=np.uint8)
     write_block(folder / "0.tif", noise, noise)
-    mosaic(grid, lambda index: folder / "0.tif", utm_view(height, 8192), folder / "a.tif", folder / "b.tif")
+    join_all_blocks(grid, lambda index: folder / "0.tif", utm_view(height, 8192), folder / "a.tif", folder / "b.tif")
     print(next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) // 1024)
 """
 
