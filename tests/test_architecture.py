@@ -41,6 +41,110 @@ FLOORS = [
     ["errors", "progress", "executor", "memory", "_version"],
 ]
 
+# The stairs of each room, the top step first: a module imports only from steps below its own, inside its room too.
+STAIRS = {
+    "batch": [
+        "dry_run",
+        "job",
+        "job_report runner",
+        "changes",
+        "output_names",
+        "collect patterns",
+        "inputs",
+        "hooks input_files status",
+        "backends jobfile lock stac_out",
+        "events gantt job_settings ledger same_file stac_in task",
+    ],
+    "cli": [
+        "commands",
+        "evaluate_command model_commands",
+        "accuracy_command batch_commands chips_command display_model "
+        "polygonize_command seams_command segment_command split_command training_commands",
+        "cluster_options demo_command display",
+        "failures options",
+    ],
+    "cluster": [
+        "dask_cluster",
+        "dask_executor",
+    ],
+    "datasets": [
+        "chips",
+        "holdout",
+        "frames splits",
+        "footprints pairs starter_config",
+        "chipset masks",
+        "ground_blocks images layout scenes",
+    ],
+    "evaluation": [
+        "report",
+        "comparison evaluate pictures tables",
+        "curves results",
+        "calibrate charts map_accuracy resolutions",
+        "axes scores",
+    ],
+    "mapping": [
+        "segment",
+        "classify kept polygonize products publishing",
+        "network_time result run",
+        "plan",
+        "workers",
+        "block settings",
+        "kinds outputs timeline",
+    ],
+    "model": [
+        "predictor",
+        "tta",
+        "engine",
+        "listing onnx_export openvino stac",
+        "int8_ranges store",
+        "fold fx_trace probe",
+        "unet",
+        "device encoders interface",
+        "card cpu global_layers reach",
+    ],
+    "raster": [
+        "block_cache",
+        "cog image labels mosaic source",
+        "blocks decode palette",
+        "classes view",
+        "describe features",
+        "opening",
+        "georef resample sidecars",
+        "grid ifd kernel pam_check",
+    ],
+    "seams": [
+        "certificate_files",
+        "figures",
+        "certificate",
+        "operations tilings",
+    ],
+    "training": [
+        "experiments",
+        "train_run",
+        "loop",
+        "export step_learners",
+        "search teacher weight_averaging",
+        "learner teacher_loss",
+        "pyramid",
+        "finer_layers torchvision_encoders",
+        "convert dataset encoder quantize training_frames",
+        "callbacks config unpickle_process",
+        "checkpoint norm_folding partial_unet torchvision_compat",
+    ],
+    "vector": [
+        "joined",
+        "layers",
+        "rows",
+        "areas smooth",
+        "polygons",
+        "rings simplify writing",
+        "arcs transplant",
+        "geopackage join merge trace",
+        "corners existing parquet qgis regions stream",
+        "fields formats survey",
+    ],
+}
+
 # (what is imported, where it may be imported, whether only imports at module top are meant)
 ONLY_IN = [
     ("fastai", ["training"], False),
@@ -102,6 +206,26 @@ def test_imports_go_down_only() -> None:
         f"{where(path, line)} imports {to}, which stands higher"
         for path, to, line in house_imports()
         if floor(room(to)) < floor(room(module_name(path)))
+    ]
+    assert not wrong
+
+
+def test_every_module_stands_on_a_step_of_its_room() -> None:
+    standing = {f"aerialseg.{name}.{one}" for name, steps in STAIRS.items() for one in " ".join(steps).split()}
+    assert standing == {module for module in MODULES if module.count(".") == 2}
+
+
+def test_imports_inside_a_room_go_down_its_stairs_only() -> None:
+    steps = {
+        f"aerialseg.{name}.{one}": number
+        for name, rows in STAIRS.items()
+        for number, row in enumerate(rows)
+        for one in row.split()
+    }
+    wrong = [
+        f"{where(path, line)} imports {to}, which stands no lower"
+        for path, to, line in house_imports()
+        if room(to) == room(module_name(path)) and steps.get(to, 0) <= steps.get(module_name(path), -1)
     ]
     assert not wrong
 

@@ -241,7 +241,12 @@ def test_a_name_of_255_bytes_works(tmp_path: Path) -> None:
 def test_when_it_fails_the_older_file_stays_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, _, path = layer_of(tmp_path, noise(9, 9))
     before = path.read_bytes()
-    for where, name in ((NewLayers, "finish"), (NewLayers, "write"), (writing, "complete_geopackage"), (rows.Rows, "_add")):
+    for where, name in (
+        (NewLayers, "finish"),
+        (NewLayers, "write"),
+        (writing, "complete_geopackage"),
+        (rows.Rows, "_add"),
+    ):
         with monkeypatch.context() as patch:
             patch.setattr(where, name, interrupt)
             with pytest.raises(KeyboardInterrupt):
