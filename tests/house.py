@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import statistics
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -19,6 +20,7 @@ DOOR = {"__init__", "__main__", "_version"}
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
+@cache
 def parsed() -> list[tuple[Path, ast.Module]]:
     return [(path, ast.parse(path.read_text(encoding="utf-8"))) for path in FILES]
 
@@ -53,6 +55,7 @@ def imports(tree: ast.AST) -> Iterator[tuple[str, int]]:
                 yield full if full in MODULES else node.module or "", node.lineno
 
 
+@cache
 def import_graph() -> dict[str, set[str]]:
     """Module -> modules of the house that it imports. The door's own imports, for everybody's use, do not count."""
     trees = {module_name(path): tree for path, tree in parsed()}

@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -187,6 +188,7 @@ def floor(name: str) -> int:
     return next((number for number, rooms in enumerate(FLOORS) if name in rooms), -1)
 
 
+@cache
 def house_imports() -> list[tuple[Path, str, int]]:
     """(file, imported module of the house, line) of every import but the door's."""
     return [

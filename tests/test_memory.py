@@ -23,7 +23,7 @@ def resident():
         return next(int(line.split()[1]) for line in status if line.startswith("VmRSS")) / 1024
 
 usual = faults()
-with memory.kept():
+with memory.keep_freed_memory():
     faults()
     kept, held = faults(), resident()
 print(usual, kept, faults(), held - resident())

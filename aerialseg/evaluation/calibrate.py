@@ -249,7 +249,8 @@ def reliability(samples: Samples, card: ModelCard, temperature: float) -> Reliab
     """Of the samples, as a run with that temperature would state its confidence."""
     chosen, found = replace(card, temperature=temperature), Reliability.empty()
     for logits, truth in samples.parts():
-        said = decide(logits.T[None, :, :, None].clone(), chosen)[0, :, :, 0].numpy()
+        finite = logits.nan_to_num(neginf=0.0)  # those of void classes, which have no say anyway
+        said = decide(finite.T[None, :, :, None].clone(), chosen)[0, :, :, 0].numpy()
         found += Reliability.of(truth.numpy().astype(np.uint8), said[0], said[1])
     return found
 

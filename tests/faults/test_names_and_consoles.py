@@ -238,6 +238,7 @@ def test_hints_for_labels_say_what_is_wrong_with_them(tmp_path):
     assert "EPSG:4326" in refusal(lambda: open_features(tmp_path / "l.geojson", "class"))
 
 
+@pytest.mark.slow
 def test_hints_for_labels_that_another_program_has_locked_say_so(tmp_path):
     labels = halves(tmp_path / "l.gpkg")
     lock = "import sqlite3, sys; d = sqlite3.connect(sys.argv[1], isolation_level=None); d.execute('BEGIN EXCLUSIVE')"

@@ -394,6 +394,7 @@ def test_row_24_a_kill_leaves_the_old_file_or_the_new_one(tmp_path: Path, where:
     assert sorted(os.listdir(tmp_path)) == ["c.tif", "d.tif", "project.gpkg"]
 
 
+@pytest.mark.slow
 def test_row_24_killed_at_any_time_the_file_is_sound(tmp_path: Path) -> None:
     write(tmp_path / "c.tif", noise(600, 600))
     path = project(tmp_path / "project.gpkg")

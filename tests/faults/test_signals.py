@@ -94,12 +94,14 @@ def waiting_for(what: str) -> subprocess.Popen[str]:
     return process
 
 
+@pytest.mark.slow
 @each_kind
 @pytest.mark.parametrize("what", WAITS.values(), ids=WAITS)
 def test_row_22_the_process_ends_whatever_it_waits_for(what: str, kind: signal.Signals) -> None:
     check_interrupted(waiting_for(what), kind)
 
 
+@pytest.mark.slow
 def test_row_22_the_signal_of_a_child_is_not_the_parents() -> None:
     code = """
         child = os.fork()
@@ -116,6 +118,7 @@ def test_row_22_the_signal_of_a_child_is_not_the_parents() -> None:
     assert process.returncode == 7
 
 
+@pytest.mark.slow
 @each_kind
 def test_row_22_batch_does_not_wait_for_a_long_block(folder: Folder, kind: signal.Signals) -> None:
     (folder.path / "night.toml").write_text('[inputs]\nglob = "in/*.tif"\n[outputs]\nlayer = "out/{stem}.gpkg"\n')

@@ -153,16 +153,15 @@ def test_row_13_nan_and_both_infinities_are_nodata_whatever_the_nodata_value(tmp
 @pytest.mark.parametrize(
     ("dtype", "profile", "hint"),
     [
-        ("uint16", {"nbits": 12}, "0,4095"),
-        ("uint16", {}, "0,65535"),
-        ("int16", {}, "0,32767"),
-        ("float32", {}, "0,1"),
-        ("float64", {}, "0,1"),
+        ("uint16", {"nbits": 12}, "its 12 bits make that --scale 0,4095"),
+        ("uint16", {}, "Computed Min/Max"),
+        ("int16", {}, "Computed Min/Max"),
+        ("float32", {}, "Computed Min/Max"),
     ],
 )
 def test_row_13_the_hint_of_a_scale_fits_the_type(tmp_path, dtype, profile, hint):
     path = write(tmp_path / "a.tif", np.ones((3, 8, 8), dtype), **profile)
-    with pytest.raises(InputError, match=f"such as --scale {hint}\\)"):
+    with pytest.raises(InputError, match=hint):
         view_of(path)
 
 

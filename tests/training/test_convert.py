@@ -137,7 +137,7 @@ def test_functions_of_the_notebook_are_stood_in_for(tmp_path: Path) -> None:
         files = {name: archive.read(name) for name in archive.namelist()}
     with zipfile.ZipFile(path, "w") as archive:
         for name, data in files.items():
-            archive.writestr(name, data.replace(b"caerialseg.training.convert_child\nStub\n", b"c__main__\nget_y\n"))
+            archive.writestr(name, data.replace(b"caerialseg.training.unpickle_process\nStub\n", b"c__main__\nget_y\n"))
     opened, stubs = open_pickle(path)
     assert stubs == ["get_y"]
     assert opened["get_y"]()(7) == 7
