@@ -16,6 +16,7 @@ def test_the_same_seed_draws_the_same_scene_and_another_seed_another() -> None:
     assert not np.array_equal(one.pixels, other.pixels)
 
 
+@pytest.mark.slow
 def test_the_whole_scene_shows_every_class() -> None:
     scene = draw_scene(1720, 1290, IDS)
     assert set(np.unique(scene.truth)) == {*IDS.values(), 255}

@@ -37,6 +37,7 @@ def rasters(folder: Folder, out: str = "out") -> dict[str, bytes]:
     return {str(path.relative_to(folder.path / out)): path.read_bytes() for path in found}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", KEPT, ids=["rasters", "runs", "both"])
 def test_a_changed_layer_setting_redraws_without_the_network(
     folder: Folder, tmp_path_factory: pytest.TempPathFactory, kept: dict[str, Any]
@@ -81,6 +82,7 @@ def test_a_missing_layer_is_redrawn(folder: Folder) -> None:
     assert (folder.path / "out/b.gpkg").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["input", "bands", "raster touched", "raster missing", "another raster"])
 def test_what_is_not_as_it_was_is_computed(folder: Folder, what: str) -> None:
     folder.run(outputs=RASTERS)

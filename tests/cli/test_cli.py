@@ -58,6 +58,7 @@ def test_stdout_holds_the_paths_made_and_nothing_else(tmp_path: Path, small: Pat
     ]
 
 
+@pytest.mark.slow
 def test_quiet_says_nothing_but_the_paths(tmp_path: Path, small: Path) -> None:
     done = run(small, tmp_path / "map.gpkg", "--gsd", "native", "-q")
     assert (done.returncode, done.stderr) == (0, "")
@@ -127,6 +128,7 @@ def test_what_goes_wrong_is_one_line_and_the_right_exit_code(
     assert [path.name for path in tmp_path.iterdir()] == ["ortho.tif"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [(["map.gpkg"], 2), (["nowhere.tif", "map.gpkg"], 3), (["ortho.tif", "map.gpkg", "--model", "no-such-model"], 4)],
@@ -152,6 +154,7 @@ def test_debug_shows_the_traceback_and_changes_nothing_else(tmp_path: Path) -> N
     assert done.returncode == 3
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_undoes_nothing(tmp_path: Path, small: Path) -> None:
     command = f"{SCRIPTS / 'segment-raster'} {small} {tmp_path / 'map.gpkg'} --gsd native"
     piped = ["bash", "-c", f"set -o pipefail; {command} | true"]
@@ -161,6 +164,7 @@ def test_a_reader_that_goes_away_undoes_nothing(tmp_path: Path, small: Path) -> 
     assert subprocess.run(deaf, stdout=subprocess.PIPE, timeout=250).returncode == 0
 
 
+@pytest.mark.slow
 def test_an_existing_output_stays_without_overwrite_and_goes_with_it(tmp_path: Path, small: Path) -> None:
     output = tmp_path / "map.fgb"
     output.write_bytes(b"old")
@@ -170,6 +174,7 @@ def test_an_existing_output_stays_without_overwrite_and_goes_with_it(tmp_path: P
     assert output.read_bytes() != b"old"
 
 
+@pytest.mark.slow
 def test_names_with_blanks_and_umlauts_work(tmp_path: Path, write_raster: WriteRaster) -> None:
     source = write_raster(land_cover(40, 40) * 20, name="Über sicht\n2026.tif")
     done = run(source.name, "Land bedeckung ß.gpkg", "--gsd", "native", "-q", cwd=tmp_path)
@@ -178,6 +183,7 @@ def test_names_with_blanks_and_umlauts_work(tmp_path: Path, write_raster: WriteR
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
 def test_told_to_stop_it_stops_within_five_seconds_and_says_130(
     tmp_path: Path, write_raster: WriteRaster, kind: signal.Signals
@@ -222,6 +228,7 @@ def broken_model(tmp_path: Path, how: str) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["truncated", "other bytes", "no card", "no weights"])
 def test_a_broken_model_is_found_before_the_output_is_touched(tmp_path: Path, small: Path, how: str) -> None:
     output = tmp_path / "map.fgb"

@@ -11,6 +11,7 @@ from aerialseg.datasets import splits
 from aerialseg.datasets.holdout import hold_out
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(st.integers(2, 7), st.integers(1, 6), st.floats(0.05, 0.6), st.integers(0, 99))
 def test_each_class_of_two_blocks_is_on_both_sides_if_it_can_be(

@@ -79,6 +79,7 @@ def test_colours_give_the_scores_of_indices_and_originals_those_of_reduced_copie
     assert plain.about["size"] == [96, 96]
 
 
+@pytest.mark.slow
 def test_fastai_is_not_needed(model: Path, drawn_data: Path) -> None:
     code = """
 import sys
@@ -90,6 +91,7 @@ assert found.confusion.counts.sum()
     subprocess.run([sys.executable, "-c", code, model, drawn_data, drawn_data / "split.csv"], check=True)
 
 
+@pytest.mark.slow
 def test_a_missing_pillow_is_named_with_the_extra_that_brings_it() -> None:
     code = "import sys; sys.modules['PIL'] = None; import aerialseg.evaluation.evaluate"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -100,6 +100,7 @@ def test_row_26_a_run_is_not_resumed_with_another_sidecar(
         segment(source, tmp_path / "map.gpkg", model=Oracle(), block_px=32)
 
 
+@pytest.mark.slow
 @each_ending
 @each_change
 def test_row_26_batch_sees_a_sidecar_that_changed_between_two_nights(

@@ -71,6 +71,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_row_33_a_damaged_ledger_says_what_to_delete_and_what_that_costs(
     finished: Path, tmp_path: Path, damage: Callable[[Path], None]

@@ -141,12 +141,14 @@ def test_row_25_a_long_name_works_or_is_refused_before_the_network_runs(tmp_path
             assert not asked
 
 
+@pytest.mark.slow
 def test_row_41_a_name_that_the_console_cannot_show_is_escaped_and_the_run_has_succeeded(tmp_path):
     classes = write(tmp_path / "c.tif", blobs(40, 40))
     done = run("polygonize", classes, tmp_path / "łąka.gpkg", "--overwrite", PYTHONIOENCODING="cp1252")
     assert (done.returncode, done.stdout) == (0, f"{tmp_path}/\\u0142\\u0105ka.gpkg\n"), done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shell", [">/dev/full", "2>/dev/full", ">&- 2>&-"])
 def test_row_41_a_console_that_is_closed_or_full_leaves_the_exit_code_as_it_is(tmp_path, shell):
     classes = write(tmp_path / "c.tif", blobs(40, 40))

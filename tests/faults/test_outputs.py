@@ -283,6 +283,7 @@ def test_row_24_a_style_and_metadata_that_the_user_gave_our_layer_stay(tmp_path:
     assert_sound(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("crs", ["EPSG:32633", "EPSG:2056", CUSTOM.to_wkt(), None])
 def test_row_24_each_layer_keeps_its_coordinate_system(tmp_path: Path, crs: str | None) -> None:
     path, clean = project(tmp_path / "project.gpkg", OTHER), tmp_path / "clean.gpkg"
@@ -374,6 +375,7 @@ aerialseg.polygonize("c.tif", "project.gpkg", overwrite=True)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("where", "when"),
     [("transplant.copy_database", "after"), ("transplant._drop_layers", "after"), ("transplant._copy_layer", "after"),
@@ -495,6 +497,7 @@ def add_overviews(folder: Path) -> Path:
     return folder / "x.tif.ovr"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("edit", [edit_layer, edit_raster, edit_names, replace_raster, add_overviews])
 def test_row_24_a_kept_run_replaces_only_what_it_published_itself(
     tmp_path: Path, write_raster: WriteRaster, edit: Callable[[Path], Path]

@@ -243,6 +243,7 @@ def test_row_06_and_row_07_no_command_follows_what_lies_beside_a_raster(tmp_path
     check_refused(ended, commands)
 
 
+@pytest.mark.slow
 def test_row_06_and_row_07_batch_follows_nothing_beside_its_inputs(tmp_path):
     ortho_raster(tmp_path / "all" / "good.tif")
     for name, put in ALL.items():
@@ -356,6 +357,7 @@ def bombs() -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 def test_row_09_a_sidecar_that_fills_the_memory_is_refused_at_once(tmp_path):
     commands: list[list[object]] = []
     for name, text in bombs().items():

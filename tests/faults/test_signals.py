@@ -54,6 +54,7 @@ def check_interrupted(process: subprocess.Popen[str], kind: signal.Signals) -> N
     assert "Traceback" not in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["segment", "batch"])
 def test_row_22_a_signal_at_an_early_moment_gives_130_without_a_traceback(folder: Folder, command: str) -> None:
     (folder.path / "night.toml").write_text('[inputs]\nglob = "in/*.tif"\n[outputs]\nlayer = "out/{stem}.gpkg"\n')

@@ -52,6 +52,7 @@ def classes(tmp_path: Path) -> Path:
     return raster(tmp_path / "c.tif", blobs(40, 50), nodata=255)
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_paths_made_and_nothing_else_on_stdout(tmp_path: Path, classes: Path) -> None:
     done = run(classes, "map.fgb", "--dissolve", "--smooth", "--min-area", "2", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

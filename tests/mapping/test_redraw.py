@@ -36,6 +36,7 @@ def refusing(tmp_path: Path) -> Flaky:
     return Flaky(tmp_path / "log", 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", LAYERS, ids=str)
 @pytest.mark.parametrize("ending", [".gpkg", ".parquet"])
 def test_another_layer_of_a_kept_run_is_drawn_without_the_network(

@@ -157,6 +157,7 @@ def test_torch_and_openvino_agree_on_labels_and_confidence() -> None:
     assert np.abs(theirs[1].astype(int) - ours[1]).max() <= 1
 
 
+@pytest.mark.slow
 def test_int8_mostly_agrees_and_its_tiles_equal_the_whole_image() -> None:
     network = lively_network()
     images = [smooth_noise(1, 3, 128, 128, seed=seed) for seed in range(4)]

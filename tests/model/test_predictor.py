@@ -129,6 +129,7 @@ class Cramped:
             self.busy = False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("most_px", [32 * 32, 64 * 64, 3 * 64 * 64])
 def test_labels_stay_the_same_when_memory_runs_out(
     network: UNet, most_px: int, caplog: pytest.LogCaptureFixture
@@ -149,6 +150,7 @@ def test_the_smaller_size_is_kept_for_the_next_tile(network: UNet) -> None:
     assert cramped.calls - calls == len(list(split_tile(drawn_tile().core, 64, 32)))
 
 
+@pytest.mark.slow
 def test_no_memory_at_all_is_a_resource_error(network: UNet) -> None:
     with pytest.raises(ResourceError, match="too little memory even for a tile of 32 px"):
         predictor(Cramped(network, 0), tile=128, batch=2).predict(drawn_tile())

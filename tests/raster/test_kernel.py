@@ -36,6 +36,7 @@ HOMELESS = """
 """
 
 
+@pytest.mark.slow
 def test_all_that_is_compiled_can_do_without_a_cache() -> None:
     command = [sys.executable, "-W", "error", "-c", textwrap.dedent(HOMELESS)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, cwd=ROOT)

@@ -27,12 +27,14 @@ def test_a_core_for_a_cpu_costs_at_most_half_more(shipped: UNet) -> None:
     assert 1 < work_per_pixel(shipped, CPU_CORE) <= 1.55
 
 
+@pytest.mark.slow
 def test_the_work_is_what_was_prototyped(shipped: UNet) -> None:
     """ALGORITHMS.md, 1: the prototype's table."""
     prototyped = {512: 2.33, 1024: 1.51, 2048: 1.21, 4096: 1.09}
     assert all(work_per_pixel(shipped, core) <= most + 0.01 for core, most in prototyped.items())
 
 
+@pytest.mark.slow
 def test_an_approximate_halo_costs_less_and_none_costs_nothing(shipped: UNet) -> None:
     factors = [work_per_pixel(shipped, 1024, halo) for halo in (0, 64, 256, 608)]
     assert factors[0] == pytest.approx(1.0)

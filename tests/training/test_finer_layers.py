@@ -46,6 +46,7 @@ def softened(logits: Tensor, coarse: int, fine: int) -> Tensor:
     return logits
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", [None, NormType.Batch])
 @pytest.mark.parametrize(("coarse", "fine"), [(16, 1), (8, 1), (2, 1), (8, 2), (4, 2)])
 def test_a_grown_network_says_what_the_coarse_one_said(norm: NormType | None, coarse: int, fine: int) -> None:

@@ -31,6 +31,7 @@ def fastais() -> Any:
     return create_unet_model(models.resnet18, 5, (64, 64), pretrained=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stride", STRIDES)
 def test_classes_are_read_from_the_networks_own_features(stride: int) -> None:
     """The plain network, carried out by hand down to the stride, and the coarse classifier: the same logits."""
@@ -52,6 +53,7 @@ def test_classes_are_read_from_the_networks_own_features(stride: int) -> None:
         assert torch.equal(torch.Tensor(shallow(x)), wanted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stride", STRIDES)
 def test_finer_layers_get_no_gradient_and_coarser_ones_do(stride: int) -> None:
     shallow = PartialUNet(fastais(), stride, 5).train()
@@ -66,6 +68,7 @@ def test_finer_layers_get_no_gradient_and_coarser_ones_do(stride: int) -> None:
     assert shallow.aside.weight.grad is not None
 
 
+@pytest.mark.slow
 def test_a_coarse_classifier_is_kept_for_its_own_stride_alone() -> None:
     first = PartialUNet(fastais(), 8, 5)
     kept = {

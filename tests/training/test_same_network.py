@@ -46,6 +46,7 @@ def assert_same(
             assert float(difference) <= atol, size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("arch", "blur"), [("resnet34", False), ("resnet18", True)])
 def test_logits_equal_fastais_own(arch: str, blur: bool) -> None:
     theirs = fastais(arch, blur=blur)

@@ -24,6 +24,7 @@ def test_a_batch_that_never_fits_is_an_error() -> None:
         find_batch(lambda _: False, 8)
 
 
+@pytest.mark.slow
 def test_running_out_of_memory_is_an_answer_not_an_error() -> None:
     def greedy() -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")

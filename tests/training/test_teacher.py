@@ -87,6 +87,7 @@ def test_another_teacher_does_not_go_on_with_the_run(teacher: Path, drawn_data: 
         train(config, drawn_data, tmp_path / "out", teachers=[other])
 
 
+@pytest.mark.slow
 def test_following_teaches_without_a_single_mask() -> None:
     """Gradients of the added distance alone lead the network to the teacher's classes."""
     torch.manual_seed(0)
@@ -187,6 +188,7 @@ def test_of_several_answers_the_mean_of_the_probabilities_is_followed() -> None:
     assert float(class_distance(mean.log().view(1, 2, 1, 1).expand(1, 2, 4, 4), [sure, unsure], 1.0)) < 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("teachers", [1, 2])
 def test_more_looks_see_the_crops_in_all_their_flips_and_turns(teachers: int) -> None:
     """The first look is upright and the first teacher's; the second one is the last teacher's, turned at random."""

@@ -217,6 +217,7 @@ def test_fine_tuning_starts_from_a_model(trained: tuple[Path, list[str]], drawn_
     assert load_card(folder).scores["held_out"]["mean_iou"] > 0.5
 
 
+@pytest.mark.slow
 def test_another_configuration_or_other_data_do_not_go_on_in_the_same_folder(drawn_data: Path, tmp_path: Path) -> None:
     config = write_config(drawn_data, tmp_path, SHORT)
     with pytest.raises(Killed):
@@ -228,6 +229,7 @@ def test_another_configuration_or_other_data_do_not_go_on_in_the_same_folder(dra
         train(config, drawn_data, tmp_path / "out", seed=1, progress=Heard("step 0: frames"))
 
 
+@pytest.mark.slow
 def test_a_split_that_was_edited_does_not_go_on_in_the_same_folder(drawn_data: Path, tmp_path: Path) -> None:
     config = write_config(drawn_data, tmp_path, SHORT)
     with pytest.raises(Killed):
@@ -269,6 +271,7 @@ def test_a_held_out_mask_that_is_not_right_is_named_before_anything_is_trained(
         train(config, tmp_path, tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_torchvisions_weights_are_taken_from_its_cache(
     drawn_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -91,6 +91,7 @@ def test_how_the_raster_is_cut_changes_no_byte(name: str, tolerance_px: float, m
         assert [one.wkb for one in polygons] == [one.wkb for one in whole]
 
 
+@pytest.mark.slow
 @given(rasters(), st.integers(1, 30), st.integers(0, 9), st.sampled_from([0, 2]))
 def test_how_any_raster_is_cut_changes_no_byte(
     drawn: np.ndarray, strip_rows: int, min_pixels: int, smooth: int
@@ -100,6 +101,7 @@ def test_how_any_raster_is_cut_changes_no_byte(
     assert [one.wkb for one in whole] == [one.wkb for one in cut]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("smooth", [0, 2])
 @pytest.mark.parametrize("drawn", [noise(230, 190), blobs(230, 190)], ids=["noise", "blobs"])
 def test_neither_blocks_nor_workers_change_a_byte(drawn: np.ndarray, smooth: int) -> None:
@@ -183,6 +185,7 @@ def test_labels_are_those_of_scipy() -> None:
     assert len(polygons_of(drawn, strip_rows=7)[0]) == count
 
 
+@pytest.mark.slow
 def test_a_raster_too_wide_for_small_integers_tiles_too() -> None:
     drawn = noise(1, 66_000)
     polygons, classes = polygons_of(drawn)

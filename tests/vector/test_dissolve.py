@@ -49,6 +49,7 @@ def assert_is_union(polygons: geopandas.GeoDataFrame, classes: geopandas.GeoData
         assert row.confidence == pytest.approx((of.confidence * of.pixels).sum() / of.pixels.sum())
 
 
+@pytest.mark.slow
 @given(rasters(16), st.sampled_from([0, 1.5, 4.0]))
 @settings(max_examples=25)
 def test_it_is_the_union_of_the_polygons_of_any_raster(drawn: np.ndarray, tolerance_px: float) -> None:
@@ -56,6 +57,7 @@ def test_it_is_the_union_of_the_polygons_of_any_raster(drawn: np.ndarray, tolera
         assert_is_union(*dissolved(Path(folder), drawn, tolerance_px=tolerance_px))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["checkerboard", "diagonal touching", "ring that touches itself", "noise", "blobs"])
 @pytest.mark.parametrize("smooth", [0, 2])
 def test_polygons_that_touch_in_corners_are_valid_together(tmp_path: Path, name: str, smooth: int) -> None:

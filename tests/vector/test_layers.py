@@ -259,6 +259,7 @@ def interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kilobytes", [0, 40, 120, 160])
 def test_a_full_disk_is_an_output_error(tmp_path: Path, kilobytes: int) -> None:
     """A limit on the file's size fails like a full disk, at whichever write comes first; 184 kB would be needed."""

@@ -83,6 +83,7 @@ def test_nothing_too_small_is_left_unless_it_is_alone(
         assert pixels >= min_pixels or not shared_edges(labels, one)
 
 
+@pytest.mark.slow
 @given(rasters(), st.integers(2, 30))
 def test_polygons_after_merging_are_the_regions_of_the_merged_raster(
     tmp_path_factory,
@@ -96,6 +97,7 @@ def test_polygons_after_merging_are_the_regions_of_the_merged_raster(
     assert [one.wkb for one in ours] == [one.wkb for one in anew]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(ADVERSARIES))
 def test_adversaries_merge_by_the_rule(name: str, tmp_path) -> None:  # type: ignore[no-untyped-def]
     drawn = ADVERSARIES[name][:25, :25]
