@@ -29,7 +29,7 @@ from aerialseg.files import (
 )
 from aerialseg.legend import NODATA
 from aerialseg.raster.grid import Box, Grid
-from aerialseg.raster.opening import GDAL_ERRORS, UNPLACED, gdal_environment, without_georef_warnings
+from aerialseg.raster.opening import GDAL_ERRORS, gdal_environment, without_georef_warnings
 from aerialseg.raster.view import View
 
 Bytes = NDArray[np.uint8]
@@ -55,8 +55,9 @@ _BLOCK = {
     "count": 2,
     "interleave": "band",
     "blockysize": 256,  # few strips: they compress better, empty ones cost 8 bytes
-    # Without one rasterio warns, and what other threads do to Python's filters can let that through.
-    "transform": Affine(*UNPLACED),
+    # Any place will do: without one, or at the identity, rasterio warns, and what other threads do to Python's filters
+    # can let that through.
+    "transform": Affine(1.0, 0.0, 1.0, 0.0, -1.0, 0.0),
 }
 
 
