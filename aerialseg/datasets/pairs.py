@@ -14,7 +14,7 @@ from aerialseg.datasets.images import read_image, read_shape
 from aerialseg.datasets.layout import DataConfig
 from aerialseg.datasets.masks import IMAGE_SUFFIXES, folder_meaning, read_mask
 from aerialseg.errors import InputError
-from aerialseg.files import naming_errors, printable, read_table
+from aerialseg.files import naming_errors, printable, read_table, write_atomically
 from aerialseg.legend import Legend
 from aerialseg.progress import Progress
 
@@ -198,9 +198,8 @@ def class_weights(pairs: Pairs, classes: int, power: float) -> NDArray[np.float3
 def _save(image: Image.Image, path: Path) -> None:
     with naming_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
+    with write_atomically(path, durable=False) as part:
         image.save(part, format="PNG", compress_level=1)
-        part.replace(path)
 
 
 def resize_ids(ids: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:

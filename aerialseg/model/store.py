@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aerialseg.errors import InputError, ModelError, OutputError, UsageError
-from aerialseg.files import parse_json, write_json
+from aerialseg.files import parse_json, part_of, write_json
 from aerialseg.model.card import ModelCard
 from aerialseg.toml import convert
 
@@ -152,15 +152,15 @@ def save(
     card = _probed(card, tensors, folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        part = folder / f".{WEIGHTS}.part"
+        part, card_part = part_of(folder / WEIGHTS), part_of(folder / CARD)
         save_file(tensors, part, metadata={"format": "pt"})
         with open(part, "rb") as file:
             os.fsync(file.fileno())
             card = replace(card, weights_sha256=hashlib.file_digest(file, "sha256").hexdigest())
-        card.write(folder / f".{CARD}.part")
+        card.write(card_part)
         part.chmod(0o644)  # safetensors makes files that only their owner can read
         part.replace(folder / WEIGHTS)
-        (folder / f".{CARD}.part").replace(folder / CARD)
+        card_part.replace(folder / CARD)
     except OSError as error:
         raise OutputError(f"cannot write the model to {folder}: {error}") from error
     return card

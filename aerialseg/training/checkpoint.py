@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from aerialseg.errors import ModelError
-from aerialseg.files import naming_errors
+from aerialseg.files import FILE_ERRORS, write_atomically, write_json
 
 NAME = "checkpoint.safetensors"
 _MODEL, _OPTIMIZER = "model.", "optimizer."
@@ -38,17 +38,11 @@ def write_checkpoint(folder: Path, saved: Saved, name: str = NAME) -> None:
     """``name`` (float32) in ``folder``, and for the last epoch ``checkpoint.json``, for people. Raises OutputError."""
     tensors = {_MODEL + key: tensor for key, tensor in saved.weights.items()}
     tensors |= {_OPTIMIZER + key: tensor for key, tensor in saved.optimizer.items()}
-    part, notes = folder / f"{name}.part", {"history": saved.history, "searches": saved.searches}
-    with naming_errors(part):
-        try:
-            save_file(tensors, part, metadata={key: json.dumps(value) for key, value in notes.items()})
-        except SafetensorError as error:
-            raise OSError(str(error)) from error
-        part.replace(folder / name)
-        if name == NAME:
-            text = folder / "checkpoint.json.part"
-            text.write_text(json.dumps(notes, indent=1) + "\n", encoding="utf-8")
-            text.replace(folder / "checkpoint.json")
+    notes = {"history": saved.history, "searches": saved.searches}
+    with write_atomically(folder / name, durable=False, errors=(*FILE_ERRORS, SafetensorError)) as part:
+        save_file(tensors, part, metadata={key: json.dumps(value) for key, value in notes.items()})
+    if name == NAME:
+        write_json(folder / "checkpoint.json", notes)
 
 
 def read_checkpoint(folder: Path, name: str = NAME) -> Saved | None:

@@ -17,6 +17,7 @@ from typing import Any
 
 from aerialseg.errors import UsageError
 from aerialseg.evaluation.resolutions import evaluate_sizes
+from aerialseg.files import write_atomically
 from aerialseg.model.store import CARD
 from aerialseg.progress import Progress, Silent
 from aerialseg.toml import convert, read_toml
@@ -175,6 +176,5 @@ def _read_results(folder: Path) -> list[dict[str, Any]]:
 
 
 def _write_results(folder: Path, results: list[dict[str, Any]]) -> None:
-    part = folder / f"{RESULTS}.part"
-    part.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    part.replace(folder / RESULTS)
+    with write_atomically(folder / RESULTS) as part:
+        part.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")

@@ -14,12 +14,13 @@ import torch
 
 from aerialseg.datasets.pairs import class_weights, hash_file
 from aerialseg.errors import OutputError
+from aerialseg.files import write_json
 from aerialseg.training import weight_averaging as averaging
 from aerialseg.training.checkpoint import Saved, plain_state, read_checkpoint
 from aerialseg.training.config import Step, TrainingConfig
 from aerialseg.training.dataset import make_loaders
 from aerialseg.training.encoder import describe_start
-from aerialseg.training.finer_layers import initialise_finer_layers as begin_finer_layers
+from aerialseg.training.finer_layers import initialise_finer_layers
 from aerialseg.training.learner import (
     autocast,
     make_learner,
@@ -85,7 +86,7 @@ class StepLearners:
             device, classes = learner.dls.device, len(self.sides.legend)
             coarse, bias = (saved.weights[f"aside.{name}"][:classes].to(device) for name in ("weight", "bias"))
             with autocast(device, self.bf16):
-                begin_finer_layers(
+                initialise_finer_layers(
                     learner.model.to(device), coarse, bias, coarser, some_batches(learner.dls, ESTIMATED_ON)
                 )
 
@@ -124,6 +125,4 @@ def check_same_run(
             raise OutputError(
                 f"{work} holds a training with another {changed[0]}: give another folder, or delete this one"
             )
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(ours, indent=1) + "\n", encoding="utf-8")
-    part.replace(path)
+    write_json(path, ours)

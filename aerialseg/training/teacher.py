@@ -21,7 +21,7 @@ from aerialseg.datasets.masks import read_mask
 from aerialseg.datasets.pairs import Pairs, hash_file, resize_ids
 from aerialseg.errors import ModelError, UsageError
 from aerialseg.evaluation.scores import Confusion
-from aerialseg.files import naming_errors
+from aerialseg.files import FILE_ERRORS, write_atomically
 from aerialseg.legend import Legend
 from aerialseg.training.config import TrainingConfig
 from aerialseg.training.learner import autocast
@@ -55,13 +55,8 @@ def write_teacher(
     encoder = config.encoder
     about = {"name": config.name, "arch": encoder.arch, "v1": encoder.v1, "classes": list(legend.names), **notes}
     halves = {name: tensor.half() if tensor.ndim > 1 else tensor for name, tensor in weights.items()}
-    part = folder / f"{NAME}.part"
-    with naming_errors(part):
-        try:
-            save_file(halves, part, metadata={"teacher": json.dumps(about)})
-        except SafetensorError as error:
-            raise OSError(str(error)) from error
-        part.replace(folder / NAME)
+    with write_atomically(folder / NAME, errors=(*FILE_ERRORS, SafetensorError)) as part:
+        save_file(halves, part, metadata={"teacher": json.dumps(about)})
     return folder / NAME
 
 
