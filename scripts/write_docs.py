@@ -15,6 +15,42 @@ from aerialseg.errors import AerialsegError
 from aerialseg.mapping.settings import OPTIONS, Setting
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
+FAULTS = DOCS.parent / "tests" / "faults"
+FAULTS_HEAD = """# What goes wrong, and what the user gets
+
+<!-- Written by scripts/docs from the names of the tests in tests/faults: edit these, then run it. -->
+
+Exit codes: 0 done, 1 some inputs of a batch failed, 2 usage, 3 input, 4 model, 5 output, 6 resources (GPU, memory,
+disk), X
+"""
+ROWS = {
+    6: "A file that points at another file, also a sidecar",
+    7: "Addresses, also in sidecars",
+    9: "Sidecars that fill the memory",
+    10: "No coordinate system, no transform",
+    11: "Transforms that lead nowhere, control points only",
+    12: "Bands and their meaning",
+    13: "16 bit, float, NaN, infinity",
+    14: "Nodata, masks, alpha",
+    18: "Model cards with values of another type",
+    22: "SIGKILL, SIGINT, SIGTERM",
+    24: "Outputs that exist, are inputs, or hold layers of others",
+    25: "Names and folders",
+    26: "An input or its sidecars change",
+    29: "Two inputs, one output",
+    30: "An output that is an input; no inputs",
+    31: "Fields that lead elsewhere",
+    32: "Text files as Windows and people write them",
+    33: "A damaged ledger",
+    34: "Hooks",
+    35: "Run directories of somebody else",
+    36: "NaN inside the network",
+    37: "Masks and images of training",
+    38: "Class rasters of QGIS, ArcGIS and GRASS",
+    40: "Areas",
+    41: "Consoles",
+    42: "Kinds of arithmetic",
+}
 FUNCTIONS = ("segment", "polygonize", "assess_map", "evaluate", "train", "load_model", "draw_demo")
 HEAD = """# Python API
 
@@ -31,7 +67,19 @@ def pages() -> dict[Path, str]:
     batch = DOCS / "batch.md"
     block = f"<!-- settings -->\n{settings_table()}\n<!-- /settings -->"
     text = re.sub(r"<!-- settings -->.*<!-- /settings -->", lambda _: block, batch.read_text("utf-8"), flags=re.DOTALL)
-    return {DOCS / "api.md": api(), batch: text}
+    return {DOCS / "api.md": api(), DOCS / "faults.md": FAULTS_HEAD + faults() + "\n", batch: text}
+
+
+def faults() -> str:
+    """The rows of faults, and what the tests named after each say of it."""
+    tests: dict[int, list[str]] = {row: [] for row in ROWS}
+    named = re.compile(r"^def test_((?:row_\d\d_(?:and_)?)+)(\w+)", re.MULTILINE)
+    for path in sorted(FAULTS.glob("test_*.py")):
+        for rows, name in named.findall(path.read_text("utf-8")):
+            said = f"* {name.replace('_', ' ')} ([{path.stem[5:]}](../tests/faults/{path.name}))"
+            for row in re.findall(r"\d\d", rows):
+                tests[int(row)].append(said)
+    return "\n\n".join("\n".join([f"## {row}. {title}", "", *tests[row]]) for row, title in ROWS.items())
 
 
 def table(header: Sequence[str], rows: Iterator[Sequence[str]]) -> str:
