@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING
 
-from aerialseg.batch.changes import DO, REDRAW, SKIP, Decision, decide_actions
-from aerialseg.batch.job import EVERYTHING, Selection, sources_of
+from aerialseg.batch.changes import DO, REDRAW, SKIP, Decision
+from aerialseg.batch.job import EVERYTHING, Selection, decide_inputs
 from aerialseg.batch.job_settings import predictor_of
 from aerialseg.batch.jobfile import Job
 from aerialseg.batch.ledger import DONE, LEDGER, Ledger
-from aerialseg.batch.runner import has_kept_run
 from aerialseg.batch.task import plan_of
 from aerialseg.errors import AerialsegError
 from aerialseg.mapping.network_time import seconds_per_px
@@ -56,20 +54,9 @@ class Estimate:
 def dry_run(job: Job, selection: Selection = EVERYTHING, *, predictor: PredictorSpec | None = None) -> Estimate:
     """What ``run_job`` would do. Raises what that raises before its work."""
     predictor = predictor or predictor_of(job.model_ref, job.settings, on_workers=True)
-    sources, names = sources_of(job, selection)
     ledger = Ledger(job.folder, read_only=True) if (job.folder / LEDGER).exists() else None
     try:
-        decisions = list(
-            decide_actions(
-                sources,
-                names,
-                job.settings,
-                predictor.card.digest,
-                ledger,
-                retry_failed=selection.retry_failed,
-                kept_run=partial(has_kept_run, job),
-            )
-        )
+        decisions = decide_inputs(job, selection, predictor, ledger)
         rates = _rates(ledger)
     finally:
         if ledger is not None:

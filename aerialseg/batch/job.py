@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aerialseg.batch.backends import Backend, ClusterBackend, ThreadBackend
-from aerialseg.batch.changes import decide_actions
+from aerialseg.batch.changes import Decision, decide_actions
 from aerialseg.batch.events import Events
 from aerialseg.batch.gantt import Gantt
 from aerialseg.batch.hooks import run_hooks
@@ -79,20 +79,9 @@ def run_job(
     with hold_folder(job.folder), events.warnings():
         began = time.time()
         predictor = predictor or predictor_of(job.model_ref, job.settings, on_workers=cluster is not None)
-        sources, names = sources_of(job, selection)
         gantt = _listening(cluster)
         with Ledger(job.folder) as ledger, _backend(job, predictor, cluster) as backend:
-            decisions = list(
-                decide_actions(
-                    sources,
-                    names,
-                    job.settings,
-                    predictor.card.digest,
-                    ledger,
-                    retry_failed=selection.retry_failed,
-                    kept_run=partial(has_kept_run, job),
-                )
-            )
+            decisions = decide_inputs(job, selection, predictor, ledger)
             runner = Runner(job, backend, ledger, events, ledger.begin_run(began))
             runner.work(decisions)
             report = JobReport(
@@ -132,6 +121,21 @@ def _without_inputs(job: Job, selection: Selection, found: int, left: int) -> st
         why, near = why_empty(job)
         why += ": correct [inputs]"
     return f"{why}, or set allow_empty = true in [inputs] if there may be none{near}"
+
+
+def decide_inputs(job: Job, selection: Selection, predictor: PredictorSpec, ledger: Ledger | None) -> list[Decision]:
+    """What is to be done with each selected input. Raises InputError, OutputError, UsageError."""
+    sources, names = sources_of(job, selection)
+    decided = decide_actions(
+        sources,
+        names,
+        job.settings,
+        predictor.card.digest,
+        ledger,
+        retry_failed=selection.retry_failed,
+        kept_run=partial(has_kept_run, job),
+    )
+    return list(decided)
 
 
 def _listening(cluster: DaskCluster | None) -> Gantt:
