@@ -171,7 +171,6 @@ MANY_ARGUMENTS = {
     "evaluation/evaluate.py:evaluate": DOOR,
     "mapping/outputs.py:check": DOOR,
     "mapping/segment.py:segment": DOOR,
-    "model/predictor.py:resolve": DOOR,
     "raster/view.py:make_view": DOOR,
     "training/convert.py:convert": DOOR,
     "vector/layers.py:polygonize": DOOR,

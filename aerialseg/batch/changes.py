@@ -14,7 +14,7 @@ from aerialseg.batch.job_settings import decisive_settings
 from aerialseg.batch.ledger import DONE, FAILED, Entry, Ledger
 from aerialseg.batch.output_names import Names
 from aerialseg.errors import InputError
-from aerialseg.mapping.settings import settings_deciding
+from aerialseg.mapping.settings import SETTINGS, settings_deciding
 from aerialseg.raster.describe import source_sha256
 from aerialseg.raster.opening import is_remote
 from aerialseg.raster.sidecars import names_in
@@ -133,7 +133,8 @@ def _changes(found: Entry, fresh: Entry) -> Iterator[str]:
         yield "the model changed"
     for name in sorted(found.settings.keys() | fresh.settings.keys()):
         if found.settings.get(name) != fresh.settings.get(name):
-            yield f"{name} changed from {_said(found.settings.get(name))} to {_said(fresh.settings.get(name))}"
+            option = SETTINGS[name].option if name in SETTINGS else name
+            yield f"{option} changed from {_said(found.settings.get(name))} to {_said(fresh.settings.get(name))}"
     if found.version != fresh.version:
         yield f"aerialseg changed from {found.version} to {fresh.version}"
     if found.outputs != fresh.outputs:

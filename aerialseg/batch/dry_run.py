@@ -103,11 +103,13 @@ def describe_estimate(estimate: Estimate) -> list[str]:
         size = f", {line.pixels / 1e6:,.2f} Mpx" if line.pixels else ""
         problem = f"; would fail: {line.problem}" if line.problem else ""
         lines.append(f"{verbs.get(line.action, 'leave'):7} {line.name}: {line.reason}{size}{problem}")
-    todo = sum(line.action == DO for line in estimate.lines)
+    todo = sum(line.action == DO and not line.problem for line in estimate.lines)
+    failing = sum(bool(line.problem) for line in estimate.lines)
     redraw = sum(line.action == REDRAW for line in estimate.lines)
     time_s = "unknown" if estimate.seconds is None else f"about {spoken_duration(estimate.seconds)}"
     total = f"{todo} of {len(estimate.lines)} inputs to compute: {estimate.pixels / 1e6:,.1f} Mpx"
     total += f", {redraw} to redraw without the network" if redraw else ""
+    total += f", {failing} would fail" if failing else ""
     if not todo:
         return [*lines, total]
     return [*lines, f"{total}, {time_s} ({estimate.basis}), up to {spoken_bytes(estimate.disk_bytes)} of disk"]

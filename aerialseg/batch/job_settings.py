@@ -22,7 +22,8 @@ def read_settings(values: Mapping[str, Any], where: str) -> dict[str, Any]:
     for key, value in values.items():
         name = key.replace("_", "-")
         if name in SUCCESSORS:
-            raise UsageError(f"{where}.{key} is gone: write {SUCCESSORS[name].replace(' ', ' = ')}")
+            successor, _, value = SUCCESSORS[name].partition(" ")
+            raise UsageError(f'{where}.{key} is gone: write {successor} = "{value}"')
         if name not in OPTIONS:
             raise UsageError(f"unknown key {key!r} in [{where}]: {nearest(name, OPTIONS)}")
         found[OPTIONS[name].key] = OPTIONS[name].parse(value, f"{where}.{key}")

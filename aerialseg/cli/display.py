@@ -32,6 +32,7 @@ LABELS = {
     "features": "Finding features",
     "links": "Matching frames",
     "classes": "Counting classes",
+    "collection": "Writing the STAC collection",
 }
 TIMES = {
     "blocks": "all blocks",

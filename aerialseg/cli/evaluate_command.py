@@ -64,7 +64,7 @@ To compare a map with reference data: aerialseg accuracy MAP TRUTH.
 Exit codes: 0 done, 2 usage, 3 input, 4 model, 5 output, 6 resources, 130 interrupted.
 """
 
-ON_MAPS = "note: evaluate on maps is now `aerialseg accuracy MAP TRUTH`; this form goes with the next release"
+ON_MAPS = "note: evaluate on maps is now `aerialseg accuracy MAP TRUTH`; this form will be removed in the next release"
 
 
 class _Evaluate(click.Command):

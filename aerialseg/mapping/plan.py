@@ -14,6 +14,7 @@ from aerialseg._version import __version__
 from aerialseg.errors import ResourceError, UsageError
 from aerialseg.mapping.block import BlockTask
 from aerialseg.mapping.settings import MIN_PIXELS, MapSettings
+from aerialseg.model.card import split_tiling
 from aerialseg.model.interface import PredictorSpec
 from aerialseg.progress import spoken_bytes
 from aerialseg.raster.georef import ONE_PIXEL
@@ -251,8 +252,7 @@ def _check_kind(model: object) -> None:
 
 def _check_same(model: PredictorSpec, settings: MapSettings) -> None:
     """Raise ModelError or UsageError where a predictor made elsewhere is not as asked: it cannot be changed."""
-    wanted = settings.computing
-    if model.card.tiled(wanted["tiling"], wanted["halo_px"]).tiling != model.card.tiling:
+    if model.card.tiled(*split_tiling(settings.tiling)).tiling != model.card.tiling:
         raise UsageError(
             f"the predictor's tiles are {model.card.tiling}, wanted {settings.tiling}: give tiling and halo to what "
             "makes it (aerialseg.model.predictor.resolve)"

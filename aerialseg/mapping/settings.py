@@ -208,10 +208,8 @@ class MapSettings:
 
     @property
     def computing(self) -> dict[str, Any]:
-        """What ``aerialseg.model.predictor.resolve`` takes: device, precision, runtime, tiling, halo_px, tta."""
-        mode, _, halo = self.tiling.partition(":")
-        values = {one.key: getattr(self, one.key) for one in SETTINGS.values() if one.shared}
-        return {**values, "tiling": mode, "halo_px": int(halo) if halo else None}
+        """What ``aerialseg.model.predictor.resolve`` takes: device, precision, runtime, tiling, tta."""
+        return {one.key: getattr(self, one.key) for one in SETTINGS.values() if one.shared}
 
 
 SETTINGS: Mapping[str, Setting] = {
@@ -228,8 +226,9 @@ SUCCESSORS = {"halo": "tiling approximate:PX"}
 
 
 def settings_deciding(what: Decides, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the values, by their keys, that decide ``what``."""
-    return {key: value for key, value in values.items() if SETTINGS[key].decides == what}
+    """Those of the values, by their keys, that decide ``what``; keys of earlier versions decide the blocks."""
+    known = {key: SETTINGS[key].decides if key in SETTINGS else "blocks" for key in values}
+    return {key: value for key, value in values.items() if known[key] == what}
 
 
 def check_settings(values: Mapping[str, Any], keys: Iterable[str] = SETTINGS) -> MapSettings:

@@ -146,8 +146,6 @@ class ModelCard:
         APPROXIMATE_HALO where that is less. inexact: the layers that keep the network from being exact, to name them.
         Raises ModelError where it cannot be exact, UsageError where tiling and halo contradict each other.
         """
-        if tiling not in TILINGS:
-            raise UsageError(f"tiling is {tiling!r}: wanted one of {', '.join(TILINGS)}")
         if tiling == "exact":
             if halo_px is not None:
                 raise UsageError(
@@ -174,6 +172,14 @@ class ModelCard:
         decisive = {name: self.to_json()[name] for name in _DECISIVE} | ({"ranges": self.ranges} if self.ranges else {})
         decisive |= {"temperature": self.temperature} if self.temperature != 1.0 else {}
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+
+
+def split_tiling(tiling: str) -> tuple[Tiling, int | None]:
+    """The kind of tiling, and the pixels around a tile: of "approximate:64" ("approximate", 64). Raises UsageError."""
+    kind, colon, halo = tiling.partition(":")
+    if kind not in TILINGS or (colon and not halo.isdecimal()):
+        raise UsageError(f"tiling is {tiling!r}: wanted exact, approximate or approximate:PX")
+    return kind, int(halo) if halo else None
 
 
 def _why_inexact(card: ModelCard, inexact: Sequence[str]) -> str:

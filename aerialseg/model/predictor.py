@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from aerialseg.errors import ModelError, ResourceError, UsageError
-from aerialseg.model.card import ModelCard, Tiling
+from aerialseg.model.card import ModelCard, split_tiling
 from aerialseg.model.device import ComputeMode, choose, choose_size
 from aerialseg.model.engine import Engine, make_engine
 from aerialseg.model.interface import NOT_FINITE, Prediction, Predictor, PredictorSpec, Tile
@@ -217,20 +217,20 @@ def resolve(
     runtime: str = "auto",
     tile: int | None = None,
     batch: int | None = None,
-    tiling: Tiling = "exact",
-    halo_px: int | None = None,
+    tiling: str = "exact",
     tta: bool = False,
 ) -> ModelSpec:
     """A model as data, once everything about it is known to be right: card, device, weights (hash, names, values).
 
-    Its card is the one on disk as ``tiling`` uses it (ModelCard.tiled), which is refused where "exact" cannot be.
+    tiling: "exact", which is refused where it cannot be, "approximate", or "approximate:PX" with so many pixels around
+    a tile. The card is the one on disk as that uses it (ModelCard.tiled).
     Raises ModelError, ResourceError, UsageError.
     """
     folder = model_dir(ref)
     card = ModelCard.read(folder / CARD)
     choose(device, precision, runtime, card)
     network, _ = _checked(folder, card)
-    card = card.tiled(tiling, halo_px, network.inexact)
+    card = card.tiled(*split_tiling(tiling), network.inexact)
     return ModelSpec(str(folder.resolve()), card, device, precision, runtime, tile, batch, tta)
 
 
@@ -244,7 +244,7 @@ def load_model(model: str | Path | None = None, **how: Any) -> ModelPredictor:
     >>> predictor.card.legend.names  # of the class ids
     >>> predictor.card.gsd_m  # metres per pixel that it was trained at: resample imagery that differs
 
-    how: keywords of `resolve`: device, precision, runtime, tile, batch, tiling, halo_px, tta. A model is loaded once
-    per process for each set of them. Raises ModelError, ResourceError, UsageError.
+    how: keywords of `resolve`: device, precision, runtime, tile, batch, tiling ("approximate:64"), tta. A model is
+    loaded once per process for each set of them. Raises ModelError, ResourceError, UsageError.
     """
     return resolve(model, **how).load()

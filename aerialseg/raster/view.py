@@ -81,10 +81,12 @@ def make_view(
     """
     placed = info.geo.crs is not None and info.georeferenced
     if require_crs and not placed:
-        what = "coordinate system (CRS)" if info.georeferenced else "transform from pixels to the ground"
-        raise InputError(
-            f"{printable(info.path)} has no {what}; add it: gdal_edit.py -a_srs EPSG:CODE -a_ullr ULX ULY LRX LRY"
+        what, how = (
+            ("coordinate system (CRS)", "-a_srs EPSG:CODE")
+            if info.georeferenced
+            else ("transform from pixels to the ground", "-a_srs EPSG:CODE -a_ullr ULX ULY LRX LRY")
         )
+        raise InputError(f"{printable(info.path)} has no {what}; add it: gdal_edit.py {how}")
     used = _pick_bands(info, wanted, alpha == "none") if bands is None else _check_bands(info, wanted, bands)
     flagged = info.color.index("alpha") + 1 if "alpha" in info.color else 0
     masked = flagged if "alpha" in info.mask and alpha == "auto" and flagged not in used else 0

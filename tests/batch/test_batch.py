@@ -82,7 +82,7 @@ def test_an_input_that_was_only_touched_is_not_done_again(folder: Folder) -> Non
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"settings": {"min-area": 2}}, "min_area_m2 changed from the default to 2.0"),
+        ({"settings": {"min-area": 2}}, "min-area changed from the default to 2.0"),
         ({"outputs": {"layer": "out/{folder}/{stem}-2.gpkg"}}, "the names of its outputs changed"),
     ],
 )
@@ -318,7 +318,7 @@ def test_a_dry_run_says_what_and_why_and_writes_nothing(folder: Folder) -> None:
     lines = describe_estimate(estimate)
     assert lines[0] == "compute a.tif: new, 0.00 Mpx"
     assert "would fail" in next(line for line in lines if "no.tif" in line)
-    assert lines[-1].startswith("4 of 4 inputs to compute: 0.0 Mpx, about ")
+    assert lines[-1].startswith("3 of 4 inputs to compute: 0.0 Mpx, 1 would fail, about ")
     assert estimate.disk_bytes > 0
     folder.run()
     estimate = dry_run(folder.job(), predictor=Oracle())

@@ -47,7 +47,7 @@ def test_a_changed_layer_setting_redraws_without_the_network(
     assert folder.run(predictor=counted, **kept, **OTHER).counts == {"done": 3}
     assert not counted.seen
     assert set(folder.reasons().values()) == {
-        "min_area_m2 changed from the default to 2.0, smooth changed from the default to True"
+        "min-area changed from the default to 2.0, smooth changed from the default to True"
     }
     assert folder.run(predictor=counted, **kept, **OTHER).counts == {"unchanged": 3}
 
@@ -69,7 +69,7 @@ def test_a_dry_run_says_redraw_and_what_it_cannot_redraw_it_says(folder: Folder)
     plain = {name: RASTERS[name] for name in ("layer", "raster")}
     folder.run(outputs=plain)
     lines = describe_estimate(dry_run(folder.job(outputs=plain, **OTHER), predictor=Oracle()))
-    assert lines[0].startswith("compute a.tif: min_area_m2 changed")
+    assert lines[0].startswith("compute a.tif: min-area changed")
     assert "nothing was kept to redraw from" in lines[0]
 
 

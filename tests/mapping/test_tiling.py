@@ -124,7 +124,7 @@ def test_eight_looks_are_another_plan_say_so_in_the_products_and_leave_no_seams(
 
 
 def test_approximate_tiles_lie_on_the_lattice_and_are_never_pulled_back(exact: Path) -> None:
-    spec = resolve(exact, device="cpu", tiling="approximate", halo_px=33)
+    spec = resolve(exact, device="cpu", tiling="approximate:33")
     assert spec.card.halo == 64
     again = pickle.loads(pickle.dumps(spec))
     assert again == spec
@@ -148,8 +148,9 @@ def test_a_halo_with_exact_tiles_and_other_contradictions_are_usage_errors(exact
         described.tiled("exact", 64)
     with pytest.raises(UsageError, match="halo of -1 px: wanted 0 or more"):
         described.tiled("approximate", -1)
-    with pytest.raises(UsageError, match="tiling is 'blended': wanted one of exact, approximate"):
-        described.tiled("blended")  # type: ignore[arg-type]
+    for wrong in ("blended", "approximate:much", "approximate:"):
+        with pytest.raises(UsageError, match="wanted exact, approximate or approximate:PX"):
+            resolve(exact, tiling=wrong)
 
 
 def test_a_predictor_made_elsewhere_must_be_tiled_as_asked(ortho: Path) -> None:
