@@ -135,7 +135,7 @@ class Run:
         """After a failure: what to tell the user about what stays for a later try; what is of no use is removed."""
         if (self.folder / PLAN).exists():
             if keep or self.holds_blocks():
-                return f"finished blocks are kept in {self.folder}: the same command goes on from there"
+                return f"finished blocks are kept in {self.folder}: the same command resumes"
             self.remove()
             self._remove_folder()
         return ""

@@ -239,7 +239,7 @@ def test_the_command_on_worker_processes_makes_the_same_map_and_stops_when_told_
     _, said = job.communicate(timeout=30)
     assert job.returncode == 130
     assert time.monotonic() - begin < 5
-    assert "the same command goes on from there" in said
+    assert "the same command resumes" in said
     assert not psutil.wait_procs(workers, timeout=10)[1]
     again = command(*arguments)
     assert again.returncode == 0, again.stderr

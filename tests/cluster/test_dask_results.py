@@ -139,7 +139,7 @@ def test_polygons_drawn_on_workers_are_the_same_to_the_byte(
     with connect(processes.address) as cluster:
         cluster.listen = lambda name, record: told.append(name)
         assert run(source, "spread", Watched(log), cluster=cluster) == expected
-    assert told.count("deliver") == 25
+    assert told.count("deliver_block") == 25
     assert {"survey", "trace_task"} <= set(told)
 
 
