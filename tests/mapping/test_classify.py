@@ -191,7 +191,7 @@ def test_a_thousand_small_rasters_leave_memory_and_descriptors_as_they_were(
 ) -> None:
     source = write_raster(land_cover(64, 80), tiled=True, blockxsize=16, blockysize=16)
     command = [sys.executable, "-m", "tests.soak", str(source), str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert done.returncode == 0, done.stderr
     seen = json.loads(done.stdout)
     (before, files, threads), _, (after, files_then, threads_then) = seen

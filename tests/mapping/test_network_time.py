@@ -51,7 +51,7 @@ def test_the_work_of_an_exact_tile_is_about_what_is_counted(tile: int) -> None:
     from aerialseg.model.store import load_network
     from aerialseg.seams.operations import work_per_pixel
 
-    embedded = Path(__file__).parents[1] / "aerialseg" / "embedded"
+    embedded = Path(__file__).parents[2] / "aerialseg" / "embedded"
     card, network = load_network(embedded)
     side = 20 * tile
     estimate = work_px(Grid(side, side, tile, card.halo), card, tile) / side**2
