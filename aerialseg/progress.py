@@ -43,7 +43,7 @@ def spoken_bytes(size: int) -> str:
 
 
 def fractions(progress: Progress) -> Callable[[float], None]:
-    """A function that is told which fraction of a stage (of size 1) is done, and advances ``progress``."""
+    """A function that takes the fraction of a stage (of size 1) that is done, and advances ``progress``."""
     done = 0.0
 
     def report(fraction: float) -> None:

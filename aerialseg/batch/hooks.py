@@ -20,7 +20,7 @@ MAX_OUTPUT_BYTES = 1 << 20
 
 
 def run_hooks(job: Job, reports: Sequence[Path], exit_code: int, totals: Mapping[str, Any], events: Events) -> None:
-    """Run the job's hooks, one after the other, without a shell. One that fails is told and does not stop the next."""
+    """Run the job's hooks, one after the other, without a shell. One that fails is reported, and the next runs."""
     if job.hooks.on == ("success" if exit_code else "failure"):
         return
     fields = {

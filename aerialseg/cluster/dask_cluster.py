@@ -114,7 +114,7 @@ class DaskCluster(ExitStack):
         up every two seconds: workers come and go."""
         seen, slots = self._slots
         if time.monotonic() - seen > 2:
-            with suppress(*AWAY):  # who waits for a task is told
+            with suppress(*AWAY):  # whoever waits for a task gets the error
                 slots = sum(map(_gpus if self._resources else _threads, self._workers().values())) or slots
             self._slots = time.monotonic(), slots
         return 2 * max(1, slots)

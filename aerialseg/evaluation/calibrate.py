@@ -1,7 +1,7 @@
 """A confidence that tells the truth: one temperature for the logits, fitted on held-out pixels and judged on others.
 
 A network that has learnt for long is surer of itself than it is right. Dividing its logits by one number changes no
-label and mends most of that. (Guo et al. 2017, "On calibration of modern neural networks", arXiv 1706.04599.)
+label and corrects most of that. (Guo et al. 2017, "On calibration of modern neural networks", arXiv 1706.04599.)
 
 What is reported is cross-fitted: the scenes are parted into two halves, and each is judged with the temperature that
 was fitted on the other one. The temperature that goes into the card is fitted on all of them, and it goes there only if

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from aerialseg.vector.layers import LayerInfo
 
 WORTH_TIMING_PX = 20_000_000
-"""From here on a run takes long enough that its time is told beforehand."""
+"""From here on a run takes long enough that its time is estimated and reported first."""
 
 
 @with_settings()

@@ -12,7 +12,7 @@ _LIBRARY: list[Any] = []
 
 
 def patch_torchvision() -> bool:
-    """True if something was mended: call it before the first import of torchvision (and so of fastai.vision).
+    """True if something was patched: call it before the first import of torchvision (and so of fastai.vision).
 
     The wheel of torchvision on PyPI is built for CUDA. Beside a CPU torch its operators cannot be loaded, and the
     import fails with "operator torchvision::nms does not exist". Declaring the schemas is all that the import wants;

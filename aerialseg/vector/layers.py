@@ -92,7 +92,7 @@ def polygonize(
     it; without either, areas and lengths are in pixels.
 
     ``pool`` does the work (None: a thread of this process for each core), and stays the giver's. The result depends on
-    neither it nor ``strip_rows``. ``progress`` is told the share done, 0 to 1. ``timestamp`` (now, unless given) is the
+    neither it nor ``strip_rows``. ``progress`` gets the share done, 0 to 1. ``timestamp`` (now, unless given) is the
     file's time of change.
 
     Raises InputError (raster cannot be read, a class is not in the legend), OutputError (cannot be written),
