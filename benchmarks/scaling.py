@@ -54,7 +54,7 @@ def measure(source: Path, cost: float, address: str) -> float:
 
     with connect(address) as cluster, tempfile.TemporaryDirectory(dir=source.parent) as folder:
         predictor = cluster.fitted(Slow(cost, Oracle(with_halo(HALO_PX))))
-        plan = make_plan(describe(source), predictor, MapSettings())
+        plan = make_plan([describe(source)], predictor, MapSettings())
         tasks = list(plan.tasks(predictor, Path(folder)))
         begin = time.perf_counter()
         done = sum(1 for _ in run_blocks(cluster, tasks, str(source), plan.blocks_digest))

@@ -17,6 +17,7 @@ from aerialseg.errors import InputError, OutputError, UsageError
 from aerialseg.files import absolute
 from aerialseg.legend import Legend
 from aerialseg.mapping.outputs import Outputs, check_not_inputs
+from aerialseg.mapping.plan import LayerPlan
 from aerialseg.mapping.settings import MapSettings
 from aerialseg.progress import Progress, Silent
 from aerialseg.raster.cog import write_cog
@@ -174,4 +175,5 @@ def _part(work: Patchwork, rated: dict[Path, str | None], shape: MapSettings, as
         confidence = aside / "confidence.tif"
         write_mosaic(replace(work, tiles=tuple(own)), confidence)
     pixel_m = work.geo.pixel_size_m or ONE_PIXEL
-    return Part(classes, confidence, shape.min_pixels(pixel_m), shape.tolerance_px(pixel_m), shape.smoothing)
+    plan = LayerPlan.of(shape, pixel_m)
+    return Part(classes, confidence, plan.min_pixels, plan.tolerance_px, plan.smooth)

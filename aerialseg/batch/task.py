@@ -23,9 +23,9 @@ from aerialseg.mapping.plan import Plan, make_plan
 from aerialseg.mapping.run import PLAN, Run
 from aerialseg.mapping.segment import segment
 from aerialseg.mapping.settings import MapSettings
+from aerialseg.mapping.sources import describe_all
 from aerialseg.progress import Silent
 from aerialseg.raster.cog import read_tags
-from aerialseg.raster.describe import describe
 from aerialseg.raster.image import class_thumbnail
 
 if TYPE_CHECKING:
@@ -206,11 +206,11 @@ def _worker() -> str:
 def plan_of(source: str, settings: Mapping[str, Any], predictor: PredictorSpec) -> Plan:
     """The plan that ``segment`` would make. Reads no pixels. Raises InputError, UsageError."""
     wanted = MapSettings(**settings)
-    info = describe(source, allow_remote=wanted.allow_remote)
+    infos, refused = describe_all([source], wanted)
     logger = logging.getLogger("aerialseg.raster.view")
     level = logger.level
     logger.setLevel(logging.ERROR)  # said again, and better, by whoever does it
     try:
-        return make_plan(info, predictor, wanted)
+        return make_plan(infos, predictor, wanted, refused=refused)
     finally:
         logger.setLevel(level)

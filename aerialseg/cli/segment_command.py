@@ -16,7 +16,7 @@ from aerialseg.cli.options import CONTEXT, DEBUG, QUIET, gone, options, setting_
 from aerialseg.mapping.settings import OPTIONS, SUCCESSORS
 
 SEGMENT_OPTIONS = options(
-    click.argument("source", metavar="INPUT.tif"),
+    click.argument("sources", metavar="INPUT...", nargs=-1, required=True),
     click.argument("output", metavar="OUTPUT", type=click.Path(path_type=Path)),
     click.option("--model", metavar="DIR|NAME", help="Model to use.  [default: the bundled one]"),
     click.option(
@@ -28,6 +28,7 @@ SEGMENT_OPTIONS = options(
         type=click.Path(path_type=Path),
         help="Also write the confidence raster (0-100).",
     ),
+    click.option("--pattern", metavar="GLOB", help="Of a folder, take only the files that match."),
     *(setting_option(one) for one in OPTIONS.values()),
     *(gone(old, f"--{new}") for old, new in SUCCESSORS.items()),
     CLUSTER_OPTIONS,
@@ -49,7 +50,10 @@ SEGMENT_OPTIONS = options(
     DEBUG,
 )
 
-SEGMENT_HELP = """Map the land cover of the orthophoto INPUT.tif into the layer OUTPUT.
+SEGMENT_HELP = """Map the land cover of the orthophoto INPUT into the layer OUTPUT.
+
+Several INPUTs are one orthophoto: files, folders with all imagery below them, quoted patterns such as
+'tiles/*.tif', text files of paths.
 
 The ending of OUTPUT is its format: .gpkg, .fgb, .parquet or .geojson.
 
@@ -66,7 +70,7 @@ Exit codes: 0 done, 2 usage, 3 input, 4 model, 5 output, 6 resources, 130 interr
 def segment_command(
     quiet: bool,
     debug: bool,
-    source: str,
+    sources: tuple[str, ...],
     output: Path,
     dask: str | None,
     workers: int | None,
@@ -84,7 +88,7 @@ def segment_command(
             _leaving(output, options["keep_run"]),
             cluster_of(dask, workers) as cluster,
         ):
-            result = run_in_thread(lambda: segment(source, output, progress=progress, cluster=cluster, **given))
+            result = run_in_thread(lambda: segment(sources, output, progress=progress, cluster=cluster, **given))
         if not quiet:
             display.show_result(result)
         if timeline:

@@ -300,7 +300,7 @@ def _inputs(chips: ChipSet, listener: Progress) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for view in views:
         about = {"path": view.path, "sha256": source_sha256(view.path), "bands": list(view.bands), "read": view.note}
-        found.append(about | ({} if view.scale is None else {"scale": list(view.scale)}))
+        found.append(about | ({} if view.pieces[0].scale is None else {"scale": list(view.pieces[0].scale)}))
         listener.advance(1)
     table = labels.with_suffix(".dbf")
     files = [labels, *([table] if labels.suffix.lower() == ".shp" and table.exists() else [])]

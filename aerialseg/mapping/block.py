@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +13,14 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from aerialseg.files import write_atomically
+from aerialseg.files import remove_if_there, write_atomically
 from aerialseg.legend import NODATA
 from aerialseg.mapping.timeline import Span
 from aerialseg.model.interface import PredictorSpec, Tile
 from aerialseg.raster.blocks import write_block
 from aerialseg.raster.decode import Pixels, Valid
 from aerialseg.raster.grid import Box
-from aerialseg.raster.source import Source
+from aerialseg.raster.source import Lost, Source
 from aerialseg.raster.view import View
 
 Labels = tuple[NDArray[np.uint8], NDArray[np.uint8]]
@@ -36,8 +36,9 @@ LOADED_S = 0.001
 class BlockTask:
     """Paths and numbers, no open dataset and no tensor: it travels to any worker and may be done twice.
 
-    core: pixels of the working raster to answer for. window: pixels to read for it (Grid.window).
-    path: where the block's file belongs. allow_remote: whether the view's path may be an address.
+    core: pixels to answer for. window: pixels to read for it (Grid.window); both count from the lattice's origin.
+    path: where the block's file belongs. key: what its result depends on (Plan.key). allow_remote: whether the view's
+    paths may be addresses.
     """
 
     index: int
@@ -46,6 +47,7 @@ class BlockTask:
     view: View
     predictor: PredictorSpec
     path: Path
+    key: str = ""
     allow_remote: bool = False
 
 
@@ -65,7 +67,7 @@ class BlockReport:
 class Windows(Protocol):
     """Reads windows: pixels, which of them are valid, and the tiles of the source that could not be read for them."""
 
-    def read(self, window: Box, /) -> tuple[Pixels, Valid, frozenset[Box]]: ...
+    def read(self, window: Box, /) -> tuple[Pixels, Valid, frozenset[Lost]]: ...
 
 
 @dataclass(frozen=True)
@@ -89,21 +91,22 @@ def run_block(task: BlockTask, shared: Shared | None = None) -> BlockReport:
     with clock.stage("read"):
         pixels, valid, lost = _read(task, shared)
     inside = valid[task.core.within(task.window)]
-    labels = _predict(task, Tile(pixels, valid, task.window, task.core), inside, clock)
+    place = f"the block of {task.view.local(task.core).spoken}"
+    labels = _predict(task, Tile(pixels, valid, task.window, task.core, place), inside, clock)
     with clock.stage("write"):
-        if lost:
-            _note_lost(task.path.with_suffix(".json"), lost)
-        write_block(task.path, *labels)
+        _note_lost(task.path.with_suffix(".json"), lost)
+        write_block(task.path, *labels, key=task.key)
     if shared is not None:
         shared.join(task.index, labels)
     return BlockReport(task.index, task.core.area, int(np.count_nonzero(inside)), tuple(clock.spans))
 
 
-def _read(task: BlockTask, shared: Shared | None) -> tuple[Pixels, Valid, frozenset[Box]]:
+def _read(task: BlockTask, shared: Shared | None) -> tuple[Pixels, Valid, frozenset[Lost]]:
+    window = task.view.local(task.window)
     if shared is not None:
-        return shared.pages.read(task.window)
+        return shared.pages.read(window)
     with Source(task.view, allow_remote=task.allow_remote) as source:
-        return *source.read(task.window), source.lost_blocks
+        return *source.read(window), source.lost_blocks
 
 
 def _predict(task: BlockTask, tile: Tile, inside: Valid, clock: _Clock) -> Labels:
@@ -122,9 +125,12 @@ def _predict(task: BlockTask, tile: Tile, inside: Valid, clock: _Clock) -> Label
     return prediction.classes, prediction.confidence
 
 
-def _note_lost(path: Path, lost: Iterable[Box]) -> None:
-    """Write down, before the block is there, which tiles of the source (in its pixels) it had to do without."""
-    boxes = [[box.top, box.left, box.bottom, box.right] for box in sorted(lost)]
+def _note_lost(path: Path, lost: frozenset[Lost]) -> None:
+    """Write down, before the block is there, which tiles of which files (in their pixels) it had to do without."""
+    if not lost:
+        remove_if_there(path)
+        return
+    boxes = [[file, box.top, box.left, box.bottom, box.right] for file, box in sorted(lost)]
     with write_atomically(path) as part:
         part.write_text(json.dumps({"lost": boxes}), encoding="utf-8")
 

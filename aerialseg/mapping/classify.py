@@ -14,6 +14,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from aerialseg.executor import LOCAL_WORKERS, local_threads, run_tasks
+from aerialseg.files import remove_if_there
 from aerialseg.mapping.block import BlockReport, BlockTask, Shared, run_block
 from aerialseg.mapping.plan import Plan
 from aerialseg.mapping.run import Run
@@ -30,12 +31,21 @@ MAX_WORKERS = 16
 """Blocks under way at a time beside a GPU: each takes memory for its window."""
 
 
-def missing_blocks(plan: Plan, predictor: PredictorSpec, run: Run, progress: Progress) -> list[BlockTask]:
-    """The blocks that ``run`` lacks. Raises OutputError."""
+def missing_blocks(plan: Plan, predictor: PredictorSpec, run: Run, progress: Progress, changed: int) -> list[BlockTask]:
+    """The blocks that ``run`` lacks, where so many sources changed since; others than the plan's are removed.
+
+    Raises OutputError.
+    """
     tasks = list(plan.tasks(predictor, run.blocks))
-    missing = [task for task in tasks if not is_whole(task.path)]
+    wanted = {task.path.stem for task in tasks}
+    for path in run.blocks.glob("r*_c*.*"):
+        if path.stem not in wanted:
+            remove_if_there(path)
+    missing = [task for task in tasks if not is_whole(task.path, task.key)]
+    done = f"{len(tasks) - len(missing):,} of {len(tasks):,} blocks are done"
     if len(missing) < len(tasks):
-        progress.note(f"resuming: {len(tasks) - len(missing):,} of {len(tasks):,} blocks are done")
+        since = f"{changed:,} source{'s' if changed > 1 else ''} changed since: {done} without" if changed else ""
+        progress.note(since or f"resuming: {done}")
     return missing
 
 
@@ -53,7 +63,7 @@ def classify(
     """
     pixels = sum(task.core.area for task in todo)
     blocks = partial(plan.block_path, folder=run.blocks)
-    with join_blocks(plan.grid, blocks, plan.view, run.classes, run.confidence) as join:
+    with join_blocks(plan.grid, blocks, plan.geo, run.classes, run.confidence) as join:
         joined = _Joined(join, plan, timeline)
         progress.stage("blocks", pixels)
         with (
@@ -92,9 +102,9 @@ def _reports(
     if cluster is not None:
         from aerialseg.mapping.workers import run_blocks
 
-        yield from run_blocks(cluster, todo, plan.source.path, plan.blocks_digest)
+        yield from run_blocks(cluster, todo, plan.blocks_digest)
     elif todo:
-        order = reading_order(plan.grid, plan.view, plan.source.block_shape)
+        order = reading_order(plan.grid, plan.view, plan.sources[0].block_shape)
         todo = sorted(todo, key=lambda task: order.key(plan.grid, task.index))
         workers = min(local_workers(plan.numerics), len(todo))
         with Pages(plan.view, order, allow_remote=plan.allow_remote) as pages:

@@ -25,8 +25,8 @@ def has_mosaic(run: Run, plan: Plan) -> bool:
             found = read_tile(path).geo
         except InputError as error:
             raise OutputError(f"{error}; delete {run.folder}") from error
-        if (found.height, found.width) != plan.view.shape:
-            wanted = f"wanted {plan.view.shape[0]} x {plan.view.shape[1]}"
+        if (found.height, found.width) != plan.geo.shape:
+            wanted = f"wanted {plan.geo.height} x {plan.geo.width}"
             raise OutputError(f"{path} has {found.height} x {found.width} px, {wanted}; delete {run.folder}")
     return True
 

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aerialseg._version import __version__
 from aerialseg.errors import ResourceError, UsageError
 from aerialseg.mapping.block import BlockTask
-from aerialseg.mapping.settings import MIN_PIXELS, MapSettings
+from aerialseg.mapping.settings import MIN_PIXELS, SMOOTHING, TOLERANCE_PX, MapSettings
 from aerialseg.model.card import split_tiling
 from aerialseg.model.interface import PredictorSpec
 from aerialseg.progress import spoken_bytes
-from aerialseg.raster.georef import ONE_PIXEL
+from aerialseg.raster.georef import ONE_PIXEL, GeoGrid
 from aerialseg.raster.grid import Grid
-from aerialseg.raster.view import View
+from aerialseg.raster.view import Refusal, View
 
 if TYPE_CHECKING:
     from aerialseg.mapping.workers import Cluster
@@ -28,23 +30,23 @@ if TYPE_CHECKING:
 BYTES_PER_PIXEL = 2.5
 """Disk that a run takes at most per working pixel: blocks and mosaic of two compressed bands, layer, rasters."""
 
-_NOT_DECISIVE = ("on_read_error", "note")
-"""Of the view: finished blocks are what they are whatever these say."""
-
-_WORDS = {
-    "source": "the input",
+_SETTINGS = {
     "model": "--model",
     "model_digest": "--model",
     "numerics": "--precision, --device or --tta",
     "tiling": "--tiling",
     "version": "the version of aerialseg",
-    "grid": "--gsd or the size of blocks",
+    "block": "the size of blocks",
+    "pixel": "--gsd",
+    "bands": "--bands",
+    "alpha": "--alpha",
+    "scale": "--scale",
     "min_pixels": "--min-area",
     "tolerance_px": "--simplify",
     "smooth": "--smooth",
     "dissolve": "--dissolve",
 }
-"""What a plan holds -> the option that decides it; --bands, --alpha and --scale of the view by their names."""
+"""What a plan holds of settings -> the option that decides it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,24 +64,24 @@ class LayerPlan:
     @classmethod
     def of(cls, settings: MapSettings, pixel_m: tuple[float, float], min_pixels: int = MIN_PIXELS) -> LayerPlan:
         """The plan for pixels of the size ``pixel_m`` (x, y); ``min_pixels`` where the settings leave it open."""
-        return cls(
-            settings.min_pixels(pixel_m, min_pixels),
-            settings.tolerance_px(pixel_m),
-            settings.smoothing,
-            settings.dissolve,
-        )
+        area = math.prod(pixel_m)
+        if settings.min_area_m2 is not None:
+            # A hair less, so that an area of exactly n pixels is n pixels whatever the floats say.
+            min_pixels = math.ceil(settings.min_area_m2 / area - 1e-6)
+        tolerance = TOLERANCE_PX if settings.simplify_m is None else settings.simplify_m / math.sqrt(area)
+        return cls(min_pixels, tolerance, SMOOTHING if settings.smooth else 0, settings.dissolve)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Plan:
-    """Source, model, grid and settings of one run.
+    """Sources, model, grid and settings of one run.
 
     Two digests tell what two runs have in common: ``blocks_digest`` their blocks, class and confidence rasters,
     ``digest`` all of their results. numerics: what the network computes in ("cpu fp32", "cuda bf16"); labels may differ
     at ties between two of them. tiling: "exact", or in words how far from it (ModelCard.tiling).
     """
 
-    source: RasterInfo
+    sources: tuple[RasterInfo, ...]
     view: View
     grid: Grid
     model: str
@@ -91,9 +93,31 @@ class Plan:
     version: str = __version__
 
     @property
+    def geo(self) -> GeoGrid:
+        """The grid of the class raster."""
+        return self.view.geo.part(self.view.local(self.grid.answered))
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """All that decides the blocks but for the sources: resolution, model, numerics, tiling, version."""
+        grid, first = self.grid, self.view.pieces[0]
+        return {
+            "model": self.model,
+            "model_digest": self.model_digest,
+            "numerics": self.numerics,
+            "tiling": self.tiling,
+            "version": self.version,
+            "block": [grid.block, grid.halo, grid.stride],
+            "pixel": self.view.geo.linear,
+            "bands": first.bands,
+            "alpha": first.alpha,
+            "scale": first.scale,
+        }
+
+    @cached_property
     def blocks_digest(self) -> str:
-        """Of all that decides the blocks: source, bands, scale, resolution, model, numerics, tiling, version."""
-        return _digest(decides_blocks(self.to_json()))
+        """Of all that decides the class raster: settings, sources, and the pixels to answer for."""
+        return _digest([self.settings, self.view.content(), astuple(self.grid), self.geo.crs])
 
     @property
     def digest(self) -> str:
@@ -102,33 +126,35 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready: everything that decides the result."""
-        grid = {name: getattr(self.grid, name) for name in ("height", "width", "block", "halo", "stride")}
         return {
-            "source": self.source.to_json(),
-            "view": self.view.to_json(),
-            "grid": grid,
-            "model": self.model,
-            "model_digest": self.model_digest,
-            "numerics": self.numerics,
-            "tiling": self.tiling,
-            "version": self.version,
+            "sources": [[piece.path, piece.digest] for piece in self.view.pieces],
+            "settings": self.settings,
             "layer": asdict(self.layer),
+            "grid": asdict(self.grid),
+            "view": {**asdict(self.view.geo), "gsd_m": self.view.gsd_m, "note": self.view.note},
+            "blocks_digest": self.blocks_digest,
         }
 
     def tasks(self, predictor: PredictorSpec, folder: Path) -> Iterator[BlockTask]:
-        """One task a block, in row-major order, with its file in ``folder``."""
-        for index in range(len(self.grid)):
-            core = self.grid.core(index)
-            path = self.block_path(index, folder)
-            yield BlockTask(index, core, self.grid.window(core), self.view, predictor, path, self.allow_remote)
+        """One task a block, in row-major order, with its file in ``folder``. Each has the sources alone that it sees.
+
+        Its key is the digest of all that its result depends on: equal key, same bytes.
+        """
+        settings = _digest(self.settings)
+        for index, core in enumerate(self.grid):
+            window, path = self.grid.window(core), self.block_path(index, folder)
+            view = self.view.part(window)
+            key = _digest([settings, astuple(core), astuple(window), view.content()])
+            yield BlockTask(index, core, window, view, predictor, path, key, self.allow_remote)
 
     def block_path(self, index: int, folder: Path) -> Path:
-        row, col = divmod(index, self.grid.cols)
-        return folder / f"r{row:05d}_c{col:05d}.tif"
+        """Its name says where it lies on the lattice, so that it stays when a mosaic grows."""
+        core = self.grid.core(index)
+        return folder / f"r{core.top // self.grid.block:05d}_c{core.left // self.grid.block:05d}.tif"
 
     @property
     def pixels(self) -> int:
-        return self.grid.raster.area
+        return self.grid.answered.area
 
     @property
     def disk_bytes(self) -> int:
@@ -138,7 +164,8 @@ class Plan:
     @property
     def summary(self) -> str:
         """One paragraph for a person: what is read, how, and what it takes."""
-        size = f"{self.grid.width:,} x {self.grid.height:,} px ({self.pixels / 1e6:,.1f} Mpx)"
+        height, width = self.grid.answered.shape
+        size = f"{width:,} x {height:,} px ({self.pixels / 1e6:,.1f} Mpx)"
         disk = f"up to {spoken_bytes(self.disk_bytes)} of disk"
         tiles = "" if self.tiling == "exact" else f"; tiles are {self.tiling}: expect seams"
         blocks = f"{len(self.grid):,} block{'s' if len(self.grid) > 1 else ''}"
@@ -146,36 +173,29 @@ class Plan:
         return f"{self.view.note}; {size} in {blocks}; {disk}{way}{tiles}"
 
 
-def decides_blocks(plan: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a plan's JSON, what decides the blocks."""
-    view = {name: value for name, value in plan["view"].items() if name not in _NOT_DECISIVE}
-    return {**{name: value for name, value in plan.items() if name != "layer"}, "view": view}
-
-
 def spoken_changes(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """In what two JSON objects, of plans or of their layers, differ: in the words of the options."""
+    """In what two JSON objects, a plan's settings or its layer, differ: in the words of the options."""
     names = [name for name in (*wanted, *found) if found.get(name) != wanted.get(name)]
-    if "source" in names:
-        return [_WORDS["source"]]
-    words = [_WORDS[name] for name in names if name in _WORDS]
-    old, new = found.get("view", {}), wanted.get("view", {})
-    inside = [name for name in (*new, *old) if old.get(name) != new.get(name) and name not in _NOT_DECISIVE]
-    words += [f"--{name}" if name in ("bands", "alpha", "scale") else "--gsd" for name in inside]
-    if len(set(words)) > 1:  # another grid is what these come to
-        words = [word for word in words if word != _WORDS["grid"]]
-    return list(dict.fromkeys(words))
+    return list(dict.fromkeys(_SETTINGS.get(name, name) for name in names))
 
 
-def make_plan(info: RasterInfo, predictor: PredictorSpec, settings: MapSettings) -> Plan:
-    """The plan for the raster that ``describe`` found. Reads no pixels.
+def make_plan(
+    infos: Sequence[RasterInfo],
+    predictor: PredictorSpec,
+    settings: MapSettings,
+    stamps: Mapping[str, str] | None = None,
+    refused: Sequence[Refusal] = (),
+) -> Plan:
+    """The plan for the rasters that ``describe`` found, as one. Reads no pixels.
 
+    stamps: path -> digest to know a raster by, where that is not its own. refused: others, which could not be opened.
     Raises InputError (the raster cannot be used so), UsageError (settings that contradict each other).
     """
     from aerialseg.raster.view import make_view
 
     card = predictor.card
     view = make_view(
-        info,
+        infos,
         model_gsd_m=card.gsd_m,
         wanted=card.bands,
         bands=settings.bands,
@@ -186,10 +206,14 @@ def make_plan(info: RasterInfo, predictor: PredictorSpec, settings: MapSettings)
         max_pixels=settings.max_pixels,
         require_crs=settings.require_crs,
     )
+    known = {info.path: info.digest for info in infos} | dict(stamps or {})
+    pieces = tuple(replace(piece, digest=known[piece.path]) for piece in view.pieces)
+    view = replace(view, pieces=pieces, refused=(*refused, *view.refused))
+    block = _on_lattice(settings.block_px, card.stride)
     return Plan(
-        source=info,
+        sources=tuple(infos),
         view=view,
-        grid=Grid(*view.shape, _on_lattice(settings.block_px, card.stride), card.halo, card.stride),
+        grid=Grid(*view.shape, block, card.halo, card.stride, view.top, view.left),
         model=card.name,
         model_digest=card.digest,
         numerics=predictor.numerics,

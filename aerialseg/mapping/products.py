@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from aerialseg._version import __version__
 from aerialseg.mapping.outputs import CLASSES, CONFIDENCE, Outputs
 from aerialseg.mapping.plan import Plan
 from aerialseg.mapping.run import Run
+from aerialseg.mapping.sources import provenance
 from aerialseg.mapping.timeline import Timeline
 from aerialseg.memory import release_freed_memory
 from aerialseg.progress import Progress, fractions
@@ -42,14 +44,16 @@ def release_memory(plan: Plan) -> None:
         release_freed_memory()
 
 
-def metadata_of(work: Work, sha256: str) -> dict[str, str]:
-    """Provenance that travels inside every product; ``sha256`` is the input's, "" where it is not known."""
+def metadata_of(work: Work, hashes: Mapping[str, str]) -> dict[str, str]:
+    """Provenance that travels inside every product; ``hashes``: path -> SHA-256 of the inputs, where they are known."""
     plan, card = work.plan, work.predictor.card
+    paths = [piece.path for piece in plan.view.pieces]
+    origin = provenance(paths, hashes)
     values = {
-        "title": f"Land cover of {Path(plan.source.path).name}",
+        "title": f"Land cover of {Path(origin['source']).name}",
         "software": f"aerialseg {__version__}",
-        "source": plan.source.path,
-        "source_digest": plan.source.digest,
+        **origin,
+        "source_digest": plan.view.pieces[0].digest if len(paths) == 1 else "",
         "source_note": plan.view.note,
         "model": card.name,
         "model_digest": plan.model_digest,
@@ -58,7 +62,7 @@ def metadata_of(work: Work, sha256: str) -> dict[str, str]:
         "tiling": plan.tiling,
         "blocks_digest": plan.blocks_digest,
         "plan_digest": plan.digest,
-        "source_sha256": sha256,
+        "unused_sources": "; ".join(path for path, _ in plan.view.refused),
     }
     return {name: value for name, value in values.items() if value}
 

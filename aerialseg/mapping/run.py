@@ -3,7 +3,8 @@
 ::
 
     landcover.gpkg.run/
-      plan.json         what is being done; blocks of another plan never stay in the same directory
+      plan.json         what is being done; blocks of other settings never stay in the same directory
+      sources.json      [path, digest, SHA-256] of each source
       lock              held by the process at work; the system drops it when that process dies
       blocks/*.tif      finished blocks: the file is there when it is whole
       blocks/*.json     source tiles that could not be read for a block, if it was told to go on
@@ -19,18 +20,36 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from aerialseg.errors import OutputError, UsageError
 from aerialseg.files import PART, check_own, locked, naming_errors, read_json, remove_if_there, write_json
 from aerialseg.mapping.block import PARTS
-from aerialseg.mapping.plan import Plan, decides_blocks, spoken_changes
+from aerialseg.mapping.plan import Plan, spoken_changes
 from aerialseg.raster.grid import Box
 
 PLAN, LOCK, PUBLISHING, REPORT, MOSAIC = "plan.json", "lock", "publishing.json", "run.json", "mosaic.json"
+SOURCES = "sources.json"
+RUN_ENDING = ".run"
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Since the last time in the same directory. layer: options of the layer. sources: files renewed, new or gone."""
+
+    layer: tuple[str, ...] = ()
+    sources: int = 0
+
+    @classmethod
+    def between(cls, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> Changes:
+        """Of two plans as JSON."""
+        old, new = (dict(plan["sources"]) for plan in (found, wanted))
+        sources = sum(old.get(path) != new.get(path) for path in {*old, *new})
+        return cls(tuple(spoken_changes(found["layer"], wanted["layer"])), sources)
 
 
 class Run:
@@ -68,18 +87,19 @@ class Run:
     def lost_px(self) -> int:
         """Source pixels that could not be read; the windows of blocks overlap, so each damaged tile counts once."""
         try:
-            boxes = {Box(*box) for path in self.blocks.glob("*.json") for box in read_json(path).get("lost", [])}
-            return sum(box.area for box in boxes) or int(read_json(self.folder / MOSAIC).get("lost_px", 0))
+            lost = [tile for path in self.blocks.glob("*.json") for tile in read_json(path).get("lost", [])]
+            tiles = {(str(file), Box(*box)) for file, *box in lost}
+            return sum(box.area for _, box in tiles) or int(read_json(self.folder / MOSAIC).get("lost_px", 0))
         except (TypeError, ValueError) as error:
             raise OutputError(f"{self.folder} is not a run that aerialseg made ({error}): delete it") from error
 
-    def begin(self, plan: Plan) -> list[str]:
-        """Take up the blocks of the same plan, or start where there is none; the layer's options that changed since.
+    def begin(self, plan: Plan) -> Changes:
+        """Take up what is there of the same settings, or start where there is nothing; what changed since.
 
-        Raises OutputError for a plan of other blocks.
+        Raises OutputError for blocks of other settings.
         """
         found, wanted = _found_plan(self.folder / PLAN), json.loads(json.dumps(plan.to_json()))
-        changed = spoken_changes(decides_blocks(found), decides_blocks(wanted)) if found else []
+        changed = spoken_changes(found["settings"], wanted["settings"]) if found else []
         if changed:
             raise OutputError(
                 f"the run in {self.folder} was made with another value of {' and '.join(changed)}: give the same, "
@@ -94,7 +114,7 @@ class Run:
             if not found:
                 self.remove()
             raise
-        return spoken_changes(found["layer"], wanted["layer"]) if found else []
+        return Changes.between(found, wanted) if found else Changes()
 
     def _forget_blocks(self) -> None:
         shutil.rmtree(self.blocks, ignore_errors=True)
@@ -149,7 +169,7 @@ class Run:
         """Delete what a run makes, and nothing else; the directory goes with the lock, if it is empty then."""
         self._forget_blocks()
         shutil.rmtree(self.products, ignore_errors=True)
-        for name in (PUBLISHING, REPORT, PLAN):
+        for name in (PUBLISHING, REPORT, SOURCES, PLAN):
             remove_if_there(self.folder / name)
 
 
@@ -164,7 +184,7 @@ def _make_folders(run: Run) -> None:
 
 def _check_kinds(run: Run) -> None:
     check_own(run.folder.parent, (), [run.folder.name] if run.folder.is_symlink() else [])
-    files = (PLAN, LOCK, PUBLISHING, REPORT, MOSAIC, run.classes.name, run.confidence.name)
+    files = (PLAN, LOCK, PUBLISHING, REPORT, MOSAIC, SOURCES, run.classes.name, run.confidence.name)
     check_own(run.folder, [name + end for name in files for end in ("", PART)], ["blocks", "products"])
     names = os.listdir(run.blocks) if run.blocks.is_dir() else []
     folders = [name for name in names if name.startswith(PARTS)]
@@ -173,11 +193,11 @@ def _check_kinds(run: Run) -> None:
 
 def run_folder(output: Path) -> Path:
     """Where the run for ``output`` lives unless the user says: beside it, named after it."""
-    name = f"{output.name}.run"
+    name = f"{output.name}{RUN_ENDING}"
     if len(os.fsencode(name)) > 255:  # the limit of most file systems
         import hashlib
 
-        name = f"{hashlib.sha256(os.fsencode(output.name)).hexdigest()[:16]}.run"
+        name = f"{hashlib.sha256(os.fsencode(output.name)).hexdigest()[:16]}{RUN_ENDING}"
     return output.parent / name
 
 
@@ -187,7 +207,8 @@ def _found_plan(path: Path) -> dict[str, Any]:
         if not path.exists() or not path.read_bytes().strip(b"\0"):
             return {}
     found = read_json(path)
-    if not all(isinstance(found.get(name), dict) for name in ("view", "layer")):
+    kinds = {"settings": dict, "layer": dict, "sources": list}
+    if not all(isinstance(found.get(name), kind) for name, kind in kinds.items()):
         raise OutputError(
             f"{path.parent} holds a run of another version of aerialseg: delete that directory to start anew, or name "
             "another one with --keep-run"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aerialseg.errors import OutputError
@@ -18,11 +20,11 @@ from aerialseg.mapping.plan import PathLike, Plan, check_disk, choose_predictor,
 from aerialseg.mapping.products import SMALL_PX, Work, draw_layer, metadata_of, release_memory, write_rasters
 from aerialseg.mapping.publishing import publish_products, published_files
 from aerialseg.mapping.result import Result, class_shares
-from aerialseg.mapping.run import Run, run_folder
+from aerialseg.mapping.run import Changes, Run, run_folder
 from aerialseg.mapping.settings import check_settings, with_settings
+from aerialseg.mapping.source_files import find_sources
+from aerialseg.mapping.sources import changed_since, describe_all, forget_blocks, hash_all, known_stamps, remember
 from aerialseg.progress import Progress, Silent, spoken_duration
-from aerialseg.raster.describe import describe, is_unchanged, source_sha256
-from aerialseg.raster.opening import is_remote
 from aerialseg.vector.formats import check_place
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ WORTH_TIMING_PX = 20_000_000
 
 @with_settings()
 def segment(
-    source: PathLike,
+    source: PathLike | Sequence[PathLike],
     output: PathLike,
     *,
     model: PathLike | PredictorSpec | None = None,
@@ -45,18 +47,20 @@ def segment(
     report: PathLike | None = None,
     overwrite: bool = False,
     keep_run: PathLike | None = None,
+    pattern: str | None = None,
     progress: Progress | None = None,
     cluster: Cluster | None = None,
     **settings: Any,
 ) -> Result:
-    """The files made and their statistics, for the land cover of the raster ``source`` as the layer ``output``.
+    """The files made and their statistics, for the land cover of ``source`` as the layer ``output``.
 
     Memory is constant, whatever the size of the raster. Outputs are written atomically.
 
     Parameters
     ----------
-    source : path
-        A GeoTIFF.
+    source : path or sequence of paths
+        An orthophoto, or several that are mapped as one: files, folders, patterns such as ``tiles/*.tif``, text files
+        of paths.
     output : path
         Its ending is the format: .gpkg, .fgb, .parquet or .geojson.
     model : path, name or PredictorSpec
@@ -73,6 +77,8 @@ def segment(
     keep_run : path
         Keep the run's directory here, and resume the run in it. If only settings of the layer differ, its polygons are
         redrawn without the network.
+    pattern : str
+        Of a folder, take only the files that match this (``*_rgb.tif``).
     progress : Progress
         Listener for stages and messages.
     cluster : Cluster
@@ -85,7 +91,7 @@ def segment(
     UsageError
         An output exists, is an input, or a setting has no such value.
     InputError
-        ``source`` cannot be read or does not fit the model.
+        ``source`` cannot be read or does not fit the model, or rasters cannot be joined.
     ModelError
         The model cannot be loaded, or cannot be tiled as asked.
     OutputError
@@ -97,9 +103,10 @@ def segment(
     """
     wanted = check_settings(settings)
     run = Run(run_folder(absolute(output)) if keep_run is None else absolute(keep_run))
-    run.check_place(source, output, raster, confidence, report)
+    paths = find_sources([source] if isinstance(source, (str, Path)) else source, pattern=pattern, order=wanted.order)
+    run.check_place(*paths, output, raster, confidence, report)
     outputs = Outputs.check(
-        source,
+        paths,
         output,
         raster,
         confidence,
@@ -108,10 +115,10 @@ def segment(
         overwrite=overwrite,
         published=published_files(run),
     )
-    info = describe(source, allow_remote=wanted.allow_remote)
-    check_place(outputs.layer, info.geo.crs)
+    infos, refused = describe_all(paths, wanted)
+    check_place(outputs.layer, infos[0].geo.crs)
     predictor = choose_predictor(model, wanted, cluster)
-    plan = make_plan(info, predictor, wanted)
+    plan = make_plan(infos, predictor, wanted, known_stamps(run, infos), refused)
     work = Work(plan, predictor, outputs, run, progress or Silent(), cluster)
     return _Job(work, overwrite).run_input(keep=keep_run is not None)
 
@@ -133,10 +140,10 @@ class _Job:
 
     def run_input(self, *, keep: bool) -> Result:
         with self.run.lock():
-            changed = self.run.begin(self.plan)
+            changes = self.run.begin(self.plan)
             try:
                 self._check_disks()
-                result = self._stages(changed, keep=keep)
+                result = self._stages(changes, keep=keep)
             except BaseException as error:
                 note = self.run.leave(keep=keep)
                 if note:
@@ -151,18 +158,21 @@ class _Job:
         for path in self.work.outputs.paths:
             check_disk(self.plan, path.parent)
 
-    def _stages(self, changed: list[str], *, keep: bool) -> Result:
+    def _stages(self, changes: Changes, *, keep: bool) -> Result:
         self.work.progress.note(self.plan.summary)
+        for _, reason in self.plan.view.refused:
+            self.work.progress.note(f"warning: not used: {reason}")
         with Inline() if self.plan.pixels < SMALL_PX else ThreadPoolExecutor(1) as aside:
             hashing = aside.submit(self._hash)
             if has_mosaic(self.run, self.plan):
-                self._say_redrawing(changed)
+                self._say_redrawing(changes.layer)
             else:
-                self._classify(keep=keep)
-            sha256 = hashing.result()
+                self._classify(changes.sources, keep=keep)
+            hashes = hashing.result()
         release_memory(self.plan)
         self._check_source()
-        metadata = metadata_of(self.work, sha256)
+        remember(self.run, self.plan, hashes)
+        metadata = metadata_of(self.work, hashes)
         info = draw_layer(self.work, metadata)
         write_rasters(self.work, metadata)  # not beside it: both need memory, and polygons take all cores already
         result = self._result(info, keep=keep)
@@ -175,22 +185,22 @@ class _Job:
         self._publish()
         return result
 
-    def _say_redrawing(self, changed: list[str]) -> None:
+    def _say_redrawing(self, changed: Sequence[str]) -> None:
         why = f"this run was made with another {' and '.join(changed)}: " if changed else ""
         self.work.progress.note(f"{why}drawing its polygons again (no network needed)")
 
-    def _hash(self) -> str:
-        """SHA-256 of the input, for its provenance; of one that is fetched piece by piece there is none."""
+    def _hash(self) -> dict[str, str]:
+        """SHA-256 of each input, for its provenance and to know it again."""
         with self.work.timeline.measure("hash", self.plan.pixels):
-            return "" if is_remote(self.plan.source.path) else source_sha256(self.plan.source.path)
+            return hash_all(self.plan.sources)
 
     def _publish(self) -> None:
         self.work.outputs.check_free(overwrite=self.overwrite, published=published_files(self.run))
         publish_products(self.work.outputs, self.run)
 
-    def _classify(self, *, keep: bool) -> None:
+    def _classify(self, changed: int, *, keep: bool) -> None:
         work = self.work
-        todo = missing_blocks(self.plan, work.predictor, self.run, work.progress)
+        todo = missing_blocks(self.plan, work.predictor, self.run, work.progress, changed)
         if todo and self.plan.pixels >= WORTH_TIMING_PX and work.cluster is None:
             seconds = network_seconds(self.plan, work.predictor)
             work.progress.note(f"roughly {spoken_duration(seconds)} for the network here")
@@ -205,10 +215,12 @@ class _Job:
             work.progress.note(f"warning: {lost_px:,} pixels of the input could not be read and are nodata")
 
     def _check_source(self) -> None:
-        if not is_unchanged(self.plan.source, allow_remote=self.plan.allow_remote):
-            self.run.remove()  # nobody knows which blocks are of which input
+        changed = changed_since(self.plan.sources, allow_remote=self.plan.allow_remote)
+        if changed:
+            forget_blocks(self.run, self.plan, changed)  # nobody knows which of their blocks are of what
+            more = f" and {len(changed) - 1:,} others" if len(changed) > 1 else ""
             raise OutputError(
-                f"{self.plan.source.path} or a file beside it changed during the run, so there is no result: run again"
+                f"{changed[0]}{more} or a file beside it changed during the run, so there is no result: run again"
             )
 
     def _result(self, info: LayerInfo, *, keep: bool) -> Result:

@@ -7,7 +7,6 @@ their documentation, the two digests of a plan and the table of docs/batch.md al
 from __future__ import annotations
 
 import inspect
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
@@ -135,6 +134,12 @@ class MapSettings:
         "Source values that become 0 and 255, for 16 bit or float.",
         default_text="8 bit as it is",
     )
+    order: str = _setting(
+        "name",
+        choice("name", "newest"),
+        "blocks",
+        "Which of rasters that overlap counts: the first by name, or the newest by its file's time.",
+    )
     device: str = _setting(
         "auto", choice("auto", "cpu", "cuda"), "nothing", "Device that computes the network.", shared=True
     )
@@ -184,27 +189,6 @@ class MapSettings:
     def __post_init__(self) -> None:
         for one in SETTINGS.values():
             object.__setattr__(self, one.key, one.parse(getattr(self, one.key), f"--{one.option}"))
-
-    @property
-    def smoothing(self) -> int:
-        """Steps of rounding corners."""
-        return SMOOTHING if self.smooth else 0
-
-    def min_pixels(self, pixel_m: tuple[float, float], default: int = MIN_PIXELS) -> int:
-        """The minimum mapping unit in pixels of the size ``pixel_m`` (x, y)."""
-        if self.min_area_m2 is None:
-            return default
-        # A hair less, so that an area of exactly n pixels is n pixels whatever the floats say.
-        return math.ceil(self.min_area_m2 / math.prod(pixel_m) - 1e-6)
-
-    def tolerance_px(self, pixel_m: tuple[float, float]) -> float:
-        """How far lines may move, in pixels of the size ``pixel_m`` (x, y)."""
-        return TOLERANCE_PX if self.simplify_m is None else self.simplify_m / math.sqrt(math.prod(pixel_m))
-
-    @property
-    def exact(self) -> bool:
-        """Whether tiles are to equal the whole image."""
-        return self.tiling == "exact"
 
     @property
     def computing(self) -> dict[str, Any]:

@@ -21,13 +21,14 @@ from typing import TYPE_CHECKING, Protocol
 
 from aerialseg.errors import ModelError, OutputError, ResourceError
 from aerialseg.executor import TaskPool, run_tasks
+from aerialseg.files import remove_if_there
 from aerialseg.mapping.block import PARTS, BlockReport, BlockTask, Labels, Shared, run_block
 from aerialseg.model.interface import Predictor, PredictorSpec
 from aerialseg.raster.decode import Pixels, Valid
 from aerialseg.raster.grid import Box
 from aerialseg.raster.opening import is_remote
 from aerialseg.raster.sidecars import identity_of
-from aerialseg.raster.source import Source
+from aerialseg.raster.source import Lost, Source
 from aerialseg.raster.view import View
 
 if TYPE_CHECKING:
@@ -88,12 +89,12 @@ class OnWorkers(PredictorSpec):
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A block for somebody else to compute, and the directory in which its file is made. bytes: of the input as the job
-    sees it; None for an address."""
+    """A block for somebody else to compute, and the directory in which its file is made. bytes: of each input as the
+    job sees it; None for an address."""
 
     task: BlockTask
     parts: Path
-    bytes: int | None = None
+    bytes: tuple[int | None, ...]
 
 
 def deliver_block(delivery: Delivery) -> BlockReport:
@@ -102,8 +103,9 @@ def deliver_block(delivery: Delivery) -> BlockReport:
     Raises ResourceError or OutputError where this process does not share the job's storage.
     """
     task = delivery.task
-    if delivery.bytes not in (None, _bytes(task.view.path)):
-        raise ResourceError(f"the input {task.view.path} is not the one that the job sees: put it on shared storage")
+    for piece, size in zip(task.view.pieces, delivery.bytes, strict=True):
+        if size not in (None, _bytes(piece.path)):
+            raise ResourceError(f"the input {piece.path} is not the one that the job sees: put it on shared storage")
     gone = OutputError(
         f"the run directory {delivery.parts.parent} is not there: put it on storage shared with the job, and leave it "
         "in place during the run"
@@ -117,6 +119,8 @@ def deliver_block(delivery: Delivery) -> BlockReport:
         lost = own.with_suffix(".json")
         if lost.exists():
             os.replace(lost, task.path.with_suffix(".json"))
+        else:
+            remove_if_there(task.path.with_suffix(".json"))
         os.replace(own, task.path)  # not flushed: the seal of a block tells what a power cut has left of it
     except FileNotFoundError as error:
         raise gone from error
@@ -130,10 +134,10 @@ class Handles:
     """
 
     def __init__(self, view: View, *, allow_remote: bool) -> None:
-        remote = allow_remote and is_remote(view.path)
-        self._key = (view, allow_remote, "" if remote else identity_of(Path(view.path)))
+        paths = [Path(piece.path) for piece in view.pieces if not (allow_remote and is_remote(piece.path))]
+        self._key = (view, allow_remote, tuple(map(identity_of, paths)))
 
-    def read(self, window: Box) -> tuple[Pixels, Valid, frozenset[Box]]:
+    def read(self, window: Box) -> tuple[Pixels, Valid, frozenset[Lost]]:
         """Pixels, validity, and the tiles of the source that could not be read for this window. Raises InputError."""
         view, allow_remote, _ = self._key
         source = _taken(self._key) or Source(view, allow_remote=allow_remote)
@@ -177,10 +181,10 @@ def _bytes(path: str) -> int | None:
     return os.path.getsize(path) if os.path.exists(path) else None
 
 
-def run_blocks(cluster: Cluster, tasks: Sequence[BlockTask], source: str, digest: str) -> Iterator[BlockReport]:
+def run_blocks(cluster: Cluster, tasks: Sequence[BlockTask], digest: str) -> Iterator[BlockReport]:
     """Reports as blocks are done on the cluster; when the last one is out, all files can be seen from here.
 
-    source: the input, to see that workers have the same. digest: of the plan. Raises what run_block raises, and
+    digest: of the plan. Raises what run_block raises, and
     ResourceError where the cluster lacks something.
     """
     if not tasks:
@@ -191,8 +195,7 @@ def run_blocks(cluster: Cluster, tasks: Sequence[BlockTask], source: str, digest
         parts.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"cannot make {parts}: {error.strerror}") from error
-    size = _bytes(source)
-    deliveries = (Delivery(task, parts, size) for task in tasks)
+    deliveries = (Delivery(task, parts, tuple(_bytes(piece.path) for piece in task.view.pieces)) for task in tasks)
     try:
         yield from run_tasks(cluster.executor(), deliver_block, deliveries, in_flight=cluster.in_flight)
     finally:

@@ -43,12 +43,14 @@ class Tile:
     valid: bool (h, w); False where nodata or beyond the raster. What ``pixels`` holds there means nothing.
     window: the box that was read; its edges are multiples of the card's stride.
     core: the box to answer for, inside ``window``; its edges may lie anywhere.
+    place: what to call the core in messages, where its numbers say nothing to a person.
     """
 
     pixels: NDArray[np.uint8]
     valid: NDArray[np.bool_]
     window: Box
     core: Box
+    place: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -179,11 +179,11 @@ class ModelPredictor(Predictor):
             for (box, _), values in zip(parts, answer, strict=True):
                 out[:, *box.within(tile.core)] = values
         if (out[1] == NOT_FINITE).any():
-            core = tile.core
+            place = tile.place or f"the block of {tile.core.spoken}"
             raise ModelError(
-                f"the model {self.card.name!r} computes NaN or infinity in the block of rows {core.top} to "
-                f"{core.bottom - 1}, columns {core.left} to {core.right - 1} ({self.way.numerics}), which is no class: "
-                "its weights, or mean and std in its card, are not those it was trained with; fetch or export it again"
+                f"the model {self.card.name!r} computes NaN or infinity in {place} ({self.way.numerics}), which is no "
+                "class: its weights, or mean and std in its card, are not those it was trained with; fetch or export "
+                "it again"
             )
         return Prediction(classes=out[0], confidence=out[1])
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aerialseg.raster.decode import Pixels, Valid, always_valid
+from aerialseg.raster.decode import Pixels, Valid
 from aerialseg.raster.grid import Box, Grid
-from aerialseg.raster.source import Source
+from aerialseg.raster.source import Lost, Source
 from aerialseg.raster.view import View
 
 CACHE_BYTES = 128 << 20
@@ -25,7 +25,7 @@ CACHE_BYTES = 128 << 20
 PAGE_PX = 512
 """Pages are tiles of the source or, where those are small, as many of them as make up this side."""
 RESAMPLED_PX = 1024
-"""The side of a page of resampled pixels, whose edges cut through tiles."""
+"""The side of a page of resampled pixels or of a mosaic, whose edges cut through tiles."""
 
 Name = tuple[int, int]
 
@@ -50,7 +50,7 @@ class Order:
 def reading_order(grid: Grid, view: View, tile: tuple[int, int], cache_bytes: int = CACHE_BYTES) -> Order:
     """The order for a source with tiles (or strips) of ``tile`` (rows, cols): as wide strips as fit into the cache."""
     page = _page(view, tile)
-    pixel_bytes = len(view.bands) + (0 if always_valid(view) else 1)
+    pixel_bytes = len(view.bands) + (0 if view.always_valid else 1)
 
     def needed(cols: int) -> int:
         rows = _covered(grid.block + 2 * grid.halo, page[0], grid.height)
@@ -66,7 +66,7 @@ def reading_order(grid: Grid, view: View, tile: tuple[int, int], cache_bytes: in
 
 
 def _page(view: View, tile: tuple[int, int]) -> tuple[int, int]:
-    if view.resampled:
+    if view.resampled or len(view.pieces) > 1:
         return RESAMPLED_PX, RESAMPLED_PX
     rows, cols = tile
     if cols >= view.geo.width:
@@ -90,7 +90,7 @@ class Page:
     box: Box
     pixels: Pixels
     valid: Valid | None
-    lost: frozenset[Box]
+    lost: frozenset[Lost]
 
     @property
     def nbytes(self) -> int:
@@ -123,7 +123,7 @@ class Pages:
         for source in self._sources:
             source.close()
 
-    def read(self, box: Box) -> tuple[Pixels, Valid, frozenset[Box]]:
+    def read(self, box: Box) -> tuple[Pixels, Valid, frozenset[Lost]]:
         """What `Source.read` gives for ``box``, and the tiles of the source that could not be read for it.
 
         Raises InputError.
@@ -184,7 +184,7 @@ class Pages:
         source = self._source()
         pixels, valid = source.read(box)
         lost = source.lost_in(box)
-        whole = always_valid(self.view) and not lost
+        whole = self.view.always_valid and not lost
         return Page(box, pixels, None if whole or valid.all() else valid, lost)
 
     def _keep(self, page: Page) -> None:

@@ -28,9 +28,9 @@ from aerialseg.files import (
     write_atomically,
 )
 from aerialseg.legend import NODATA
+from aerialseg.raster.georef import GeoGrid
 from aerialseg.raster.grid import Box, Grid
 from aerialseg.raster.opening import GDAL_ERRORS, gdal_environment, without_georef_warnings
-from aerialseg.raster.view import View
 
 Bytes = NDArray[np.uint8]
 Bands = tuple[Bytes, Bytes]
@@ -61,11 +61,11 @@ _BLOCK = {
 }
 
 
-def write_block(path: Path, classes: Bytes, confidence: Bytes) -> None:
+def write_block(path: Path, classes: Bytes, confidence: Bytes, key: str = "") -> None:
     """Write one block: classes and confidence (both (h, w) uint8, nodata 255) as the two bands of a GeoTIFF.
 
-    The file is made in memory and written beside its name. A checksum behind the TIFF tells `is_whole` what a power cut
-    has left of it. Raises OutputError.
+    The file is made in memory and written beside its name. Behind the TIFF are its ``key``, which says what it was made
+    of, and a checksum, which tells `is_whole` what a power cut has left of it. Raises OutputError.
     """
     height, width = classes.shape
     with gdal_environment(), MemoryFile() as memory:
@@ -77,26 +77,27 @@ def write_block(path: Path, classes: Bytes, confidence: Bytes) -> None:
         content = memory.getbuffer()
         with write_atomically(path, durable=False, errors=GDAL_ERRORS) as part, open(part, "wb") as file:
             file.write(content)
-            file.write(_seal(content))
+            file.write(_seal(content, key))
 
 
-def is_whole(path: Path) -> bool:
-    """Whether there is a block file and it is as it was written; one that is not is removed. Raises OutputError."""
+def is_whole(path: Path, key: str = "") -> bool:
+    """Whether there is a block file of that key, as it was written; one that is not is removed. Raises OutputError."""
     try:
         content = memoryview(path.read_bytes())
     except FileNotFoundError:
         return False
     except OSError as error:
         raise cannot_write(path, error) from error
-    if content[-SEAL_BYTES:] == _seal(content[:-SEAL_BYTES]):
+    size = len(_seal(b"", key))
+    if content[-size:] == _seal(content[:-size], key):
         return True
     with naming_errors(path, GDAL_ERRORS):
         path.unlink()
     return False
 
 
-def _seal(content: Any) -> bytes:
-    return zlib.crc32(content).to_bytes(SEAL_BYTES, "little")
+def _seal(content: Any, key: str) -> bytes:
+    return key.encode() + zlib.crc32(key.encode(), zlib.crc32(content)).to_bytes(SEAL_BYTES, "little")
 
 
 def read_block(path: Path) -> Bands:
@@ -118,22 +119,22 @@ def _open(path: Path) -> Any:
 
 @contextlib.contextmanager
 def join_blocks(
-    grid: Grid, block_path: Callable[[int], Path], view: View, classes_path: Path, confidence_path: Path
+    grid: Grid, block_path: Callable[[int], Path], geo: GeoGrid, classes_path: Path, confidence_path: Path
 ) -> Iterator[Callable[[int, Bands | None], None]]:
     """A function that joins one more block to two tiled GeoTIFFs: its index, and its bands or None to read its file.
 
     Blocks may come in any order and from any thread, but one at a time; ``block_path`` gives a block's file. The two
-    GeoTIFFs, on the working grid, appear at their names when this ends well; an error of the block inside goes through
+    GeoTIFFs, on the grid ``geo``, appear at their names when this ends well; an error of the block inside goes through
     as it is. Writing raises OutputError.
     """
     paths = classes_path, confidence_path
     with contextlib.ExitStack() as stack:
         for path in paths:
             stack.callback(remove_if_there, part_of(path))
-        files = [stack.enter_context(_mosaic_file(path, grid, view)) for path in paths]
+        files = [stack.enter_context(_mosaic_file(path, grid, geo)) for path in paths]
 
         def join(index: int, bands: Bands | None) -> None:
-            core, bands = grid.core(index), bands or read_block(block_path(index))
+            core, bands = grid.core(index).relative_to(grid.answered), bands or read_block(block_path(index))
             _check_shape(block_path(index), bands[0].shape, core)
             for path, dataset, band in zip(paths, files, bands, strict=True):
                 with naming_errors(path, GDAL_ERRORS), gdal_environment():
@@ -149,10 +150,10 @@ def join_blocks(
 
 
 def join_all_blocks(
-    grid: Grid, block_path: Callable[[int], Path], view: View, classes_path: Path, confidence_path: Path
+    grid: Grid, block_path: Callable[[int], Path], geo: GeoGrid, classes_path: Path, confidence_path: Path
 ) -> None:
     """Join all block files, which must exist (see `joining`)."""
-    with join_blocks(grid, block_path, view, classes_path, confidence_path) as join:
+    with join_blocks(grid, block_path, geo, classes_path, confidence_path) as join:
         for index in range(len(grid)):
             join(index, None)
 
@@ -163,13 +164,13 @@ def _check_shape(path: Path, shape: tuple[int, ...], core: Box) -> None:
 
 
 @contextlib.contextmanager
-def _mosaic_file(path: Path, grid: Grid, view: View) -> Iterator[Any]:
+def _mosaic_file(path: Path, grid: Grid, geo: GeoGrid) -> Iterator[Any]:
     # Tiles that divide the block are written once, whatever the cache holds.
     tile = math.gcd(grid.block, MOSAIC_TILE)
     tile = tile if tile >= 64 else MOSAIC_TILE
     layout = {"tiled": True, "blockxsize": tile, "blockysize": tile, "bigtiff": "IF_SAFER"}
     with naming_errors(path, GDAL_ERRORS), gdal_environment(), without_georef_warnings():
-        dataset = rasterio.open(part_of(path), "w", count=1, **_COMMON, **layout, **view.geo.profile)
+        dataset = rasterio.open(part_of(path), "w", count=1, **_COMMON, **layout, **geo.profile)
     try:
         yield dataset
     finally:

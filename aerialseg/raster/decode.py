@@ -18,7 +18,7 @@ from aerialseg.files import one_line, printable
 from aerialseg.raster.describe import MAX_BLOCK_BYTES, block_bytes
 from aerialseg.raster.grid import Box
 from aerialseg.raster.opening import GDAL_ERRORS, gdal_environment, is_remote, local_path, open_raster
-from aerialseg.raster.view import View
+from aerialseg.raster.view import Piece
 
 Pixels = NDArray[np.uint8]
 Valid = NDArray[np.bool_]
@@ -36,17 +36,16 @@ class DamagedJpegError(OSError):
 class NativeReader:
     """One dataset handle for one thread, read by windows of source pixels."""
 
-    def __init__(self, view: View, *, allow_remote: bool = False, decoders: int = DECODERS) -> None:
-        self.view, self.decoders = view, decoders
-        self.path = view.path if allow_remote and is_remote(view.path) else str(local_path(view.path))
-        self.raster = Box(0, 0, *view.source_shape)
+    def __init__(self, piece: Piece, *, allow_remote: bool = False, decoders: int = DECODERS) -> None:
+        self.piece, self.decoders = piece, decoders
+        self.path = piece.path if allow_remote and is_remote(piece.path) else str(local_path(piece.path))
+        self.raster = Box(0, 0, *piece.shape)
         self.lost: set[Box] = set()
         self._dataset = self._open()
         rows, cols = self._dataset.block_shapes[0]
         self.block = (rows, cols)
         self.tiled = cols < self._dataset.width
-        self.may_lack = not always_valid(view)
-        self._indexes = [*view.bands, *([view.alpha] if view.alpha else [])]
+        self._indexes = [*piece.bands, *([piece.alpha] if piece.alpha else [])]
         self._jpeg = self._dataset.compression is not None and "jpeg" in self._dataset.compression.name.lower()
 
     def close(self) -> None:
@@ -59,7 +58,7 @@ class NativeReader:
         try:
             return self._load(window)
         except GDAL_ERRORS as error:
-            if self.view.on_read_error != "nodata":
+            if self.piece.on_read_error != "nodata":
                 raise InputError(self._complaint(window, error)) from error
             self._reopen()  # blocks that are in its cache would now read without an error
             return self._salvage(window)
@@ -67,7 +66,7 @@ class NativeReader:
     def _open(self) -> Any:
         dataset = open_raster(self.path)
         shape, count = dataset.shape, dataset.count
-        fits = shape == self.view.source_shape and max(*self.view.bands, self.view.alpha) <= count
+        fits = shape == self.piece.shape and max(*self.piece.bands, self.piece.alpha) <= count
         if not fits or block_bytes(dataset) >= MAX_BLOCK_BYTES:
             dataset.close()
             raise InputError(
@@ -86,7 +85,7 @@ class NativeReader:
         area = Window(window.left, window.top, window.width, window.height)
         with gdal_environment(), self._watch_jpeg():
             data = self._dataset.read(self._indexes, window=area)
-            masks = self._dataset.read_masks(list(self.view.bands), window=area) if self.view.internal_mask else None
+            masks = self._dataset.read_masks(list(self.piece.bands), window=area) if self.piece.internal_mask else None
         return self._to_bytes(data, masks)
 
     @contextmanager
@@ -108,21 +107,21 @@ class NativeReader:
             raise DamagedJpegError(watch.message)
 
     def _to_bytes(self, data: NDArray[Any], masks: Pixels | None) -> tuple[Pixels, Valid]:
-        count = len(self.view.bands)
+        count = len(self.piece.bands)
         bands = data[:count]
-        valid = _validity(bands, self.view.nodata)
+        valid = _validity(bands, self.piece.nodata)
         if masks is not None:
             valid &= masks.any(axis=0)
-        if self.view.alpha:
+        if self.piece.alpha:
             valid &= data[count] > 0
-        pixels = bands if self.view.scale is None else _stretch(bands, *self.view.scale)
-        if self.may_lack and not valid.all():
+        pixels = bands if self.piece.scale is None else _stretch(bands, *self.piece.scale)
+        if not self.piece.always_valid and not valid.all():
             pixels = pixels * valid
         return np.ascontiguousarray(pixels, dtype=np.uint8), valid
 
     def _salvage(self, window: Box) -> tuple[Pixels, Valid]:
         """The window tile by tile (or strip), with nodata where one cannot be read."""
-        pixels = np.zeros((len(self.view.bands), *window.shape), np.uint8)
+        pixels = np.zeros((len(self.piece.bands), *window.shape), np.uint8)
         valid = np.zeros(window.shape, np.bool_)
         for block in self._blocks(window):
             if block in self.lost:
@@ -167,11 +166,6 @@ class _JpegWatch(logging.Handler):
         damaged = "Corrupt JPEG" in text or "Premature end" in text
         if damaged and "extraneous bytes" not in text and record.thread == self._thread:
             self.message = text
-
-
-def always_valid(view: View) -> bool:
-    """Whether every pixel that can be read is valid, whatever it holds."""
-    return view.nodata is None and not view.alpha and not view.internal_mask and view.scale is None
 
 
 def _validity(bands: NDArray[Any], nodata: float | None) -> Valid:

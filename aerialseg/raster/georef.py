@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
+from functools import lru_cache
 from itertools import pairwise
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pyproj
@@ -134,11 +134,10 @@ class GeoGrid:
         x, y = self.at(box.left, box.top)
         return GeoGrid(box.height, box.width, (a, b, x, d, e, y), self.crs)
 
-    def zoom_to(self, shape: tuple[int, int]) -> GeoGrid:
-        """The same ground in ``shape`` (rows, columns) pixels."""
+    def zoomed(self, right: float, down: float, shape: tuple[int, int]) -> GeoGrid:
+        """``shape`` (rows, columns) pixels from the same corner, so many times as large along a row and a column."""
         a, b, c, d, e, f = self.transform
-        rows, cols = self.height / shape[0], self.width / shape[1]
-        return GeoGrid(*shape, (a * cols, b * rows, c, d * cols, e * rows, f), self.crs)
+        return GeoGrid(*shape, (a * right, b * down, c, d * right, e * down, f), self.crs)
 
     def offset_of(self, other: GeoGrid) -> tuple[int, int] | None:
         """(rows, columns) from this grid's first pixel to the other's; None where both are not of one lattice."""
@@ -281,13 +280,13 @@ class Georeferenced:
         values = asdict(self)
         return {**values.pop("geo"), **values}
 
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Self:
-        plain: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
-        geo = GeoGrid(**{field.name: plain.pop(field.name) for field in fields(GeoGrid)})
-        return cls(geo=geo, **plain)
+
+def crs_name(crs: str | None) -> str:
+    """What people call it."""
+    return "none" if crs is None else pyproj.CRS.from_user_input(crs).name
 
 
+@lru_cache(maxsize=256)
 def same_crs(one: str | None, other: str | None) -> bool:
     """Whether coordinates of both mean the same place: also where neither is known."""
     if one is None or other is None or one == other:

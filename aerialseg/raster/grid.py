@@ -2,14 +2,16 @@
 
 A raster is cut into blocks whose corners lie on one global lattice (multiples of ``stride``), because the network is
 shift-equivariant only modulo its stride (Majurski & Bajcsy 2021, 10.6028/jres.126.009). Windows around blocks grow by a
-halo and are clipped to the canvas, the raster padded at its right and bottom to whole strides: they are never pulled
-back, so a window's origin never leaves the lattice.
+halo and are clipped to the canvas, the raster padded to whole strides: they are never pulled back, so a window's origin
+never leaves the lattice.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
 
 MAX_PIXELS = 10_000_000_000
 """Pixels of a working raster, beyond which somebody has to say that they are meant: 100,000 px square."""
@@ -44,6 +46,11 @@ class Box:
     @property
     def area(self) -> int:
         return self.height * self.width
+
+    @property
+    def spoken(self) -> str:
+        """Its rows and columns, for people."""
+        return f"rows {self.top} to {self.bottom - 1}, columns {self.left} to {self.right - 1}"
 
     def __bool__(self) -> bool:
         return self.area > 0
@@ -94,7 +101,10 @@ class Box:
 class Grid:
     """Blocks of ``block`` pixels over a raster of ``height`` x ``width``, read with a ``halo``.
 
-    ``block`` and ``halo`` are multiples of ``stride``, so every window starts on the lattice.
+    ``block`` and ``halo`` are multiples of ``stride``, so every window starts on the lattice. Rows and columns count
+    from the lattice's origin, where the raster's first pixel has row ``top`` and column ``left``: rasters of one
+    lattice are cut alike wherever they begin. An axis that fits into a block is not cut. ``part``: the box to answer
+    for, if not the whole raster; windows reach beyond it.
     """
 
     height: int
@@ -102,6 +112,9 @@ class Grid:
     block: int
     halo: int
     stride: int = 32
+    top: int = 0
+    left: int = 0
+    part: Box | None = None
 
     def __post_init__(self) -> None:
         if self.height < 1 or self.width < 1:
@@ -114,20 +127,25 @@ class Grid:
 
     @property
     def raster(self) -> Box:
-        return Box(0, 0, self.height, self.width)
+        return Box(self.top, self.left, self.top + self.height, self.left + self.width)
+
+    @property
+    def answered(self) -> Box:
+        """What all blocks together answer for: ``part``, or the whole raster."""
+        return self.part or self.raster
 
     @property
     def canvas(self) -> Box:
-        """The raster padded at its right and bottom to whole strides."""
+        """The raster padded to whole strides."""
         return self.raster.align(self.stride)
 
     @property
     def rows(self) -> int:
-        return -(-self.height // self.block)
+        return len(_cut(self.answered.top, self.answered.bottom, self.block))
 
     @property
     def cols(self) -> int:
-        return -(-self.width // self.block)
+        return len(_cut(self.answered.left, self.answered.right, self.block))
 
     def __len__(self) -> int:
         return self.rows * self.cols
@@ -136,13 +154,22 @@ class Grid:
         return (self.core(index) for index in range(len(self)))
 
     def core(self, index: int) -> Box:
-        """Block ``index`` (row-major): the pixels of the raster that it answers for."""
+        """Block ``index`` (row-major): the pixels that it answers for."""
         if not 0 <= index < len(self):
             raise IndexError(f"block {index} of {len(self)}")
         row, col = divmod(index, self.cols)
-        top, left = row * self.block, col * self.block
-        return Box(top, left, top + self.block, left + self.block) & self.raster
+        box = self.answered
+        top, bottom = _cut(box.top, box.bottom, self.block)[row]
+        left, right = _cut(box.left, box.right, self.block)[col]
+        return Box(top, left, bottom, right)
 
     def window(self, core: Box) -> Box:
         """What is read for ``core``: grown by the halo, on the lattice, clipped to the canvas."""
         return core.align(self.stride).grow(self.halo) & self.canvas
+
+
+@lru_cache(maxsize=64)
+def _cut(start: int, end: int, block: int) -> tuple[tuple[int, int], ...]:
+    """Where the blocks of one axis begin and end: at multiples of ``block``, and not at all where one holds it."""
+    edges = range((start // block + 1) * block, end, block) if end - start > block else ()
+    return tuple(pairwise((start, *edges, end)))

@@ -14,8 +14,10 @@ import mmap
 import os
 import re
 import stat
+import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 
@@ -29,6 +31,7 @@ TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 MAX_TEXT_BYTES = 16 << 20
 """GDAL reads metadata files whole, and needs ten times their size."""
 
+SETTLED_NS = 2_000_000_000
 _CHAIN = r"(\.(ovr|msk|aux|aux\.xml))*"
 _TEXT = r"(\.(xml|imd|rpb|rpc|pvl|prj|tab|wld)|_(rpc|metadata|mtl|pvl)\.(txt|xml))"
 _EDGE_BYTES = 64 << 10
@@ -39,7 +42,20 @@ _HFA_POINTER = re.compile(rb"(RRDNamesList|ExternalRasterDMS)\0", re.IGNORECASE)
 
 def names_in(folder: Path) -> list[tuple[str, str]]:
     """The names in a folder, each behind itself in lower case, sorted. Raises OSError."""
+    changed_ns = os.stat(folder).st_mtime_ns
+    if time.time_ns() - changed_ns < SETTLED_NS:  # the clock of files is too coarse to tell two changes apart
+        return _names_in(folder)
+    return _known_names(folder, changed_ns)
+
+
+def _names_in(folder: Path) -> list[tuple[str, str]]:
     return sorted((name.casefold(), name) for name in os.listdir(folder))
+
+
+@lru_cache(maxsize=16)
+def _known_names(folder: Path, changed_ns: int) -> list[tuple[str, str]]:
+    """Of a folder of thousands of tiles, each of which asks for the files beside it."""
+    return _names_in(folder)
 
 
 def find_sidecars(raster: Path, listing: Listing = names_in) -> Iterator[Path]:

@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import astuple
+from itertools import groupby
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aerialseg.raster.decode import DECODERS, NativeReader, Pixels, Valid
 from aerialseg.raster.grid import Box
-from aerialseg.raster.view import View
+from aerialseg.raster.lattice import SourceSheet
+from aerialseg.raster.view import Piece, View
 
 MAX_SOURCE_PX = 8_000_000
 """Source pixels that one step of resampling reads: what bounds its memory."""
 
+MAX_HANDLES = 16
+"""Files of a mosaic that one thread holds open."""
+
+
+Lost = tuple[str, Box]
+"""A tile or strip that could not be read: its file, and its box in pixels of that."""
+
 
 class Source:
-    """A raster open for reading through a `View`: one dataset handle, used by one thread. A context manager.
+    """Rasters open for reading through a `View`: handles for one thread, a few at a time. A context manager.
 
-    Several Sources may read the same file in several threads at once.
+    Several Sources may read the same files in several threads at once.
     """
 
     def __init__(self, view: View, *, allow_remote: bool = False, decoders: int = DECODERS) -> None:
         self.view = view
-        self._reader = NativeReader(view, allow_remote=allow_remote, decoders=decoders)
+        self._readers = _Readers(view.pieces, allow_remote, decoders)
+        self._edges = np.array([astuple(piece.box) for piece in view.pieces]).T
+        self._runs = _runs(view)
+        if len(view.pieces) == 1:
+            self._readers.get(0)  # what is wrong with it is said at once
 
     def __enter__(self) -> Source:
         return self
@@ -32,31 +47,28 @@ class Source:
         self.close()
 
     def close(self) -> None:
-        self._reader.close()
+        self._readers.close()
 
     @property
-    def lost_blocks(self) -> frozenset[Box]:
-        """Tiles or strips (in source pixels) that could not be read so far, under ``on_read_error="nodata"``."""
-        return frozenset(self._reader.lost)
+    def lost_blocks(self) -> frozenset[Lost]:
+        """Tiles or strips that could not be read so far, under ``on_read_error="nodata"``."""
+        return frozenset(
+            (self.view.pieces[index].path, box) for index, boxes in self._readers.lost.items() for box in boxes
+        )
 
     @property
     def lost_px(self) -> int:
         """Source pixels filled with nodata because of read errors; each tile or strip counts once."""
-        return sum(block.area for block in self._reader.lost)
+        return sum(box.area for _, box in self.lost_blocks)
 
-    def lost_in(self, box: Box) -> frozenset[Box]:
+    def lost_in(self, box: Box) -> frozenset[Lost]:
         """Those of `lost_blocks` that ``box`` (in working pixels) was, or would be, made of."""
-        if not self._reader.lost:
-            return frozenset()
-        rows, cols = self.view.ratio
-        spread = 2 if self.view.resampled else 0
-        window = Box(
-            math.floor(box.top * rows) - spread,
-            math.floor(box.left * cols) - spread,
-            math.ceil(box.bottom * rows) + spread,
-            math.ceil(box.right * cols) + spread,
-        )
-        return frozenset(block for block in self._reader.lost if block & window)
+        found = set()
+        for index, boxes in self._readers.lost.items():
+            piece = self.view.pieces[index]
+            window = self.view.sheets[piece.sheet].window(self._counted(box)).relative_to(piece.box)
+            found |= {(piece.path, lost) for lost in boxes if lost & window}
+        return frozenset(found)
 
     def read(self, box: Box) -> tuple[Pixels, Valid]:
         """Pixels (C, h, w) uint8 of ``box`` (in working pixels) and which of them are valid, (h, w) bool.
@@ -64,32 +76,117 @@ class Source:
         The box may reach beyond the raster: there, as wherever pixels are invalid, pixels are 0. Any box gives the
         same values as the same part of a larger one. Raises InputError naming the window that cannot be read.
         """
-        inner = box & Box(0, 0, *self.view.shape)
-        if inner == box and box and not self.view.resampled:
-            return self._reader.read(box)
-        pixels = np.zeros((len(self.view.bands), *box.shape), np.uint8)
-        valid = np.zeros(box.shape, np.bool_)
-        for part in self._parts(inner) if inner else ():
-            where = part.within(box)
-            read = self._resample if self.view.resampled else self._reader.read
-            pixels[(slice(None), *where)], valid[where] = read(part)
-        return pixels, valid
+        laid = _Laid(len(self.view.bands), box)
+        if inner := box & Box(0, 0, *self.view.shape):
+            for sheet, members in self._runs:
+                if laid.whole:
+                    break
+                for part in self._parts(inner, sheet):
+                    laid.lay(part, *self._read_run(part, sheet, members))
+        return laid.finished()
 
-    def _parts(self, box: Box) -> Iterator[Box]:
-        """The box in pieces whose source windows are small; the box itself where nothing is resampled."""
-        rows, cols = (side * ratio for side, ratio in zip(box.shape, self.view.ratio, strict=True))
-        if not self.view.resampled or rows * cols <= MAX_SOURCE_PX or box.area == 1:
-            yield box
-            return
-        by_rows = box.height > 1 and (rows > 1024 or box.width == 1 or not self._reader.tiled)
-        for half in _halves(box, by_rows):
-            yield from self._parts(half)
-
-    def _resample(self, box: Box) -> tuple[Pixels, Valid]:
+    def _read_run(self, box: Box, sheet: SourceSheet, members: NDArray[np.intp]) -> tuple[Pixels, Valid]:
+        """The box (in working pixels) of pieces that lie on one sheet."""
+        if sheet.aligned:
+            return self._compose(self._counted(box), members)
         from aerialseg.raster import resample  # numba takes half a second, and not every raster needs it
 
-        weights = resample.plan(box, self.view.source_shape, self.view.shape)
-        return resample.apply(weights, *self._reader.read(weights.window))
+        weights = resample.plan(self._counted(box), sheet.rows, sheet.cols)
+        return resample.apply(weights, *self._compose(weights.window, members), self._covered(weights.window, members))
+
+    def _compose(self, window: Box, members: NDArray[np.intp]) -> tuple[Pixels, Valid]:
+        """The window of a sheet, where the first piece that is valid counts."""
+        laid = _Laid(len(self.view.bands), window)
+        for index, part in self._meeting(window, members):
+            if laid.whole:
+                break
+            laid.lay(part, *self._readers.get(index).read(part.relative_to(self.view.pieces[index].box)))
+        return laid.finished()
+
+    def _covered(self, window: Box, members: NDArray[np.intp]) -> Valid:
+        """Where any piece has a pixel, valid or not."""
+        covered = np.zeros(window.shape, np.bool_)
+        for _, part in self._meeting(window, members):
+            covered[part.within(window)] = True
+        return covered
+
+    def _meeting(self, window: Box, members: NDArray[np.intp]) -> Iterator[tuple[int, Box]]:
+        """The pieces that have pixels in the window, and the box of these."""
+        top, left, bottom, right = self._edges[:, members]
+        meets = (top < window.bottom) & (left < window.right) & (bottom > window.top) & (right > window.left)
+        return ((int(index), window & self.view.pieces[index].box) for index in members[meets])
+
+    def _counted(self, box: Box) -> Box:
+        """A box of the working grid, counted from the lattice's origin."""
+        down, across = self.view.top, self.view.left
+        return Box(box.top + down, box.left + across, box.bottom + down, box.right + across)
+
+    def _parts(self, box: Box, sheet: SourceSheet) -> Iterator[Box]:
+        """The box in pieces whose source windows are small; the box itself where nothing is resampled."""
+        window = sheet.window(self._counted(box))
+        if sheet.aligned or window.area <= MAX_SOURCE_PX or box.area == 1:
+            yield box
+            return
+        tiled = len(self.view.pieces) > 1 or self._readers.get(0).tiled
+        by_rows = box.height > 1 and (window.height > 1024 or box.width == 1 or not tiled)
+        for half in _halves(box, by_rows):
+            yield from self._parts(half, sheet)
+
+
+class _Readers:
+    """One handle for each piece that was read of late; ``lost``: tiles of pieces that could not be read."""
+
+    def __init__(self, pieces: Sequence[Piece], allow_remote: bool, decoders: int) -> None:
+        self._pieces, self._allow_remote, self._decoders = pieces, allow_remote, decoders
+        self._open: OrderedDict[int, NativeReader] = OrderedDict()
+        self.lost: dict[int, set[Box]] = {}
+
+    def get(self, index: int) -> NativeReader:
+        reader = self._open.pop(index, None)
+        if reader is None:
+            if len(self._open) >= MAX_HANDLES:
+                self._open.popitem(last=False)[1].close()
+            reader = NativeReader(self._pieces[index], allow_remote=self._allow_remote, decoders=self._decoders)
+            reader.lost = self.lost.setdefault(index, reader.lost)
+        self._open[index] = reader
+        return reader
+
+    def close(self) -> None:
+        while self._open:
+            self._open.popitem()[1].close()
+
+
+class _Laid:
+    """A box that is filled from rasters, the first of which counts."""
+
+    def __init__(self, bands: int, box: Box) -> None:
+        self._box, self._bands = box, bands
+        self._found: tuple[Pixels, Valid] | None = None
+        self.whole = not box
+
+    def lay(self, part: Box, pixels: Pixels, valid: Valid) -> None:
+        """Fill what is not filled yet."""
+        if self._found is None and part == self._box:
+            self._found = pixels, valid
+        else:
+            into, filled = self.finished()
+            where = part.within(self._box)
+            new = valid & ~filled[where]
+            into[(slice(None), *where)] = np.where(new, pixels, into[(slice(None), *where)])
+            filled[where] |= new
+            self._found = into, filled
+        self.whole = bool(self._found[1].all())
+
+    def finished(self) -> tuple[Pixels, Valid]:
+        if self._found is None:
+            self._found = np.zeros((self._bands, *self._box.shape), np.uint8), np.zeros(self._box.shape, np.bool_)
+        return self._found
+
+
+def _runs(view: View) -> list[tuple[SourceSheet, NDArray[np.intp]]]:
+    """The pieces in their order, by sheets: each run of one sheet is joined before it is resampled."""
+    runs = groupby(range(len(view.pieces)), key=lambda index: (view.pieces[index].run, view.pieces[index].sheet))
+    return [(view.sheets[sheet], np.array(list(members))) for (_, sheet), members in runs]
 
 
 def _halves(box: Box, by_rows: bool) -> tuple[Box, Box]:

@@ -1,18 +1,25 @@
-"""How a raster is read for a model: which bands, at which ground sampling distance. Decided once, as data."""
+"""How rasters are read for a model: which bands, at which ground sampling distance. Decided once, as data."""
 
 from __future__ import annotations
 
 import logging
 import math
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import astuple, dataclass, replace
+from functools import cached_property
+from itertools import accumulate, pairwise
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from aerialseg.errors import InputError, UsageError
 from aerialseg.files import printable
 from aerialseg.raster.describe import RasterInfo
-from aerialseg.raster.georef import Georeferenced
-from aerialseg.raster.grid import MAX_PIXELS
+from aerialseg.raster.georef import Georeferenced, crs_name, same_crs
+from aerialseg.raster.grid import MAX_PIXELS, Box
+from aerialseg.raster.lattice import SourceSheet, is_anchored, lay_out, working_pixel
 
 MAX_SHRINK = 1000
 """Source pixels along each axis that may make one working pixel."""
@@ -23,62 +30,258 @@ GSD_TOLERANCE = 0.10
 MAX_COARSER = 4.0
 """Imagery this many times coarser than the model's shows nothing that the model knows."""
 
+SAME_PIXEL = 1e-6
+"""Pixels that differ by less are the same: what a transform's digits lose."""
+
+REFUSALS_SAID = 5
+
 OnReadError = Literal["fail", "nodata"]
+Refusal = tuple[str, str]
+"""Path of a raster, and why it cannot be used."""
+
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class View(Georeferenced):
-    """How a raster is read. ``geo`` and ``gsd_m`` are those of the working grid.
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One file of a view: how its own pixels are read, and where they lie.
 
-    The transform of a raster that stores none is the one that QGIS draws it by (see RasterInfo).
-
-    ``ratio`` is (rows, columns) of source pixels per working pixel. ``bands`` and ``alpha`` count from 1; ``alpha`` is
-    0 where there is none. ``nodata``, ``alpha`` and ``internal_mask`` say what makes a pixel invalid: a pixel is valid
-    unless *all* used bands are nodata, its alpha or mask is 0 (as in GDAL's dataset mask), or any used band is NaN or
-    infinite. ``note`` is one sentence for the user.
+    ``bands`` and ``alpha`` count from 1; ``alpha`` is 0 where there is none. ``nodata``, ``alpha`` and
+    ``internal_mask`` say what makes a pixel invalid: a pixel is valid unless *all* used bands are nodata, its alpha or
+    mask is 0 (as in GDAL's dataset mask), or any used band is NaN or infinite. ``top`` and
+    ``left``: of its first pixel on the sheet of that number. ``run``: pieces of one run are joined before they are
+    resampled. ``digest``: RasterInfo's.
     """
 
-    source_shape: tuple[int, int]
+    path: str
+    shape: tuple[int, int]
     bands: tuple[int, ...]
-    scale: tuple[float, float] | None
-    resampled: bool
-    ratio: tuple[float, float]
-    on_read_error: OnReadError
-    gsd_m: tuple[float, float] | None
-    note: str
+    digest: str = ""
+    sheet: int = 0
+    top: int = 0
+    left: int = 0
+    run: int = 0
+    scale: tuple[float, float] | None = None
+    on_read_error: OnReadError = "fail"
     nodata: float | None = None
     alpha: int = 0
     internal_mask: bool = False
 
     @property
+    def box(self) -> Box:
+        """Its pixels on its sheet."""
+        return Box(self.top, self.left, self.top + self.shape[0], self.left + self.shape[1])
+
+    def content(self) -> list[Any]:
+        """JSON-ready: what decides its pixels, wherever the file is."""
+        how = self.bands, self.scale, self.nodata, self.alpha, self.internal_mask
+        return [self.digest, self.shape, self.top, self.left, *how]
+
+    @property
+    def always_valid(self) -> bool:
+        """Whether every pixel that can be read is valid, whatever it holds."""
+        return self.nodata is None and not self.alpha and not self.internal_mask and self.scale is None
+
+
+@dataclass(frozen=True)
+class View(Georeferenced):
+    """How rasters are read as one. ``geo`` and ``gsd_m`` are those of the working grid.
+
+    The transform of a raster that stores none is the one that QGIS draws it by (see RasterInfo).
+
+    ``top`` and ``left`` are row and column of the working grid's first pixel, counted from the lattice's origin.
+    Where ``pieces`` overlap, the first one that is valid counts, pixel by pixel. ``note`` is one sentence for the user;
+    ``refused`` are rasters that cannot be used, with the reason.
+    """
+
+    pieces: tuple[Piece, ...]
+    sheets: tuple[SourceSheet, ...]
+    top: int
+    left: int
+    gsd_m: tuple[float, float] | None
+    note: str
+    refused: tuple[Refusal, ...] = ()
+
+    @property
     def shape(self) -> tuple[int, int]:
         return self.geo.shape
 
+    def content(self) -> list[Any]:
+        """JSON-ready: all that decides the pixels. Runs count from 0, whatever others there are."""
+        runs = {run: number for number, run in enumerate(dict.fromkeys(piece.run for piece in self.pieces))}
+        sheets = [[astuple(sheet.rows), astuple(sheet.cols)] for sheet in self.sheets]
+        return [[*piece.content(), sheets[piece.sheet], runs[piece.run]] for piece in self.pieces]
+
+    def meeting(self, box: Box) -> NDArray[np.intp]:
+        """Which pieces (their numbers) a box, counted from the lattice's origin, is made of."""
+        windows = np.array([astuple(sheet.window(box)) for sheet in self.sheets])
+        top, left, bottom, right = windows[self._sheet_numbers].T
+        edges = self._edges
+        meets = (edges[0] < bottom) & (edges[1] < right) & (edges[2] > top) & (edges[3] > left)
+        return np.flatnonzero(meets)
+
+    def part(self, box: Box) -> View:
+        """The view with the pieces alone that a box, counted from the lattice's origin, is made of: one at least."""
+        if len(self.pieces) == 1:
+            return self
+        return replace(self, pieces=tuple(self.pieces[index] for index in self.meeting(box)) or self.pieces[:1])
+
+    @cached_property
+    def _edges(self) -> NDArray[np.int64]:
+        return np.array([astuple(piece.box) for piece in self.pieces]).T
+
+    @cached_property
+    def _sheet_numbers(self) -> NDArray[np.intp]:
+        return np.array([piece.sheet for piece in self.pieces])
+
+    def local(self, box: Box) -> Box:
+        """A box counted from the lattice's origin, in working pixels: counted from the first of these."""
+        return box.relative_to(Box(self.top, self.left, self.top, self.left))
+
+    @property
+    def bands(self) -> tuple[int, ...]:
+        """Those of the first piece; others may have them elsewhere."""
+        return self.pieces[0].bands
+
+    @property
+    def resampled(self) -> bool:
+        return not all(sheet.aligned for sheet in self.sheets)
+
+    @property
+    def always_valid(self) -> bool:
+        """Whether every pixel that can be read is valid: one raster that says nothing of nodata."""
+        return len(self.pieces) == 1 and self.pieces[0].always_valid
+
+    @property
+    def ratio(self) -> tuple[float, float]:
+        """(rows, columns) of source pixels per working pixel."""
+        sheet = self.sheets[self.pieces[0].sheet]
+        return sheet.rows.unit / sheet.rows.pixel, sheet.cols.unit / sheet.cols.pixel
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What is wanted of rasters: see `make_view`."""
+
+    wanted: Sequence[str] = ("red", "green", "blue")
+    bands: Sequence[int] | None = None
+    alpha: Literal["auto", "none"] = "auto"
+    scale: tuple[float, float] | None = None
+    on_read_error: OnReadError = "fail"
+
 
 def make_view(
-    info: RasterInfo,
+    info: RasterInfo | Sequence[RasterInfo],
     *,
     model_gsd_m: float | None,
-    wanted: Sequence[str] = ("red", "green", "blue"),
-    bands: Sequence[int] | None = None,
-    alpha: Literal["auto", "none"] = "auto",
     gsd: float | Literal["native"] | None = None,
-    scale: tuple[float, float] | None = None,
-    on_read_error: OnReadError = "fail",
     max_pixels: int = MAX_PIXELS,
     require_crs: bool = False,
+    **reading: Any,
 ) -> View:
-    """How ``info``'s raster is read for a model of ``model_gsd_m`` metres a pixel that wants the bands ``wanted``.
+    """How rasters are read, as one, for a model of ``model_gsd_m`` metres a pixel that wants the bands ``wanted``.
 
     ``bands`` are those, in that order; None takes what the file says of its bands. ``alpha`` "none": a band that is
-    flagged alpha is no mask.
+    flagged alpha is no mask. ``scale``: the values that become 0 and 255.
 
     ``gsd`` is None (resample to the model's where they differ by more than 10 %), "native" (never resample), or
     metres: the working resolution where the raster has a coordinate system, the size of its own pixel where it has
     none. Raises InputError when bands, type, ground sampling distance, georeference or size do not fit, UsageError
     when ``gsd`` or ``scale`` make no sense for any raster.
     """
+    want = Reading(**reading)
+    infos, pieces, note, refused = _usable([info] if isinstance(info, RasterInfo) else info, want, require_crs)
+    main = infos[0]
+    placed = main.geo.crs is not None and main.georeferenced
+    grid = _working_grid(main, model_gsd_m, _parse_gsd(gsd))
+    geos = [replace(one.geo, crs=main.geo.crs if placed else None) for one in infos]
+    layout = lay_out(geos, grid.pixel)
+    _check_size(main, layout.geo.shape, max_pixels)
+    note = grid.note + note
+    if not placed:
+        unit = "" if grid.gsd_m else "lengths and areas are in pixels (px, px²); "
+        note = f"no {'coordinate system' if main.georeferenced else 'georeference'}; {unit}{note}"
+    _warn(main, note if grid.gsd_m is None or not placed else "")
+    sheets = [sheet for sheet, _ in layout.places]
+    runs = accumulate((one != other for one, other in pairwise(sheets)), initial=0)
+    places = zip(pieces, layout.places, runs, strict=True)
+    return View(
+        path=main.path,
+        geo=layout.geo,
+        pieces=tuple(
+            replace(one, sheet=sheet, top=box.top, left=box.left, run=run) for one, (sheet, box), run in places
+        ),
+        sheets=layout.sheets,
+        top=layout.box.top,
+        left=layout.box.left,
+        gsd_m=grid.gsd_m,
+        note=note if len(pieces) == 1 else f"{len(pieces):,} rasters as one; {note}",
+        refused=refused,
+    )
+
+
+def _usable(
+    infos: Sequence[RasterInfo], want: Reading, require_crs: bool
+) -> tuple[list[RasterInfo], list[Piece], str, tuple[Refusal, ...]]:
+    """Those that can be read as one, their pieces without places, what is to be said of bands, and the others."""
+    several = len(infos) > 1
+    crs, _ = (
+        Counter(info.geo.crs for info in infos if is_anchored(info.geo) or not several).most_common(1)[0]
+        if infos
+        else (None, 0)
+    )
+    found: list[tuple[RasterInfo, Piece, str]] = []
+    refused: list[Refusal] = []
+    for info in infos:
+        try:
+            if several:
+                info = _beside(info, crs, found[0][0] if found else info)
+            found.append((info, *_piece(info, want, require_crs=require_crs)))
+        except InputError as error:
+            if not several:
+                raise
+            refused.append((info.path, str(error)))
+    check_refused(refused, len(infos), want.on_read_error)
+    used, pieces, notes = zip(*found, strict=True)
+    return list(used), list(pieces), notes[0], tuple(refused)
+
+
+def _beside(info: RasterInfo, crs: str | None, first: RasterInfo) -> RasterInfo:
+    """The raster as one of a mosaic in the CRS. Raises InputError where it cannot be one."""
+    if not (info.georeferenced and is_anchored(info.geo)):
+        raise InputError(
+            f"{printable(info.path)} has no coordinate system, or north is not up: only rasters that have one and lie "
+            "straight can be joined; warp it first: gdalwarp -r bilinear -dstalpha IN.tif OUT.tif"
+        )
+    if not same_crs(info.geo.crs, crs):
+        raise InputError(
+            f"{printable(info.path)} has another coordinate system ({crs_name(info.geo.crs)}) than most "
+            f"({crs_name(crs)}): warp it first with gdalwarp -t_srs"
+        )
+    info = replace(info, geo=replace(info.geo, crs=crs))
+    times = max(new / old for new, old in zip(info.geo.resolution, first.geo.resolution, strict=True))
+    if not 1 / MAX_COARSER <= times <= MAX_COARSER:
+        raise InputError(
+            f"{printable(info.path)} has pixels {times:.3g} times as large as those of {printable(first.path)}: up to "
+            f"{MAX_COARSER:.0f} times can be joined"
+        )
+    return info
+
+
+def check_refused(refused: Sequence[Refusal], count: int, on_read_error: OnReadError) -> None:
+    """Raise InputError where some of ``count`` rasters cannot be used and that was not allowed, or none can."""
+    if not refused or (on_read_error == "nodata" and len(refused) < count):
+        return
+    said = "; ".join(reason for _, reason in refused[:REFUSALS_SAID])
+    more = f"; and {len(refused) - REFUSALS_SAID:,} more" if len(refused) > REFUSALS_SAID else ""
+    raise InputError(
+        f"{len(refused):,} of {count:,} rasters cannot be used: {said}{more}. Mend them, or leave them out, or go on "
+        "without them: --on-read-error nodata"
+    )
+
+
+def _piece(info: RasterInfo, want: Reading, *, require_crs: bool) -> tuple[Piece, str]:
+    """The piece, without its place, and what is to be said of its bands."""
     placed = info.geo.crs is not None and info.georeferenced
     if require_crs and not placed:
         what, how = (
@@ -87,35 +290,27 @@ def make_view(
             else ("transform from pixels to the ground", "-a_srs EPSG:CODE -a_ullr ULX ULY LRX LRY")
         )
         raise InputError(f"{printable(info.path)} has no {what}; add it: gdal_edit.py {how}")
-    used = _pick_bands(info, wanted, alpha == "none") if bands is None else _check_bands(info, wanted, bands)
+    no_alpha, bands, note = want.alpha == "none", want.bands, ""
+    used = _pick_bands(info, want.wanted, no_alpha) if bands is None else _check_bands(info, want.wanted, bands)
     flagged = info.color.index("alpha") + 1 if "alpha" in info.color else 0
-    masked = flagged if "alpha" in info.mask and alpha == "auto" and flagged not in used else 0
-    _check_type(info, used, scale)
-    shape, gsd_m, note = _working_grid(info, model_gsd_m, _parse_gsd(gsd))
-    _check_size(info, shape, max_pixels)
-    if not placed:
-        unit = "" if gsd_m else "lengths and areas are in pixels (px, px²); "
-        note = f"no {'coordinate system' if info.georeferenced else 'georeference'}; {unit}{note}"
-    _warn(info, note if gsd_m is None or not placed else "")
+    masked = flagged if "alpha" in info.mask and not no_alpha and flagged not in used else 0
+    _check_type(info, used, want.scale)
     if bands is None and used != tuple(range(1, len(used) + 1)):
-        note += f"; bands {', '.join(map(str, used))} are {', '.join(wanted)}, as the file says"
+        note += f"; bands {', '.join(map(str, used))} are {', '.join(want.wanted)}, as the file says"
     if flagged != masked:
         note += f"; band {flagged}, flagged alpha, is no mask"
-    return View(
+    piece = Piece(
         path=info.path,
-        geo=replace(info.geo.zoom_to(shape), crs=info.geo.crs if placed else None),
-        source_shape=info.geo.shape,
+        shape=info.geo.shape,
         bands=used,
-        scale=None if scale is None else (float(scale[0]), float(scale[1])),
-        resampled=shape != info.geo.shape,
-        ratio=(info.geo.height / shape[0], info.geo.width / shape[1]),
-        on_read_error=on_read_error,
-        gsd_m=gsd_m,
-        note=note,
+        digest=info.digest,
+        scale=None if want.scale is None else (float(want.scale[0]), float(want.scale[1])),
+        on_read_error=want.on_read_error,
         nodata=info.nodata,
         alpha=masked,
         internal_mask="internal" in info.mask,
     )
+    return piece, note
 
 
 def _warn(info: RasterInfo, note: str) -> None:
@@ -201,36 +396,46 @@ def _parse_gsd(gsd: float | str | None) -> float | Literal["native"] | None:
     return value
 
 
-Shape = tuple[int, int]
 Gsd = tuple[float, float]
 
 
-def _working_grid(
-    info: RasterInfo, model: float | None, gsd: float | Literal["native"] | None
-) -> tuple[Shape, Gsd | None, str]:
-    """(shape, ground size of a pixel, note) of the grid that the raster is read on."""
+@dataclass(frozen=True, slots=True)
+class _WorkingGrid:
+    """pixel: its size in units of the CRS, None for the raster's own. gsd_m: its size on the ground."""
+
+    pixel: tuple[float, float] | None
+    gsd_m: Gsd | None
+    note: str
+
+
+def _working_grid(info: RasterInfo, model: float | None, gsd: float | Literal["native"] | None) -> _WorkingGrid:
+    """The grid that the raster is read on."""
     own = info.gsd_m
     stated = own is None and isinstance(gsd, float)
     if stated:
         assert isinstance(gsd, float)
         own = (gsd, gsd)
-    native = info.geo.shape
     if own is None:
-        return native, None, "pixels have no known size on the ground, read as they are; --gsd METRES tells their size"
+        size = "pixels have no known size on the ground, read as they are; --gsd METRES tells their size"
+        return _WorkingGrid(None, None, size)
     if gsd == "native" or (model is None and (gsd is None or stated)):
-        return native, own, f"{_metres(own)}, read as it is"
+        return _WorkingGrid(None, own, f"{_metres(own)}, read as it is")
     target = gsd if isinstance(gsd, float) and not stated else model
     assert target is not None
     if gsd is None or stated:
         _check_coarser(info, own, target)
         if max(abs(size / target - 1) for size in own) <= GSD_TOLERANCE:
-            return native, own, f"{_metres(own)}, read as it is (the model's: {target:.3f} m/px)"
-    shape = _resized(info, own, target)
-    if shape == native:
-        return native, own, f"{_metres(own)}, read as it is"
+            return _WorkingGrid(None, own, f"{_metres(own)}, read as it is (the model's: {target:.3f} m/px)")
+    _check_shrink(info, own, target)
+    geo = info.geo if info.georeferenced else replace(info.geo, crs=None)
+    pixel = working_pixel(geo, own, target)
+    times = [new / old for new, old in zip(pixel, geo.resolution, strict=True)]
+    if max(abs(one - 1) for one in times) < SAME_PIXEL:
+        return _WorkingGrid(None, own, f"{_metres(own)}, read as it is")
     whose = "the model's " if target == model else ""
-    actual = own[0] * info.geo.width / shape[1], own[1] * info.geo.height / shape[0]
-    return shape, actual, f"{_metres(own)}, resampled to {whose}{target:.3f} m/px"
+    return _WorkingGrid(
+        pixel, (own[0] * times[0], own[1] * times[1]), f"{_metres(own)}, resampled to {whose}{target:.3f} m/px"
+    )
 
 
 def _check_coarser(info: RasterInfo, own: Gsd, model: float) -> None:
@@ -243,21 +448,25 @@ def _check_coarser(info: RasterInfo, own: Gsd, model: float) -> None:
         )
 
 
-def _resized(info: RasterInfo, own: Gsd, target: float) -> Shape:
+def _check_shrink(info: RasterInfo, own: Gsd, target: float) -> None:
     if target / min(own) > MAX_SHRINK:
         raise InputError(
             f"{printable(info.path)} has {_metres(own)}: {target / min(own):.0f} of its pixels would make one of "
             f"{target:.3f} m (at most {MAX_SHRINK}); check its coordinate system, "
             "or shrink it first with gdalwarp -tr -r average"
         )
-    return max(1, round(info.geo.height * own[1] / target)), max(1, round(info.geo.width * own[0] / target))
 
 
-def _check_size(info: RasterInfo, shape: Shape, max_pixels: int) -> None:
-    pixels = shape[0] * shape[1]
+def _check_size(info: RasterInfo, shape: tuple[int, int], max_pixels: int) -> None:
+    path, pixels = info.path, shape[0] * shape[1]
+    if not pixels:
+        raise InputError(
+            f"{printable(path)} ({info.geo.width} x {info.geo.height} px) is smaller than one pixel to work at; "
+            "read it as it is: --gsd native"
+        )
     if pixels > max_pixels:
         raise InputError(
-            f"{printable(info.path)} has {pixels:,} px to map ({shape[0]:,} x {shape[1]:,}), more than --max-pixels "
+            f"{printable(path)} has {pixels:,} px to map ({shape[0]:,} x {shape[1]:,}), more than --max-pixels "
             f"{max_pixels:,}; raise --max-pixels, or cut it with gdal_translate -srcwin"
         )
 

@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import geopandas
 import numpy as np
 import pytest
 import rasterio
@@ -72,9 +73,20 @@ def test_a_kept_run_is_never_mixed_with_other_settings(tmp_path: Path, write_ras
     ):
         with pytest.raises(OutputError, match=f"another value of .*{word}"):
             segment(source, tmp_path / "m2.gpkg", keep_run=tmp_path / "run", **({"model": Oracle()} | options))
+
+
+def test_a_kept_run_goes_on_with_another_input_as_a_run_from_the_start(
+    tmp_path: Path, write_raster: WriteRaster
+) -> None:
+    source, maps = write_raster(land_cover(64, 64)), [tmp_path / f"{number}.fgb" for number in range(3)]
+    segment(source, maps[0], model=Oracle(), keep_run=tmp_path / "run")
     write_raster(land_cover(64, 64, seed=2))
-    with pytest.raises(OutputError, match="another value of the input:"):
-        segment(source, tmp_path / "m2.gpkg", model=Oracle(), keep_run=tmp_path / "run")
+    segment(source, maps[1], model=Oracle(), keep_run=tmp_path / "run")
+    segment(source, maps[2], model=Oracle())
+    shapes = [[shape.wkb for shape in geopandas.read_file(path).geometry] for path in maps]
+    classes = [geopandas.read_file(path)["class_id"].tolist() for path in maps]
+    assert classes[1] == classes[2] != classes[0]
+    assert shapes[1] == shapes[2]
 
 
 def test_an_input_that_changes_during_the_run_is_no_result(tmp_path: Path, write_raster: WriteRaster) -> None:

@@ -171,7 +171,7 @@ def test_regions_below_the_minimum_mapping_unit_are_merged_not_dropped(
 
 
 def plan_of(source: Path, **reading: object) -> Plan:
-    return make_plan(describe(source), Oracle(), MapSettings(**reading, block_px=64))  # type: ignore[arg-type]
+    return make_plan([describe(source)], Oracle(), MapSettings(**reading, block_px=64))  # type: ignore[arg-type]
 
 
 def test_a_plan_knows_early_what_cannot_work(tmp_path: Path, write_raster: WriteRaster) -> None:
@@ -185,7 +185,7 @@ def test_a_plan_knows_early_what_cannot_work(tmp_path: Path, write_raster: Write
 
 def test_ground_units_become_pixels_of_the_class_raster(tmp_path: Path, write_raster: WriteRaster) -> None:
     source = write_raster(land_cover(64, 64))
-    plan = make_plan(describe(source), Oracle(), MapSettings(min_area_m2=0.25, simplify_m=0.3, block_px=64))
+    plan = make_plan([describe(source)], Oracle(), MapSettings(min_area_m2=0.25, simplify_m=0.3, block_px=64))
     assert plan.layer.min_pixels == 25
     assert plan.layer.tolerance_px == pytest.approx(3, rel=1e-2)
 

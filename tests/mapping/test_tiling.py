@@ -81,7 +81,7 @@ def test_exact_is_the_default_and_the_products_say_so(exact: Path, ortho: Path) 
     classes = ortho.parent / "classes.tif"
     result = segment(ortho, ortho.parent / "map.gpkg", model=exact, raster=classes, device="cpu")
     assert metadata(classes)["tiling"] == "exact"
-    assert result.plan.to_json()["tiling"] == "exact"
+    assert result.plan.to_json()["settings"]["tiling"] == "exact"
     assert result.plan.grid.halo == 256
 
 

@@ -54,7 +54,7 @@ class Threads:
 
 @pytest.fixture
 def plan(write_raster: WriteRaster) -> Plan:
-    return make_plan(describe(write_raster(land_cover(150, 100))), Contextual(), MapSettings(block_px=64))
+    return make_plan([describe(write_raster(land_cover(150, 100)))], Contextual(), MapSettings(block_px=64))
 
 
 def tasks_of(plan: Plan, folder: Path, predictor: PredictorSpec | None = None) -> list[BlockTask]:
@@ -67,20 +67,20 @@ def test_blocks_computed_elsewhere_are_the_same_files(plan: Plan, tmp_path: Path
     for task in here:
         run_block(task)
     cluster = Threads()
-    reports = list(run_blocks(cluster, there, plan.source.path, plan.digest))
+    reports = list(run_blocks(cluster, there, plan.digest))
     assert sorted(report.index for report in reports) == [task.index for task in here]
     assert cluster.let_go == 1
     assert {path.name for path in (tmp_path / "there").iterdir()} == {task.path.name for task in here}
     for one, other in zip(here, there, strict=True):
         assert one.path.read_bytes() == other.path.read_bytes()
-    assert list(run_blocks(cluster, [], plan.source.path, plan.digest)) == []
+    assert list(run_blocks(cluster, [], plan.digest)) == []
 
 
 def test_a_straggler_of_the_same_plan_writes_the_same_block_again(plan: Plan, tmp_path: Path) -> None:
     task = tasks_of(plan, tmp_path / "blocks")[0]
     parts = tmp_path / "blocks" / "parts"
     parts.mkdir()
-    threads = [threading.Thread(target=deliver_block, args=(Delivery(task, parts),)) for _ in range(6)]
+    threads = [threading.Thread(target=deliver_block, args=(Delivery(task, parts, (None,)),)) for _ in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -94,18 +94,19 @@ def test_a_straggler_of_the_same_plan_writes_the_same_block_again(plan: Plan, tm
 def test_a_straggler_of_another_plan_finds_no_place_to_write(plan: Plan, tmp_path: Path) -> None:
     task = tasks_of(plan, tmp_path / "blocks")[0]
     with pytest.raises(OutputError, match="put it on storage shared with the job"):
-        deliver_block(Delivery(task, tmp_path / "blocks" / "parts-of-another-plan"))
+        deliver_block(Delivery(task, tmp_path / "blocks" / "parts-of-another-plan", (None,)))
     assert not list((tmp_path / "blocks").iterdir())
 
 
 def test_a_worker_that_sees_another_input_than_the_job_computes_nothing(plan: Plan, tmp_path: Path) -> None:
     task = tasks_of(plan, tmp_path / "blocks")[0]
-    size = os.path.getsize(plan.source.path)
-    for source, seen in ((plan.source.path, size + 1), (str(tmp_path / "elsewhere.tif"), size)):
-        elsewhere = replace(task, view=replace(task.view, path=source))
+    size = os.path.getsize(plan.view.path)
+    for source, seen in ((plan.view.path, size + 1), (str(tmp_path / "elsewhere.tif"), size)):
+        piece = replace(task.view.pieces[0], path=source)
+        elsewhere = replace(task, view=replace(task.view, pieces=(piece,)))
         with pytest.raises(ResourceError, match="not the one that the job sees: put it on shared storage"):
-            deliver_block(Delivery(elsewhere, tmp_path, seen))
-    deliver_block(Delivery(task, tmp_path, size))
+            deliver_block(Delivery(elsewhere, tmp_path, (seen,)))
+    deliver_block(Delivery(task, tmp_path, (size,)))
     assert task.path.exists()
 
 
@@ -133,13 +134,15 @@ def test_a_raster_is_opened_once_for_many_blocks_and_anew_when_it_was_replaced(
     real = workers.Source
     monkeypatch.setattr(workers, "Source", lambda *args, **named: opened.append(1) or real(*args, **named))
     tasks = tasks_of(plan, tmp_path / "blocks")
-    first = [Handles(plan.view, allow_remote=False).read(task.window)[0] for task in tasks]
+    first = [Handles(plan.view, allow_remote=False).read(plan.view.local(task.window))[0] for task in tasks]
     assert len(opened) == 1
-    write_raster(land_cover(150, 100, seed=5), "new.tif").replace(plan.source.path)
-    assert not np.array_equal(Handles(plan.view, allow_remote=False).read(tasks[0].window)[0], first[0])
+    write_raster(land_cover(150, 100, seed=5), "new.tif").replace(plan.view.path)
+    assert not np.array_equal(
+        Handles(plan.view, allow_remote=False).read(plan.view.local(tasks[0].window))[0], first[0]
+    )
     assert len(opened) == 2
     close_idle_sources()
-    assert not [entry for entry in os.listdir("/proc/self/fd") if _target(entry) == plan.source.path]
+    assert not [entry for entry in os.listdir("/proc/self/fd") if _target(entry) == plan.view.path]
 
 
 def _target(descriptor: str) -> str:
@@ -156,7 +159,7 @@ def test_blocks_that_never_appear_are_an_error_and_not_a_hole(
     monkeypatch.setattr(workers, "deliver_block", _forget)
     tasks = tasks_of(plan, tmp_path / "blocks")
     with pytest.raises(OutputError, match="6 blocks that cannot be seen here"):
-        list(run_blocks(Threads(), tasks, plan.source.path, plan.digest))
+        list(run_blocks(Threads(), tasks, plan.digest))
 
 
 def _forget(delivery: Delivery) -> object:
@@ -180,9 +183,9 @@ def test_only_large_rasters_are_drawn_elsewhere() -> None:
 def test_blocks_carry_their_lost_tiles_along(tmp_path: Path, write_raster: WriteRaster) -> None:
     from tests.mapping.test_segment import damaged
 
-    view = make_plan(describe(damaged(write_raster)), Oracle(), MapSettings(on_read_error="nodata", block_px=64))
+    view = make_plan([describe(damaged(write_raster))], Oracle(), MapSettings(on_read_error="nodata", block_px=64))
     tasks = tasks_of(view, tmp_path / "blocks", Oracle())
-    list(run_blocks(Threads(), tasks, view.source.path, view.digest))
+    list(run_blocks(Threads(), tasks, view.digest))
     notes = {path.stem for path in (tmp_path / "blocks").glob("*.json")}
     assert 0 < len(notes) <= len(tasks)
     assert notes <= {task.path.stem for task in tasks}

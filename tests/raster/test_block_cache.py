@@ -19,8 +19,9 @@ from aerialseg.raster.block_cache import Order, Pages, reading_order
 from aerialseg.raster.describe import describe
 from aerialseg.raster.georef import GeoGrid
 from aerialseg.raster.grid import Box, Grid
+from aerialseg.raster.lattice import IDENTITY, SourceSheet
 from aerialseg.raster.source import Source
-from aerialseg.raster.view import View, make_view
+from aerialseg.raster.view import Piece, View, make_view
 from tests.conftest import WriteRaster, land_cover
 from tests.raster.drawing import spoil
 
@@ -88,7 +89,7 @@ def test_the_order_visits_each_block_once_and_fits_the_cache(
     rows: int, cols: int, block: int, tile: tuple[int, int]
 ) -> None:
     geo = GeoGrid(rows, cols, (1, 0, 0, 0, 1, 0), None)
-    view = View("x", geo, geo.shape, (1, 2, 3), None, False, (1, 1), "fail", None, "")
+    view = View("x", geo, (Piece("x", geo.shape, (1, 2, 3)),), (SourceSheet(IDENTITY, IDENTITY),), 0, 0, None, "")
     grid = Grid(rows, cols, block, 608)
     order = reading_order(grid, view, (tile[0], tile[1] or cols))
     keys = {order.key(grid, index) for index in range(len(grid))}
@@ -140,7 +141,7 @@ def test_lost_tiles_are_named_for_every_window_that_lacks_them(write_raster: Wri
     with Pages(view, Order(1, (64, 64), 1 << 20)) as pages:
         for box in (Box(0, 0, 128, 128), Box(96, 96, 256, 256)):
             _, valid, lost = pages.read(box)
-            assert lost == {Box(64, 64, 128, 128)}
+            assert lost == {(str(path), Box(64, 64, 128, 128))}
             assert not valid[(Box(64, 64, 128, 128) & box).within(box)].any()
         assert pages.read(Box(128, 0, 256, 64))[2] == frozenset()
 

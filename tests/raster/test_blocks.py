@@ -19,15 +19,13 @@ from aerialseg.files import move_into_place, write_atomically
 from aerialseg.raster.blocks import check_whole, join_all_blocks, join_blocks, read_block, write_block
 from aerialseg.raster.georef import GeoGrid
 from aerialseg.raster.grid import Grid
-from aerialseg.raster.view import View
 
-NO_CRS = View("x", GeoGrid(9, 9, (1, 0, 0, 0, 1, 0), None), (9, 9), (1, 2, 3), None, False, (1, 1), "fail", None, "")
+NO_CRS = GeoGrid(9, 9, (1, 0, 0, 0, 1, 0), None)
 
 
-def utm_view(height: int, width: int) -> View:
+def utm_geo(height: int, width: int) -> GeoGrid:
     wkt = rasterio.CRS.from_epsg(32633).to_wkt()
-    geo = GeoGrid(height, width, (0.05, 0.01, 5e5, 0.01, -0.05, 5e6), wkt)
-    return View("x", geo, geo.shape, (1, 2, 3), None, False, (1, 1), "fail", (0.05, 0.05), "")
+    return GeoGrid(height, width, (0.05, 0.01, 5e5, 0.01, -0.05, 5e6), wkt)
 
 
 def answer(height: int, width: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -80,12 +78,12 @@ def test_the_mosaic_is_the_blocks_side_by_side(tmp_path, block):
     grid, bands = Grid(600, 230, block, 32), answer(600, 230)
     make_blocks(tmp_path, grid, bands)
     paths = tmp_path / "classes.tif", tmp_path / "confidence.tif"
-    join_all_blocks(grid, lambda index: tmp_path / f"{index}.tif", utm_view(600, 230), *paths)
+    join_all_blocks(grid, lambda index: tmp_path / f"{index}.tif", utm_geo(600, 230), *paths)
     for path, band in zip(paths, bands, strict=True):
         with rasterio.open(path) as dataset:
             assert (dataset.read(1) == band).all()
             assert (dataset.count, dataset.nodata, dataset.crs) == (1, 255, rasterio.CRS.from_epsg(32633))
-            assert tuple(dataset.transform)[:6] == utm_view(1, 1).geo.transform
+            assert tuple(dataset.transform)[:6] == utm_geo(1, 1).transform
             assert dataset.profile["tiled"]
     assert not list(tmp_path.glob("*.part"))
 
@@ -94,7 +92,7 @@ def test_blocks_may_be_joined_in_any_order_from_file_or_memory_and_in_another_th
     grid, bands = Grid(600, 230, 128, 32), answer(600, 230)
     make_blocks(tmp_path, grid, bands)
     paths = tmp_path / "classes.tif", tmp_path / "confidence.tif"
-    with join_blocks(grid, lambda index: tmp_path / f"{index}.tif", utm_view(600, 230), *paths) as join:
+    with join_blocks(grid, lambda index: tmp_path / f"{index}.tif", utm_geo(600, 230), *paths) as join:
         order = np.random.default_rng(0).permutation(len(grid)).tolist()
         given = [tuple(band[grid.core(n).slices] for band in bands) if n % 2 else None for n in order]
         with ThreadPoolExecutor(1) as thread:
@@ -122,10 +120,10 @@ def test_a_mosaic_with_a_block_missing_or_misshapen_leaves_the_old_one(tmp_path)
         path.write_text("old")
     write_block(tmp_path / "3.tif", *answer(31, 32))
     with pytest.raises(OutputError, match=r"3\.tif has \(31, 32\) px, wanted \(32, 32\)"):
-        join_all_blocks(grid, lambda index: tmp_path / f"{index}.tif", utm_view(64, 64), *old)
+        join_all_blocks(grid, lambda index: tmp_path / f"{index}.tif", utm_geo(64, 64), *old)
     (tmp_path / "3.tif").unlink()
     with pytest.raises(OutputError, match=r"3\.tif cannot be read"):
-        join_all_blocks(grid, lambda index: tmp_path / f"{index}.tif", utm_view(64, 64), *old)
+        join_all_blocks(grid, lambda index: tmp_path / f"{index}.tif", utm_geo(64, 64), *old)
     assert [path.read_text() for path in old] == ["old", "old"]
     assert not list(tmp_path.glob("*.part"))
 
@@ -220,19 +218,19 @@ FULL_DISK = """
     from aerialseg.raster.cog import write_cog
     from aerialseg.raster.grid import Grid
     from aerialseg.raster.blocks import join_all_blocks, write_block
-    from tests.raster.test_blocks import utm_view
+    from tests.raster.test_blocks import utm_geo
     folder, legend = Path(sys.argv[1]), Legend((LandClass(0, "grass", (0, 255, 0)),))
     grid = Grid(1024, 1024, 512, 32)
     noise = np.random.default_rng(0).integers(0, 255, (512, 512), dtype=np.uint8)
     for index in range(4):
         write_block(folder / f"{index}.tif", noise, noise)
-    view, block = utm_view(1024, 1024), lambda index: folder / f"{index}.tif"
-    join_all_blocks(grid, block, view, folder / "classes.tif", folder / "confidence.tif")
+    geo, block = utm_geo(1024, 1024), lambda index: folder / f"{index}.tif"
+    join_all_blocks(grid, block, geo, folder / "classes.tif", folder / "confidence.tif")
     size = (folder / "classes.tif").stat().st_size
     write_cog(folder / "classes.tif", folder / "cog.tif", legend=legend, metadata={})
     steps = {
         "block": lambda: write_block(folder / "0.tif", noise[::-1], noise),
-        "mosaic": lambda: join_all_blocks(grid, block, view, folder / "classes.tif", folder / "confidence.tif"),
+        "mosaic": lambda: join_all_blocks(grid, block, geo, folder / "classes.tif", folder / "confidence.tif"),
         "cog": lambda: write_cog(folder / "classes.tif", folder / "cog.tif", legend=legend, metadata={"a": "b"}),
     }
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
@@ -268,12 +266,12 @@ MEMORY = """
     import numpy as np
     from aerialseg.raster.grid import Grid
     from aerialseg.raster.blocks import join_all_blocks, write_block
-    from tests.raster.test_blocks import utm_view
+    from tests.raster.test_blocks import utm_geo
     folder, height = Path(sys.argv[1]), int(sys.argv[2])
     grid = Grid(height, 8192, 512, 32)
     noise = np.random.default_rng(0).integers(0, 24, (512, 512), dtype=np.uint8)
     write_block(folder / "0.tif", noise, noise)
-    join_all_blocks(grid, lambda index: folder / "0.tif", utm_view(height, 8192), folder / "a.tif", folder / "b.tif")
+    join_all_blocks(grid, lambda index: folder / "0.tif", utm_geo(height, 8192), folder / "a.tif", folder / "b.tif")
     print(next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) // 1024)
 """
 

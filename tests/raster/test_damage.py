@@ -42,7 +42,7 @@ def test_only_the_damaged_tile_becomes_nodata_and_counts_once(damaged, caplog):
             assert (valid == ~bad[box.slices]).all()
             assert (pixels == picture(200, 200)[(slice(None), *box.slices)] * valid).all()
         assert source.lost_px == 64 * 64
-        assert source.lost_blocks == {Box(64, 128, 128, 192)}
+        assert source.lost_blocks == {(str(damaged), Box(64, 128, 128, 192))}
     assert len([record for record in caplog.records if "filled with nodata" in record.message]) == 1
 
 

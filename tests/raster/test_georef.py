@@ -117,18 +117,6 @@ def test_a_pixel_of_a_part_lies_where_it_did(geo: GeoGrid, box: Box) -> None:
     assert close(geo.part(box).at(2.5, 7.5), geo.at(box.left + 2.5, box.top + 7.5), geo)
 
 
-@given(grids, st.tuples(st.integers(1, 700), st.integers(1, 700)))
-def test_other_pixels_cover_the_same_ground(geo: GeoGrid, shape: tuple[int, int]) -> None:
-    other = geo.zoom_to(shape)
-    assert (other.shape, other.crs) == (shape, geo.crs)
-    assert close(other.corners, geo.corners, geo)
-    assert geo.zoom_to(geo.shape) == geo
-
-
-def test_half_the_pixels_are_twice_as_large() -> None:
-    assert GeoGrid(4, 6, TRANSFORMS["sheared"], None).zoom_to((2, 3)).transform == (4, 1, 100, 0, -2, 50)
-
-
 @given(grids, boxes)
 def test_a_part_is_of_the_same_lattice_at_its_offset(geo: GeoGrid, box: Box) -> None:
     assert geo.offset_of(geo.part(box)) == (box.top, box.left)

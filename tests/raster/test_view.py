@@ -37,10 +37,12 @@ def test_one_axis_is_enough_to_resample(tmp_path):
 
 def test_extent_stays_and_sizes_follow(ortho):
     view = view_of(ortho, model_gsd_m=0.03)
-    assert view.shape == (333, 667)
-    assert view.geo.at(667, 333) == pytest.approx((500_020, 4_999_990), abs=1e-6)
-    assert view.ratio == (100 / 333, 200 / 667)
+    assert view.shape == (334, 666)
+    assert view.geo.at(666, 334) == pytest.approx((500_020, 4_999_990), abs=0.02)
+    assert view.ratio == pytest.approx((0.3, 0.3), rel=1e-9)
     assert view.gsd_m == pytest.approx((0.03, 0.03), rel=2e-3)
+    assert view.geo.transform[0] == 0.03
+    assert all(abs(place / 0.03 - round(place / 0.03)) < 1e-6 for place in view.geo.at(0, 0))
 
 
 def test_a_number_is_the_working_resolution(ortho):
@@ -51,8 +53,8 @@ def test_a_number_is_the_working_resolution(ortho):
 def test_without_crs_a_number_is_the_size_of_a_pixel(plain):
     view = view_of(plain, model_gsd_m=0.05, gsd=0.02)
     assert (view.shape, view.geo.crs) == ((40, 80), None)
-    assert view.gsd_m == (0.05, 0.05)
-    assert view.geo.at(80, 40) == (600, -300)
+    assert view.gsd_m == pytest.approx((0.05, 0.05))
+    assert view.geo.at(80, 40) == pytest.approx((600, -300))
     with pytest.raises(InputError, match="60 times coarser"):
         view_of(plain, model_gsd_m=0.05, gsd=3)
 

@@ -1,0 +1,309 @@
+"""Many files as one orthophoto: no trace of where they meet, each used or named, only what changed is computed."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from aerialseg.errors import InputError
+from aerialseg.mapping.result import Result
+from aerialseg.mapping.segment import segment
+from aerialseg.progress import Silent
+from aerialseg.raster.grid import Box
+from tests.conftest import land_cover
+from tests.fakes import Contextual
+from tests.mapping.test_segment import read_layer
+from tests.raster.drawing import UTM, write
+
+CORNER = Affine(0.1, 0, 500_003.7, 0, -0.1, 5_000_001.9)
+"""Not on the network's lattice."""
+
+
+def scene(height: int = 300, width: int = 340, seed: int = 0) -> np.ndarray:
+    pixels = land_cover(height, width, seed=seed)
+    return np.maximum(pixels, 1)  # 0 is left for nodata
+
+
+def write_tile(path: Path, pixels: np.ndarray, box: Box, **profile: Any) -> Path:
+    """The box of a scene as a file of its own."""
+    transform = CORNER @ Affine.translation(box.left, box.top)
+    return write(path, pixels[(slice(None), *box.slices)], transform=transform, **{"crs": UTM, **profile})
+
+
+def cut(pixels: np.ndarray, folder: Path, rows: Sequence[int], cols: Sequence[int], overlap: int = 0) -> list[Path]:
+    """The scene cut at these rows and columns, each tile larger by ``overlap`` px on all sides, names shuffled."""
+    folder.mkdir(parents=True)
+    whole = Box(0, 0, *pixels.shape[1:])
+    tops, lefts = [0, *rows, whole.bottom], [0, *cols, whole.right]
+    boxes = [
+        Box(top, left, bottom, right).grow(overlap) & whole
+        for top, bottom in itertools.pairwise(tops)
+        for left, right in itertools.pairwise(lefts)
+    ]
+    names = [f"{number:03d}.tif" for number in range(len(boxes))]
+    random.Random(7).shuffle(names)
+    return [write_tile(folder / name, pixels, box) for name, box in zip(names, boxes, strict=True)]
+
+
+def run(source: Any, folder: Path, name: str = "map", **options: Any) -> tuple[Result, bytes, Any]:
+    """What was made: the result, the class raster's pixels and place, and the layer."""
+    options = {"model": Contextual(), "block_px": 96, "min_area_m2": 0.1} | options
+    raster = folder / f"{name}.tif"
+    result = segment(source, folder / f"{name}.fgb", raster=raster, **options)
+    with rasterio.open(raster) as file:
+        found = file.read().tobytes() + repr((file.transform, file.shape, file.crs.to_epsg())).encode()
+    return result, found, read_layer(folder / f"{name}.fgb")
+
+
+def same_layer(one: Any, other: Any) -> bool:
+    return bool(
+        [shape.wkb for shape in one.geometry] == [shape.wkb for shape in other.geometry]
+        and one.drop(columns="geometry").equals(other.drop(columns="geometry"))
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[np.ndarray, bytes, Any]:
+    folder = tmp_path_factory.mktemp("whole")
+    pixels = scene()
+    source = write_tile(folder / "whole.tif", pixels, Box(0, 0, *pixels.shape[1:]))
+    _, classes, layer = run(source, folder)
+    return pixels, classes, layer
+
+
+@pytest.mark.parametrize("overlap", [0, 17])
+def test_a_folder_of_tiles_gives_what_the_uncut_raster_gives(tmp_path: Path, whole: Any, overlap: int) -> None:
+    pixels, classes, layer = whole
+    cut(pixels, tmp_path / "tiles", (101, 160), (64, 203), overlap)
+    result, found, drawn = run(tmp_path / "tiles", tmp_path)
+    assert found == classes
+    assert same_layer(drawn, layer)
+    assert "9 rasters as one" in result.plan.summary
+
+
+def test_tiles_mapped_one_by_one_show_where_they_meet(tmp_path: Path, whole: Any) -> None:
+    """The negative control: without the mosaic the network loses its surroundings at each border."""
+    pixels, _, _ = whole
+    (tmp_path / "out").mkdir()
+    tiles = cut(pixels, tmp_path / "tiles", (160,), (203,))
+    alone = {tile: run(tile, tmp_path / "out", tile.stem)[1][: 160 * 203] for tile in tiles}
+    with rasterio.open(tmp_path / "out" / f"{tiles[0].stem}.tif") as file:
+        first = file.read(1)
+    run(tmp_path / "tiles", tmp_path)
+    with rasterio.open(tmp_path / "map.tif") as file:
+        joined = file.read(1)[: first.shape[0], : first.shape[1]]
+    changed = first != joined
+    assert len(alone) == 4
+    assert changed[-64:].any()
+    assert not changed[:-96, :-96].any()  # out of the network's reach
+
+
+@pytest.mark.parametrize("gsd_m", [0.23, 0.071])
+def test_cut_or_uncut_is_the_same_when_resampled(tmp_path: Path, gsd_m: float) -> None:
+    pixels = scene(180, 210, seed=3)
+    one = write_tile(tmp_path / "one.tif", pixels, Box(0, 0, 180, 210))
+    cut(pixels, tmp_path / "tiles", (77,), (31, 140), 5)
+    expected, found = (
+        run(source, tmp_path, name, gsd_m=gsd_m) for source, name in ((one, "a"), (tmp_path / "tiles", "b"))
+    )
+    assert found[1] == expected[1]
+    assert same_layer(found[2], expected[2])
+    assert found[0].plan.view.resampled
+
+
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    st.integers(40, 150),
+    st.integers(40, 150),
+    st.sets(st.integers(1, 39), max_size=2),
+    st.sets(st.integers(1, 39), max_size=2),
+    st.integers(0, 12),
+)
+def test_any_cut_is_no_cut(
+    tmp_path_factory: pytest.TempPathFactory, height: int, width: int, rows: set[int], cols: set[int], overlap: int
+) -> None:
+    folder = tmp_path_factory.mktemp("cut")
+    pixels = scene(height, width, seed=height)
+    one = write_tile(folder / "one.tif", pixels, Box(0, 0, height, width))
+    cut(pixels, folder / "tiles", sorted(rows), sorted(cols), overlap)
+    expected, found = (run(source, folder, name) for source, name in ((one, "a"), (folder / "tiles", "b")))
+    assert found[1] == expected[1]
+    assert same_layer(found[2], expected[2])
+
+
+def test_a_tile_more_in_the_west_changes_nothing_beyond_its_reach(tmp_path: Path, whole: Any) -> None:
+    pixels, _classes, _ = whole
+    here = Box(0, 100, 300, 340)
+    write_tile(tmp_path / "here.tif", pixels, here)
+    with_west = [tmp_path / "here.tif", write_tile(tmp_path / "west.tif", pixels, Box(0, 0, 300, 100))]
+    run(tmp_path / "here.tif", tmp_path, "alone")
+    run(with_west, tmp_path, "joined")
+    with rasterio.open(tmp_path / "alone.tif") as alone, rasterio.open(tmp_path / "joined.tif") as joined:
+        near, far = alone.read(1), joined.read(1)[:, 100:]
+    assert (near != far)[:, :64].any()
+    assert not (near != far)[:, 96:].any()
+
+
+def test_where_tiles_overlap_the_first_valid_pixel_counts(tmp_path: Path) -> None:
+    pixels = scene(60, 60)
+    first, second = pixels.copy(), pixels[:, ::-1].copy()
+    first[:, 20:40, 20:40] = 0
+    (tmp_path / "t").mkdir()
+    write_tile(tmp_path / "t" / "a.tif", first, Box(0, 0, 60, 60), nodata=0)
+    write_tile(tmp_path / "t" / "b.tif", second, Box(0, 0, 60, 60), nodata=0)
+    both = first.copy()
+    both[:, 20:40, 20:40] = second[:, 20:40, 20:40]
+    one = write_tile(tmp_path / "both.tif", both, Box(0, 0, 60, 60), nodata=0)
+    assert run(tmp_path / "t", tmp_path, "m")[1] == run(one, tmp_path, "n")[1]
+    os.utime(tmp_path / "t" / "a.tif", (1, 1))
+    newest = write_tile(tmp_path / "new.tif", second, Box(0, 0, 60, 60), nodata=0)
+    assert run(tmp_path / "t", tmp_path, "o", order="newest")[1] == run(newest, tmp_path, "p")[1]
+
+
+def test_a_hole_between_tiles_is_nodata_and_no_polygon_crosses_it(tmp_path: Path) -> None:
+    pixels = scene(200, 200)
+    write_tile(tmp_path / "a.tif", pixels, Box(0, 0, 90, 200))
+    write_tile(tmp_path / "b.tif", pixels, Box(110, 0, 200, 200))
+    result, _, layer = run([tmp_path / "a.tif", tmp_path / "b.tif"], tmp_path, simplify_m=0)
+    assert result.valid_px == 180 * 200
+    assert layer.geometry.area.sum() == pytest.approx(180 * 200 * 0.01)
+
+
+class Heard(Silent):
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
+
+
+class Counting(Contextual):
+    """Counts the blocks that it is asked for."""
+
+    def predict(self, tile: Any) -> Any:
+        with open(os.environ["ASKED"], "a", encoding="ascii") as file:
+            file.write("x")
+        return super().predict(tile)
+
+
+@pytest.fixture
+def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    path = tmp_path / "asked"
+    monkeypatch.setenv("ASKED", str(path))
+
+    def since() -> int:
+        count = path.stat().st_size if path.exists() else 0
+        path.write_bytes(b"")
+        return count
+
+    return since
+
+
+def test_only_blocks_that_see_a_renewed_tile_are_computed_again(tmp_path: Path, whole: Any, asked: Any) -> None:
+    pixels, classes, _layer = whole
+    tiles = cut(pixels, tmp_path / "tiles", (101, 160), (64, 203))
+    keep = {"model": Counting(), "keep_run": tmp_path / "run"}
+    blocks = len(run(tmp_path / "tiles", tmp_path, "a", **keep)[0].plan.grid)
+    assert asked() == blocks > 9
+    other = scene(seed=9)
+    corner = max(tiles, key=lambda path: rasterio.open(path).bounds.left - rasterio.open(path).bounds.top)
+    write_tile(corner, other, Box(160, 203, 300, 340))
+    result, found, drawn = run(tmp_path / "tiles", tmp_path, "b", **keep)
+    seeing = sum(
+        bool(result.plan.grid.window(core) & _moved(Box(160, 203, 300, 340), result.plan.grid))
+        for core in result.plan.grid
+    )
+    assert asked() == seeing < blocks
+    _, clean, clean_layer = run(tmp_path / "tiles", tmp_path, "c")
+    assert found == clean != classes
+    assert same_layer(drawn, clean_layer)
+    write_tile(corner, pixels, Box(160, 203, 300, 340))
+    assert run(tmp_path / "tiles", tmp_path, "d", **keep)[1] == classes
+
+
+def _moved(box: Box, grid: Any) -> Box:
+    return Box(box.top + grid.top, box.left + grid.left, box.bottom + grid.top, box.right + grid.left)
+
+
+def test_a_tile_that_was_only_touched_is_found_equal(tmp_path: Path, whole: Any, asked: Any) -> None:
+    pixels, classes, _ = whole
+    tiles = cut(pixels, tmp_path / "tiles", (150,), (170,))
+    keep = {"model": Counting(), "keep_run": tmp_path / "run"}
+    run(tmp_path / "tiles", tmp_path, "a", **keep)
+    asked()
+    os.utime(tiles[0], (5, 5))
+    assert run(tmp_path / "tiles", tmp_path, "b", **keep)[1] == classes
+    assert asked() == 0
+
+
+def test_tiles_that_join_or_leave_change_the_blocks_that_see_them(tmp_path: Path, whole: Any, asked: Any) -> None:
+    pixels, classes, _ = whole
+    tiles = cut(pixels, tmp_path / "tiles", (150,), (170,))
+    keep = {"model": Counting(), "keep_run": tmp_path / "run"}
+    west = min(tiles, key=lambda path: rasterio.open(path).bounds.left - rasterio.open(path).bounds.top)
+    west.rename(tmp_path / "away.tif")
+    blocks = len(run(tmp_path / "tiles", tmp_path, "a", **keep)[0].plan.grid)
+    asked()
+    (tmp_path / "away.tif").rename(west)
+    assert run(tmp_path / "tiles", tmp_path, "b", **keep)[1] == classes
+    assert 0 < asked() < blocks
+
+
+def test_each_tile_is_used_or_named_with_its_reason(tmp_path: Path) -> None:
+    pixels = scene(120, 120)
+    tiles = cut(pixels, tmp_path / "tiles", (60,), (60,))
+    data = tiles[0].read_bytes()
+    tiles[0].write_bytes(data[: len(data) // 8])
+    write_tile(tmp_path / "tiles" / "abroad.tif", pixels, Box(0, 0, 60, 60), crs="EPSG:25833")
+    write(tmp_path / "tiles" / "nowhere.tif", pixels[:, :60, :60], crs=None, transform=CORNER)
+    write_tile(tmp_path / "tiles" / "infrared.tif", np.concatenate([pixels, pixels[:2]]), Box(0, 0, 60, 60))
+    write_tile(tmp_path / "tiles" / "deep.tif", pixels.astype(np.uint16), Box(0, 0, 60, 60))
+    with pytest.raises(InputError, match="of 8 rasters cannot be used") as error:
+        run(tmp_path / "tiles", tmp_path)
+    assert "--on-read-error nodata" in str(error.value)
+    heard = Heard()
+    result, _, _ = run(tmp_path / "tiles", tmp_path, on_read_error="nodata", progress=heard)
+    said = "\n".join(heard.notes)
+    for name, reason in {
+        "abroad.tif": "another coordinate system",
+        "nowhere.tif": "no coordinate system",
+        "infrared.tif": "5 band",
+        "deep.tif": "uint16",
+    }.items():
+        assert any(name in path and reason in why for path, why in result.plan.view.refused), name
+        assert name in said
+    assert result.valid_px <= 4 * 60 * 60
+    with rasterio.open(tmp_path / "map.tif") as file:
+        assert "abroad.tif" in file.tags()["unused_sources"]
+
+
+def test_neighbours_mapped_apart_lie_on_one_lattice(tmp_path: Path) -> None:
+    pixels = scene(120, 200)
+    grids = []
+    for name, box in (("a", Box(0, 0, 120, 97)), ("b", Box(3, 97, 120, 200))):
+        result, _, _ = run(write_tile(tmp_path / f"{name}-in.tif", pixels, box), tmp_path, name, gsd_m=0.071)
+        grids.append(result.plan.geo)
+    assert grids[0].offset_of(grids[1]) is not None
+    assert grids[0].transform[0] == 0.071
+
+
+def test_a_sheet_that_lies_half_a_pixel_off_is_resampled_once(tmp_path: Path) -> None:
+    pixels = scene(120, 120)
+    tiles = cut(pixels, tmp_path / "tiles", (60,), (60,))
+    with rasterio.open(tiles[0], "r+") as file:
+        file.transform = file.transform @ Affine.translation(0.4, 0.4)
+    result, _, _ = run(tmp_path / "tiles", tmp_path)
+    view = result.plan.view
+    assert [sheet.aligned for sheet in view.sheets].count(False) == 1
+    assert result.valid_px >= 119 * 119
