@@ -72,7 +72,7 @@ def _estimate_line(job: Job, one: Decision, predictor: PredictorSpec) -> Estimat
     if one.action != DO:
         return EstimateLine(one.source.name, one.action, one.reason)
     try:
-        plan = plan_of(one.source.path, {**job.settings, **one.source.settings}, predictor)
+        plan = plan_of(one.source.rasters, {**job.settings, **one.source.settings}, predictor)
     except AerialsegError as error:
         return EstimateLine(one.source.name, DO, one.reason, problem=" ".join(str(error).split()))
     return EstimateLine(one.source.name, DO, one.reason, plan.pixels, plan.disk_bytes)

@@ -6,7 +6,7 @@ import fnmatch
 import hashlib
 import logging
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,13 +25,16 @@ logger = logging.getLogger("aerialseg.batch")
 SETTING = "settings."
 """Columns of a CSV file that begin so are settings of that input alone."""
 NEAR_SHOWN = 5
+JOINED = "mosaic-"
+"""So begins the identity of a mosaic."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobInput:
     """One input: ``path`` (absolute, or an address), ``name`` for people, ``fields`` for output patterns.
 
-    settings: those of this input alone. stamp: what a STAC item says of its version, for addresses. where: the line
+    files: the rasters that are one input as a mosaic, whose ``path`` is then what they have in common. settings: those
+    of this input alone. stamp: what a STAC item says of its version, for addresses. where: the line
     of a list or the STAC item that names it; empty for a file that was found.
     """
 
@@ -41,12 +44,21 @@ class JobInput:
     settings: Mapping[str, Any] = field(default_factory=dict)
     stamp: str = ""
     where: str = ""
+    files: tuple[str, ...] = ()
+
+    @property
+    def rasters(self) -> tuple[str, ...]:
+        """Paths of what is mapped."""
+        return self.files or (self.path,)
 
     def identity(self, listing: Listing = names_in) -> str:
-        """A cheap digest that changes with the file and those beside it: see `identity_of`. Raises InputError."""
+        """A cheap digest that changes with the files and those beside them: see `identity_of`. Raises InputError."""
         if is_remote(self.path):
             return hashlib.sha256(f"{self.path} {self.stamp}".encode()).hexdigest()
-        return identity_of(Path(self.path), listing)
+        if not self.files:
+            return identity_of(Path(self.path), listing)
+        own, beside = zip(*(identity_of(Path(path), listing).split(":") for path in sorted(self.files)), strict=True)
+        return f"{JOINED}{_digest(*self.files, *own)}:{_digest(*beside)}"
 
 
 def find_inputs(job: Job) -> list[JobInput]:
@@ -74,6 +86,41 @@ def find_inputs(job: Job) -> list[JobInput]:
                 f"{source.where}: the path {printable(source.path)} holds a NUL or half a character: remove it"
             )
     return _once(job, [source for source in found if not _excluded(job, source.path)])
+
+
+def join_mosaics(job: Job, found: Sequence[JobInput]) -> list[JobInput]:
+    """The inputs, those of one mosaic as one. Raises UsageError."""
+    if job.inputs.mosaic is False:
+        return list(found)
+    groups: dict[str, list[JobInput]] = {}
+    for source in found:
+        groups.setdefault(_mosaic_of(job, source), []).append(source)
+    return [_joined(job, name, members) for name, members in groups.items()]
+
+
+def _mosaic_of(job: Job, source: JobInput) -> str:
+    if is_remote(source.path) or source.settings:
+        what = "an address" if is_remote(source.path) else "settings of its own"
+        raise UsageError(f"{source.name} has {what}, so it cannot be a part of inputs.mosaic: leave that out")
+    if job.inputs.mosaic is True:
+        return job.name
+    try:
+        return str(job.inputs.mosaic).format_map(source.fields) or job.name
+    except (KeyError, ValueError, IndexError, AttributeError) as error:
+        known = ", ".join(f"{{{name}}}" for name in source.fields)
+        raise UsageError(f"inputs.mosaic is {job.inputs.mosaic!r} ({error}): wanted fields of {known}") from None
+
+
+def _joined(job: Job, name: str, members: Sequence[JobInput]) -> JobInput:
+    """One input of them all, with the fields in which they agree."""
+    first = members[0].fields
+    shared = {key: value for key, value in first.items() if all(one.fields.get(key) == value for one in members)}
+    fields = {**shared, "stem": name.replace("/", "_"), "name": name.replace("/", "_")}
+    return JobInput(str(job.at(name)), name, fields, where=members[0].where, files=tuple(one.path for one in members))
+
+
+def _digest(*texts: str) -> str:
+    return hashlib.sha256("\0".join(texts).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def why_empty(job: Job) -> tuple[str, str]:

@@ -24,7 +24,7 @@ from aerialseg.batch.changes import Decision, decide_actions
 from aerialseg.batch.events import Events
 from aerialseg.batch.gantt import Gantt
 from aerialseg.batch.hooks import run_hooks
-from aerialseg.batch.inputs import JobInput, find_inputs, is_selected, why_empty
+from aerialseg.batch.inputs import JobInput, find_inputs, is_selected, join_mosaics, why_empty
 from aerialseg.batch.job_report import JobReport, write_reports
 from aerialseg.batch.job_settings import predictor_of
 from aerialseg.batch.jobfile import Job
@@ -102,7 +102,7 @@ def sources_of(job: Job, selection: Selection) -> tuple[list[JobInput], dict[str
     Raises InputError where none is left, unless the job allows that.
     """
     found = find_inputs(job)
-    sources = without_outputs(job, found)
+    sources = join_mosaics(job, without_outputs(job, found))
     names = name_outputs(job, sources)
     kept = [source for source in sources if is_selected(source, selection.only)]
     if not kept and not job.inputs.allow_empty:

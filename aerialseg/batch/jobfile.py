@@ -21,7 +21,9 @@ class InputsTable:
     """Where inputs come from; exactly one of glob, list, csv and stac. Paths are relative to ``base``.
 
     asset: of a STAC item, the key of the asset to take; None takes the one that is a GeoTIFF of the data.
-    column: of a CSV file, the one with the paths. allow_empty: whether a run without any input is a success.
+    column: of a CSV file, the one with the paths. allow_empty: whether a run without any input is a success. mosaic:
+    a pattern with fields in braces, such as ``"{folder}"``: inputs for which it gives the same are one orthophoto; true
+    makes one of all.
     """
 
     glob: tuple[str, ...] = ()
@@ -31,6 +33,7 @@ class InputsTable:
     column: str = "path"
     stac: tuple[str, ...] = ()
     asset: str | None = None
+    mosaic: str | bool = False
     allow_empty: bool = False
 
     def __post_init__(self) -> None:

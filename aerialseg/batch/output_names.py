@@ -112,13 +112,14 @@ def _given(job: Job, sources: Iterable[JobInput], places: Places) -> Iterator[tu
     for path in (*(str(job.at(path)) for path in (job.inputs.list, job.inputs.csv) if path), *stac_files(job)):
         yield path, "the list of inputs"
     for source in sources:
-        if is_remote(source.path):
-            continue
-        stem = os.path.splitext(source.path)[0]
-        for path in (*(source.path + end for end in SIDECARS), *(stem + end for end in INPUT_SIDECARS)):
-            if places.holds(path):
-                yield path, f"{printable(path)}, which belongs to the input {_named(source)}"
-        yield source.path, f"the input {_named(source)}"
+        for raster in source.rasters:
+            if is_remote(raster):
+                continue
+            stem = os.path.splitext(raster)[0]
+            for path in (*(raster + end for end in SIDECARS), *(stem + end for end in INPUT_SIDECARS)):
+                if places.holds(path):
+                    yield path, f"{printable(path)}, which belongs to the input {_named(source)}"
+            yield raster, f"the input {_named(source)}"
 
 
 def _made(job: Job, places: Places) -> Mapping[str, list[tuple[str, str]]]:
@@ -139,6 +140,7 @@ def _is_made_of(output: str, origin: str) -> bool:
         return True
     try:
         with open_raster(str(local_path(output))) as dataset:
-            return bool(dataset.tags().get("source") == printable(origin))
+            tags = dataset.tags()
+            return tags.get("source") == printable(origin) or "source_manifest_sha256" in tags
     except InputError:
         return False

@@ -14,6 +14,7 @@ from pathlib import Path
 from aerialseg.batch.backends import Backend
 from aerialseg.batch.changes import DO, REDRAW, SKIP, Decision
 from aerialseg.batch.events import Events
+from aerialseg.batch.inputs import JOINED
 from aerialseg.batch.job_settings import digest_json
 from aerialseg.batch.jobfile import Job
 from aerialseg.batch.ledger import DONE, FAILED, RUNNING, WAITING, Entry, Ledger
@@ -173,7 +174,8 @@ def _tell_notes(events: Events, one: Decision, outcome: InputResult) -> None:
 def _input_task(job: Job, one: Decision, numerics: str) -> InputTask:
     folder = job.folder / RUNS / run_folder_name(one.entry, numerics)
     settings = {**job.settings, **one.source.settings}
-    return InputTask(one.source.path, one.entry.outputs, settings, folder, job.keep.runs, one.kept, one.lost_px)
+    keep = job.keep.runs or bool(one.source.files)  # so that only what changed is computed the next time
+    return InputTask(one.source.rasters, one.entry.outputs, settings, folder, keep, one.kept, one.lost_px)
 
 
 class _Queue:
@@ -212,9 +214,8 @@ def _forget_stale(folder: Path, wanted: set[str]) -> None:
 
 def run_folder_name(entry: Entry, numerics: str) -> str:
     """A name for the run's directory: blocks in it are of this input, as it is, done in this way."""
-    state = digest_json(
-        entry.identity, entry.model, numerics, settings_deciding("blocks", entry.settings), entry.version
-    )
+    identity = JOINED if entry.identity.startswith(JOINED) else entry.identity  # whose blocks know what they are of
+    state = digest_json(identity, entry.model, numerics, settings_deciding("blocks", entry.settings), entry.version)
     return f"{digest_json(entry.source)[:16]}-{state[:16]}"
 
 

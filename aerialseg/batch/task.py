@@ -11,7 +11,7 @@ import threading
 import time
 import traceback
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +23,7 @@ from aerialseg.mapping.plan import Plan, make_plan
 from aerialseg.mapping.run import PLAN, Run
 from aerialseg.mapping.segment import segment
 from aerialseg.mapping.settings import MapSettings
+from aerialseg.mapping.source_files import find_sources
 from aerialseg.mapping.sources import describe_all
 from aerialseg.progress import Silent
 from aerialseg.raster.cog import read_tags
@@ -52,7 +53,7 @@ class InputTask:
     kept: class and confidence raster of an earlier run to draw the layer from, which lost so many pixels.
     """
 
-    source: str
+    source: tuple[str, ...]
     outputs: Mapping[str, str]
     settings: Mapping[str, Any]
     folder: Path
@@ -203,10 +204,10 @@ def _worker() -> str:
     return f"{socket.gethostname()}:{os.getpid()}" + (f" {name}" if name.startswith("raster") else "")
 
 
-def plan_of(source: str, settings: Mapping[str, Any], predictor: PredictorSpec) -> Plan:
+def plan_of(sources: Sequence[str], settings: Mapping[str, Any], predictor: PredictorSpec) -> Plan:
     """The plan that ``segment`` would make. Reads no pixels. Raises InputError, UsageError."""
     wanted = MapSettings(**settings)
-    infos, refused = describe_all([source], wanted)
+    infos, refused = describe_all(find_sources(sources, order=wanted.order), wanted)
     logger = logging.getLogger("aerialseg.raster.view")
     level = logger.level
     logger.setLevel(logging.ERROR)  # said again, and better, by whoever does it

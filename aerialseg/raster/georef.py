@@ -160,20 +160,36 @@ class GeoGrid:
         ]
 
 
+@lru_cache(maxsize=64)
+def _system(crs: str) -> pyproj.CRS:
+    """Thousands of tiles have one CRS, and reading it takes longer than a tile's header. Raises ProjError."""
+    return pyproj.CRS.from_user_input(crs)
+
+
+@lru_cache(maxsize=64)
+def _to_lonlat(crs: str) -> pyproj.Transformer | None:
+    """To longitude and latitude on the datum of the CRS; None where it has none. Raises ProjError."""
+    geographic = geographic_of(_system(crs))
+    return None if geographic is None else pyproj.Transformer.from_crs(_system(crs), geographic, always_xy=True)
+
+
+@lru_cache(maxsize=64)
+def _geod(crs: str) -> pyproj.Geod | None:
+    return _system(crs).get_geod()
+
+
 def _size_on_ground(geo: GeoGrid, crs: str) -> tuple[float, float] | None:
     try:
-        system = pyproj.CRS.from_user_input(crs)
-        return _geodesic_size(geo, system) or _planar_size(geo, system)
+        return _geodesic_size(geo, crs) or _planar_size(geo, _system(crs))
     except (ProjError, ValueError, AttributeError) as error:
         logger.debug("ground size of a pixel not found: %s", error)
         return None
 
 
-def _geodesic_size(geo: GeoGrid, system: pyproj.CRS) -> tuple[float, float] | None:
-    geod, geographic = system.get_geod(), geographic_of(system)
-    if geod is None or geographic is None:
+def _geodesic_size(geo: GeoGrid, crs: str) -> tuple[float, float] | None:
+    geod, to_lonlat = _geod(crs), _to_lonlat(crs)
+    if geod is None or to_lonlat is None:
         return None
-    to_lonlat = pyproj.Transformer.from_crs(system, geographic, always_xy=True)
     col, row = geo.width / 2, geo.height / 2
     sizes = []
     for right, down in ((0.5, 0.0), (0.0, 0.5)):
@@ -219,13 +235,12 @@ def _transform_fault(geo: GeoGrid) -> str | None:
 def _place_fault(geo: GeoGrid) -> str | None:
     """Whether none of nine places, from corner to corner, is one in the world of the CRS."""
     try:
-        system = pyproj.CRS.from_user_input(geo.crs) if geo.crs else None
-        geographic = None if system is None else geographic_of(system)
-        if system is None or geographic is None:
+        to_lonlat = _to_lonlat(geo.crs) if geo.crs else None
+        if geo.crs is None or to_lonlat is None:
             return None
         col, row = (place.ravel() * size for place, size in zip(np.mgrid[0:3, 0:3] / 2, geo.shape[::-1], strict=True))
         x, y = geo.at(col, row)
-        lon, lat = pyproj.Transformer.from_crs(system, geographic, always_xy=True).transform(x, y)
+        lon, lat = to_lonlat.transform(x, y)
     except ProjError as error:
         logger.debug("place of a raster not found: %s", error)
         return None
@@ -233,7 +248,7 @@ def _place_fault(geo: GeoGrid) -> str | None:
         return None
     left, bottom, right, top = geo.bounds
     return (
-        f"which is beyond the world of its coordinate system ({system.name}): "
+        f"which is beyond the world of its coordinate system ({_system(geo.crs).name}): "
         f"x {left:.7g} to {right:.7g}, y {bottom:.7g} to {top:.7g}"
     )
 

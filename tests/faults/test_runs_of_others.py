@@ -124,7 +124,7 @@ def test_row_35_a_planted_mosaic_is_refused(tmp_path: Path, source: Path, conten
     run = Run(tmp_path / "run")
     for path in (run.classes, run.confidence):
         draw(path, np.zeros((1, 8, 8), np.uint8)) if content is None else path.write_bytes(content)
-    digest = plan_of(str(source), {"block_px": 32}, Oracle()).blocks_digest
+    digest = plan_of([str(source)], {"block_px": 32}, Oracle()).blocks_digest
     files = [identity(path) for path in (run.classes, run.confidence)]
     (run.folder / "mosaic.json").write_text(json.dumps({"blocks_digest": digest, "files": files}))
     check_refused(source, outside_of(tmp_path))
@@ -133,7 +133,7 @@ def test_row_35_a_planted_mosaic_is_refused(tmp_path: Path, source: Path, conten
 def test_row_35_a_planted_seal_without_rasters_is_no_seal(tmp_path: Path, source: Path) -> None:
     from aerialseg.batch.task import plan_of
 
-    digest = plan_of(str(source), {"block_px": 32}, Oracle()).blocks_digest
+    digest = plan_of([str(source)], {"block_px": 32}, Oracle()).blocks_digest
     (tmp_path / "run" / "mosaic.json").write_text(json.dumps({"blocks_digest": digest, "files": []}))
     assert segment(source, tmp_path / "map.gpkg", model=Oracle(), block_px=32, keep_run=tmp_path / "run").valid_px
 
