@@ -86,7 +86,7 @@ STAIRS = {
     "mapping": [
         "segment",
         "classify kept polygonize products publishing",
-        "network_time result source_files sources",
+        "flood network_time result source_files sources",
         "run",
         "plan",
         "workers",
@@ -107,6 +107,7 @@ STAIRS = {
     "raster": [
         "block_cache",
         "cog image labels mosaic source",
+        "collar",
         "blocks decode palette",
         "classes view",
         "describe features",

@@ -60,7 +60,15 @@ def setting_option(setting: Setting, default_text: str = "") -> Callable[[F], F]
     default = default_text or setting.default_text or setting.default
     text = f"{setting.help}  [default: {default}]"
     kind = click.Choice(setting.kind.choices) if setting.kind.choices else KindType(setting.kind)
+    if setting.default == ():  # may be given several times
+        return click.option(
+            name, setting.key, metavar=setting.kind.metavar, multiple=True, help=text, callback=_checked(kind)
+        )
     return click.option(name, setting.key, metavar=setting.kind.metavar, type=kind, help=text)
+
+
+def _checked(kind: click.ParamType) -> Callable[[click.Context, click.Parameter, Any], Any]:
+    return lambda ctx, param, value: kind.convert(value, param, ctx) if value else None
 
 
 def gone(old: str, successor: str) -> Callable[[F], F]:

@@ -7,6 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+NOISE = 8
+"""How far lossy compression moves black and white, about."""
+
 
 @dataclass(frozen=True, slots=True)
 class Kind:
@@ -78,6 +81,21 @@ def _numbers(of: Callable[[Any], Any], count: int | None) -> Callable[[Any], tup
     return parse
 
 
+def _colours(value: Any) -> tuple[tuple[tuple[int, ...], int], ...]:
+    """Colours with their tolerances: of ``255,255,255``, ``0,0,0~8``, ``auto``, or of several of these."""
+    if isinstance(value, str):
+        if value == "auto":
+            return (((0, 0, 0), NOISE), ((255, 255, 255), NOISE))
+        colour, _, tolerance = value.partition("~")
+        values = tuple(int(part) for part in colour.split(","))
+        if not all(0 <= one <= 255 for one in (*values, int(tolerance or 0))):
+            raise ValueError
+        return ((values, int(tolerance or 0)),)
+    if value and all(isinstance(one, str) for one in value):
+        return tuple(colour for one in value for colour in _colours(one))
+    return tuple((tuple(map(int, colour)), int(tolerance)) for colour, tolerance in value)
+
+
 def choice(*values: str) -> Kind:
     def parse(value: Any) -> str:
         return values[values.index(value)]
@@ -91,5 +109,6 @@ LENGTH = Kind(_number, "0 or more metres", "M", unit="m")
 PIXELS = Kind(_count, "1 or more pixels", "PX", unit="px")
 BANDS = Kind(_numbers(int, None), "1,2,3 (band numbers)", "1,2,3")
 SCALE = Kind(_numbers(float, 2), "LOW,HIGH (two numbers)", "LOW,HIGH")
+COLOURS = Kind(_colours, "R,G,B, R,G,B~TOLERANCE or auto", "R,G,B[~T]|auto")
 GSD = Kind(_gsd, "metres per pixel (0.05) or 'native'", "M|native", unit="m/px")
 TILING = Kind(_tiling, "exact, approximate or approximate:PX (pixels around each tile)", "exact|approximate[:PX]")

@@ -19,6 +19,7 @@ from aerialseg.mapping.settings import MIN_PIXELS, SMOOTHING, TOLERANCE_PX, MapS
 from aerialseg.model.card import split_tiling
 from aerialseg.model.interface import PredictorSpec
 from aerialseg.progress import spoken_bytes
+from aerialseg.raster.collar import collar_content
 from aerialseg.raster.georef import ONE_PIXEL, GeoGrid
 from aerialseg.raster.grid import Grid
 from aerialseg.raster.view import Refusal, View
@@ -41,6 +42,7 @@ _SETTINGS = {
     "bands": "--bands",
     "alpha": "--alpha",
     "scale": "--scale",
+    "nodata_colour": "--nodata-colour",
     "min_pixels": "--min-area",
     "tolerance_px": "--simplify",
     "smooth": "--smooth",
@@ -112,6 +114,7 @@ class Plan:
             "bands": first.bands,
             "alpha": first.alpha,
             "scale": first.scale,
+            "nodata_colour": self.view.collar,
         }
 
     @cached_property
@@ -144,7 +147,7 @@ class Plan:
         for index, core in enumerate(self.grid):
             window, path = self.grid.window(core), self.block_path(index, folder)
             view = self.view.part(window)
-            key = _digest([settings, astuple(core), astuple(window), view.content()])
+            key = _digest([settings, astuple(core), astuple(window), view.content(), *collar_content(view, window)])
             yield BlockTask(index, core, window, view, predictor, path, key, self.allow_remote)
 
     def block_path(self, index: int, folder: Path) -> Path:
@@ -203,6 +206,7 @@ def make_plan(
         gsd=settings.gsd_m,
         scale=settings.scale,
         on_read_error=settings.on_read_error,
+        collar=settings.nodata_colour,
         max_pixels=settings.max_pixels,
         require_crs=settings.require_crs,
     )

@@ -9,6 +9,7 @@
       blocks/*.tif      finished blocks: the file is there when it is whole
       blocks/*.json     source tiles that could not be read for a block, if it was told to go on
       classes.tif, confidence.tif   the mosaic of the blocks
+      collar.tif        where a colour of nodata touches the outside, if one was given
       mosaic.json       the two are whole, and of which blocks; only in a run that is kept
       products/         results on their way to their final names
       publishing.json   the final names and which file is there, from the moment that the first result may be there
@@ -77,6 +78,11 @@ class Run:
         return self.folder / "confidence.tif"
 
     @property
+    def collar(self) -> Path:
+        """Where the colour of nodata touches the outside: uint8, 1 there, on the working grid."""
+        return self.folder / "collar.tif"
+
+    @property
     def report(self) -> dict[str, Any]:
         """What the run took, as written at its end; empty before."""
         return read_json(self.folder / REPORT)
@@ -118,7 +124,7 @@ class Run:
 
     def _forget_blocks(self) -> None:
         shutil.rmtree(self.blocks, ignore_errors=True)
-        for path in (self.folder / MOSAIC, self.classes, self.confidence):
+        for path in (self.folder / MOSAIC, self.classes, self.confidence, self.collar):
             remove_if_there(path)
 
     def check_place(self, *files: str | Path | None) -> None:
@@ -184,7 +190,7 @@ def _make_folders(run: Run) -> None:
 
 def _check_kinds(run: Run) -> None:
     check_own(run.folder.parent, (), [run.folder.name] if run.folder.is_symlink() else [])
-    files = (PLAN, LOCK, PUBLISHING, REPORT, MOSAIC, SOURCES, run.classes.name, run.confidence.name)
+    files = (PLAN, LOCK, PUBLISHING, REPORT, MOSAIC, SOURCES, run.classes.name, run.confidence.name, run.collar.name)
     check_own(run.folder, [name + end for name in files for end in ("", PART)], ["blocks", "products"])
     names = os.listdir(run.blocks) if run.blocks.is_dir() else []
     folders = [name for name in names if name.startswith(PARTS)]

@@ -13,6 +13,7 @@ from aerialseg.errors import OutputError
 from aerialseg.executor import Inline
 from aerialseg.files import absolute, write_json
 from aerialseg.mapping.classify import classify, missing_blocks
+from aerialseg.mapping.flood import with_collar
 from aerialseg.mapping.kept import has_mosaic, seal_mosaic
 from aerialseg.mapping.network_time import network_seconds
 from aerialseg.mapping.outputs import REPORT, Outputs
@@ -199,12 +200,12 @@ class _Job:
         publish_products(self.work.outputs, self.run)
 
     def _classify(self, changed: int, *, keep: bool) -> None:
-        work = self.work
-        todo = missing_blocks(self.plan, work.predictor, self.run, work.progress, changed)
+        work, plan = self.work, with_collar(self.plan, self.run, self.work.progress)
+        todo = missing_blocks(plan, work.predictor, self.run, work.progress, changed)
         if todo and self.plan.pixels >= WORTH_TIMING_PX and work.cluster is None:
             seconds = network_seconds(self.plan, work.predictor)
             work.progress.note(f"roughly {spoken_duration(seconds)} for the network here")
-        classify(self.plan, todo, self.run, work.timeline, work.progress, work.cluster)
+        classify(plan, todo, self.run, work.timeline, work.progress, work.cluster)
         if todo and work.cluster is None and self.plan.pixels >= SMALL_PX:
             # It may hold gigabytes between tiles, and the network is done.
             work.predictor.load().release()

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeVar
 
 from aerialseg.errors import UsageError
-from aerialseg.mapping.kinds import AREA, BANDS, FLAG, GSD, LENGTH, PIXELS, SCALE, TILING, Kind, choice
+from aerialseg.mapping.kinds import AREA, BANDS, COLOURS, FLAG, GSD, LENGTH, PIXELS, SCALE, TILING, Kind, choice
 from aerialseg.raster.grid import MAX_PIXELS
 from aerialseg.toml import nearest
 
@@ -133,6 +133,13 @@ class MapSettings:
         "blocks",
         "Source values that become 0 and 255, for 16 bit or float.",
         default_text="8 bit as it is",
+    )
+    nodata_colour: tuple[Any, ...] = _setting(
+        (),
+        COLOURS,
+        "blocks",
+        "A colour that is nodata where it touches the outside, as collars do; auto: near black and near white.",
+        default_text="none",
     )
     order: str = _setting(
         "name",

@@ -10,6 +10,7 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
+from aerialseg.raster.collar import CollarMask, is_near
 from aerialseg.raster.decode import DECODERS, NativeReader, Pixels, Valid
 from aerialseg.raster.grid import Box
 from aerialseg.raster.lattice import SourceSheet
@@ -37,6 +38,7 @@ class Source:
         self._readers = _Readers(view.pieces, allow_remote, decoders)
         self._edges = np.array([astuple(piece.box) for piece in view.pieces]).T
         self._runs = _runs(view)
+        self._collar = CollarMask(view.collar_mask) if view.collar_mask else None
         if len(view.pieces) == 1:
             self._readers.get(0)  # what is wrong with it is said at once
 
@@ -48,6 +50,8 @@ class Source:
 
     def close(self) -> None:
         self._readers.close()
+        if self._collar is not None:
+            self._collar.close()
 
     @property
     def lost_blocks(self) -> frozenset[Lost]:
@@ -83,7 +87,11 @@ class Source:
                     break
                 for part in self._parts(inner, sheet):
                     laid.lay(part, *self._read_run(part, sheet, members))
-        return laid.finished()
+        pixels, valid = laid.finished()
+        if self._collar is not None:
+            valid &= ~self._collar.read(box)
+            pixels *= valid
+        return pixels, valid
 
     def _read_run(self, box: Box, sheet: SourceSheet, members: NDArray[np.intp]) -> tuple[Pixels, Valid]:
         """The box (in working pixels) of pieces that lie on one sheet."""
@@ -95,12 +103,18 @@ class Source:
         return resample.apply(weights, *self._compose(weights.window, members), self._covered(weights.window, members))
 
     def _compose(self, window: Box, members: NDArray[np.intp]) -> tuple[Pixels, Valid]:
-        """The window of a sheet, where the first piece that is valid counts."""
-        laid = _Laid(len(self.view.bands), window)
+        """The window of a sheet, where the first valid piece counts, and no collar if there is anything else."""
+        laid, collars = _Laid(len(self.view.bands), window), []
         for index, part in self._meeting(window, members):
             if laid.whole:
                 break
-            laid.lay(part, *self._readers.get(index).read(part.relative_to(self.view.pieces[index].box)))
+            pixels, valid = self._readers.get(index).read(part.relative_to(self.view.pieces[index].box))
+            if self.view.collar:
+                collars.append((part, pixels, valid))
+                valid = valid & ~is_near(pixels, self.view.collar)
+            laid.lay(part, pixels, valid)
+        for part, pixels, valid in collars:
+            laid.lay(part, pixels, valid)
         return laid.finished()
 
     def _covered(self, window: Box, members: NDArray[np.intp]) -> Valid:

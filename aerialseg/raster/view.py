@@ -36,6 +36,8 @@ SAME_PIXEL = 1e-6
 REFUSALS_SAID = 5
 
 OnReadError = Literal["fail", "nodata"]
+Colour = tuple[tuple[int, ...], int]
+"""A value for each band, and by how much a pixel may be off in any of them."""
 Refusal = tuple[str, str]
 """Path of a raster, and why it cannot be used."""
 
@@ -91,7 +93,8 @@ class View(Georeferenced):
 
     ``top`` and ``left`` are row and column of the working grid's first pixel, counted from the lattice's origin.
     Where ``pieces`` overlap, the first one that is valid counts, pixel by pixel. ``note`` is one sentence for the user;
-    ``refused`` are rasters that cannot be used, with the reason.
+    ``refused`` are rasters that cannot be used, with the reason. ``collar``: colours that stand for nodata where they
+    touch the outside, which ``collar_mask`` says, the path of a raster on the working grid (see `raster.collar`).
     """
 
     pieces: tuple[Piece, ...]
@@ -101,6 +104,8 @@ class View(Georeferenced):
     gsd_m: tuple[float, float] | None
     note: str
     refused: tuple[Refusal, ...] = ()
+    collar: tuple[Colour, ...] = ()
+    collar_mask: str = ""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -150,7 +155,7 @@ class View(Georeferenced):
     @property
     def always_valid(self) -> bool:
         """Whether every pixel that can be read is valid: one raster that says nothing of nodata."""
-        return len(self.pieces) == 1 and self.pieces[0].always_valid
+        return len(self.pieces) == 1 and self.pieces[0].always_valid and not self.collar
 
     @property
     def ratio(self) -> tuple[float, float]:
@@ -168,6 +173,7 @@ class Reading:
     alpha: Literal["auto", "none"] = "auto"
     scale: tuple[float, float] | None = None
     on_read_error: OnReadError = "fail"
+    collar: tuple[Colour, ...] = ()
 
 
 def make_view(
@@ -192,6 +198,11 @@ def make_view(
     want = Reading(**reading)
     infos, pieces, note, refused = _usable([info] if isinstance(info, RasterInfo) else info, want, require_crs)
     main = infos[0]
+    wrong = [colour for colour, _ in want.collar if len(colour) != len(want.wanted)]
+    if wrong:
+        raise UsageError(
+            f"--nodata-colour {','.join(map(str, wrong[0]))}: wanted {len(want.wanted)} values, one a band"
+        )
     placed = main.geo.crs is not None and main.georeferenced
     grid = _working_grid(main, model_gsd_m, _parse_gsd(gsd))
     geos = [replace(one.geo, crs=main.geo.crs if placed else None) for one in infos]
@@ -217,6 +228,7 @@ def make_view(
         gsd_m=grid.gsd_m,
         note=note if len(pieces) == 1 else f"{len(pieces):,} rasters as one; {note}",
         refused=refused,
+        collar=want.collar,
     )
 
 

@@ -307,3 +307,42 @@ def test_a_sheet_that_lies_half_a_pixel_off_is_resampled_once(tmp_path: Path) ->
     view = result.plan.view
     assert [sheet.aligned for sheet in view.sheets].count(False) == 1
     assert result.valid_px >= 119 * 119
+
+
+@pytest.mark.parametrize("block_px", [32, 96, 2048])
+def test_a_collar_is_nodata_from_the_outside_and_white_roofs_stay(tmp_path: Path, block_px: int) -> None:
+    pixels = np.minimum(scene(200, 220, seed=4), 200)
+    pixels[:, 60:80, 70:95] = 255  # a roof
+    pixels[:, 150:158, 100:140] = 255  # one that a joint cuts
+    bare = pixels.copy()
+    rows, cols = np.mgrid[:200, :220]
+    outside = (rows + cols < 50) | (rows - cols > 130) | (cols > 205)
+    pixels[:, outside] = np.random.default_rng(0).integers(250, 256, (3, int(outside.sum())), dtype=np.uint8)
+    valid = ~outside
+    bare[:, outside] = 0
+    (tmp_path / "t").mkdir()
+    for name, box in (("a", Box(0, 0, 153, 120)), ("b", Box(0, 120, 153, 220)), ("c", Box(153, 0, 200, 220))):
+        write_tile(tmp_path / "t" / f"{name}.tif", pixels, box)
+    masked = write_tile(tmp_path / "masked.tif", bare, Box(0, 0, 200, 220), mask=valid)
+    found, expected = (
+        run(source, tmp_path, name, block_px=block_px, **options)
+        for source, name, options in (
+            (tmp_path / "t", "a", {"nodata_colour": ("255,255,255~8",)}),
+            (masked, "b", {}),
+        )
+    )
+    assert found[0].valid_px == expected[0].valid_px == valid.sum()
+    assert found[1] == expected[1]
+    assert same_layer(found[2], expected[2])
+
+
+def test_a_collar_over_imagery_of_another_tile_gives_way(tmp_path: Path) -> None:
+    pixels = np.minimum(scene(80, 80, seed=5), 200)
+    first = pixels.copy()
+    first[:, :, 50:] = 255
+    (tmp_path / "t").mkdir()
+    write_tile(tmp_path / "t" / "a.tif", first, Box(0, 0, 80, 80))
+    write_tile(tmp_path / "t" / "b.tif", pixels, Box(0, 40, 80, 80))
+    one = write_tile(tmp_path / "one.tif", pixels, Box(0, 0, 80, 80))
+    options = {"nodata_colour": "255,255,255"}
+    assert run(tmp_path / "t", tmp_path, "a", **options)[1] == run(one, tmp_path, "b", **options)[1]
