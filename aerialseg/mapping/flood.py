@@ -14,7 +14,7 @@ import numpy as np
 
 from aerialseg.files import remove_if_there
 from aerialseg.mapping.plan import Plan
-from aerialseg.mapping.run import Run
+from aerialseg.mapping.run import COLLAR, Run
 from aerialseg.progress import Progress
 from aerialseg.raster.classes import ClassRaster
 from aerialseg.raster.collar import IMAGE, NEAR, OUTSIDE, Rows, closed, is_near, write_rows
@@ -35,9 +35,10 @@ def with_collar(plan: Plan, run: Run, progress: Progress) -> Plan:
     if not plan.view.collar:
         return plan
     progress.stage("collar", 1.0)
-    write_collar(plan.view, run.collar, allow_remote=plan.allow_remote)
+    mask = run.folder / COLLAR
+    write_collar(plan.view, mask, allow_remote=plan.allow_remote)
     progress.advance(1.0)
-    return replace(plan, view=replace(plan.view, collar_mask=str(run.collar)))
+    return replace(plan, view=replace(plan.view, collar_mask=str(mask)))
 
 
 def write_collar(view: View, path: Path, *, allow_remote: bool) -> None:

@@ -33,8 +33,8 @@ from aerialseg.mapping.block import PARTS
 from aerialseg.mapping.plan import Plan, spoken_changes
 from aerialseg.raster.grid import Box
 
-PLAN, LOCK, PUBLISHING, REPORT, MOSAIC = "plan.json", "lock", "publishing.json", "run.json", "mosaic.json"
-SOURCES = "sources.json"
+PLAN, LOCK, PUBLISHING, RUN_REPORT, MOSAIC = "plan.json", "lock", "publishing.json", "run.json", "mosaic.json"
+SOURCES, COLLAR = "sources.json", "collar.tif"
 RUN_ENDING = ".run"
 
 
@@ -78,17 +78,9 @@ class Run:
         return self.folder / "confidence.tif"
 
     @property
-    def collar(self) -> Path:
-        """Where the colour of nodata touches the outside: uint8, 1 there, on the working grid."""
-        return self.folder / "collar.tif"
-
-    @property
     def report(self) -> dict[str, Any]:
-        """What the run took, as written at its end; empty before."""
-        return read_json(self.folder / REPORT)
-
-    def write_report(self, values: dict[str, Any]) -> None:
-        write_json(self.folder / REPORT, values)
+        """What the run took; empty before its end."""
+        return read_json(self.folder / RUN_REPORT)
 
     def lost_px(self) -> int:
         """Source pixels that could not be read; the windows of blocks overlap, so each damaged tile counts once."""
@@ -107,9 +99,10 @@ class Run:
         found, wanted = _found_plan(self.folder / PLAN), json.loads(json.dumps(plan.to_json()))
         changed = spoken_changes(found["settings"], wanted["settings"]) if found else []
         if changed:
+            options = " and ".join(changed)
             raise OutputError(
-                f"the run in {self.folder} was made with another value of {' and '.join(changed)}: give the same, "
-                "delete that directory to start anew, or name another one with --keep-run"
+                f"the run in {self.folder} was made with another value of {options}: give the same, delete that "
+                "directory to start anew, or name another one with --keep-run"
             )
         if not found:
             self._forget_blocks()  # of no plan that is known
@@ -124,7 +117,7 @@ class Run:
 
     def _forget_blocks(self) -> None:
         shutil.rmtree(self.blocks, ignore_errors=True)
-        for path in (self.folder / MOSAIC, self.classes, self.confidence, self.collar):
+        for path in (self.folder / MOSAIC, self.classes, self.confidence, self.folder / COLLAR):
             remove_if_there(path)
 
     def check_place(self, *files: str | Path | None) -> None:
@@ -175,7 +168,7 @@ class Run:
         """Delete what a run makes, and nothing else; the directory goes with the lock, if it is empty then."""
         self._forget_blocks()
         shutil.rmtree(self.products, ignore_errors=True)
-        for name in (PUBLISHING, REPORT, SOURCES, PLAN):
+        for name in (PUBLISHING, RUN_REPORT, SOURCES, PLAN):
             remove_if_there(self.folder / name)
 
 
@@ -190,7 +183,7 @@ def _make_folders(run: Run) -> None:
 
 def _check_kinds(run: Run) -> None:
     check_own(run.folder.parent, (), [run.folder.name] if run.folder.is_symlink() else [])
-    files = (PLAN, LOCK, PUBLISHING, REPORT, MOSAIC, SOURCES, run.classes.name, run.confidence.name, run.collar.name)
+    files = (PLAN, LOCK, PUBLISHING, RUN_REPORT, MOSAIC, SOURCES, COLLAR, run.classes.name, run.confidence.name)
     check_own(run.folder, [name + end for name in files for end in ("", PART)], ["blocks", "products"])
     names = os.listdir(run.blocks) if run.blocks.is_dir() else []
     folders = [name for name in names if name.startswith(PARTS)]

@@ -21,7 +21,7 @@ from aerialseg.mapping.plan import PathLike, Plan, check_disk, choose_predictor,
 from aerialseg.mapping.products import SMALL_PX, Work, draw_layer, metadata_of, release_memory, write_rasters
 from aerialseg.mapping.publishing import publish_products, published_files
 from aerialseg.mapping.result import Result, class_shares
-from aerialseg.mapping.run import Changes, Run, run_folder
+from aerialseg.mapping.run import RUN_REPORT, Changes, Run, run_folder
 from aerialseg.mapping.settings import check_settings, with_settings
 from aerialseg.mapping.source_files import find_sources
 from aerialseg.mapping.sources import changed_since, describe_all, forget_blocks, hash_all, known_stamps, remember
@@ -180,7 +180,7 @@ class _Job:
         for doubt in result.doubts:
             self.work.progress.note(f"warning: {doubt}")
         report = {**metadata, **result.to_json()}
-        self.run.write_report(report)
+        write_json(self.run.folder / RUN_REPORT, report)
         if self.work.outputs.report:
             write_json(self.run.products / REPORT, report)
         self._publish()
@@ -219,6 +219,8 @@ class _Job:
         changed = changed_since(self.plan.sources, allow_remote=self.plan.allow_remote)
         if changed:
             forget_blocks(self.run, self.plan, changed)  # nobody knows which of their blocks are of what
+            if not self.run.holds_blocks():
+                self.run.remove()
             more = f" and {len(changed) - 1:,} others" if len(changed) > 1 else ""
             raise OutputError(
                 f"{changed[0]}{more} or a file beside it changed during the run, so there is no result: run again"

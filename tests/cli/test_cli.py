@@ -96,7 +96,7 @@ def test_the_same_command_stands_under_aerialseg() -> None:
         (["{ortho}", "{ortho}", "--overwrite"], 2, "must end in .gpkg"),
         (["{ortho}", "map.gpkg", "--raster", "{ortho}", "--overwrite"], 2, "is the input itself"),
         (["nowhere.tif", "map.gpkg"], 3, "nowhere.tif"),
-        ([".", "map.gpkg"], 3, "is a folder"),
+        (["nowhere/*.tif", "map.gpkg"], 3, "no file matches"),
         (["{ortho}", "map.gpkg", "--bands", "1,2,9"], 3, "band 9"),
         (["{ortho}", "map.gpkg", "--max-pixels", "100"], 3, "--max-pixels"),
         (["{ortho}", "map.gpkg", "--model", "no-such-model"], 4, "no-such-model"),

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from aerialseg.datasets.ground_blocks import cut_blocks, make_lattice
 from aerialseg.raster.georef import GeoGrid
-from aerialseg.raster.view import View
+from aerialseg.raster.lattice import SourceSheet
+from aerialseg.raster.resample import PixelAxis
+from aerialseg.raster.view import Piece, View
 from tests.raster.drawing import UTM
 
 EVERYWHERE = (-1e9, -1e9, 1e9, 1e9)
@@ -24,15 +26,14 @@ def a_view(
 ) -> View:
     """An orthophoto that nobody opens, ``turn`` degrees off north."""
     transform = Affine.translation(x, y) @ Affine.rotation(turn) @ Affine.scale(gsd, -gsd)
+    axis = PixelAxis.of(1 / ratio)
     return View(
         path="",
         geo=GeoGrid(*shape, tuple(transform)[:6], crs),  # type: ignore[arg-type]
-        source_shape=(round(shape[0] * ratio), round(shape[1] * ratio)),
-        bands=(1, 2, 3),
-        scale=None,
-        resampled=ratio != 1,
-        ratio=(ratio, ratio),
-        on_read_error="fail",
+        pieces=(Piece("", (round(shape[0] * ratio), round(shape[1] * ratio)), (1, 2, 3)),),
+        sheets=(SourceSheet(axis, axis),),
+        top=0,
+        left=0,
         gsd_m=(gsd, gsd),
         note="",
     )

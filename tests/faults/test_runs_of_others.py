@@ -108,12 +108,17 @@ def test_row_35_a_plan_of_another_type_is_refused(tmp_path: Path, source: Path, 
 
 @pytest.mark.parametrize("lost", ["5", '[["a"]]', "[[1, 2]]", '{"a": 1}'])
 def test_row_35_lost_pixels_of_another_type_are_refused(tmp_path: Path, source: Path, lost: str) -> None:
-    (tmp_path / "run" / "blocks" / "r00000_c00000.json").write_text(f'{{"lost": {lost}}}')
+    block = next((tmp_path / "run" / "blocks").glob("*.tif"))
+    block.with_suffix(".json").write_text(f'{{"lost": {lost}}}')
     check_refused(source, outside_of(tmp_path))
 
 
 def test_row_35_a_block_of_another_size_is_refused(tmp_path: Path, source: Path) -> None:
-    write_block(tmp_path / "run" / "blocks" / "r00000_c00000.tif", *np.zeros((2, 8, 8), np.uint8))
+    from aerialseg.batch.task import plan_of
+
+    plan = plan_of([str(source)], {"block_px": 32}, Oracle())
+    task = next(plan.tasks(Oracle(), tmp_path / "run" / "blocks"))
+    write_block(task.path, *np.zeros((2, 8, 8), np.uint8), key=task.key)
     check_refused(source, outside_of(tmp_path))
 
 

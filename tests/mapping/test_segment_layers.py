@@ -10,6 +10,7 @@ import pyogrio
 import pytest
 
 from aerialseg.errors import UsageError
+from aerialseg.mapping.plan import LayerPlan
 from aerialseg.mapping.segment import segment
 from aerialseg.mapping.settings import MapSettings
 from aerialseg.raster.opening import without_georef_warnings
@@ -78,6 +79,6 @@ def test_ground_units_become_pixels_whole_ones_whatever_the_floats_say() -> None
     sizes = [(0.05, 0.05), (0.1, 0.3), (1 / 3, 1 / 3)]
     for pixel_m in sizes:
         wanted = MapSettings(min_area_m2=7 * float(np.prod(pixel_m)), simplify_m=2 * pixel_m[0])
-        assert wanted.min_pixels(pixel_m) == 7
-    assert MapSettings(simplify_m=0.1).tolerance_px((0.05, 0.05)) == pytest.approx(2)
-    assert MapSettings().min_pixels((1, 1), default=0) == 0
+        assert LayerPlan.of(wanted, pixel_m).min_pixels == 7
+    assert LayerPlan.of(MapSettings(simplify_m=0.1), (0.05, 0.05)).tolerance_px == pytest.approx(2)
+    assert LayerPlan.of(MapSettings(), (1, 1), 0).min_pixels == 0
