@@ -61,14 +61,16 @@ def setting_option(setting: Setting, default_text: str = "") -> Callable[[F], F]
     text = f"{setting.help}  [default: {default}]"
     kind = click.Choice(setting.kind.choices) if setting.kind.choices else KindType(setting.kind)
     if setting.default == ():  # may be given several times
+        check = KindType(setting.kind)
         return click.option(
-            name, setting.key, metavar=setting.kind.metavar, multiple=True, help=text, callback=_checked(kind)
+            name,
+            setting.key,
+            metavar=setting.kind.metavar,
+            multiple=True,
+            help=text,
+            callback=lambda ctx, param, value: check.convert(value, param, ctx) if value else None,
         )
     return click.option(name, setting.key, metavar=setting.kind.metavar, type=kind, help=text)
-
-
-def _checked(kind: click.ParamType) -> Callable[[click.Context, click.Parameter, Any], Any]:
-    return lambda ctx, param, value: kind.convert(value, param, ctx) if value else None
 
 
 def gone(old: str, successor: str) -> Callable[[F], F]:
