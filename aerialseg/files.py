@@ -36,7 +36,11 @@ def one_line(error: BaseException) -> str:
     """The most telling message of an error of rasterio, on one line."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return " ".join(str(error).split()) or type(error).__name__
+    return " ".join(str(error).split())[:MAX_REASON] or type(error).__name__
+
+
+MAX_REASON = 500
+"""Characters of a library's message: some repeat what they could not read."""
 
 
 def read_text(path: str | Path, what: str) -> str:
@@ -68,10 +72,12 @@ def read_text(path: str | Path, what: str) -> str:
 def parse_json(path: str | Path, what: str) -> Any:
     """The values of a JSON file that somebody else made, a ``what``. Raises InputError."""
     try:
-        return json.loads(read_text(path, what))
+        values = json.loads(read_text(path, what))
+        json.dumps(values, ensure_ascii=False).encode()  # half a character can be escaped, and not be written again
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
         raise InputError(f"cannot read the {what} {printable(path)}: {reason}; wanted valid JSON") from error
+    return values
 
 
 Row = tuple[int, dict[str, str]]

@@ -6,7 +6,8 @@ import difflib
 import textwrap
 import tomllib
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -28,6 +29,15 @@ def read_toml(path: str | Path, what: str) -> dict[str, Any]:
         raise InputError(f"cannot read the {what} {printable(path)}: {reason}") from error
 
 
+@contextmanager
+def naming_file(path: str | Path) -> Iterator[None]:
+    """A block in which UsageErrors say first in which file."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(f"{printable(path)}: {error}") from None
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """``did you mean 'X'?``, or the known words where none is near."""
     known = sorted(known)
@@ -42,7 +52,7 @@ def build(kind: type[T], values: object, where: str = "") -> T:
     more, the message says what it says. Raises UsageError.
     """
     if not isinstance(values, Mapping):
-        raise UsageError(f"{where} is {values!r}: wanted a table, [{where}]")
+        raise UsageError(f"{where} is {_shortened(values)}: wanted a table, [{where}]")
     hints = get_type_hints(kind)
     known = {entry.name: entry for entry in fields(kind)}  # type: ignore[arg-type]
     removed: Mapping[str, str] = getattr(kind, "REMOVED", {})
@@ -64,7 +74,7 @@ def convert(value: object, hint: Any, where: str) -> Any:
         return value
     if origin is Literal:
         if value not in args:
-            raise UsageError(f"{where} is {value!r}: wanted one of {', '.join(map(repr, args))}")
+            raise UsageError(f"{where} is {_shortened(value)}: wanted one of {', '.join(map(repr, args))}")
         return value
     if origin in (Union, types.UnionType):
         return _one_of(value, [arg for arg in args if arg is not type(None)], where)
@@ -79,7 +89,7 @@ def convert(value: object, hint: Any, where: str) -> Any:
     if not isinstance(value, origin or hint) or (isinstance(value, bool) and hint is not bool):
         raise UsageError(f"{where} is {_shortened(value)}: wanted {_spoken(hint)}")
     if isinstance(value, str) and "\0" in value:
-        raise UsageError(f"{where} is {value!r}: wanted text without NUL characters")
+        raise UsageError(f"{where} is {_shortened(value)}: wanted text without NUL characters")
     return value
 
 
@@ -96,7 +106,9 @@ def _tuple(value: object, args: tuple[Any, ...], where: str) -> tuple[Any, ...]:
         tables = is_dataclass(args[0])
         return tuple(convert(one, args[0], f"{where}[{n}]" if tables else where) for n, one in enumerate(values))
     if len(values) != len(args):
-        raise UsageError(f"{where} is {value!r}: wanted {len(args)} values, [{', '.join(map(_spoken, args))}]")
+        raise UsageError(
+            f"{where} is {_shortened(value)}: wanted {len(args)} values, [{', '.join(map(_spoken, args))}]"
+        )
     return tuple(convert(one, arg, where) for one, arg in zip(values, args, strict=True))
 
 
@@ -108,7 +120,7 @@ def _one_of(value: object, hints: list[Any], where: str) -> Any:
             return convert(value, hint, where)
         except UsageError:
             continue
-    raise UsageError(f"{where} is {value!r}: wanted {' or '.join(map(_spoken, hints))}")
+    raise UsageError(f"{where} is {_shortened(value)}: wanted {' or '.join(map(_spoken, hints))}")
 
 
 def _spoken(hint: Any) -> str:

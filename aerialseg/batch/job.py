@@ -34,7 +34,9 @@ from aerialseg.batch.output_names import Names, name_outputs, without_outputs
 from aerialseg.batch.runner import Runner, has_kept_run
 from aerialseg.batch.task import run_input
 from aerialseg.errors import InputError
+from aerialseg.files import printable
 from aerialseg.progress import spoken_duration
+from aerialseg.toml import naming_file
 
 if TYPE_CHECKING:
     from aerialseg.cluster.dask_cluster import DaskCluster
@@ -102,11 +104,13 @@ def sources_of(job: Job, selection: Selection) -> tuple[list[JobInput], dict[str
     Raises InputError where none is left, unless the job allows that.
     """
     found = find_inputs(job)
-    sources = join_mosaics(job, without_outputs(job, found))
-    names = name_outputs(job, sources)
+    sources = without_outputs(job, found)
+    with naming_file(job.file):
+        sources = join_mosaics(job, sources)
+        names = name_outputs(job, sources)
     kept = [source for source in sources if is_selected(source, selection.only)]
     if not kept and not job.inputs.allow_empty:
-        raise InputError(_without_inputs(job, selection, len(found), len(sources)))
+        raise InputError(f"{printable(job.file)}: {_without_inputs(job, selection, len(found), len(sources))}")
     return kept, names
 
 

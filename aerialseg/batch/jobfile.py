@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from aerialseg.batch.job_settings import read_settings
 from aerialseg.errors import UsageError
-from aerialseg.toml import build, nearest, read_toml
+from aerialseg.toml import build, naming_file, nearest, read_toml
 
 Kind = Literal["usage", "input", "output", "resources", "other"]
 
@@ -147,9 +147,10 @@ class Hooks:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job file as read. ``base`` is its folder, ``folder`` where ledger, lock and reports are."""
+    """A job file as read. ``base`` is the folder of the ``file``, ``folder`` where ledger, lock and reports are."""
 
     name: str
+    file: Path
     base: Path
     folder: Path
     inputs: InputsTable
@@ -191,10 +192,8 @@ def read_job(path: str | Path) -> Job:
     """The job of a TOML file, checked. Raises InputError (no such file, not TOML), UsageError (a key, a value)."""
     path = Path(os.path.abspath(path))
     values = read_toml(path, "job file")
-    try:
+    with naming_file(path):
         return job_of(values, path)
-    except UsageError as error:
-        raise UsageError(f"{path}: {error}") from None
 
 
 def job_of(values: Mapping[str, Any], path: Path) -> Job:
@@ -214,5 +213,5 @@ def job_of(values: Mapping[str, Any], path: Path) -> Job:
         raise UsageError(f"settings is {settings!r}: wanted a table, [settings]")
     tables: dict[str, Any] = {name: build(kind, values[name], name) for name, kind in TABLES.items() if name in values}
     name = values.get("name", path.stem)
-    job = Job(name, path.parent, path.parent, settings=read_settings(settings, "settings"), **tables)
+    job = Job(name, path, path.parent, path.parent, settings=read_settings(settings, "settings"), **tables)
     return replace(job, folder=job.at(values.get("folder", f"{path.stem}.job")))

@@ -31,6 +31,9 @@ _NUMBER = (int, float)
 _INSIDE: dict[str, Any] = {"outputs": str, "source_fields": str, "areas": _NUMBER, "seconds": _NUMBER}
 """What is in the JSON objects."""
 _RUN: dict[str, Any] = {"id": int, "began": _NUMBER, "ended": (*_NUMBER, type(None)), "exit_code": (int, type(None))}
+_TIMES = ("began", "ended")
+_YEAR_9999_S = 253_370_764_800
+"""Seconds since the epoch: dates end there."""
 _OUTSIDE = tuple(f"SQLITE_{name}" for name in ("FULL", "IOERR", "READONLY", "BUSY", "LOCKED", "CANTOPEN", "PERM"))
 """Errors of the disk, not of the ledger."""
 
@@ -193,11 +196,13 @@ class Ledger:
 
 def _checked(row: sqlite3.Row, types: Mapping[str, Any]) -> dict[str, Any]:
     """The values of a row, JSON decoded. Raises ValueError for one of another type."""
-    values = {name: json.loads(row[name] or "{}") if kind is dict else row[name] for name, kind in types.items()}
+    values = {name: json.loads(str(row[name] or "{}")) if kind is dict else row[name] for name, kind in types.items()}
     for name, kind in types.items():
         inside, value = _INSIDE.get(name), values[name]
         if not isinstance(value, kind) or (inside and not all(isinstance(one, inside) for one in value.values())):
             raise ValueError(f"column {name} holds {str(value)[:40]!r}")
+        if name in _TIMES and value is not None and not 0 <= value < _YEAR_9999_S:
+            raise ValueError(f"column {name} holds {value:g}")
     return values
 
 

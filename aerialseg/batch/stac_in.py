@@ -55,7 +55,7 @@ def _item(path: Path, feature: Mapping[str, Any], asset: str | None, where: str)
         key: convert(value, dict, f"{where}.assets.{key}")
         for key, value in convert(feature.get("assets"), dict, f"{where}.assets").items()
     }
-    key = asset or _image(assets)
+    key = asset or _image(assets, where)
     if key not in assets:
         raise UsageError(f"{path}: the item {name} has no asset {key!r}: {nearest(key or '', assets)}")
     found = assets[key]
@@ -72,15 +72,17 @@ def _item(path: Path, feature: Mapping[str, Any], asset: str | None, where: str)
     return Item(name, _href(path, href), fields, " ".join(str(part) for part in parts if part))
 
 
-def _image(assets: Mapping[str, Mapping[str, Any]]) -> str:
+def _image(assets: Mapping[str, Mapping[str, Any]], where: str) -> str:
     """The asset that is meant when none is named: a GeoTIFF, best one with the role "data" or "visual"."""
     tiffs = [key for key, one in assets.items() if str(one.get("type", "")).startswith(TIFF)]
-    best = [key for key in tiffs if any(role in ("data", "visual") for role in _roles(key, assets[key]))]
+    best = [
+        key for key in tiffs if any(role in ("data", "visual") for role in _roles(assets[key], f"{where}.assets.{key}"))
+    ]
     return next(iter(best or tiffs), "visual")
 
 
-def _roles(key: str, asset: Mapping[str, Any]) -> list[Any]:
-    found: list[Any] = convert(asset.get("roles") or [], list, f"assets.{key}.roles")
+def _roles(asset: Mapping[str, Any], where: str) -> list[Any]:
+    found: list[Any] = convert(asset.get("roles") or [], list, f"{where}.roles")
     return found
 
 

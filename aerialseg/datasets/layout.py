@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from aerialseg.toml import build, read_toml
+from aerialseg.toml import build, naming_file, read_toml
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,8 @@ class DataConfig:
     def read(cls, path: str | Path) -> DataConfig:
         """The table [data] of a training configuration, its paths relative to it. Raises InputError, UsageError."""
         values = read_toml(path, "training configuration")
-        return build(cls, placed(values.get("data", {}), Path(path).parent), "data")
+        with naming_file(path):
+            return build(cls, placed(values.get("data", {}), Path(path).parent), "data")
 
 
 def placed(data: object, folder: Path) -> object:

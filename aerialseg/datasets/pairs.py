@@ -76,20 +76,20 @@ def read_scenes(path: str | Path) -> dict[str, str]:
     return {row["frame"]: row.get("scene") or f"frame {row['frame']}" for _, row in rows}
 
 
-def split_pairs(
-    pairs: Pairs, split: Mapping[str, bool]
-) -> tuple[dict[str, tuple[Path, Path]], dict[str, tuple[Path, Path]]]:
+def split_pairs(pairs: Pairs, path: str | Path) -> tuple[dict[str, tuple[Path, Path]], dict[str, tuple[Path, Path]]]:
     """(to learn from, held out): the pairs that the split names. Raises InputError if one is missing, or a side."""
+    split = read_split(path)
     missing = sorted(set(split) - set(pairs))
     if missing:
         raise InputError(
-            f"the split names {len(split)} frames, of which {len(missing)} are not among these data "
+            f"the split {printable(path)} names {len(split)} frames, of which {len(missing)} are not among these data "
             f"(first {missing[0]!r}): give the data that it was made for, or another split"
         )
     sides = [{name: pairs[name] for name in pairs if split.get(name) is held} for held in (False, True)]
     if not all(sides):
         raise InputError(
-            f"the split names {len(sides[0])} frames to learn from and {len(sides[1])} held out: wanted some of each"
+            f"the split {printable(path)} names {len(sides[0])} frames to learn from and {len(sides[1])} held out: "
+            "wanted some of each"
         )
     return sides[0], sides[1]
 

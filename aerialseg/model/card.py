@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, get_origin, get_type_hints
 
 from aerialseg.errors import AerialsegError, InputError, ModelError, UsageError
-from aerialseg.files import parse_json
+from aerialseg.files import parse_json, printable
 from aerialseg.legend import NODATA, Legend
 from aerialseg.toml import convert
 
@@ -135,9 +135,12 @@ class ModelCard:
             values = parse_json(path, "model card")
         except InputError as error:
             raise ModelError(str(error)) from error
-        if isinstance(values, dict):
+        if not isinstance(values, dict):
+            raise ModelError(f"model card {path} is not a JSON object")
+        try:
             return cls.from_json(values)
-        raise ModelError(f"model card {path} is not a JSON object")
+        except ModelError as error:
+            raise ModelError(f"{printable(path)}: {error}") from error
 
     def tiled(self, tiling: Tiling = "exact", halo_px: int | None = None, inexact: Sequence[str] = ()) -> ModelCard:
         """The card as a run uses it: this one for "exact", one with a halo of its own for "approximate".

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aerialseg.errors import InputError, ModelError, OutputError, UsageError
-from aerialseg.files import parse_json, part_of, write_json
+from aerialseg.files import one_line, parse_json, part_of, write_json
 from aerialseg.model.card import ModelCard
 from aerialseg.toml import convert
 
@@ -257,7 +257,9 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         state = load_file(path)
     except (OSError, SafetensorError, ValueError) as error:
-        raise ModelError(f"{path} is not a whole safetensors file ({error}): it is damaged or cut off") from error
+        raise ModelError(
+            f"{path} is not a whole safetensors file ({one_line(error)}): it is damaged or cut off"
+        ) from error
     for name, tensor in state.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise ModelError(f"{path}: {name} holds values that are not finite (NaN or infinity)")

@@ -15,7 +15,7 @@ from rasterio.windows import Window
 
 from aerialseg.errors import InputError
 from aerialseg.files import one_line, printable
-from aerialseg.raster.describe import MAX_BLOCK_BYTES, block_bytes
+from aerialseg.raster.describe import MAX_BLOCK_BYTES, block_bytes, compression_of
 from aerialseg.raster.grid import Box
 from aerialseg.raster.opening import GDAL_ERRORS, gdal_environment, is_remote, local_path, open_raster
 from aerialseg.raster.view import Piece
@@ -46,7 +46,7 @@ class NativeReader:
         self.block = (rows, cols)
         self.tiled = cols < self._dataset.width
         self._indexes = [*piece.bands, *([piece.alpha] if piece.alpha else [])]
-        self._jpeg = self._dataset.compression is not None and "jpeg" in self._dataset.compression.name.lower()
+        self._jpeg = "jpeg" in compression_of(self._dataset)
 
     def close(self) -> None:
         self._dataset.close()

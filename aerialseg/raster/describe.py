@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from affine import Affine
-from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.enums import ColorInterp, Compression, MaskFlags
 from rasterio.windows import Window
 
 from aerialseg.errors import InputError
@@ -130,6 +130,12 @@ def block_bytes(dataset: Any) -> int:
     return int(rows * cols * together * _itemsize(dataset.dtypes[0]))
 
 
+def compression_of(dataset: Any) -> str:
+    """The compression of an open dataset in lower case, "none" without; rasterio has no name for all of them."""
+    found = dataset.compression or Compression.none
+    return found.name if isinstance(found, Compression) else str(found).lower()
+
+
 def _itemsize(dtype: str) -> int:
     sizes = {"int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "complex64": 8, "complex_int16": 4, "complex128": 16}
     return sizes.get(dtype, 8 if dtype.endswith("64") else 4)
@@ -149,7 +155,7 @@ def _facts(dataset: Any) -> dict[str, Any]:
         "color": tuple(color.name for color in dataset.colorinterp),
         "bits": int(dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", 0)) or None,
         "block_shape": tuple(int(size) for size in dataset.block_shapes[0]),
-        "compression": dataset.compression.name if dataset.compression else "none",
+        "compression": compression_of(dataset),
         "interleave": dataset.interleaving.name if dataset.interleaving else "pixel",
         "gsd_m": geo.pixel_size_m if placed else None,
     }

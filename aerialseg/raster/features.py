@@ -104,7 +104,8 @@ def _open(place: Path, field: str, layer: str | None) -> FeatureFile:
         _, fids, _, columns = _read(file, layer=chosen, columns=[field], read_geometry=False)
         indexed = place.suffix.lower() not in _JSON
         some = {"max_features": _LOOKED_AT} if indexed else {}
-        geometries = shapely.from_wkb(_read(file, layer=chosen, columns=[], **some)[2])
+        wkb = _read(file, layer=chosen, columns=[], **some)[2]
+        geometries = np.array([None]) if wkb is None else shapely.from_wkb(wkb)  # None: a table without a column
         _check_polygons(place, geometries)
     order = np.argsort(fids, kind="stable")
     tree = None if indexed else shapely.STRtree(geometries[order])

@@ -28,6 +28,8 @@ _SPARE = 0.02
 """Polygons are cut a little outside of the ground that is asked for, so that no cut edge is ever burned."""
 _PIECES = 32
 """Lines are straight in their own CRS: pieces of this part of the ground's side are, to a pixel, in any other one."""
+_MOST_SIDES = 10_000
+"""How long an outline may be, in sides of the ground, that cannot be cut first."""
 
 
 class Labels(Protocol):
@@ -174,6 +176,7 @@ class PolygonLabels:
         ids = np.empty(len(self.file.values), np.int16)
         met: dict[Any, int] = {}
         for at, value in enumerate(self.file.values):
+            value = str(value) if isinstance(value, (list, np.ndarray)) else value  # a list of GeoJSON's
             if value not in met:
                 met[value] = self._tell(known, value, int(self.file.fids[at]), -1 - len(met))
             ids[at] = met[value]
@@ -205,7 +208,16 @@ class PolygonLabels:
         found, geometries = self.file.near(there)
         ids = self._ids[found]
         use = polygonal(geometries) & (ids != NODATA)
+        self._check_reach(found[use], geometries[use], max(there[2] - there[0], there[3] - there[1]))
         self._near = ids[use], _brought(geometries[use], there, self.crs, geo.crs)
+
+    def _check_reach(self, places: NDArray[np.int64], geometries: Geometries, side: float) -> None:
+        """Refuse lines that never end: those of valid polygons are cut, and all are divided into short pieces."""
+        for at in places[~(shapely.length(geometries) < _MOST_SIDES * side) & ~shapely.is_valid(geometries)]:
+            raise InputError(
+                f"{printable(self.path)}: feature {self.file.fids[at]} is no valid polygon and reaches to coordinates "
+                "far from the raster: repair or delete it"
+            )
 
     def burn(self, geo: GeoGrid) -> Ids:
         if self._geo is None or not _within(geo, self._geo):

@@ -15,6 +15,8 @@ MAX_REPEATS = 65_536
 
 _CELL = "f"
 """The element of one cell of an attribute table."""
+_STORAGE = {"INTERLEAVE", "COMPRESSION", "NBITS"}
+"""Metadata of the raster itself. GDAL takes them from here instead, and memory is reckoned from them."""
 _PLACES = {"srs", "projection", "wkt"}
 """Elements and attributes that hold a coordinate system; GDAL takes one for the other, in any case."""
 _GRID_FILE = re.compile(
@@ -60,6 +62,7 @@ class _Reader:
     def __init__(self) -> None:
         self._met: Counter[str] = Counter()
         self._text: list[str] | None = None
+        self._storage = False
         # Whatever encoding the file claims, GDAL looks at bytes; in this encoding each byte is one character.
         self.parser = expat.ParserCreate("iso-8859-1")
         self.parser.StartElementHandler = self._start
@@ -72,6 +75,10 @@ class _Reader:
         self._met[tag] += 1
         if tag != _CELL and self._met[tag] > MAX_REPEATS:
             raise _FaultError(f"has more than {MAX_REPEATS:,} elements <{tag}>")
+        if tag == "metadata":
+            self._storage = attributes.get("domain", "").upper() == "IMAGE_STRUCTURE"
+        elif self._storage and tag == "mdi" and attributes.get("key", "").upper() in _STORAGE:
+            raise _FaultError(f"says how the raster is stored ({attributes['key']}), which only the raster can")
         for key, value in attributes.items():
             if key.lower() in _PLACES:
                 _check_crs(value)

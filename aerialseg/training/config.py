@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from aerialseg.datasets.layout import DataConfig, placed
 from aerialseg.errors import UsageError
-from aerialseg.toml import build, read_toml
+from aerialseg.toml import build, naming_file, read_toml
 from aerialseg.training.partial_unet import STRIDES
 
 ENCODER_STARTS = ("deepen", "pretrained", "model", "scratch")
@@ -234,9 +234,11 @@ class TrainingConfig:
     @classmethod
     def read(cls, path: str | Path) -> TrainingConfig:
         """The configuration of a TOML file; paths in it are relative to it. Raises InputError, UsageError."""
-        config = cls.from_dict(read_toml(path, "training configuration"), Path(path).parent)
-        if config.steps[-1].stride != 1:  # an experiment's may: it compares, and makes no maps
-            raise UsageError("the last step has a stride: it must train the whole network, down to single pixels")
+        values = read_toml(path, "training configuration")
+        with naming_file(path):
+            config = cls.from_dict(values, Path(path).parent)
+            if config.steps[-1].stride != 1:  # an experiment's may: it compares, and makes no maps
+                raise UsageError("the last step has a stride: it must train the whole network, down to single pixels")
         return config
 
     @classmethod

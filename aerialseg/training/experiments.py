@@ -20,7 +20,7 @@ from aerialseg.evaluation.resolutions import evaluate_sizes
 from aerialseg.files import write_atomically
 from aerialseg.model.store import CARD
 from aerialseg.progress import Progress, Silent
-from aerialseg.toml import convert, read_toml
+from aerialseg.toml import convert, naming_file, read_toml
 from aerialseg.training.config import Step, TrainingConfig
 from aerialseg.training.export import save_trained
 from aerialseg.training.loop import TrainingLoop
@@ -60,7 +60,8 @@ class Experiment:
         runs = convert(values.pop("runs", []), tuple[dict[str, Any], ...], f"{path}: runs")
         if not 0 < budget < math.inf or not runs:
             raise UsageError(f"{path}: wanted budget_mpx, above 0, and [[runs]]; met {budget!r} and {len(runs)} runs")
-        training = TrainingConfig.from_dict(values, path.parent)
+        with naming_file(path):
+            training = TrainingConfig.from_dict(values, path.parent)
         if training.teaches or training.follow.wanted:
             raise UsageError(
                 f"{path}: an experiment compares models without a teacher: leave out [follow] and pyramids"

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from aerialseg._version import __version__
-from aerialseg.datasets.pairs import find_pairs, read_split, split_pairs
+from aerialseg.datasets.pairs import find_pairs, split_pairs
 from aerialseg.errors import InputError
 from aerialseg.evaluation.calibrate import calibrate_on
 from aerialseg.evaluation.evaluate import evaluate
@@ -61,7 +61,7 @@ def _export_teacher(
 ) -> Path:
     legend, notes = Legend.from_csv(config.data.legend), {"training": training}
     write_teacher(out_dir, config, legend, saved.weights, notes)
-    held = split_pairs(find_pairs(data_dir, config.data), read_split(config.data.split))[1]
+    held = split_pairs(find_pairs(data_dir, config.data), config.data.split)[1]
     network = read_teacher(out_dir, legend).network  # what was written is what is scored
     confusion = score_teacher(network, held, legend, config, use_bf16(config.precision))
     scores = confusion.to_json(legend, config.data.void)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from aerialseg.datasets.images import read_image
-from aerialseg.datasets.pairs import find_pairs, read_split, split_pairs
+from aerialseg.datasets.pairs import find_pairs, split_pairs
 from aerialseg.errors import UsageError
 from aerialseg.evaluation.evaluate import evaluate
 from aerialseg.model.int8_ranges import find_ranges
@@ -38,7 +38,7 @@ def quantize(
     if images < 1:
         raise UsageError(f"{images} images to find ranges on: wanted 1 or more")
     config = TrainingConfig.read(config_path)
-    learnt, _ = split_pairs(find_pairs(data_dir, config.data), read_split(config.data.split))
+    learnt, _ = split_pairs(find_pairs(data_dir, config.data), config.data.split)
     folder = model_dir(model)
     card, network = load_network(folder)
     mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (card.mean, card.std))

@@ -13,7 +13,6 @@ from aerialseg.datasets.pairs import (
     hash_pairs,
     note_greys,
     prepare,
-    read_split,
     split_pairs,
 )
 from aerialseg.errors import InputError
@@ -43,8 +42,7 @@ def load_training_frames(
     legend = Legend.from_csv(config.data.legend)
     _check_ids(legend, config)
     pairs = find_pairs(data_dir, config.data)
-    split = read_split(config.data.split)
-    learn, held = split_pairs(pairs, split)
+    learn, held = split_pairs(pairs, config.data.split)
     count = config.data.watch
     watched = dict(list(held.items())[:: max(1, round(len(held) / count))]) if count else held
     seen = {**learn, **watched}

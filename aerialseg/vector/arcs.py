@@ -105,8 +105,8 @@ def _sheets(raster: ClassRaster, regions: Regions) -> Iterator[Sheet]:
     for task in raster.tasks():
         top, bottom = task.box.top, task.box.bottom
         ids = slice(regions.first_ids[top], regions.first_ids[bottom])
-        above = regions.row_above(top, raster.geo.width)
-        yield Sheet(task, bottom == raster.geo.height, above, regions.region_of[ids], np.dtype(corner).name)
+        above, last_row = (regions.row_above(row, raster.geo.width) for row in (top, bottom))
+        yield Sheet(task, bottom == raster.geo.height, above, last_row, regions.region_of[ids], np.dtype(corner).name)
 
 
 def directions(arcs: Arcs) -> tuple[Int64s, Int64s]:

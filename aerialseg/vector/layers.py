@@ -28,6 +28,7 @@ from aerialseg.vector.rings import Rings, find_rings
 from aerialseg.vector.rows import Rows
 from aerialseg.vector.simplify import simplify
 from aerialseg.vector.smooth import MAX_STEPS, smoothed
+from aerialseg.vector.trace import differs
 from aerialseg.vector.writing import NewLayers, check_room
 
 logger = logging.getLogger(__name__)
@@ -152,9 +153,9 @@ def find_shapes(
     regions = merge_small(found, contacts, min_pixels)
     logger.info("%d regions, %d of them merged into neighbours", len(found), len(found) - len(regions))
     arcs = find_arcs(raster, regions, pool=pool, progress=_part(progress, 0.3, 0.6))
-    rings = find_rings(arcs, len(regions))
     if (arcs.double_areas(len(regions)) != 2 * regions.pixels).any():
-        raise AssertionError("polygons and pixels differ in area: this is a bug in aerialseg, please report it")
+        raise differs(raster.classes)
+    rings = find_rings(arcs, len(regions))
     return Shapes(regions, arcs, rings, len(found) - len(regions), names)
 
 

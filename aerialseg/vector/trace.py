@@ -6,10 +6,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from aerialseg.errors import InputError
+from aerialseg.files import printable
 from aerialseg.raster.classes import StripTask
 from aerialseg.raster.kernel import kernel
 from aerialseg.vector.regions import Corners, Int32s, Int64s
@@ -21,12 +24,14 @@ RIGHT, DOWN, END = 1, 2, 4
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """What is needed to trace a task: whether it is the ``last`` one, the regions in the row ``above`` it (-1:
-    none), the regions of its labels, one strip after the other, and the type of ``corner`` coordinates."""
+    """What is needed to trace a task: whether it is the ``last`` one, the regions in the row ``above`` it and in its
+    last row, ``bottom`` (-1: none), the regions of its labels, one strip after the other, and the type of ``corner``
+    coordinates."""
 
     task: StripTask
     last: bool
     above: Int32s
+    bottom: Int32s
     region_of: Int32s
     corner: str
 
@@ -46,6 +51,8 @@ def trace_task(sheet: Sheet) -> list[Pieces]:
     above, used, found = sheet.above, 0, []
     for strip in sheet.task.strips():
         labels, count = label(strip)
+        if used + count > len(sheet.region_of):
+            raise differs(sheet.task.classes)
         height, width = labels.shape
         padded = np.full((height + 2, width + 2), -1, np.int32)
         padded[0, 1:-1] = above
@@ -54,7 +61,17 @@ def trace_task(sheet: Sheet) -> list[Pieces]:
         above = padded[-2, 1:-1].copy()
         last = sheet.last and strip.row + height == sheet.task.box.bottom
         found.append(_trace_strip(padded, strip.row, last, np.dtype(sheet.corner)))
+    if not sheet.last and (above != sheet.bottom).any():
+        raise differs(sheet.task.classes)
     return found
+
+
+def differs(path: Path) -> InputError:
+    """The error to raise when a class raster, which is read twice, is not the same both times."""
+    return InputError(
+        f"{printable(path)} had other pixels when it was read again: it was changed meanwhile, or is damaged; make or "
+        "fetch it again"
+    )
 
 
 def _trace_strip(padded: Int32s, row: int, last: bool, corner: np.dtype[np.generic]) -> Pieces:

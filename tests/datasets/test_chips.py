@@ -20,7 +20,7 @@ from aerialseg.datasets import chips
 from aerialseg.datasets.chips import make_chips
 from aerialseg.datasets.chipset import ChipSet
 from aerialseg.datasets.masks import read_mask
-from aerialseg.datasets.pairs import find_pairs, read_split, split_pairs
+from aerialseg.datasets.pairs import find_pairs, split_pairs
 from aerialseg.errors import InputError, OutputError, UsageError
 from aerialseg.legend import NODATA, LandClass, Legend
 from aerialseg.model.store import load_card
@@ -124,7 +124,7 @@ def test_the_folder_is_one_that_training_takes_and_whole_blocks_are_held_out(tmp
     chips = made(tmp_path)
     config = TrainingConfig.read(chips.folder / "train.toml")
     pairs = find_pairs(chips.folder, config.data)
-    learn, held = split_pairs(pairs, read_split(config.data.split))
+    learn, held = split_pairs(pairs, config.data.split)
     assert set(learn) | set(held) == {chip.frame for chip in chips.chips}
     assert config.data.gsd_m == pytest.approx(GSD_M, rel=1e-3)
     assert config.data.size == (64, 64)

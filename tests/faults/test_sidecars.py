@@ -18,6 +18,7 @@ import pytest
 import rasterio
 import shapely
 
+from aerialseg.errors import InputError
 from aerialseg.raster.describe import describe
 from aerialseg.raster.opening import gdal_environment, open_raster
 from tests.raster.drawing import TEN_CM, TILED, UTM, picture, read_all, write
@@ -382,6 +383,15 @@ def test_row_09_a_sidecar_that_fills_the_memory_is_refused_at_once(tmp_path):
     assert max(end.peak_kb for end in ended) < 500_000
     assert max(end.seconds for end in ended[1:]) < 5
     assert "<row>" in ended[2].said
+
+
+@pytest.mark.parametrize(("key", "value"), [("INTERLEAVE", "BAND"), ("COMPRESSION", "foo"), ("NBITS", "abc")])
+def test_row_09_a_sidecar_does_not_say_how_the_raster_is_stored(tmp_path, key, value):
+    path = ortho_raster(tmp_path / "a.tif")
+    text = f'<Metadata domain="IMAGE_STRUCTURE"><MDI key="{key}">{value}</MDI></Metadata>'
+    path.with_name("a.tif.aux.xml").write_text(f"<PAMDataset>{text}</PAMDataset>")
+    with pytest.raises(InputError, match=rf"a\.tif\.aux\.xml.*how the raster is stored \({key}\).*delete"):
+        describe(path)
 
 
 def draw_mask(raster: Path, mask: np.ndarray) -> None:

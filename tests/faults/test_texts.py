@@ -184,7 +184,10 @@ def test_row_32_stac_with_a_value_of_another_type_is_read_or_refused_with_its_ke
         assert said is None or "items.json" in said or "asset" in said
 
 
-@pytest.mark.parametrize("text", ["", "[" * 100_000, "[]", "null", '{"type": "FeatureCollection"}', "\0", "{" * 9, "1"])
+NO_STAC = ["", "[" * 100_000, "[]", "null", '{"type": "FeatureCollection"}', "\0", "{" * 9, "1", '{"a": "\\ud800"}']
+
+
+@pytest.mark.parametrize("text", NO_STAC)
 def test_row_32_json_that_holds_no_stac_is_refused(tmp_path, text):
     (tmp_path / "items.json").write_text(text)
     with pytest.raises(InputError, match=r"items\.json"):

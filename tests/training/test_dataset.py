@@ -14,7 +14,7 @@ from PIL import Image
 
 from aerialseg.datasets.layout import DataConfig
 from aerialseg.datasets.masks import colors_to_ids, read_mask
-from aerialseg.datasets.pairs import class_weights, find_pairs, prepare, read_split, split_pairs
+from aerialseg.datasets.pairs import class_weights, find_pairs, prepare, split_pairs
 from aerialseg.errors import InputError, OutputError
 from aerialseg.legend import NODATA
 from aerialseg.training.config import Augment, Step, TrainingConfig
@@ -86,17 +86,19 @@ def test_an_image_without_a_mask_is_named(drawn_data: Path, config: DataConfig, 
 
 
 def test_the_split_keeps_every_frame_on_one_side(drawn_data: Path, config: DataConfig) -> None:
-    learn, held = split_pairs(find_pairs(drawn_data, config), read_split(config.split))
+    learn, held = split_pairs(find_pairs(drawn_data, config), config.split)
     assert (len(learn), len(held)) == (20, 4)
     assert not set(learn) & set(held)
 
 
-def test_a_split_of_other_frames_is_refused(drawn_data: Path, config: DataConfig) -> None:
-    pairs = find_pairs(drawn_data, config)
-    with pytest.raises(InputError, match="1 are not among these data \\(first 'other'\\)"):
-        split_pairs(pairs, {"other": True, "000": False})
+def test_a_split_of_other_frames_is_refused(drawn_data: Path, config: DataConfig, tmp_path: Path) -> None:
+    pairs, split = find_pairs(drawn_data, config), tmp_path / "split.csv"
+    split.write_text("frame,held_out\nother,1\n000,0\n")
+    with pytest.raises(InputError, match=r"split\.csv names 2 frames, of which 1 are not .*\(first 'other'\)"):
+        split_pairs(pairs, split)
+    split.write_text("frame,held_out\n000,1\n")
     with pytest.raises(InputError, match="0 frames to learn from and 1 held out"):
-        split_pairs(pairs, {"000": True})
+        split_pairs(pairs, split)
 
 
 def test_prepared_masks_are_reduced_by_the_nearest_pixel_only(
@@ -190,9 +192,7 @@ def test_rare_classes_weigh_more_and_the_mean_pixel_weighs_one(tmp_path: Path) -
 
 def test_void_pixels_do_not_touch_the_loss(drawn_data: Path, config: DataConfig, tmp_path: Path) -> None:
     whole = TrainingConfig.read(drawn_data / "train.toml")
-    learn, held = split_pairs(
-        prepare(find_pairs(drawn_data, config), config, DRAWN, tmp_path), read_split(config.split)
-    )
+    learn, held = split_pairs(prepare(find_pairs(drawn_data, config), config, DRAWN, tmp_path), config.split)
     loaders = make_loaders(learn, held, DRAWN, Step((64, 64), 1, 4, 1e-3), Augment(), batch=4)
     loss = make_learner(loaders, whole, len(DRAWN)).loss_func
     logits, target = torch.randn(2, 4, 8, 8), torch.randint(1, 4, (2, 8, 8))

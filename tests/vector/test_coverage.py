@@ -12,7 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from aerialseg.errors import InputError
 from aerialseg.legend import NODATA
+from aerialseg.raster.classes import ClassRaster
+from aerialseg.vector.arcs import find_arcs
+from aerialseg.vector.regions import find_regions
+from tests.raster.drawing import write
 from tests.vector.drawn import ADVERSARIES, PIXELS, assert_tiles, blobs, islands, noise, polygons_of, rasters
 
 NAMES = sorted(ADVERSARIES)
@@ -191,3 +196,25 @@ def test_a_raster_too_wide_for_small_integers_tiles_too() -> None:
     polygons, classes = polygons_of(drawn)
     assert_tiles(polygons, drawn)
     assert np.array_equal(burnt(polygons, classes, drawn.shape), drawn)
+
+
+@pytest.mark.parametrize("column", [2, 4])
+def test_a_raster_that_changes_between_its_two_readings_is_refused(tmp_path, column):
+    halves = np.zeros((1, 16, 6), np.uint8)
+    halves[:, :, 3:] = 1
+    raster = ClassRaster(write(tmp_path / "a.tif", halves))
+    raster.task_rows = 8
+    regions, _ = find_regions(raster, contacts=False)
+    find_arcs(raster, regions)
+    halves[:, :8] = np.arange(6) >= column
+    write(tmp_path / "a.tif", halves)
+    with pytest.raises(InputError, match=r"a\.tif had other pixels when it was read again"):
+        find_arcs(raster, regions)
+
+
+def test_a_raster_with_more_regions_at_its_second_reading_is_refused(tmp_path):
+    raster = ClassRaster(write(tmp_path / "a.tif", np.zeros((1, 8, 8), np.uint8)))
+    regions, _ = find_regions(raster, contacts=False)
+    write(tmp_path / "a.tif", np.arange(64, dtype=np.uint8).reshape(1, 8, 8))
+    with pytest.raises(InputError, match=r"a\.tif had other pixels when it was read again"):
+        find_arcs(raster, regions)
