@@ -190,10 +190,10 @@ class PolygonLabels:
             return class_id
         if not known.ignore_unknown:
             raise InputError(
-                f"{printable(self.path)}: {self.file.field} is {str(value)!r} in feature {fid}, which the legend does "
+                f"{printable(self.path)}: {self.file.field} is {str(value)[:100]!r} in feature {fid}, which the legend does "
                 f"not know; it knows: {known.text}"
             )
-        self._names[number] = str(value)
+        self._names[number] = str(value)[:100]
         return number
 
     def close(self) -> None:

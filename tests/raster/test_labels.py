@@ -9,6 +9,8 @@ from typing import Any
 
 import geopandas
 import numpy as np
+import pandas
+import pyogrio
 import pytest
 import shapely
 from affine import Affine
@@ -250,6 +252,12 @@ def test_a_damaged_file_is_an_input_error(tmp_path: Path, ending: str) -> None:
     path.write_bytes(path.read_bytes()[:60])
     with pytest.raises(InputError):
         burned(path)
+
+
+def test_a_table_without_geometries_holds_no_labels(tmp_path: Path) -> None:
+    pyogrio.write_dataframe(pandas.DataFrame({"class": ["roof"]}), tmp_path / "a.gpkg")
+    with pytest.raises(InputError, match=r"a\.gpkg holds no geometries: wanted polygons"):
+        open_labels(tmp_path / "a.gpkg", LEGEND)
 
 
 def test_a_layer_of_a_class_raster_is_a_usage_error(tmp_path: Path) -> None:
