@@ -190,8 +190,8 @@ class PolygonLabels:
             return class_id
         if not known.ignore_unknown:
             raise InputError(
-                f"{printable(self.path)}: {self.file.field} is {str(value)[:100]!r} in feature {fid}, which the legend does "
-                f"not know; it knows: {known.text}"
+                f"{printable(self.path)}: {self.file.field} is {str(value)[:100]!r} in feature {fid}, which the legend "
+                f"does not know; it knows: {known.text}"
             )
         self._names[number] = str(value)[:100]
         return number
