@@ -21,6 +21,7 @@ from aerialseg.mapping.plan import LayerPlan
 from aerialseg.mapping.settings import MapSettings
 from aerialseg.progress import Progress, Silent
 from aerialseg.raster.cog import write_cog
+from aerialseg.raster.describe import source_date
 from aerialseg.raster.georef import ONE_PIXEL
 from aerialseg.raster.mosaic import Patchwork, SourceTile, patchworks, read_tile, write_mosaic, write_vrt
 from aerialseg.raster.palette import read_palette
@@ -144,10 +145,11 @@ def _layer(
     tiles: Sequence[SourceTile], entries: Sequence[Entry], path: Path, legend: Legend, metadata: dict[str, str]
 ) -> None:
     shape = MapSettings(**_common(entries))
+    timestamp = source_date(*(entry.source for entry in entries))
     rated = {tile.path: entry.outputs.get("confidence") for tile, entry in zip(tiles, entries, strict=True)}
     with tempfile.TemporaryDirectory(dir=path.absolute().parent, prefix=f".{path.name}.") as aside:
         parts = [_part(work, rated, shape, Path(aside) / str(n)) for n, work in enumerate(patchworks(tiles))]
-        polygonize_parts(parts, path, legend=legend, metadata=metadata)
+        polygonize_parts(parts, path, legend=legend, timestamp=timestamp, metadata=metadata)
 
 
 def _common(entries: Sequence[Entry]) -> dict[str, Any]:

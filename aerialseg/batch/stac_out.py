@@ -109,7 +109,6 @@ def _item(pystac: Any, entry: Entry, name: str) -> pystac.Item:
     outline = None if tile is None else lonlat_outline(tile.geo)
     properties: dict[str, Any] = {
         "title": f"Land cover of {entry.name}",
-        "created": _moment(entry.ended).isoformat().replace("+00:00", "Z"),
         "aerialseg:version": entry.version,
         "aerialseg:model_digest": entry.model,
         "aerialseg:areas_m2": entry.areas,

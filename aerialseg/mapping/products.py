@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,12 +28,13 @@ SMALL_PX = 1_000_000
 
 @dataclass(frozen=True)
 class Work:
-    """What the stages of one run have in common."""
+    """What the stages of one run have in common. ``timestamp``: see `source_date`."""
 
     plan: Plan
     predictor: PredictorSpec
     outputs: Outputs
     run: Run
+    timestamp: datetime
     progress: Progress
     cluster: Cluster | None = None
     timeline: Timeline = field(default_factory=Timeline)
@@ -83,6 +85,7 @@ def draw_layer(work: Work, metadata: dict[str, str]) -> LayerInfo:
             **asdict(plan.layer),
             pixel_m=plan.view.gsd_m,
             metadata=metadata,
+            timestamp=work.timestamp,
             pool=workers,
             progress=fractions(work.progress),
         )

@@ -26,6 +26,7 @@ from aerialseg.mapping.settings import check_settings, with_settings
 from aerialseg.mapping.source_files import find_sources
 from aerialseg.mapping.sources import changed_since, describe_all, forget_blocks, hash_all, known_stamps, remember
 from aerialseg.progress import Progress, Silent, spoken_duration
+from aerialseg.raster.describe import source_date
 from aerialseg.vector.formats import check_place
 
 if TYPE_CHECKING:
@@ -118,9 +119,10 @@ def segment(
     )
     infos, refused = describe_all(paths, wanted)
     check_place(outputs.layer, infos[0].geo.crs)
+    timestamp = max(source_date(info.path) for info in infos)
     predictor = choose_predictor(model, wanted, cluster)
     plan = make_plan(infos, predictor, wanted, known_stamps(run, infos), refused)
-    work = Work(plan, predictor, outputs, run, progress or Silent(), cluster)
+    work = Work(plan, predictor, outputs, run, timestamp, progress or Silent(), cluster)
     return _Job(work, overwrite).run_input(keep=keep_run is not None)
 
 

@@ -18,6 +18,7 @@ from aerialseg.errors import OutputError, UsageError
 from aerialseg.files import write_atomically
 from aerialseg.model.card import ModelCard
 from aerialseg.model.store import CARD, WEIGHTS, load_whole_card, model_dir, verify
+from aerialseg.raster.describe import source_date
 
 STAC = "1.1.0"
 MLM = "https://stac-extensions.github.io/mlm/v1.4.0/schema.json"
@@ -69,7 +70,7 @@ def make_item(card: ModelCard, folder: Path, home: Path, *, onnx: Path | None = 
         "id": f"{slug(card.name)}-{card.weights_sha256[:12]}",
         "geometry": {"type": "Polygon", "coordinates": [ring]},
         "bbox": WORLD,
-        "properties": _properties(card),
+        "properties": _properties(card, folder),
         "links": [],
         "assets": _assets(card, folder, home, onnx),
     }
@@ -81,8 +82,8 @@ def slug(name: str) -> str:
     return plain if re.fullmatch(r"[a-zA-Z][a-zA-Z0-9_.-]+[a-zA-Z0-9]", plain) else f"model-{plain or 'unnamed'}"
 
 
-def _properties(card: ModelCard) -> dict[str, Any]:
-    start = created(card)
+def _properties(card: ModelCard, folder: Path) -> dict[str, Any]:
+    start = created(card, folder)
     return {
         "datetime": None,
         "start_datetime": start,
@@ -109,12 +110,12 @@ def _properties(card: ModelCard) -> dict[str, Any]:
     }
 
 
-def created(card: ModelCard) -> str:
-    """When the model was made, as STAC writes times; now, where the card does not say."""
+def created(card: ModelCard, folder: Path) -> str:
+    """When the model was made, as STAC writes times: as the card says, else when the card was written."""
     try:
         moment = datetime.fromisoformat(card.created)
     except ValueError:
-        moment = datetime.now(UTC)
+        moment = source_date(folder / CARD)
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 

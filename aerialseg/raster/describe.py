@@ -9,6 +9,7 @@ import os
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from affine import Affine
 from rasterio.enums import ColorInterp, Compression, MaskFlags
 from rasterio.windows import Window
 
-from aerialseg.errors import InputError
+from aerialseg.errors import InputError, UsageError
 from aerialseg.files import one_line, printable
 from aerialseg.raster.georef import Georeferenced
 from aerialseg.raster.opening import GDAL_ERRORS, gdal_environment, geogrid_of, is_remote, local_path, open_raster
@@ -30,6 +31,9 @@ MAX_BLOCK_BYTES = 1 << 30
 
 MASK_LEVELS = 32
 """A mask has two levels; one whose edges were resampled has more of them, but there alone."""
+
+LAST_SECOND = 253_402_300_799
+"""The last one of the year 9999, the last that has a date."""
 
 _SAMPLED_BYTES = 256 << 20
 _SAMPLE_PX = 256
@@ -102,6 +106,23 @@ def source_sha256(path: str | os.PathLike[str]) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise InputError(f"cannot read {printable(path)}: {error.strerror or error}; is it still there?") from error
+
+
+def source_date(*paths: str | os.PathLike[str]) -> datetime:
+    """The time to write into what is made of these files: the same input gives the same bytes, whenever it is made.
+
+    SOURCE_DATE_EPOCH (reproducible-builds.org) where it is set, else when the newest of them was last changed; 1970 for
+    those that are not on a disk of this machine. Whole seconds, UTC. Raises UsageError.
+    """
+    said = os.environ.get("SOURCE_DATE_EPOCH", "")
+    seconds = [0]
+    for path in paths:
+        with suppress(OSError):
+            seconds.append(min(int(os.path.getmtime(path)), LAST_SECOND))
+    try:
+        return datetime.fromtimestamp(int(said) if said else max(seconds), UTC)
+    except (ValueError, OverflowError, OSError):
+        raise UsageError(f"SOURCE_DATE_EPOCH is {said!r}: wanted whole seconds since 1970, or unset") from None
 
 
 def _check(name: str, dataset: Any) -> None:

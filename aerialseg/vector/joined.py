@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from aerialseg.errors import InputError
@@ -34,11 +35,14 @@ def polygonize_parts(
     output: Path,
     *,
     legend: Legend,
+    timestamp: datetime,
     metadata: Mapping[str, str] | None = None,
     layer: str = LAYER_NAME,
     workers: int | None = None,
 ) -> int:
     """Write the polygons of all parts as one new layer and return their number. One part is in memory at a time.
+
+    timestamp: time of change that a GeoPackage notes, in UTC.
 
     Raises InputError (a raster cannot be read, coordinate systems differ), OutputError, UsageError.
     """
@@ -62,7 +66,7 @@ def polygonize_parts(
         NewLayers(output, layer=layer, crs=crs, legend=legend, metadata=metadata, metric=crs is not None) as layers,
     ):
         layers.write(features())
-        layers.finish()
+        layers.finish(timestamp)
     return count
 
 

@@ -16,6 +16,7 @@ from aerialseg.errors import InputError, UsageError
 from aerialseg.executor import TaskPool
 from aerialseg.legend import Legend
 from aerialseg.raster.classes import ClassRaster
+from aerialseg.raster.describe import source_date
 from aerialseg.raster.georef import GeoGrid
 from aerialseg.raster.palette import Palette, read_palette
 from aerialseg.vector.arcs import Arcs, find_arcs
@@ -93,8 +94,8 @@ def polygonize(
     it; without either, areas and lengths are in pixels.
 
     ``pool`` does the work (None: a thread of this process for each core), and stays the giver's. The result depends on
-    neither it nor ``strip_rows``. ``progress`` gets the share done, 0 to 1. ``timestamp`` (now, unless given) is the
-    file's time of change.
+    neither it nor ``strip_rows``. ``progress`` gets the share done, 0 to 1. ``timestamp`` is the time of
+    change that a GeoPackage notes: by default that of ``classes``, so that the same input gives the same bytes.
 
     Raises InputError (raster cannot be read, a class is not in the legend), OutputError (cannot be written),
     ResourceError (no room for it), UsageError (unknown ending, GeoJSON of a raster without place, settings below 0).
@@ -106,6 +107,7 @@ def polygonize(
         )
     output = Path(output).absolute()
     ending_of(output)
+    made = timestamp or source_date(classes)
     raster = ClassRaster(classes, confidence, strip_rows=strip_rows)
     check_place(output, raster.geo.crs)
     metric = raster.geo.crs is not None or pixel_m is not None
@@ -130,7 +132,7 @@ def polygonize(
             layers.write(rows.features(measure, _part(progress, 0.75, 0.9 if dissolve else 0.99)))
             if dissolve:
                 layers.write_by_class(rows.by_class())
-            layers.finish(timestamp)
+            layers.finish(made)
     _tell(progress, 1.0)
     areas = {one: area if metric and math.isfinite(area) else None for one, area in rows.area_m2.items()}
     return LayerInfo(len(shapes.regions), vertices, rows.pixels, areas, shapes.merged, shapes.legend)

@@ -136,6 +136,8 @@ def _copy_descriptions(new: Path, part: Path, names: Sequence[str]) -> None:
         database.execute("ATTACH ? AS new", [str(new)])
         with database:
             database.execute("BEGIN")
+            for name in names:  # first, in place: a row that grows would leave the time of writing in unused bytes
+                _copy_column(database, "last_change", name)
             _make_tables(database)
             for name in names:
                 _copy_rows(database, name)
@@ -172,9 +174,14 @@ def _copy_rows(database: sqlite3.Connection, name: str) -> None:
         "WHERE table_name = ?",
         [name],
     )
+    _copy_column(database, "description", name)
+
+
+def _copy_column(database: sqlite3.Connection, column: str, name: str) -> None:
+    """What ``gpkg_contents`` of the new file says of a layer, in one column."""
     database.execute(
-        "UPDATE main.gpkg_contents SET (description, last_change) = "
-        "(SELECT description, last_change FROM new.gpkg_contents WHERE table_name = ?1) WHERE table_name = ?1",
+        f"UPDATE main.gpkg_contents SET {column} = "
+        f"(SELECT {column} FROM new.gpkg_contents WHERE table_name = ?1) WHERE table_name = ?1",
         [name],
     )
 

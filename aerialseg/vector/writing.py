@@ -8,7 +8,7 @@ import shutil
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
@@ -126,9 +126,12 @@ class NewLayers:
             raise cannot_write(file, error) from error
         self._written[layer] = (file, kind, counter.count)
 
-    def finish(self, timestamp: datetime | None = None) -> None:
-        """Add styles and descriptions, check that everything has arrived, give the files their names."""
-        when = (timestamp or datetime.now(UTC)).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+    def finish(self, timestamp: datetime) -> None:
+        """Add styles and descriptions, check that everything has arrived, give the files their names.
+
+        timestamp: time of change that a GeoPackage notes, in UTC.
+        """
+        when = timestamp.strftime("%Y-%m-%dT%H:%M:%S.000Z")
         for file in {file for file, _, _ in self._written.values()}:
             try:
                 self._complete(file, when)

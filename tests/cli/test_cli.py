@@ -257,8 +257,5 @@ def test_killed_and_run_again_it_ends_as_if_nothing_had_happened(tmp_path: Path,
     done = run(source, *names[:-1], cwd=killed)
     assert done.returncode == 0, done.stderr
     assert "resuming: 1 of 2 blocks are done" in done.stderr
-    for name in ("classes.tif", "classes.tif.aux.xml", "conf.tif"):
-        assert (killed / name).read_bytes() == (clean / name).read_bytes()
-    one, other = (geopandas.read_file(folder / "map.gpkg", layer="landcover") for folder in (clean, killed))
-    assert one.to_wkb().equals(other.to_wkb())
-    assert sorted(path.name for path in killed.iterdir()) == sorted(path.name for path in clean.iterdir())
+    one, other = ({path.name: path.read_bytes() for path in folder.iterdir()} for folder in (clean, killed))
+    assert one == other

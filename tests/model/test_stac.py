@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from pathlib import Path
 
@@ -94,7 +95,8 @@ def test_any_name_becomes_one_that_the_extension_takes(name: str) -> None:
     assert re.fullmatch(r"[a-zA-Z][a-zA-Z0-9_.-]+[a-zA-Z0-9]", slug(name))
 
 
-def test_a_card_without_a_date_gets_one(folder: Path) -> None:
+def test_a_card_without_a_date_gets_that_of_its_file(folder: Path) -> None:
     model: ModelCard = load_card(folder)
-    assert created(model) == "2026-11-25T00:00:00Z"
-    assert created(card(lively_network())).endswith("Z")
+    assert created(model, folder) == "2026-11-25T00:00:00Z"
+    os.utime(folder / "card.json", (1e9, 1e9))
+    assert created(card(lively_network()), folder) == "2001-09-09T01:46:40Z"
