@@ -68,6 +68,32 @@ def test_what_the_extension_demands_is_there(folder: Path) -> None:
     assert all(asset["mlm:artifact_type"] for asset in models)
 
 
+def test_the_models_of_the_extensions_own_package_take_it_and_refuse_a_broken_one(folder: Path) -> None:
+    """stac-model is what the extension's authors publish; the schema itself (v1.4.0) is on no package index."""
+    schema = pytest.importorskip("stac_model.schema", reason="stac-model is not installed (the extra 'dev')")
+    properties = json.loads(export_stac(folder, folder.parent / "item.json").read_text())["properties"]
+    for entry in properties["mlm:output"][0]["classification:classes"]:
+        del entry["title"], entry["nodata"]  # fields of the classification extension that the package does not know
+    check = schema.MLModelProperties.model_validate
+    found = check(properties)
+    assert (found.name, set(found.tasks), found.framework) == ("test", {"semantic-segmentation"}, "PyTorch")
+    assert [scaling.type for scaling in found.input[0].value_scaling] == ["z-score"] * 3
+    assert len(found.output[0].classes) == len(load_card(folder).legend)
+    given = properties["mlm:input"][0]
+    wrong = [
+        {"mlm:tasks": ["land cover"]},
+        {"mlm:accelerator": "gpu"},
+        {"mlm:hyperparameters": []},
+        {"mlm:input": [{**given, "resize_type": "area"}]},
+        {"mlm:input": [{**given, "value_scaling": [{"type": "z-score", "mean": 0}]}]},
+        {"mlm:input": [{**given, "input": {**given["input"], "shape": [-1, 3]}}]},
+        {"mlm:output": [{"name": "land cover"}]},
+    ]
+    for change in wrong:
+        with pytest.raises(ValueError, match="validation error"):
+            check(properties | change)
+
+
 def test_the_assets_are_found_from_where_the_item_lies_and_are_the_ones_meant(folder: Path, tmp_path: Path) -> None:
     onnx = tmp_path / "model.onnx"
     onnx.write_bytes(b"not looked at")
