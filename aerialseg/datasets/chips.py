@@ -168,7 +168,7 @@ def _check_alike(views: Sequence[View]) -> None:
         if not same_crs(first.geo.crs, view.geo.crs):
             raise InputError(
                 f"{first.path} and {view.path} have different coordinate systems (CRS), so blocks of ground cannot be "
-                f"the same in both: warp one to the other's with gdalwarp -t_srs, or make two data sets"
+                f"the same in both: warp one with gdalwarp -t_srs EPSG:CODE -dstalpha, or make two data sets"
             )
     sizes = [math.sqrt(view.gsd_m[0] * view.gsd_m[1]) for view in views if view.gsd_m]
     if max(sizes) / min(sizes) > (1 + GSD_TOLERANCE) ** 2:

@@ -140,7 +140,7 @@ def _check(name: str, dataset: Any) -> None:
         )
     if ColorInterp.palette in dataset.colorinterp:
         raise InputError(
-            f"{printable(name)} is a palette image, its values are not colours; use gdal_translate -expand rgb"
+            f"{printable(name)} is a palette image, its values are not colours; use gdal_translate -expand rgba"
         )
 
 

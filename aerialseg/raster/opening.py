@@ -78,7 +78,7 @@ def geogrid_of(dataset: Any) -> GeoGrid:
         what, way = ("ground control points", "-tps") if dataset.gcps[0] else ("RPCs", "-rpc")
         raise InputError(
             f"{printable(dataset.name)} is placed by {what} only, not by a transform; warp it first: "
-            f"gdalwarp {way} -r bilinear -dstalpha IN.tif OUT.tif (classes: -r near, without -dstalpha)"
+            f"gdalwarp {way} -r bilinear -dstalpha IN.tif OUT.tif (classes: -r near)"
         )
     crs = dataset.crs.to_wkt() if stored and dataset.crs else None
     geo = GeoGrid(dataset.height, dataset.width, tuple(dataset.transform)[:6] if stored else UNPLACED, crs)
@@ -196,7 +196,7 @@ def open_raster(path: str, **options: Any) -> Any:
                 dataset.close()
                 raise InputError(
                     f"{printable(mask)} masks {other.width} x {other.height} px and {printable(Path(path).name)} has "
-                    f"{dataset.width} x {dataset.height}: it belongs to another raster; delete it or move it elsewhere"
+                    f"{dataset.width} x {dataset.height}: it belongs to another raster; move it elsewhere"
                 )
     return dataset
 
@@ -205,13 +205,15 @@ def _check_sidecars(path: Path) -> None:
     """Raise InputError unless GDAL may open the file at ``path`` and those beside it (faults 6, 7, 9)."""
     try:
         if _driver(path) == "GTiff" and (fault := tiff_fault(path)):
-            raise InputError(f"{printable(path)} {fault}; rewrite it with gdal_translate -a_srs EPSG:CODE -nomd")
+            raise InputError(
+                f"{printable(path)} {fault}; rewrite it with gdal_translate -a_srs EPSG:CODE -co PROFILE=GeoTIFF"
+            )
         sidecars = sorted(find_sidecars(path))
         for sidecar in sidecars:
             if fault := fault_of(sidecar):
                 raise InputError(
                     f"{printable(sidecar)}, which GDAL opens together with {printable(path.name)}, {fault}; "
-                    "delete the file or move it elsewhere"
+                    "move that file elsewhere"
                 )
         for sidecar in filter(is_tiff_sidecar, sidecars):  # these have sidecars themselves, which are safe by now
             _check_tiff_sidecar(sidecar)
@@ -229,7 +231,7 @@ def _check_tiff_sidecar(path: Path) -> None:
         if rows * cols * dataset.count >= MAX_SIDECAR_BLOCK:
             raise InputError(
                 f"one block (tile or strip) of {printable(path)} has {rows} x {cols} px: too much for memory; "
-                "delete the file, or rewrite it with gdal_translate -co TILED=YES"
+                "move that file elsewhere, or rewrite it with gdal_translate -co TILED=YES"
             )
 
 
@@ -259,6 +261,6 @@ def _geotiff(target: str | Path, **options: Any) -> Any:
         dataset.close()
         raise InputError(
             f"{printable(target)} or its .aux.xml says that its overviews are in another file, and those are not "
-            "followed; delete that .aux.xml, or make a copy of the raster with gdal_translate"
+            "followed; move that .aux.xml elsewhere, or make a copy of the raster with gdal_translate"
         )
     return dataset

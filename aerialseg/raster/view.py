@@ -465,7 +465,7 @@ def _check_shrink(info: RasterInfo, own: Gsd, target: float) -> None:
         raise InputError(
             f"{printable(info.path)} has {_metres(own)}: {target / min(own):.0f} of its pixels would make one of "
             f"{target:.3f} m (at most {MAX_SHRINK}); check its coordinate system, "
-            "or shrink it first with gdalwarp -tr -r average"
+            "or shrink it first with gdalwarp -tr X Y -r average -dstalpha"
         )
 
 
@@ -478,8 +478,8 @@ def _check_size(info: RasterInfo, shape: tuple[int, int], max_pixels: int) -> No
         )
     if pixels > max_pixels:
         raise InputError(
-            f"{printable(path)} has {pixels:,} px to map ({shape[0]:,} x {shape[1]:,}), more than --max-pixels "
-            f"{max_pixels:,}; raise --max-pixels, or cut it with gdal_translate -srcwin"
+            f"{printable(info.path)} has {pixels:,} px to map ({shape[0]:,} x {shape[1]:,}), more than --max-pixels "
+            f"{max_pixels:,}; raise --max-pixels, or cut it with gdal_translate -srcwin X Y COLUMNS ROWS"
         )
 
 

@@ -153,7 +153,7 @@ class _Survey:
                 return _Ground(self.frame, across, tuple(fits[1:]))
         logger.warning(
             "areas and lengths are null: the raster reaches beyond the world of its coordinate system, or the scale of "
-            "that one is not smooth; reproject it with gdalwarp -t_srs EPSG:CODE to have them"
+            "that one is not smooth; reproject it with gdalwarp -t_srs EPSG:CODE -dstalpha to have them"
         )
         return None
 

@@ -81,8 +81,8 @@ def check_closed(path: Path) -> None:
     for end in SQLITE_LOGS:
         if os.path.lexists(f"{path}{end}"):
             raise OutputError(
-                f"{path} is open in another program, for {path}{end} exists: close it there first "
-                "(or delete that file if no program has the layer open)"
+                f"{path} is open in another program, for {path}{end} exists: close it there first; if that program was "
+                f"killed, that file holds its last changes and ogrinfo {path} brings them in"
             )
 
 
@@ -96,7 +96,7 @@ def read_contents(path: Path, names: Collection[str]) -> Contents:
             return _contents(database, {name.lower() for name in names})
     except sqlite3.Error as error:
         raise OutputError(
-            f"{path} is a damaged GeoPackage or none ({error}), and it is not replaced: delete or rename it first"
+            f"{path} is a damaged GeoPackage or none ({error}), and it is not replaced: rename it first"
         ) from error
     except OSError as error:
         if isinstance(error, OutputError):
@@ -108,14 +108,14 @@ def _check_whole(path: Path) -> None:
     with open(path, "rb") as file:
         header = file.read(_HEADER_BYTES)
     if not header.startswith(_SQLITE):
-        raise OutputError(f"{path} is not a GeoPackage, and it is not replaced: delete or rename it, or choose another")
+        raise OutputError(f"{path} is not a GeoPackage, and it is not replaced: rename it, or choose another")
     page, pages = int.from_bytes(header[16:18], "big"), int.from_bytes(header[28:32], "big")
     wanted = (65536 if page == 1 else page) * pages
     counted = header[24:28] == header[92:96]  # else the number of pages was written by a program that does not know it
     if len(header) < _HEADER_BYTES or (counted and os.path.getsize(path) < wanted):
         raise OutputError(
             f"{path} is a GeoPackage cut short ({os.path.getsize(path):,} of {wanted:,} bytes), and it is not "
-            "replaced: delete or rename it first"
+            "replaced: rename it first"
         )
 
 

@@ -316,7 +316,7 @@ def test_row_24_what_is_no_sound_geopackage_is_not_replaced(tmp_path: Path, clas
     before = path.read_bytes()
     with pytest.raises(UsageError, match=r"exists: .*GeoPackage"):
         aerialseg.polygonize(classes, path)
-    with pytest.raises(OutputError, match=r"notes\.gpkg is .*GeoPackage.* not replaced: delete or rename it"):
+    with pytest.raises(OutputError, match=r"notes\.gpkg is .*GeoPackage.* not replaced: rename it"):
         aerialseg.polygonize(classes, path, overwrite=True)
     assert path.read_bytes() == before
 
