@@ -119,7 +119,7 @@ def segment(
     )
     infos, refused = describe_all(paths, wanted)
     check_place(outputs.layer, infos[0].geo.crs)
-    timestamp = max(source_date(info.path) for info in infos)
+    timestamp = source_date(*(info.path for info in infos))
     predictor = choose_predictor(model, wanted, cluster)
     plan = make_plan(infos, predictor, wanted, known_stamps(run, infos), refused)
     work = Work(plan, predictor, outputs, run, timestamp, progress or Silent(), cluster)

@@ -6,9 +6,10 @@ import json
 import mmap
 import os
 import re
+import sqlite3
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from aerialseg.errors import InputError
 from aerialseg.files import one_line, printable
 from aerialseg.raster.georef import Bounds
 from aerialseg.raster.opening import is_remote, name_for_pyogrio
+from aerialseg.raster.pam_check import names_grid_file
 
 _MAGIC = {
     ".gpkg": b"SQLite format 3\0",
@@ -32,8 +34,10 @@ _MAGIC = {
 }
 """What files of each ending start with: GDAL goes by content, and some contents point at other files."""
 _JSON = (".geojson", ".json")
-_MAY_LINK = re.compile(rb"""["'](link|url)["']|\\u00[4-7]""", re.IGNORECASE)
-"""What a GeoJSON needs in order to name its coordinate system by an address, which GDAL would fetch."""
+_MAY_LINK = re.compile(rb"""["'](link|url)["']|\\u00[2-7]|(grids|init|file|model)\s*=|PARAMETERFILE""", re.IGNORECASE)
+"""What a GeoJSON needs in order to name its coordinate system by an address, or a grid of it by a path."""
+_PRJ_BYTES = 16 << 20
+"""More than GDAL reads of a .prj."""
 ENDINGS = tuple(_MAGIC)
 _POLYGONS = (3, 6)
 """shapely's numbers of Polygon and MultiPolygon."""
@@ -96,6 +100,8 @@ def _open(place: Path, field: str, layer: str | None) -> FeatureFile:
     with _reading(place) as file:
         if place.suffix.lower() in _JSON:
             _check_links(place)
+        elif any(map(names_grid_file, _crs_texts(place))):
+            raise _names_grid(place)
         chosen = _choose(place, [str(name) for name, _ in pyogrio.list_layers(file)], layer)
         info = pyogrio.read_info(file, layer=chosen, force_total_bounds=True)
         _check_field(place, field, [str(name) for name in info["fields"]])
@@ -137,8 +143,42 @@ def _read(file: str, **options: Any) -> tuple[Any, NDArray[np.int64], Any, Any]:
     return found
 
 
+def _names_grid(place: Path) -> InputError:
+    return InputError(
+        f"{printable(place)} has a coordinate system that names a file by its path (a datum grid, say), and such files "
+        "are not opened; export it again from your GIS, in EPSG:4326"
+    )
+
+
+def _crs_texts(place: Path) -> Iterator[str]:
+    """Texts in which a file says its coordinate systems, found before GDAL reads them and PROJ what they name."""
+    ending = place.suffix.lower()
+    if ending == ".shp":
+        for beside in filter(Path.is_file, map(place.with_suffix, (".prj", ".PRJ"))):
+            with open(beside, "rb") as file:
+                yield file.read(_PRJ_BYTES).decode("latin-1")
+    elif ending == ".fgb":  # its header holds it as plain text
+        with open(place, "rb") as file:
+            size = int.from_bytes(file.read(12)[8:], "little")
+            yield file.read(size).decode("latin-1")
+    elif ending == ".gpkg":
+        with closing(sqlite3.connect(f"{place.as_uri()}?mode=ro", uri=True, timeout=1)) as database:
+            database.text_factory = lambda text: text.decode("latin-1")
+            tables = "SELECT name FROM sqlite_master WHERE name LIKE '%spatial_ref_sys%' AND type IN ('table', 'view')"
+            for (table,) in database.execute(tables).fetchall():
+                for row in database.execute(f"SELECT * FROM {_quoted(table)}"):
+                    yield " ".join(map(str, row))
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
 def _check_links(place: Path) -> None:
-    """Raise InputError when a coordinate system of a GeoJSON is an address; ValueError when it is not JSON."""
+    """Raise InputError when a coordinate system of a GeoJSON is an address or names a grid by a path.
+
+    ValueError when it is not JSON.
+    """
     with open(place, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         if not _MAY_LINK.search(content):
             return
@@ -147,10 +187,15 @@ def _check_links(place: Path) -> None:
     def is_link(pairs: list[tuple[str, Any]]) -> bool:
         if any(key.lower() == "crs" and value is True for key, value in pairs):
             raise InputError(
-                f"{printable(place)} gives its coordinate system as an address, and those are not fetched; "
+                f"{printable(place)} gives its coordinate system as an address or by a file, and those are not opened; "
                 "export it again from your GIS"
             )
-        return any(key.lower() == "type" and str(value).lower() in ("link", "url") for key, value in pairs)
+        return any(
+            value is True
+            or (key.lower() == "type" and str(value).lower() in ("link", "url"))
+            or (isinstance(value, str) and names_grid_file(value))
+            for key, value in pairs
+        )
 
     try:
         json.loads(text, object_pairs_hook=is_link)
@@ -224,6 +269,8 @@ def _open_parquet(place: Path, field: str) -> FeatureFile:
         _check_field(place, field, [name for name in schema.names if name != geometry])
         frame = geopandas.read_parquet(place, columns=[field, geometry])
         crs = None if frame.crs is None else frame.crs.to_wkt()
+        if names_grid_file(crs or ""):
+            raise _names_grid(place)
     geometries = np.asarray(shapely.force_2d(frame.geometry.to_numpy()), dtype=np.object_)
     _check_polygons(place, geometries)
     values, tree = frame[field].to_numpy(dtype=object), shapely.STRtree(geometries)
@@ -239,7 +286,7 @@ def _reading(place: Path) -> Iterator[str]:
     import pyarrow as pa
     from pyogrio.errors import DataLayerError, DataSourceError, FeatureError, FieldError, GeometryError
 
-    kinds = (DataSourceError, DataLayerError, FeatureError, FieldError, GeometryError, pa.ArrowException)
+    kinds = (DataSourceError, DataLayerError, FeatureError, FieldError, GeometryError, pa.ArrowException, sqlite3.Error)
     try:
         with warnings.catch_warnings(), name_for_pyogrio(place) as name:
             warnings.simplefilter("ignore")

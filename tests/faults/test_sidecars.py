@@ -6,9 +6,11 @@ import json
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -324,6 +326,37 @@ def test_row_06_and_row_07_labels_lead_nowhere(tmp_path):
     ended, forbidden = run_traced(commands, tmp_path)
     assert not forbidden
     check_refused(ended, commands)
+
+
+def naming_a_grid(folder: Path, outside: Path) -> list[Path]:
+    """Labels of each format whose coordinate system names a datum grid by its path."""
+    grid = f"+proj=utm +zone=33 +ellps=bessel +nadgrids={outside} +type=crs"
+    labels = geopandas.GeoDataFrame({"class": [1]}, geometry=[shapely.box(0, 0, 1, 1)], crs=32633)
+    made = [folder / f"grid{ending}" for ending in (".shp", ".gpkg", ".fgb", ".parquet", ".geojson")]
+    outside.touch()
+    for path in made[:2]:
+        labels.to_file(path)
+    wkt = f'GEOGCS["x",DATUM["x",SPHEROID["x",6377397.155,299.15],EXTENSION["PROJ4_GRIDS","{outside}"]]]'
+    made[0].with_suffix(".prj").write_text(wkt)
+    with closing(sqlite3.connect(made[1])) as database, database:
+        database.execute("UPDATE gpkg_spatial_ref_sys SET definition = ?", [wkt])
+    labels.set_crs(grid, allow_override=True).to_parquet(made[3])
+    labels.set_crs(grid, allow_override=True).to_file(made[2])
+    made[4].write_text(linked(json.dumps({"type": "name", "properties": {"name": grid}}).replace("/", "\\u002F")))
+    return made
+
+
+def test_row_06_labels_name_no_grid_file(tmp_path):
+    draw_good(tmp_path)
+    commands: list[list[object]] = []
+    options = ["--legend", tmp_path / "legend.csv"]
+    for path in naming_a_grid(tmp_path, tmp_path / "outside.gsb"):
+        commands.append(["chips", tmp_path / "ortho.tif", path, *options, "--out", tmp_path / f"{path.name}.d"])
+        commands.append(["accuracy", tmp_path / "good.tif", path, *options])
+    ended, forbidden = run_traced(commands, tmp_path)
+    assert not forbidden
+    check_refused(ended, commands)
+    assert all("by its path" in end.said or "by a file" in end.said for end in ended)
 
 
 def test_row_06_labels_may_have_fields_of_the_values_that_links_have(tmp_path):
