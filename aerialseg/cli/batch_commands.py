@@ -138,7 +138,10 @@ def _events(json_log: str | None, quiet: bool) -> Iterator[Any]:
         yield Events(None if quiet else _tell, stream)
     finally:
         if stream is not None and stream is not sys.stderr:
-            stream.close()
+            try:
+                stream.close()
+            except OSError as error:  # what could not be written before could not be written now either
+                tell(f"warning: the log {json_log} is not complete: {error.strerror or error}")
 
 
 def _tell(message: str) -> None:

@@ -17,6 +17,7 @@ import pytest
 import rasterio
 import shapely
 
+from aerialseg.cli.batch_commands import _events
 from aerialseg.datasets.chips import make_chips
 from aerialseg.errors import AerialsegError, InputError, OutputError, UsageError
 from aerialseg.evaluation.map_accuracy import assess_map
@@ -157,6 +158,24 @@ def test_row_41_a_console_that_is_closed_or_full_leaves_the_exit_code_as_it_is(t
     assert run("polygonize", classes, tmp_path / "a.gpkg", shell=shell).returncode == 2
     for command in (("model", "list"), ("model", "show", "--json")):
         assert run(*command, shell=shell).returncode == 0, command
+
+
+def test_row_41_a_full_log_of_a_batch_leaves_the_exit_code_as_it_is_and_is_said(capsys):
+    with _events("/dev/full", quiet=True) as events:
+        events.say("done", "a message that does not fit")
+    assert "warning: the log /dev/full is not complete: No space left" in capsys.readouterr().err
+    with _events("-", quiet=True) as events:
+        events.say("done", "a message")
+    assert json.loads(capsys.readouterr().err)["message"] == "a message"
+
+
+@pytest.mark.slow
+def test_row_41_events_to_a_full_console_leave_the_exit_code_as_it_is(tmp_path):
+    draw(tmp_path / "in/a.tif", land_cover(48, 48) * 30)
+    job = tmp_path / "job.toml"
+    job.write_text('[inputs]\nglob = "in/*.tif"\n[outputs]\nlayer = "{stem}.gpkg"\n[settings]\ngsd = "native"\n')
+    done = run("batch", job, "--json-log", "-", shell="2>/dev/full")
+    assert (done.returncode, (tmp_path / "a.gpkg").is_file()) == (0, True)
 
 
 def test_row_41_models_as_json_are_json_in_any_encoding():
