@@ -71,7 +71,8 @@ def describe(path: str | os.PathLike[str], *, allow_remote: bool = False) -> Ras
     """What the GeoTIFF at ``path`` is. Opens that file only, and nothing over the network unless ``allow_remote``.
 
     Raises InputError when there is no such file, when it is no GeoTIFF, when a tile or strip of it would take more than
-    1 GiB, when it is a palette image, or when only control points or RPCs place it.
+    1 GiB, when it is a palette image, when its bands have different nodata values, or when only control points
+    or RPCs place it.
     """
     remote = allow_remote and is_remote(path)
     name = os.fspath(path) if remote else str(local_path(path))
@@ -141,6 +142,12 @@ def _check(name: str, dataset: Any) -> None:
     if ColorInterp.palette in dataset.colorinterp:
         raise InputError(
             f"{printable(name)} is a palette image, its values are not colours; use gdal_translate -expand rgba"
+        )
+    pairs = zip(dataset.nodatavals, dataset.colorinterp, strict=True)
+    if len(values := {str(value) for value, color in pairs if color != ColorInterp.alpha}) > 1:
+        raise InputError(
+            f"the bands of {printable(name)} have different nodata values ({', '.join(sorted(values))}), wanted one "
+            "for all; make a mask of them: gdalwarp -dstalpha IN.tif OUT.tif"
         )
 
 

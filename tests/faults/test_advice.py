@@ -92,6 +92,12 @@ def same_pixels(before: Path, after: Path) -> None:
     assert (valid == still_valid).all()
 
 
+def same_where_valid(before: Path, after: Path) -> None:
+    (one, valid), (other, still_valid) = pixels_of(before), pixels_of(after)
+    assert (valid == still_valid).all()
+    assert (one[:, valid] == other[:, valid]).all()
+
+
 def warped(before: Path, after: Path) -> None:
     """Values stay in their place, nothing is made up around them, and what was invalid stays so."""
     (one, valid), (other, still_valid) = pixels_of(before), pixels_of(after)
@@ -135,6 +141,18 @@ def expanded(before: Path, after: Path) -> None:
     (ids, valid), (colors, still_valid) = pixels_of(before), pixels_of(after)
     assert (valid == still_valid).all()
     assert (colors == np.stack([ids[0] * 50, ids[0] * 20, 255 - ids[0]]))[:, valid].all()
+
+
+def nodata_of_each_band(path: Path) -> Path:
+    pixels = land_cover(SIDE, SIDE) * 40
+    pixels[:, :9] = np.array([0, 255, 255])[:, None, None]
+    pixels[0, 9:20] = 0
+    values = "".join(
+        f'<PAMRasterBand band="{band}"><NoDataValue>{value}</NoDataValue></PAMRasterBand>'
+        for band, value in ((1, 0), (2, 255), (3, 255))
+    )
+    Path(f"{draw(path, pixels)}.aux.xml").write_text(f"<PAMDataset>{values}</PAMDataset>")
+    return path
 
 
 def text_that_points(path: Path) -> Path:
@@ -254,6 +272,7 @@ TABLE = {
     ),
     "many bands": Row("gdal_translate -b 1 -b 2 -b 3", many_bands, describe, first_bands),
     "palette": Row("gdal_translate -expand rgba", palette, describe, expanded),
+    "nodata of each band": Row("gdalwarp -dstalpha", nodata_of_each_band, describe, same_where_valid),
     "VRT": Row("gdal_translate -of GTiff", text_that_points, describe),
     "grid": Row("gdal_translate -a_srs EPSG:CODE -co PROFILE=GeoTIFF", with_grid, describe, as_drawn),
     "metadata": Row("gdal_translate -a_srs EPSG:CODE -co PROFILE=GeoTIFF", much_metadata, describe),
@@ -317,7 +336,7 @@ def test_row_38_the_command_that_a_message_advises_keeps_the_data_and_does_what_
     path = row.make(tmp_path / "met.tif")
     assert row.command in said(lambda: row.ask(path), caplog)
     whole = path.read_bytes()
-    spare = path if path.suffix == ".shp" else shutil.copy(path, tmp_path / f"before{path.suffix}")
+    spare = shutil.copytree(tmp_path, tmp_path / "before") / path.name
     tool, *options = [(VALUES | row.values).get(word, word) for word in f"{row.command} {row.more}".split()]
     made = tmp_path / ("made.gpkg" if tool == "ogr2ogr" else "made.tif")
     files = {"gdal_edit.py": [path], "ogr2ogr": [made, path]}.get(tool, [path, made])
@@ -327,7 +346,7 @@ def test_row_38_the_command_that_a_message_advises_keeps_the_data_and_does_what_
     else:
         assert path.read_bytes() == whole
     assert said(lambda: row.ask(made), caplog) == ""
-    row.kept(Path(spare), made)
+    row.kept(spare, made)
 
 
 def advised_in_sources() -> set[str]:
