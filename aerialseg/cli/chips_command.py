@@ -63,6 +63,7 @@ CHIPS_OPTIONS = options(
     ),
     setting_option(OPTIONS["bands"]),
     setting_option(OPTIONS["scale"]),
+    setting_option(OPTIONS["alpha"]),
     click.option("--overwrite", is_flag=True, help="Replace a data set that is there."),
     QUIET,
     DEBUG,

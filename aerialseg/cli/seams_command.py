@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from aerialseg.cli.failures import errors, print_lines, tell
-from aerialseg.cli.options import CONTEXT, DEBUG, QUIET, Numbers
+from aerialseg.cli.options import CONTEXT, DEBUG, QUIET, Numbers, setting_option
+from aerialseg.mapping.settings import OPTIONS
 
 SEAMS_HELP = """Measure what tiling changes: a seam certificate of MODEL on the middle of RASTER.
 
@@ -37,6 +38,7 @@ Takes some minutes on a CPU, all in float32. Exit code 4 when a model that shoul
 )
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
+@setting_option(OPTIONS["alpha"])
 @click.option("--allow-remote", is_flag=True, help="Allow URLs and /vsi paths as RASTER.")
 @QUIET
 @DEBUG
@@ -54,6 +56,7 @@ def seams_command(
         from aerialseg.seams.certificate_files import CertificateFiles
 
         wanted = CertificateFiles(options.pop("json_path"), options.pop("plot"), options.pop("picture"))
+        options["alpha"] = options["alpha"] or "auto"
         wanted.check(overwrite=options.pop("overwrite"))
         rows_cols = None if size is None else (size[1], size[0])
         with display.progress(quiet) as progress:

@@ -79,12 +79,13 @@ def make_chips(
     min_labelled: float = 0.05,
     bands: Sequence[int] | None = None,
     scale: tuple[float, float] | None = None,
+    alpha: Literal["auto", "none"] | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> ChipSet:
     """Cut orthophotos and labels into the data set ``out``, which ``aerialseg train`` takes as it is.
 
-    orthos: GeoTIFFs of one CRS, read as segment-raster reads them (gsd, bands, scale). labels: polygons whose ``field``
+    orthos: GeoTIFFs of one CRS, read as by segment-raster (gsd, bands, scale, alpha). labels: polygons whose ``field``
     holds names or ids of ``legend``, or a class raster of its ids; in any CRS. size: (rows, columns) of a chip, in
     pixels. block_m: side of a block of ground in metres, which becomes a whole number of chips (default: 4 chips, fewer
     where that makes few blocks). held_out: share of the labelled pixels that is held out, whole blocks of them, so that
@@ -99,7 +100,7 @@ def make_chips(
     listener = progress or Silent()
     given = legend if isinstance(legend, Legend) else Legend.from_csv(legend)
     known = _contiguous(given, listener)
-    views = tuple(_view(path, gsd, bands, scale) for path in orthos)
+    views = tuple(_view(path, gsd, bands=bands, scale=scale, alpha=alpha or "auto") for path in orthos)
     _check_alike(views)
     if gsd is None and min(min(view.ratio) for view in views) < 1:
         listener.note("pixels are enlarged to the embedded model's; --gsd native makes a model of their own size")
@@ -153,9 +154,9 @@ def _contiguous(legend: Legend, listener: Progress) -> Legend:
     return Legend(tuple(replace(entry, id=number) for number, entry in enumerate(legend)))
 
 
-def _view(path: PathLike, gsd: Gsd, bands: Sequence[int] | None, scale: tuple[float, float] | None) -> View:
+def _view(path: PathLike, gsd: Gsd, **options: Any) -> View:
     model_gsd_m = load_card(None).gsd_m
-    view = make_view(describe(path), model_gsd_m=model_gsd_m, bands=bands, gsd=gsd, scale=scale)
+    view = make_view(describe(path), model_gsd_m=model_gsd_m, gsd=gsd, **options)
     if view.gsd_m is None:
         raise InputError(f"{path}: the size of its pixels on the ground is not known; say it with --gsd METRES")
     return view

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from aerialseg._version import __version__
 from aerialseg.errors import InputError, ModelError, UsageError
@@ -125,6 +125,7 @@ def certify(
     *,
     size: tuple[int, int] | None = None,
     device: str = "auto",
+    alpha: Literal["auto", "none"] = "auto",
     allow_remote: bool = False,
     progress: Progress | None = None,
 ) -> Certificate:
@@ -144,7 +145,7 @@ def certify(
     if not network.inexact:  # whatever its card makes of that
         card = replace(card, halo=network.reach.halo, exact=True)
     size = size or (2 * card.halo + 284, 2 * card.halo + 534)
-    name, (pixels, valid) = _drawn(card, size) if raster is None else _middle(raster, card, size, allow_remote)
+    name, (pixels, valid) = _drawn(card, size) if raster is None else _middle(raster, card, size, allow_remote, alpha)
     if not valid.any():
         raise InputError(f"{name} has no valid pixel in its middle: give another raster, or a larger --size")
     if min(valid.shape) <= 2 * card.halo:
@@ -245,13 +246,16 @@ def _drawn(card: ModelCard, size: tuple[int, int]) -> tuple[str, Pixels]:
     return "the drawn demo scene", (scene.pixels, scene.valid)
 
 
-def _middle(raster: str | Path, card: ModelCard, size: tuple[int, int], allow_remote: bool) -> tuple[str, Pixels]:
+def _middle(
+    raster: str | Path, card: ModelCard, size: tuple[int, int], allow_remote: bool, alpha: Literal["auto", "none"]
+) -> tuple[str, Pixels]:
     """The middle of a raster, read at the model's ground sampling distance."""
     from aerialseg.raster.describe import describe
     from aerialseg.raster.source import Source
     from aerialseg.raster.view import make_view
 
-    view = make_view(describe(raster, allow_remote=allow_remote), model_gsd_m=card.gsd_m, wanted=card.bands)
+    info = describe(raster, allow_remote=allow_remote)
+    view = make_view(info, model_gsd_m=card.gsd_m, wanted=card.bands, alpha=alpha)
     height, width = (min(wanted, there) for wanted, there in zip(size, view.shape, strict=True))
     top, left = (view.shape[0] - height) // 2, (view.shape[1] - width) // 2
     with Source(view, allow_remote=allow_remote) as source:

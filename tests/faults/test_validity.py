@@ -8,17 +8,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from rasterio.enums import ColorInterp as Color
 
 import aerialseg
 from aerialseg.batch.task import Notes
+from aerialseg.cli import cli
+from aerialseg.datasets.chips import _view
 from aerialseg.errors import InputError, OutputError
+from aerialseg.model.store import load_card
 from aerialseg.raster.block_cache import Pages, reading_order
 from aerialseg.raster.describe import describe
 from aerialseg.raster.grid import Grid
 from aerialseg.raster.source import Source
+from aerialseg.seams.certificate import _middle
 from tests.fakes import Oracle
 from tests.raster.drawing import TILED, picture, read_all, view_of, write
 
@@ -245,6 +250,19 @@ def test_row_12_infrared_flagged_alpha_is_no_mask_and_the_message_says_what_to_t
         pixels, valid = read_all(path, **options)
         assert valid.all()
         assert (pixels == picture_of(path)[[band - 1 for band in view.bands]]).all()
+
+
+def test_row_12_chips_and_seams_take_the_alpha_none_that_the_message_advises(tmp_path):
+    path = infrared(tmp_path / "a.tif")
+    for read in (
+        lambda alpha: _view(path, "native", alpha=alpha),
+        lambda alpha: _middle(path, load_card(), (32, 32), False, alpha),
+    ):
+        with pytest.raises(InputError, match="say --alpha none"):
+            read("auto")
+        read("none")
+    for command in ("chips", "seams"):
+        assert "--alpha" in CliRunner().invoke(cli, [command, "--help"]).output
 
 
 def picture_of(path: Path) -> np.ndarray:
