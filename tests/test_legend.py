@@ -18,10 +18,10 @@ def test_json_gives_the_same_legend_back() -> None:
 
 def test_without_ids_the_line_is_the_id(tmp_path: Path) -> None:
     path = tmp_path / "class_dict_seg.csv"
-    path.write_text("name, r, g, b\nunlabeled, 0, 0, 0\npaved-area, 128, 64, 128\n")
+    path.write_text("name, r, g, b\nunlabeled, 0, 0, 0\nwater, 28, 42, 168\n")
     legend = Legend.from_csv(path)
-    assert legend[1] == LandClass(1, "paved-area", (128, 64, 128))
-    assert legend[1].hex == "#804080"
+    assert legend[1] == LandClass(1, "water", (28, 42, 168))
+    assert legend[1].hex == "#1c2aa8"
 
 
 @pytest.mark.parametrize(

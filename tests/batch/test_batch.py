@@ -23,6 +23,7 @@ from aerialseg.batch.ledger import LEDGER
 from aerialseg.batch.lock import hold_folder
 from aerialseg.batch.status import status_of
 from aerialseg.errors import InputError, OutputError
+from aerialseg.mapping.settings import BLOCK_PX
 from aerialseg.model.interface import Prediction, Tile
 from aerialseg.raster.opening import without_georef_warnings
 from tests.batch.conftest import SIDE, Folder, Told, cut_in_half, draw
@@ -44,6 +45,10 @@ class Counted(Oracle):
         if self.seen[-1] in self.fails:
             raise RuntimeError("the fake died, as it was told to")
         return super().predict(tile)
+
+
+class InInt8(Counted):
+    numerics = "cpu int8"
 
 
 def outputs(folder: Folder) -> dict[str, bytes]:
@@ -248,6 +253,20 @@ def test_what_a_kill_left_of_a_run_directory_does_no_harm(folder: Folder) -> Non
         path.unlink()
     assert folder.run().counts == {"done": 3}
     assert list(runs.iterdir()) == []
+
+
+@pytest.mark.parametrize(("changed", "computed"), [("nothing", 1), ("input", 2), ("numerics", 2)])
+def test_blocks_of_an_interrupted_run_are_those_of_the_same_input_in_the_same_numerics(
+    folder: Folder, changed: str, computed: int
+) -> None:
+    only_a, two_blocks = Selection(only="a.tif"), (8, BLOCK_PX + 8)
+    draw(folder.path / "in/a.tif", land_cover(*two_blocks))
+    assert folder.run(only_a, predictor=Counted(fails=(1,))).exit_code == 1
+    if changed == "input":
+        draw(folder.path / "in/a.tif", land_cover(*two_blocks, seed=9))
+    counted = InInt8() if changed == "numerics" else Counted()
+    assert folder.run(only_a, predictor=counted).counts == {"done": 1}
+    assert len(counted.seen) == computed
 
 
 @pytest.mark.slow

@@ -15,10 +15,11 @@ import pytest
 import rasterio
 import rasterio.features
 
-from aerialseg.errors import InputError, OutputError, UsageError
+from aerialseg.errors import InputError, OutputError, ResourceError, UsageError
 from aerialseg.mapping import publishing
 from aerialseg.mapping.segment import segment
 from aerialseg.model.interface import Tile
+from aerialseg.progress import Silent
 from tests.conftest import WriteRaster, land_cover
 from tests.fakes import CARD, Flaky, Oracle, with_halo
 from tests.mapping.test_segment import classes_of, damaged, read_layer
@@ -100,6 +101,19 @@ def test_an_input_that_changes_during_the_run_is_no_result(tmp_path: Path, write
     with pytest.raises(OutputError, match="changed during the run"):
         segment(source, tmp_path / "map.gpkg", model=Meddling())
     assert not (tmp_path / "map.gpkg").exists()
+
+
+def test_a_disk_without_room_for_the_run_ends_it_before_any_work(tmp_path: Path, write_raster: WriteRaster) -> None:
+    source = write_raster(land_cover(64, 64))
+    petabytes = {"gsd_m": 1e-7, "max_pixels": 10**16}  # 64 million px square from a raster of 64
+
+    class Begun(Silent):
+        def note(self, message: str) -> None:
+            pytest.fail(f"the run began: {message}")
+
+    with pytest.raises(ResourceError, match=r"has .* free and the run may take .*: free some"):
+        segment(source, tmp_path / "map.gpkg", model=Oracle(), progress=Begun(), **petabytes)
+    assert list(tmp_path.iterdir()) == [source]
 
 
 def test_a_run_directory_in_use_is_refused(tmp_path: Path, write_raster: WriteRaster) -> None:

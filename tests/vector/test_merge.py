@@ -104,11 +104,14 @@ def test_adversaries_merge_by_the_rule(name: str, tmp_path) -> None:  # type: ig
     assert np.array_equal(merged(tmp_path, drawn, 5), merged_by_hand(drawn, 5))
 
 
-def test_the_longest_edge_decides_then_the_area(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_the_longest_edge_decides_then_the_area_then_the_first_pixel(tmp_path) -> None:  # type: ignore[no-untyped-def]
     drawn = np.array([[0, 0, 0, 0], [1, 3, 2, 2], [1, 1, 2, 2]], np.uint8)
     assert merged(tmp_path, drawn, 2)[1, 1] == 1  # 1: two edges; 0 and 2: one each
     drawn = np.array([[0, 0, 0, 0, 0], [1, 1, 3, 2, 2], [255, 255, 255, 255, 255]], np.uint8)
     assert merged(tmp_path, drawn, 2)[1, 2] == 0  # one edge each: 0 is the largest
+    for first, last in ((1, 2), (2, 1)):
+        drawn = np.array([[first, first, 3, last, last]], np.uint8)
+        assert merged(tmp_path, drawn, 2)[0, 2] == first  # one edge and two pixels each
 
 
 def test_a_region_without_neighbour_stays(tmp_path) -> None:  # type: ignore[no-untyped-def]
