@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import re
 import textwrap
+import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from aerialseg.mapping.settings import OPTIONS, Setting
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 FAULTS = DOCS.parent / "tests" / "faults"
+MUTANTS = DOCS.parent / "tests" / "mutants.toml"
 FAULTS_HEAD = """# What goes wrong, and what the user gets
 
 <!-- Written by scripts/docs from the names of the tests in tests/faults: edit these, then run it. -->
@@ -64,10 +66,15 @@ EMPTY = inspect.Parameter.empty
 
 def pages() -> dict[Path, str]:
     """Each page that has generated text, as it should be."""
-    batch = DOCS / "batch.md"
-    block = f"<!-- settings -->\n{settings_table()}\n<!-- /settings -->"
-    text = re.sub(r"<!-- settings -->.*<!-- /settings -->", lambda _: block, batch.read_text("utf-8"), flags=re.DOTALL)
-    return {DOCS / "api.md": api(), DOCS / "faults.md": FAULTS_HEAD + faults() + "\n", batch: text}
+    tables = {DOCS / "batch.md": ("settings", settings_table()), DOCS / "testing.md": ("mutants", mutants_table())}
+    made = {path: with_table(path.read_text("utf-8"), *table) for path, table in tables.items()}
+    return {DOCS / "api.md": api(), DOCS / "faults.md": FAULTS_HEAD + faults() + "\n", **made}
+
+
+def with_table(text: str, name: str, made: str) -> str:
+    """The text of a page with a table that was made between its marks."""
+    block = f"<!-- {name} -->\n{made}\n<!-- /{name} -->"
+    return re.sub(f"<!-- {name} -->.*<!-- /{name} -->", lambda _: block, text, flags=re.DOTALL)
 
 
 def faults() -> str:
@@ -85,6 +92,17 @@ def faults() -> str:
 def table(header: Sequence[str], rows: Iterator[Sequence[str]]) -> str:
     lines = [header, ["---"] * len(header), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def mutants_table() -> str:
+    mutants = tomllib.loads(MUTANTS.read_text("utf-8"))["mutant"]
+    return table(("what breaks", "where", "test that notices"), map(mutant_row, mutants))
+
+
+def mutant_row(one: dict[str, str]) -> list[str]:
+    path, _, test = one["test"].partition("::")
+    where = f"[{one['file'].removeprefix('aerialseg/')}](../{one['file']})"
+    return [one["breaks"], where, f"[{test.removeprefix('test_').replace('_', ' ')}](../{path})"]
 
 
 def settings_table() -> str:
