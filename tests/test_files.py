@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from aerialseg import files
 from aerialseg.errors import OutputError
 from aerialseg.files import is_locked, link_or_copy, locked, part_of, read_json, write_atomically, write_json
 
@@ -91,6 +92,22 @@ def test_a_lock_may_go_with_its_file(tmp_path: Path) -> None:
     with locked(lock, lambda: "x", remove=True):
         assert is_locked(lock)
     assert not lock.exists()
+
+
+def test_a_lock_whose_file_its_last_holder_removed_meanwhile_is_taken_on_a_new_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, really = tmp_path / "lock", files._try_lock
+    lock.touch()
+
+    def late(handle: int) -> bool:
+        monkeypatch.undo()
+        lock.unlink()
+        return really(handle)
+
+    monkeypatch.setattr(files, "_try_lock", late)
+    with locked(lock, lambda: "x"):
+        assert is_locked(lock)
 
 
 def test_a_linked_file_is_the_same_file_and_replaces_what_was_there(tmp_path: Path) -> None:

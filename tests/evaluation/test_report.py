@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import csv
+import io
 import json
 import re
 from dataclasses import replace
@@ -17,7 +19,7 @@ from aerialseg.datasets.frames import FrameSet
 from aerialseg.errors import UsageError
 from aerialseg.evaluation.curves import curves, searches, step_marks
 from aerialseg.evaluation.evaluate import score_frames
-from aerialseg.evaluation.pictures import WRONG, draw_mistakes
+from aerialseg.evaluation.pictures import WRONG, draw_frame, draw_mistakes
 from aerialseg.evaluation.report import choose, write_report
 from aerialseg.evaluation.results import Evaluation
 from aerialseg.evaluation.scores import Confusion, Reliability
@@ -172,6 +174,14 @@ def test_mistakes_are_red_and_only_they() -> None:
     said = np.array([[1, 2, 2]], dtype=np.uint8)
     drawn = np.asarray(draw_mistakes(Image.new("RGB", (3, 1), (10, 20, 30)), truth, said))
     assert (drawn == WRONG).all(axis=2).tolist() == [[False, True, False]]
+
+
+def test_pictures_show_classes_in_the_colours_of_the_legend(evaluation: Evaluation) -> None:
+    found = draw_frame(evaluation.frames[0], evaluation).predicted
+    with Image.open(io.BytesIO(base64.b64decode(found.partition(",")[2]))) as picture:
+        shown = np.asarray(picture.convert("RGB"))
+    colors = np.array([entry.color for entry in evaluation.legend])
+    assert (shown == colors[evaluation.frames[0].predicted]).all()
 
 
 def test_a_map_without_frames_or_confidence_has_a_report_too(tmp_path: Path) -> None:

@@ -90,6 +90,21 @@ def test_a_kept_run_goes_on_with_another_input_as_a_run_from_the_start(
     assert shapes[1] == shapes[2]
 
 
+def test_a_kept_run_is_only_taken_up_if_all_that_decides_its_blocks_is_the_same(
+    tmp_path: Path, write_raster: WriteRaster
+) -> None:
+    source, kept = write_raster(land_cover(64, 64)), tmp_path / "run"
+    segment(source, tmp_path / "map.gpkg", model=Oracle(), keep_run=kept)
+    plan = json.loads((kept / "plan.json").read_text())
+    decide = {"source", "view", "grid", "model", "model_digest", "numerics", "tiling", "version"}
+    assert set(plan) == {*decide, "layer"}
+    for name in decide:
+        other = plan[name] | {"more": 1} if isinstance(plan[name], dict) else "another"
+        (kept / "plan.json").write_text(json.dumps(plan | {name: other}))
+        with pytest.raises(OutputError, match="was made with another value of"):
+            segment(source, tmp_path / "m2.gpkg", model=Oracle(), keep_run=kept)
+
+
 def test_an_input_that_changes_during_the_run_is_no_result(tmp_path: Path, write_raster: WriteRaster) -> None:
     source = write_raster(land_cover(64, 64))
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import struct
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -72,6 +74,27 @@ def test_damage_inside_a_jpeg_tile_is_noticed_though_gdal_goes_on(tmp_path, capl
             _, valid = source.read(Box(0, 0, 200, 200))
             assert not valid[:64, 64:128].any()
             assert valid.sum() == 200 * 200 - 64 * 64
+
+
+def replace_tile(path, change):
+    """Append what ``change`` makes of the tile in row 0, column 1, and point to that."""
+    offset, length = tile_bytes(path, 0, 1)
+    data = path.read_bytes()
+    content = change(data[offset : offset + length])
+    data = data.replace(struct.pack("<I", offset), struct.pack("<I", len(data)))
+    path.write_bytes(data.replace(struct.pack("<H", length), struct.pack("<H", len(content))) + content)
+    assert tile_bytes(path, 0, 1) == (len(data), len(content))
+
+
+def test_a_jpeg_tile_that_was_cut_short_is_damaged_and_one_with_bytes_to_spare_is_not(tmp_path):
+    path = tmp_path / "a.tif"
+    for change, damaged in ((lambda tile: tile[:-2] + bytes(5) + tile[-2:], False), (lambda tile: tile[:-2], True)):
+        write(path, picture(200, 200), compress="jpeg", photometric="YCbCr", **TILED)
+        replace_tile(path, change)
+        with rasterio.open(path) as dataset:
+            dataset.read()  # GDAL has no error to tell of
+        with pytest.raises(InputError, match="Premature end of JPEG") if damaged else nullcontext():
+            read_all(path)
 
 
 def test_damage_in_one_plane_loses_the_pixel(tmp_path):
