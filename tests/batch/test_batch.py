@@ -255,18 +255,23 @@ def test_what_a_kill_left_of_a_run_directory_does_no_harm(folder: Folder) -> Non
     assert list(runs.iterdir()) == []
 
 
-@pytest.mark.parametrize(("changed", "computed"), [("nothing", 1), ("input", 2), ("numerics", 2)])
-def test_blocks_of_an_interrupted_run_are_those_of_the_same_input_in_the_same_numerics(
-    folder: Folder, changed: str, computed: int
+@pytest.mark.parametrize("changed", ["", "input", "model", "numerics", "settings", "version"])
+def test_blocks_of_an_interrupted_run_are_those_of_the_same_input_computed_in_the_same_way(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, changed: str
 ) -> None:
     only_a, two_blocks = Selection(only="a.tif"), (8, BLOCK_PX + 8)
     draw(folder.path / "in/a.tif", land_cover(*two_blocks))
     assert folder.run(only_a, predictor=Counted(fails=(1,))).exit_code == 1
     if changed == "input":
         draw(folder.path / "in/a.tif", land_cover(*two_blocks, seed=9))
+    if changed == "version":
+        monkeypatch.setattr(decide, "__version__", "99.0")
     counted = InInt8() if changed == "numerics" else Counted()
-    assert folder.run(only_a, predictor=counted).counts == {"done": 1}
-    assert len(counted.seen) == computed
+    if changed == "model":
+        counted = Counted(replace(counted.card, weights_sha256="1" * 64))
+    settings = {"bands": [3, 2, 1]} if changed == "settings" else {}
+    assert folder.run(only_a, predictor=counted, settings=settings).counts == {"done": 1}
+    assert len(counted.seen) == (2 if changed else 1)
 
 
 @pytest.mark.slow
