@@ -25,8 +25,6 @@ logger = logging.getLogger("aerialseg.batch")
 SETTING = "settings."
 """Columns of a CSV file that begin so are settings of that input alone."""
 NEAR_SHOWN = 5
-JOINED = "mosaic-"
-"""So begins the identity of a mosaic."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +56,7 @@ class JobInput:
         if not self.files:
             return identity_of(Path(self.path), listing)
         own, beside = zip(*(identity_of(Path(path), listing).split(":") for path in sorted(self.files)), strict=True)
-        return f"{JOINED}{_digest(*self.files, *own)}:{_digest(*beside)}"
+        return f"{_digest(*self.files, *own)}:{_digest(*beside)}"
 
 
 def find_inputs(job: Job) -> list[JobInput]:

@@ -14,7 +14,6 @@ from pathlib import Path
 from aerialseg.batch.backends import Backend
 from aerialseg.batch.changes import DO, REDRAW, SKIP, Decision
 from aerialseg.batch.events import Events
-from aerialseg.batch.inputs import JOINED
 from aerialseg.batch.job_settings import digest_json
 from aerialseg.batch.jobfile import Job
 from aerialseg.batch.ledger import DONE, FAILED, RUNNING, WAITING, Entry, Ledger
@@ -213,9 +212,8 @@ def _forget_stale(folder: Path, wanted: set[str]) -> None:
 
 
 def run_folder_name(entry: Entry, numerics: str) -> str:
-    """A name for the run's directory: blocks in it are of this input, as it is, done in this way."""
-    identity = JOINED if entry.identity.startswith(JOINED) else entry.identity  # whose blocks know what they are of
-    state = digest_json(identity, entry.model, numerics, settings_deciding("blocks", entry.settings), entry.version)
+    """A name for the run's directory: blocks in it are of this input, done in this way, and know what they saw of it."""
+    state = digest_json(entry.model, numerics, settings_deciding("blocks", entry.settings), entry.version)
     return f"{digest_json(entry.source)[:16]}-{state[:16]}"
 
 
