@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from aerialseg.errors import InputError
 from aerialseg.files import one_line, printable
 from aerialseg.legend import MAX_ID, NO_CLASS, NODATA
 from aerialseg.raster.describe import MAX_BLOCK_BYTES, block_bytes
-from aerialseg.raster.georef import GeoGrid
+from aerialseg.raster.georef import GeoGrid, same_crs
 from aerialseg.raster.grid import Box
 from aerialseg.raster.opening import (
     GDAL_ERRORS,
@@ -217,14 +217,19 @@ def to_percent(ids: ClassIds, path: Path) -> NDArray[np.uint8]:
 
 
 def check_confidence(rated: ClassFile, classes: ClassFile) -> None:
-    """Raise InputError unless ``rated`` may be the confidence of ``classes``."""
+    """Raise InputError unless ``rated`` may be the confidence of ``classes``: per cent, on its grid, of its run."""
+    name, wanted = printable(rated.path), printable(classes.path)
     if np.dtype(rated.dtype).kind == "f":
-        raise InputError(f"{printable(rated.path)} holds {rated.dtype}: wanted confidence in per cent as uint8")
+        raise InputError(f"{name} holds {rated.dtype}: wanted confidence in per cent as uint8")
     if rated.geo.shape != classes.geo.shape:
-        raise InputError(
-            f"{printable(rated.path)} has {rated.geo.width} x {rated.geo.height} px: wanted {classes.geo.width} x "
-            f"{classes.geo.height}, as in {printable(classes.path)}"
-        )
+        size = f"{classes.geo.width} x {classes.geo.height}, as in {wanted}"
+        raise InputError(f"{name} has {rated.geo.width} x {rated.geo.height} px: wanted {size}")
+    same_place = same_crs(rated.geo.crs, classes.geo.crs)
+    if not same_place or classes.geo.offset_of(replace(rated.geo, crs=classes.geo.crs)) != (0, 0):
+        raise InputError(f"{name} does not lie on the pixels of {wanted}: wanted the confidence raster of the same run")
+    runs = {file.dataset.tags().get("blocks_digest") for file in (rated, classes)} - {None}
+    if len(runs) > 1:
+        raise InputError(f"{name} is of another run than {wanted}: wanted the confidence raster of the same run")
 
 
 @dataclass(frozen=True, slots=True)
