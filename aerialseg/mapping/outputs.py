@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from aerialseg.errors import OutputError, UsageError
-from aerialseg.files import absolute, cannot_write, printable
+from aerialseg.files import absolute, cannot_write, locked, printable
 from aerialseg.vector.existing import Contents, check_replaceable, names_of
 from aerialseg.vector.formats import GEOPACKAGE, LAYER_NAME, ending_of, layer_files
 
@@ -93,6 +95,14 @@ class Outputs:
             for end in ("", *(SIDECARS if path in (self.raster, self.confidence) else ()))
         }
 
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the names; OutputError "in use" where another living process does, wherever its run directory is."""
+        with ExitStack() as stack:
+            for path in self.paths:
+                stack.enter_context(locked(lock_of(path), partial(_in_use, path), remove=True))
+            yield
+
     def check_free(self, *, overwrite: bool, published: Mapping[Path, bool] | None = None) -> None:
         """Raise UsageError where a file stands that may not be replaced, OutputError where that cannot be done.
 
@@ -129,6 +139,17 @@ class Outputs:
             f"holds {names_of(found.held)}" if found.held else "holds styles or metadata that aerialseg did not make"
         )
         return f"{holds}: --overwrite {does} and keeps everything else"
+
+
+def lock_of(path: Path) -> Path:
+    """The hidden file beside an output that is locked while a run makes it."""
+    from aerialseg.vector.writing import part_of
+
+    return part_of(path).with_suffix(".lock")
+
+
+def _in_use(path: Path) -> str:
+    return f"{printable(path)} is in use by another run: wait, or choose another output"
 
 
 def check_not_inputs(touched: Mapping[Path, Path], inputs: Sequence[str | Path]) -> None:

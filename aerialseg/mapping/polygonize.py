@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 from aerialseg._version import __version__
 from aerialseg.errors import InputError, UsageError
 from aerialseg.executor import TaskPool
-from aerialseg.files import locked
 from aerialseg.legend import Legend
-from aerialseg.mapping.outputs import Outputs
+from aerialseg.mapping.outputs import Outputs, lock_of
 from aerialseg.mapping.plan import LayerPlan
 from aerialseg.mapping.result import LayerResult, class_shares, spoken_doubts
 from aerialseg.mapping.settings import check_settings, with_settings
@@ -102,8 +101,7 @@ def polygonize(
     check_place(outputs.layer, raster.geo.crs)
     pixel_m = _pixel_size(raster, listener, required=wanted.require_crs)
     begun = time.perf_counter()
-    busy = f"{outputs.layer} is in use by another run: wait, or choose another output"
-    with locked(_lock_of(outputs.layer), lambda: busy, remove=True), TaskPool(workers) as pool:
+    with outputs.lock(), TaskPool(workers) as pool:
         listener.stage("polygons", 1.0)
         info = write_layer(
             source,
@@ -143,14 +141,10 @@ def discard(output: PathLike) -> None:
 
     path = Path(output).absolute()
     with suppress(OSError, UsageError):
-        remove_parts(layer_files(path, dissolve=True))
-        _lock_of(path).unlink(missing_ok=True)
-
-
-def _lock_of(output: Path) -> Path:
-    from aerialseg.vector.writing import part_of
-
-    return part_of(output).with_suffix(".lock")
+        files = layer_files(path, dissolve=True)
+        remove_parts(files)
+        for file in files:
+            lock_of(file).unlink(missing_ok=True)
 
 
 def _check_size(raster: ClassRaster, source: Path, max_pixels: int) -> None:

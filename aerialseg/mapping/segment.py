@@ -142,7 +142,7 @@ class _Job:
         return self.work.run
 
     def run_input(self, *, keep: bool) -> Result:
-        with self.run.lock():
+        with self.run.lock(), self.work.outputs.lock():
             changes = self.run.begin(self.plan)
             try:
                 self._check_disks()

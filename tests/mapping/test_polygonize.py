@@ -22,6 +22,7 @@ from aerialseg.cli.polygonize_command import polygonize_command
 from aerialseg.errors import InputError, OutputError, UsageError
 from aerialseg.files import locked
 from aerialseg.legend import LandClass, Legend
+from aerialseg.mapping.outputs import lock_of
 from tests.vector.drawn import blobs
 
 SCRIPT = Path(sys.executable).parent / "aerialseg"
@@ -209,10 +210,8 @@ def test_the_input_is_never_the_output_by_whatever_name(tmp_path: Path, classes:
         aerialseg.polygonize(classes, tmp_path / "map.gpkg", overwrite=True)
 
 
-def test_the_second_of_two_runs_for_one_output_is_told_so(tmp_path: Path, classes: Path) -> None:
-    from aerialseg.mapping.polygonize import _lock_of
-
-    lock = locked(_lock_of(tmp_path / "map.gpkg"), lambda: "x", remove=True)
+def test_row_23_the_second_of_two_polygonize_for_one_output_is_refused(tmp_path: Path, classes: Path) -> None:
+    lock = locked(lock_of(tmp_path / "map.gpkg"), lambda: "x", remove=True)
     with lock, pytest.raises(OutputError, match="in use by another run"):
         aerialseg.polygonize(classes, tmp_path / "map.gpkg")
     aerialseg.polygonize(classes, tmp_path / "map.gpkg")
