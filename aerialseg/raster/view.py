@@ -208,7 +208,7 @@ def make_view(
     geos = [replace(one.geo, crs=main.geo.crs if placed else None) for one in infos]
     layout = lay_out(geos, grid.pixel)
     _check_size(main, layout.geo.shape, max_pixels)
-    note = grid.note + note
+    note = grid.note + (_mismatch(grid.gsd_m, model_gsd_m) if gsd is not None else "") + note
     if not placed:
         unit = "" if grid.gsd_m else "lengths and areas are in pixels (px, px²); "
         note = f"no {'coordinate system' if main.georeferenced else 'georeference'}; {unit}{note}"
@@ -448,6 +448,15 @@ def _working_grid(info: RasterInfo, model: float | None, gsd: float | Literal["n
     return _WorkingGrid(
         pixel, (own[0] * times[0], own[1] * times[1]), f"{_metres(own)}, resampled to {whose}{target:.3f} m/px"
     )
+
+
+def _mismatch(gsd_m: Gsd | None, model: float | None) -> str:
+    """A warning where the user chose a resolution for which the model was not trained."""
+    if gsd_m is None or model is None or max(abs(size / model - 1) for size in gsd_m) <= GSD_TOLERANCE:
+        return ""
+    times = max((size / model for size in gsd_m), key=lambda ratio: abs(math.log(ratio)))
+    how = f"{times:.3g} times coarser" if times > 1 else f"{1 / times:.3g} times finer"
+    return f", {how} than the model's {model:.3f} m/px: expect a poorer map"
 
 
 def _check_coarser(info: RasterInfo, own: Gsd, model: float) -> None:
