@@ -16,29 +16,45 @@ from aerialseg.errors import AerialsegError
 from aerialseg.mapping.settings import OPTIONS, Setting
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-FAULTS = DOCS.parent / "tests" / "faults"
-MUTANTS = DOCS.parent / "tests" / "mutants.toml"
+TESTS = DOCS.parent / "tests"
+MUTANTS = TESTS / "mutants.toml"
 FAULTS_HEAD = """# What goes wrong, and what the user gets
 
-<!-- Written by scripts/docs from the names of the tests in tests/faults: edit these, then run it. -->
+<!-- Written by scripts/docs from the names of the tests, test_row_NN_...: edit these, then run it. -->
 
 Exit codes: 0 done, 1 some inputs of a batch failed, 2 usage, 3 input, 4 model, 5 output, 6 resources (GPU, memory,
-disk), X
+disk), 130 interrupted.
+
 """
 ROWS = {
+    1: "Paths that are missing or cannot be read",
+    2: "Files that are no raster",
+    3: "Truncated files",
+    4: "Damaged tiles that the decoder notices",
+    5: "Damaged tiles that no reader can see",
     6: "A file that points at another file, also a sidecar",
     7: "Addresses, also in sidecars",
-    9: "Sidecars that fill the memory",
+    8: "Rasters that are too large",
+    9: "Headers and sidecars that fill the memory",
     10: "No coordinate system, no transform",
     11: "Transforms that lead nowhere, control points only",
     12: "Bands and their meaning",
     13: "16 bit, float, NaN, infinity",
     14: "Nodata, masks, alpha",
-    18: "Model cards with values of another type",
+    15: "Small and odd sizes",
+    16: "Strips, planes, JPEG, palettes",
+    17: "Pickled models",
+    18: "Damaged models, cards with values of another type",
+    19: "Models that cannot be tiled exactly",
+    20: "No GPU, too little memory",
+    21: "A full disk",
     22: "SIGKILL, SIGINT, SIGTERM",
+    23: "Two runs, one output",
     24: "Outputs that exist, are inputs, or hold layers of others",
     25: "Names and folders",
     26: "An input or its sidecars change",
+    27: "A GeoPackage that is open elsewhere",
+    28: "A ground sampling distance unlike the model's",
     29: "Two inputs, one output",
     30: "An output that is an input; no inputs",
     31: "Fields that lead elsewhere",
@@ -49,6 +65,7 @@ ROWS = {
     36: "NaN inside the network",
     37: "Masks and images of training",
     38: "Class rasters of QGIS, ArcGIS and GRASS",
+    39: "Confidence of something else",
     40: "Areas",
     41: "Consoles",
     42: "Kinds of arithmetic",
@@ -81,9 +98,9 @@ def faults() -> str:
     """The rows of faults, and what the tests named after each say of it."""
     tests: dict[int, list[str]] = {row: [] for row in ROWS}
     named = re.compile(r"^def test_((?:row_\d\d_(?:and_)?)+)(\w+)", re.MULTILINE)
-    for path in sorted(FAULTS.glob("test_*.py")):
+    for path in sorted(TESTS.rglob("test_*.py")):
         for rows, name in named.findall(path.read_text("utf-8")):
-            said = f"* {name.replace('_', ' ')} ([{path.stem[5:]}](../tests/faults/{path.name}))"
+            said = f"* {name.replace('_', ' ')} ([{path.stem[5:]}](../{path.relative_to(DOCS.parent).as_posix()}))"
             for row in re.findall(r"\d\d", rows):
                 tests[int(row)].append(said)
     return "\n\n".join("\n".join([f"## {row}. {title}", "", *tests[row]]) for row, title in ROWS.items())

@@ -31,6 +31,12 @@ def test_the_documents_are_what_scripts_docs_writes(pages: dict[Path, str]) -> N
         assert path.read_text("utf-8") == text, f"{path.name} is out of date: run scripts/docs"
 
 
+def test_every_row_of_faults_has_a_test(pages: dict[Path, str]) -> None:
+    rows = re.findall(r"^## (\d+)\. .+\n\n(\* )?", pages[ROOT / "docs" / "faults.md"], re.M)
+    assert [int(row) for row, _ in rows] == list(range(1, 43))
+    assert [row for row, test in rows if not test] == []
+
+
 def test_every_public_name_is_documented(pages: dict[Path, str]) -> None:
     page = pages[ROOT / "docs" / "api.md"]
     missing = [name for name in aerialseg.__all__ if not re.search(rf"^(### |\| `|`aerialseg\.){name}\b", page, re.M)]

@@ -307,7 +307,7 @@ def test_log_lines_are_json(folder: Folder) -> None:
     assert lines[-1]["exit_code"] == 0
 
 
-def test_one_job_at_a_time(folder: Folder) -> None:
+def test_row_23_one_run_of_a_job_at_a_time_and_a_killed_ones_lock_is_taken_over(folder: Folder) -> None:
     code = (
         "import sys, time, pathlib; from aerialseg.batch.lock import hold_folder\n"
         "with hold_folder(pathlib.Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"

@@ -94,7 +94,7 @@ def clean(place: Path) -> tuple[dict[str, bytes], float]:
 
 
 @pytest.mark.timeout(900)
-def test_killed_at_twenty_random_moments_it_ends_as_if_nothing_had_happened(
+def test_row_22_killed_at_50_random_moments_batch_gives_the_result_of_a_clean_run(
     place: Path, clean: tuple[dict[str, bytes], float]
 ) -> None:
     wanted, took = clean
@@ -124,7 +124,7 @@ def await_that(happened: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def test_told_to_stop_it_finishes_blocks_writes_the_report_and_goes_on_next_time(
+def test_row_22_told_to_stop_batch_writes_the_report_and_resumes_next_time(
     place: Path, clean: tuple[dict[str, bytes], float]
 ) -> None:
     folder = job_in(place, "night")
@@ -144,7 +144,7 @@ def test_told_to_stop_it_finishes_blocks_writes_the_report_and_goes_on_next_time
     assert products(folder) == clean[0]
 
 
-def test_a_second_one_is_told_that_the_folder_is_in_use(place: Path) -> None:
+def test_row_23_a_second_batch_is_told_that_the_folder_is_in_use(place: Path) -> None:
     folder = job_in(place, "night")
     process = start(folder)
     await_that((folder / "night.job" / LEDGER).exists)

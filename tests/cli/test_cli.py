@@ -230,7 +230,7 @@ def broken_model(tmp_path: Path, how: str) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["truncated", "other bytes", "no card", "no weights"])
-def test_a_broken_model_is_found_before_the_output_is_touched(tmp_path: Path, small: Path, how: str) -> None:
+def test_row_18_a_broken_model_is_found_before_the_output_is_touched(tmp_path: Path, small: Path, how: str) -> None:
     output = tmp_path / "map.fgb"
     output.write_bytes(b"old")
     done = run(small, output, "--overwrite", "--model", broken_model(tmp_path, how))
@@ -240,7 +240,9 @@ def test_a_broken_model_is_found_before_the_output_is_touched(tmp_path: Path, sm
 
 
 @pytest.mark.slow
-def test_killed_and_run_again_it_ends_as_if_nothing_had_happened(tmp_path: Path, write_raster: WriteRaster) -> None:
+def test_row_22_killed_and_run_again_the_command_gives_the_result_of_a_clean_run(
+    tmp_path: Path, write_raster: WriteRaster
+) -> None:
     source = write_raster(land_cover(700, 2100, cell=40) * 20)
     names = ("map.gpkg", "--raster", "classes.tif", "--confidence", "conf.tif", "--gsd", "native", "-q")
     clean, killed = tmp_path / "clean", tmp_path / "killed"

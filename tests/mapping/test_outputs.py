@@ -16,7 +16,7 @@ def source(tmp_path: Path) -> Path:
     return path
 
 
-def test_an_existing_output_needs_overwrite(tmp_path: Path, source: Path) -> None:
+def test_row_24_an_existing_output_needs_overwrite(tmp_path: Path, source: Path) -> None:
     (tmp_path / "map.fgb").write_bytes(b"old")
     with pytest.raises(UsageError, match=r"map\.fgb exists: add --overwrite"):
         Outputs.check(source, tmp_path / "map.fgb")
@@ -25,7 +25,7 @@ def test_an_existing_output_needs_overwrite(tmp_path: Path, source: Path) -> Non
 
 
 @pytest.mark.parametrize("how", ["itself", "symlink", "hard link", "dotted path"])
-def test_the_input_is_never_an_output_even_with_overwrite(tmp_path: Path, source: Path, how: str) -> None:
+def test_row_24_the_input_is_never_an_output_even_with_overwrite(tmp_path: Path, source: Path, how: str) -> None:
     alias = tmp_path / "classes.tif"
     if how == "symlink":
         alias.symlink_to(source)
@@ -65,7 +65,7 @@ def test_a_missing_folder_is_an_output_error(tmp_path: Path, source: Path) -> No
         Outputs.check(source, tmp_path / "nowhere" / "map.gpkg")
 
 
-def test_a_layer_that_is_open_elsewhere_is_not_replaced(tmp_path: Path, source: Path) -> None:
+def test_row_27_a_layer_that_is_open_elsewhere_is_not_replaced(tmp_path: Path, source: Path) -> None:
     (tmp_path / "map.gpkg").write_bytes(b"old")
     (tmp_path / "map.gpkg-shm").write_bytes(b"")
     with pytest.raises(OutputError, match="open in another program"):

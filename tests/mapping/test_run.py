@@ -25,7 +25,7 @@ from tests.fakes import CARD, Flaky, Oracle, with_halo
 from tests.mapping.test_segment import classes_of, damaged, read_layer
 
 
-def test_what_was_cut_off_goes_on_and_ends_the_same(tmp_path: Path, write_raster: WriteRaster) -> None:
+def test_row_22_an_interrupted_run_resumes_and_gives_the_same_result(tmp_path: Path, write_raster: WriteRaster) -> None:
     source = write_raster(land_cover(160, 160))
     segment(source, tmp_path / "clean.gpkg", model=Oracle(), raster=tmp_path / "clean.tif", block_px=32)
     with pytest.raises(RuntimeError, match="died"):
@@ -96,16 +96,15 @@ def test_a_kept_run_is_only_taken_up_if_all_that_decides_its_blocks_is_the_same(
     source, kept = write_raster(land_cover(64, 64)), tmp_path / "run"
     segment(source, tmp_path / "map.gpkg", model=Oracle(), keep_run=kept)
     plan = json.loads((kept / "plan.json").read_text())
-    decide = {"source", "view", "grid", "model", "model_digest", "numerics", "tiling", "version"}
-    assert set(plan) == {*decide, "layer"}
-    for name in decide:
-        other = plan[name] | {"more": 1} if isinstance(plan[name], dict) else "another"
-        (kept / "plan.json").write_text(json.dumps(plan | {name: other}))
+    assert {"model", "model_digest", "numerics", "tiling", "version", "pixel"} < set(plan["settings"])
+    for name in plan["settings"]:
+        other = {"settings": plan["settings"] | {name: "another"}}
+        (kept / "plan.json").write_text(json.dumps(plan | other))
         with pytest.raises(OutputError, match="was made with another value of"):
             segment(source, tmp_path / "m2.gpkg", model=Oracle(), keep_run=kept)
 
 
-def test_an_input_that_changes_during_the_run_is_no_result(tmp_path: Path, write_raster: WriteRaster) -> None:
+def test_row_26_an_input_that_changes_during_the_run_gives_no_result(tmp_path: Path, write_raster: WriteRaster) -> None:
     source = write_raster(land_cover(64, 64))
 
     class Meddling(Oracle):
@@ -131,7 +130,9 @@ def test_a_disk_without_room_for_the_run_ends_it_before_any_work(tmp_path: Path,
     assert list(tmp_path.iterdir()) == [source]
 
 
-def test_a_run_directory_in_use_is_refused(tmp_path: Path, write_raster: WriteRaster) -> None:
+def test_row_23_a_run_directory_in_use_is_refused_and_that_of_a_killed_run_is_taken_over(
+    tmp_path: Path, write_raster: WriteRaster
+) -> None:
     source = write_raster(land_cover(64, 64))
     code = (
         "import sys, time; from aerialseg.mapping.run import Run\n"
@@ -237,7 +238,7 @@ def test_an_output_that_appears_during_the_run_is_not_overwritten(tmp_path: Path
     assert (tmp_path / "map.gpkg").read_bytes() == b"somebody else's"
 
 
-def test_a_layer_held_open_as_qgis_does_is_not_replaced(tmp_path: Path, write_raster: WriteRaster) -> None:
+def test_row_27_a_layer_held_open_as_qgis_does_is_not_replaced(tmp_path: Path, write_raster: WriteRaster) -> None:
     source = write_raster(land_cover(64, 64))
     segment(source, tmp_path / "map.gpkg", model=Oracle())
     holder = sqlite3.connect(tmp_path / "map.gpkg")

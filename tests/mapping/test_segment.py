@@ -123,12 +123,14 @@ def test_a_halo_that_is_too_small_would_be_seen(tmp_path: Path, write_raster: Wr
 
 @settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(height=st.integers(1, 70), width=st.integers(1, 70))
-def test_any_size_comes_out_at_its_size(tmp_path_factory: pytest.TempPathFactory, height: int, width: int) -> None:
+def test_row_15_any_size_comes_out_at_its_size(
+    tmp_path_factory: pytest.TempPathFactory, height: int, width: int
+) -> None:
     check_size(tmp_path_factory.mktemp("size"), height, width)
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (31, 33), (1, 97), (97, 1), (32, 32), (33, 65)])
-def test_odd_sizes_come_out_whole(tmp_path: Path, height: int, width: int) -> None:
+def test_row_15_odd_sizes_come_out_at_their_size(tmp_path: Path, height: int, width: int) -> None:
     check_size(tmp_path, height, width)
 
 
@@ -146,7 +148,7 @@ def check_size(folder: Path, height: int, width: int) -> None:
     assert np.array_equal(burnt(read_layer(folder / "map.gpkg"), source), pixels[0])
 
 
-def test_a_raster_without_a_valid_pixel_gives_a_valid_empty_layer_and_asks_nothing(
+def test_row_14_a_raster_without_a_valid_pixel_gives_a_valid_empty_layer_and_asks_nothing(
     tmp_path: Path, write_raster: WriteRaster
 ) -> None:
     source = write_raster(land_cover(80, 80), mask=np.zeros((80, 80), bool))
@@ -214,13 +216,15 @@ def damaged(write_raster: WriteRaster) -> Path:
     return source
 
 
-def test_a_damaged_tile_ends_the_run_naming_the_window(tmp_path: Path, write_raster: WriteRaster) -> None:
+def test_row_04_a_damaged_tile_ends_the_run_and_leaves_no_output(tmp_path: Path, write_raster: WriteRaster) -> None:
     with pytest.raises(InputError, match=r"ortho\.tif"):
         segment(damaged(write_raster), tmp_path / "map.gpkg", model=Oracle(with_halo(0)), block_px=64)
     assert not (tmp_path / "map.gpkg").exists()
 
 
-def test_a_damaged_tile_becomes_nodata_on_request_and_counts_once(tmp_path: Path, write_raster: WriteRaster) -> None:
+def test_row_04_a_damaged_tile_becomes_nodata_on_request_and_counts_once(
+    tmp_path: Path, write_raster: WriteRaster
+) -> None:
     source = damaged(write_raster)
     result = segment(source, tmp_path / "map.gpkg", model=Oracle(), on_read_error="nodata", block_px=32, min_area_m2=0)
     assert result.lost_px == 64 * 64
@@ -228,7 +232,9 @@ def test_a_damaged_tile_becomes_nodata_on_request_and_counts_once(tmp_path: Path
     assert read_layer(tmp_path / "map.gpkg").area.sum() == pytest.approx(result.valid_px * PIXEL_M2)
 
 
-def test_imagery_of_another_resolution_is_mapped_at_the_models(tmp_path: Path, write_raster: WriteRaster) -> None:
+def test_row_28_imagery_of_another_resolution_is_mapped_at_the_models(
+    tmp_path: Path, write_raster: WriteRaster
+) -> None:
     source = write_raster(land_cover(80, 90, cell=80), transform=Affine(0.2, 0, 500_000, 0, -0.2, 5_000_000))
     result = segment(source, tmp_path / "map.gpkg", model=Oracle(), raster=tmp_path / "classes.tif")
     assert (result.plan.grid.height, result.plan.grid.width) == (160, 180)
@@ -262,7 +268,7 @@ def test_a_raster_without_crs_runs_in_pixels(tmp_path: Path, write_raster: Write
         segment(source, tmp_path / "m.gpkg", model=Oracle(), require_crs=True)
 
 
-def test_provenance_tells_two_inputs_apart_that_look_alike(tmp_path: Path, write_raster: WriteRaster) -> None:
+def test_row_05_provenance_tells_two_inputs_apart_that_look_alike(tmp_path: Path, write_raster: WriteRaster) -> None:
     source = write_raster(land_cover(64, 64))
     segment(source, tmp_path / "map.gpkg", model=Oracle(), raster=tmp_path / "c.tif")
     with rasterio.open(tmp_path / "c.tif") as file:

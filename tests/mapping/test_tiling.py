@@ -58,7 +58,9 @@ def labels(path: Path) -> np.ndarray:
         return np.asarray(file.read(1))
 
 
-def test_a_model_that_cannot_be_exact_is_refused_with_the_layer_and_the_way_out(attentive: Path, ortho: Path) -> None:
+def test_row_19_a_model_that_cannot_be_exact_is_refused_with_the_layer_and_the_way_out(
+    attentive: Path, ortho: Path
+) -> None:
     with pytest.raises(ModelError, match=f"{ATTENTION} looks at the whole image at once.*--tiling approximate"):
         segment(ortho, ortho.parent / "map.gpkg", model=attentive, device="cpu")
     assert not (ortho.parent / "map.gpkg").exists()
@@ -68,7 +70,7 @@ def test_a_model_that_cannot_be_exact_is_refused_with_the_layer_and_the_way_out(
     assert "--tiling approximate" in done.stderr
 
 
-def test_told_to_approximate_it_runs_and_the_products_say_so(attentive: Path, ortho: Path) -> None:
+def test_row_19_told_to_approximate_it_runs_and_the_products_say_so(attentive: Path, ortho: Path) -> None:
     layer, classes = ortho.parent / "map.gpkg", ortho.parent / "classes.tif"
     arguments = ["--model", str(attentive), "--tiling", "approximate", "--raster", str(classes), "--device", "cpu"]
     done = CliRunner().invoke(cli, ["segment", str(ortho), str(layer), *arguments])

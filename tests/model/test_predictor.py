@@ -131,7 +131,7 @@ class Cramped:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("most_px", [32 * 32, 64 * 64, 3 * 64 * 64])
-def test_labels_stay_the_same_when_memory_runs_out(
+def test_row_20_labels_stay_the_same_when_memory_runs_out(
     network: UNet, most_px: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     reference = predictor(network, tile=1024, batch=1).predict(drawn_tile())
@@ -151,7 +151,7 @@ def test_the_smaller_size_is_kept_for_the_next_tile(network: UNet) -> None:
 
 
 @pytest.mark.slow
-def test_no_memory_at_all_is_a_resource_error(network: UNet) -> None:
+def test_row_20_no_memory_at_all_is_a_resource_error(network: UNet) -> None:
     with pytest.raises(ResourceError, match="too little memory even for a tile of 32 px"):
         predictor(Cramped(network, 0), tile=128, batch=2).predict(drawn_tile())
 
@@ -220,7 +220,7 @@ def test_a_model_of_the_package_goes_to_workers_by_its_name_and_another_by_its_f
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
-def test_a_missing_gpu_is_a_resource_error_and_auto_takes_the_cpu() -> None:
+def test_row_20_a_missing_gpu_is_a_resource_error_and_auto_takes_the_cpu() -> None:
     with pytest.raises(ResourceError, match="CUDA asked for but"):
         check_device("cuda")
     assert check_device("auto").type == "cpu"

@@ -103,7 +103,7 @@ class Bomb:
 
 
 @pytest.mark.parametrize("name", ["export.pkl", "model.pth", "weights.pt"])
-def test_a_pickle_is_refused_and_not_opened(tmp_path: Path, name: str) -> None:
+def test_row_17_a_pickle_is_refused_and_not_opened(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(pickle.dumps(Bomb(tmp_path / "boom")))
     for ref in (tmp_path / name, tmp_path):
         with pytest.raises(ModelError, match="pickle"):
@@ -112,7 +112,7 @@ def test_a_pickle_is_refused_and_not_opened(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["pickle", "zip"])
-def test_a_pickle_under_the_name_of_the_weights_is_refused_and_not_opened(
+def test_row_17_a_pickle_under_the_name_of_the_weights_is_refused_and_not_opened(
     folder: Path, tmp_path: Path, kind: str
 ) -> None:
     if kind == "zip":
@@ -125,7 +125,7 @@ def test_a_pickle_under_the_name_of_the_weights_is_refused_and_not_opened(
     assert not (tmp_path / "boom").exists()
 
 
-def test_weights_cut_off_are_refused(folder: Path) -> None:
+def test_row_18_truncated_weights_are_refused(folder: Path) -> None:
     whole = (folder / WEIGHTS).read_bytes()
     (folder / WEIGHTS).write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ModelError, match="SHA-256"):
@@ -135,7 +135,7 @@ def test_weights_cut_off_are_refused(folder: Path) -> None:
         load_network(folder)
 
 
-def test_weights_changed_by_one_byte_are_refused_before_any_work(folder: Path) -> None:
+def test_row_18_weights_changed_by_one_byte_are_refused_before_any_work(folder: Path) -> None:
     content = bytearray((folder / WEIGHTS).read_bytes())
     content[-1] ^= 1
     (folder / WEIGHTS).write_bytes(bytes(content))
@@ -143,25 +143,25 @@ def test_weights_changed_by_one_byte_are_refused_before_any_work(folder: Path) -
         resolve(folder, device="cpu")
 
 
-def test_missing_and_unexpected_tensors_are_named(folder: Path) -> None:
+def test_row_18_missing_and_unexpected_tensors_are_named(folder: Path) -> None:
     rewrite(folder, layers__1__bias=None, layers__99__weight=torch.zeros(2))
     with pytest.raises(ModelError, match=r"layers\.1\.bias.*layers\.99\.weight"):
         load_network(folder)
 
 
-def test_a_tensor_of_another_shape_is_named(folder: Path) -> None:
+def test_row_18_a_tensor_of_another_shape_is_named(folder: Path) -> None:
     rewrite(folder, layers__1__bias=torch.zeros(7))
     with pytest.raises(ModelError, match=r"layers\.1\.bias has the shape \(7,\)"):
         load_network(folder)
 
 
-def test_a_legend_of_another_length_is_refused(folder: Path) -> None:
+def test_row_18_a_legend_of_another_length_is_refused(folder: Path) -> None:
     rehash(folder, legend=legend(4))
     with pytest.raises(ModelError, match="network has 5 classes, the legend of its card 4"):
         load_network(folder)
 
 
-def test_weights_that_are_not_finite_are_refused(folder: Path, tmp_path: Path, network: UNet) -> None:
+def test_row_18_weights_that_are_not_finite_are_refused(folder: Path, tmp_path: Path, network: UNet) -> None:
     rewrite(folder, layers__1__bias=torch.full((32,), torch.nan))
     with pytest.raises(ModelError, match=r"layers\.1\.bias holds values that are not finite"):
         load_network(folder)
@@ -220,6 +220,6 @@ def test_weights_that_are_not_there_are_named(folder: Path) -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
-def test_cuda_asked_for_but_not_there_is_found_before_the_weights_are_loaded(folder: Path) -> None:
+def test_row_20_cuda_asked_for_but_not_there_is_found_before_the_weights_are_loaded(folder: Path) -> None:
     with pytest.raises(ResourceError, match="--device cpu"):
         resolve(folder, device="cuda")

@@ -251,7 +251,7 @@ FULL_DISK = """
 """
 
 
-def test_21_a_disk_that_fills_up_at_any_point_leaves_the_old_files(tmp_path):
+def test_row_21_a_disk_that_fills_up_at_any_point_leaves_the_old_rasters(tmp_path):
     """A limit on the size of a file stands for the disk. GDAL says things on stderr; what counts is the error."""
     command = [sys.executable, "-W", "error", "-c", textwrap.dedent(FULL_DISK), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, cwd=ROOT)

@@ -136,14 +136,14 @@ PROFILES = {
 
 
 @pytest.mark.parametrize("profile", PROFILES.values(), ids=PROFILES)
-def test_the_profile_does_not_matter(tmp_path, profile):
+def test_row_16_strips_and_planes_read_as_the_tiled_rgb_copy(tmp_path, profile):
     pixels, valid = read_all(write(tmp_path / "a.tif", picture(150, 170), **profile))
     assert valid.all()
     assert (pixels == picture(150, 170)).all()
 
 
 @pytest.mark.parametrize("layout", [TILED, {}], ids=["tiles", "strips"])
-def test_ycbcr_jpeg_reads_as_its_rgb_copy(tmp_path, layout):
+def test_row_16_ycbcr_jpeg_reads_as_its_rgb_copy(tmp_path, layout):
     smooth = np.linspace(0, 255, 150 * 170).reshape(1, 150, 170).repeat(3, 0).astype(np.uint8)
     jpeg = write(tmp_path / "jpeg.tif", smooth, compress="jpeg", photometric="YCbCr", **layout)
     pixels, _ = read_all(jpeg)

@@ -188,7 +188,7 @@ def test_given_the_time_it_is_byte_identical(tmp_path: Path, ending: str) -> Non
 @pytest.mark.slow
 @pytest.mark.parametrize("ending", FILES)
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.7, 0.99])
-def test_a_full_disk_is_an_output_error_in_every_format(
+def test_row_21_a_full_disk_leaves_no_layer_of_any_format(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, ending: str, share: float
 ) -> None:
     """A limit on the file's size fails like a full disk."""
@@ -218,7 +218,7 @@ def test_a_full_disk_is_an_output_error_in_every_format(
     assert f"o{ending}" in done.stdout
 
 
-def test_what_does_not_fit_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+def test_row_21_what_does_not_fit_on_the_disk_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     output = tmp_path / "o.gpkg"
     check_room(output, 10, 1000, 100, dissolve=False)
     with pytest.raises(ResourceError, match="leave out --dissolve"):

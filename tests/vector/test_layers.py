@@ -261,7 +261,7 @@ def interrupt(*_: object) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kilobytes", [0, 40, 120, 160])
-def test_a_full_disk_is_an_output_error(tmp_path: Path, kilobytes: int) -> None:
+def test_row_21_a_full_disk_leaves_no_geopackage(tmp_path: Path, kilobytes: int) -> None:
     """A limit on the file's size fails like a full disk, at whichever write comes first; 184 kB would be needed."""
     raster = write(tmp_path / "c.tif", noise(30, 30))
     script = f"""

@@ -1,4 +1,4 @@
-"""Faults 1-16 and 28: the right error, one line of it, at once, and nothing else opened."""
+"""Rasters that cannot be read or mapped: the right error, one line of it, at once, and nothing else opened."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from affine import Affine
 from rasterio.control import GroundControlPoint
 
 from aerialseg.errors import InputError, UsageError
+from aerialseg.mapping.segment import segment
 from aerialseg.raster.describe import describe
 from aerialseg.raster.grid import Box
 from aerialseg.raster.source import Source
 from aerialseg.raster.view import make_view
+from tests.fakes import Oracle
 from tests.raster.drawing import TILED, picture, read_all, tiff, view_of, write
 
 
@@ -34,7 +36,7 @@ def refused(path: object, match: str, **options: object) -> str:
     return message
 
 
-def test_1_missing_folder_or_unreadable(tmp_path):
+def test_row_01_a_path_that_is_missing_a_folder_or_no_regular_file_is_refused(tmp_path):
     refused(tmp_path / "no.tif", "No such file.*give the path")
     refused(tmp_path, "is a folder")
     (tmp_path / "file").write_bytes(b"x")
@@ -45,14 +47,19 @@ def test_1_missing_folder_or_unreadable(tmp_path):
     refused(tmp_path / "pipe.tif", "not a regular file")
 
 
-def test_1_a_file_that_may_not_be_read(tmp_path, monkeypatch):
+def test_row_01_a_file_that_may_not_be_read_is_refused(tmp_path):
     path = write(tmp_path / "a.tif", picture(8, 8))
+    path.chmod(0)
+    mine = os.geteuid()
+    if mine == 0:  # root may read everything
+        os.seteuid(NOBODY)
+    try:
+        refused(path, "Permission denied")
+    finally:
+        os.seteuid(mine)
 
-    def refuse(*_: object) -> None:
-        raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("aerialseg.raster.opening.open", refuse, raising=False)
-    refused(path, "Permission denied")
+NOBODY = 65534
 
 
 NOT_TIFF = {
@@ -65,13 +72,13 @@ NOT_TIFF = {
 
 
 @pytest.mark.parametrize(("content", "match"), NOT_TIFF.values(), ids=NOT_TIFF)
-def test_2_what_is_no_geotiff(tmp_path, content, match):
+def test_row_02_what_is_no_geotiff_is_refused_and_named(tmp_path, content, match):
     (tmp_path / "a.tif").write_bytes(content)
     refused(tmp_path / "a.tif", match)
 
 
 @pytest.mark.parametrize("keep", [4, 8, 50, 200])
-def test_3_a_file_cut_in_its_header(tmp_path, keep):
+def test_row_03_a_file_cut_in_its_header_is_refused(tmp_path, keep):
     path = write(tmp_path / "a.tif", picture(64, 64), **TILED)
     path.write_bytes(path.read_bytes()[:keep])
     refused(path, "no readable GeoTIFF|cannot be read")
@@ -87,7 +94,7 @@ POINTERS = {
 
 
 @pytest.mark.parametrize("text", POINTERS.values(), ids=POINTERS)
-def test_6_a_pointer_renamed_to_tif_is_not_followed(tmp_path, monkeypatch, text):
+def test_row_06_a_pointer_renamed_to_tif_is_not_followed(tmp_path, monkeypatch, text):
     monkeypatch.setattr(rasterio, "open", lambda *_, **__: pytest.fail("GDAL must not see it"))
     (tmp_path / "a.tif").write_text(text.format(secret="/etc/passwd"))
     refused(tmp_path / "a.tif", "not followed")
@@ -113,7 +120,7 @@ def test_6_a_pointer_renamed_to_tif_is_not_followed(tmp_path, monkeypatch, text)
     ],
 )
 @pytest.mark.parametrize("kind", [str, Path])
-def test_7_addresses_are_refused_before_anything_is_opened(monkeypatch, address, kind):
+def test_row_07_addresses_are_refused_before_anything_is_opened(monkeypatch, address, kind):
     monkeypatch.setattr(rasterio, "open", lambda *_, **__: pytest.fail("GDAL must not see it"))
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(0.01)
@@ -123,7 +130,7 @@ def test_7_addresses_are_refused_before_anything_is_opened(monkeypatch, address,
             server.accept()
 
 
-def test_7_allowed_addresses_reach_gdal_and_only_as_geotiff(tmp_path):
+def test_row_07_allowed_addresses_reach_gdal_and_only_as_geotiff(tmp_path):
     path = write(tmp_path / "a.tif", picture(8, 8))
     view = make_view(describe(f"GTIFF_DIR:1:{path}", allow_remote=True), model_gsd_m=0.1)
     with pytest.raises(InputError, match="--allow-remote"):
@@ -137,7 +144,7 @@ def test_7_allowed_addresses_reach_gdal_and_only_as_geotiff(tmp_path):
 
 HOSTILE = """
     import resource, sys, time
-    from aerialseg.errors import InputError, UsageError
+    from aerialseg.errors import InputError
     from aerialseg.raster.describe import describe
     from aerialseg.raster.view import make_view
     for path in sys.argv[1:]:
@@ -153,7 +160,7 @@ HOSTILE = """
 """
 
 
-def test_8_and_9_bombs_are_refused_at_once_in_little_memory(tmp_path):
+def test_row_08_and_row_09_bombs_are_refused_at_once_in_little_memory(tmp_path):
     width, height, bits, compression, photometric, samples = 256, 257, 258, 259, 262, 277
     common = [(compression, 3, 1), (photometric, 3, 1), (bits, 3, 8)]
     (tmp_path / "bands.tif").write_bytes(
@@ -188,7 +195,7 @@ def test_8_and_9_bombs_are_refused_at_once_in_little_memory(tmp_path):
     assert len(lines) == 3
 
 
-def test_10_without_crs_or_transform_it_runs_with_a_note_or_not_at_all(tmp_path, caplog):
+def test_row_10_without_crs_it_runs_with_a_note_or_not_at_all(tmp_path, caplog):
     path = write(tmp_path / "plain.tif", picture(8, 8), crs=None, transform=TEN_CM_LOCAL)
     view = view_of(path)
     assert (view.geo.crs, view.gsd_m, view.resampled) == (None, None, False)
@@ -201,7 +208,7 @@ def test_10_without_crs_or_transform_it_runs_with_a_note_or_not_at_all(tmp_path,
 TEN_CM_LOCAL = Affine(0.1, 0, 7, 0, -0.1, 9)
 
 
-def test_10_a_picture_without_any_place(tmp_path, recwarn):
+def test_row_10_a_picture_without_any_place_runs_with_a_note_or_not_at_all(tmp_path, recwarn):
     with rasterio.Env(), pytest.warns(rasterio.errors.NotGeoreferencedWarning):
         path = write(tmp_path / "plain.tif", picture(8, 8), crs=None, transform=Affine.identity())
     info = describe(path)
@@ -216,13 +223,13 @@ def test_10_a_picture_without_any_place(tmp_path, recwarn):
     [Affine(0.08, 0.06, 5e5, 0.06, -0.08, 5e6), Affine(0.1, 0.03, 5e5, 0, -0.1, 5e6), Affine(0.1, 0, 5e5, 0, 0.1, 5e6)],
     ids=["rotated", "sheared", "south-up"],
 )
-def test_11_any_affine_transform_is_carried(tmp_path, transform):
+def test_row_11_any_affine_transform_is_carried(tmp_path, transform):
     view = view_of(write(tmp_path / "a.tif", picture(40, 60), transform=transform), model_gsd_m=0.05)
     assert view.geo.at(view.geo.width, view.geo.height) == pytest.approx(transform @ (60, 40), abs=0.5 * 0.05)
     assert view.geo.at(0, 0) == transform @ (0, 0)
 
 
-def test_11_control_points_or_rpcs_only(tmp_path):
+def test_row_11_a_view_of_control_points_only_is_refused(tmp_path):
     points = [GroundControlPoint(row, col, 10 + col / 1e5, 50 - row / 1e5) for row in (0, 8) for col in (0, 8)]
     path = tmp_path / "gcp.tif"
     with pytest.warns(rasterio.errors.NotGeoreferencedWarning):
@@ -233,14 +240,14 @@ def test_11_control_points_or_rpcs_only(tmp_path):
 
 
 @pytest.mark.parametrize("bands", [1, 2, 4, 5])
-def test_12_a_number_of_bands_that_says_nothing(tmp_path, bands):
+def test_row_12_a_number_of_bands_that_says_nothing_is_refused_with_what_to_type(tmp_path, bands):
     path = write(tmp_path / "a.tif", picture(8, 8, bands), photometric="MINISBLACK")
     message = refused(path, f"has {bands} band.*the model wants 3.*--bands")
     chosen = [int(band) for band in message.rsplit("--bands ", 1)[1].split(",")]
     assert view_of(path, bands=chosen).bands == tuple(chosen)  # what the message proposes works
 
 
-def test_12_alpha_is_a_mask_and_no_band(tmp_path):
+def test_row_12_alpha_is_a_mask_and_no_band(tmp_path):
     path = write(tmp_path / "a.tif", np.full((4, 8, 8), 255, np.uint8), photometric="RGB", alpha="YES")
     assert (view_of(path).bands, view_of(path).pieces[0].alpha) == ((1, 2, 3), 4)
     refused(path, "there is no band 5", bands=(1, 2, 5))
@@ -249,7 +256,7 @@ def test_12_alpha_is_a_mask_and_no_band(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "int16", "float32", "float64", "int8", "uint32"])
-def test_13_other_types_need_a_scale(tmp_path, dtype):
+def test_row_13_other_types_need_a_scale(tmp_path, dtype):
     path = write(tmp_path / "a.tif", np.ones((3, 8, 8), dtype))
     refused(path, f"holds {dtype}.*--scale LOW,HIGH.* 'gdalinfo -mm FILE'")
     assert read_all(path, scale=(0, 1))[0].min() == 255
@@ -258,30 +265,30 @@ def test_13_other_types_need_a_scale(tmp_path, dtype):
 @pytest.mark.parametrize(
     "options", [{"scale": (3, 3)}, {"scale": (0, np.nan)}, {"gsd": 0}, {"gsd": np.nan}, {"gsd": "x"}]
 )
-def test_13_and_28_options_that_make_no_sense(tmp_path, options):
+def test_row_13_and_row_28_options_that_make_no_sense_are_refused(tmp_path, options):
     path = write(tmp_path / "a.tif", picture(8, 8))
     with pytest.raises(UsageError, match=f"--{next(iter(options))} .*wanted"):
         view_of(path, **options)
 
 
-def test_13_a_scale_is_shown_as_the_command_line_takes_it(tmp_path):
+def test_row_13_a_scale_is_shown_as_the_command_line_takes_it(tmp_path):
     path = write(tmp_path / "a.tif", picture(8, 8))
     with pytest.raises(UsageError, match=r"--scale 3,3: .*such as 0,4095"):
         view_of(path, scale=(3, 3))
 
 
-def test_13_complex_numbers_have_no_scale(tmp_path):
+def test_row_13_complex_numbers_have_no_scale(tmp_path):
     path = write(tmp_path / "a.tif", np.ones((3, 8, 8), np.complex64))
     refused(path, "complex", scale=(0, 1))
 
 
-def test_14_all_nodata_is_no_error(tmp_path):
+def test_row_14_all_nodata_is_no_error(tmp_path):
     pixels, valid = read_all(write(tmp_path / "a.tif", np.zeros((3, 40, 40), np.uint8), nodata=0), model_gsd_m=0.07)
     assert not valid.any()
     assert not pixels.any()
 
 
-def test_16_a_palette_names_the_way_out(tmp_path):
+def test_row_16_a_palette_is_refused_with_the_way_out(tmp_path):
     path = write(tmp_path / "a.tif", picture(8, 8, 1), photometric="palette")
     with rasterio.open(path, "r+") as dataset:
         dataset.write_colormap(1, {1: (1, 2, 3, 255)})
@@ -289,13 +296,30 @@ def test_16_a_palette_names_the_way_out(tmp_path):
     refused(path, "gdal_translate -expand rgb", bands=(1, 1, 1))
 
 
-def test_28_ground_sampling_distance(tmp_path):
+def test_row_28_imagery_much_coarser_than_the_model_is_refused_and_other_is_resampled(tmp_path):
     path = write(tmp_path / "a.tif", picture(100, 200), transform=Affine(1, 0, 5e5, 0, -1, 5e6))
     refused(path, "20 times coarser.*0.050 m/px.*--gsd native", model_gsd_m=0.05)
     assert view_of(path, model_gsd_m=0.25).resampled
     assert view_of(path, model_gsd_m=0.05, gsd="native").shape == (100, 200)
     assert view_of(path, model_gsd_m=0.05, gsd=0.5).shape == (200, 400)
     refused(path, "px to map.*--max-pixels 1,000,000", model_gsd_m=0.05, gsd=0.05, max_pixels=1_000_000)
+
+
+def test_row_28_a_resolution_that_the_user_chose_against_the_models_is_said_and_stays_in_the_metadata(
+    tmp_path,
+):
+    path = write(tmp_path / "a.tif", picture(64, 64))
+    assert "poor" not in view_of(path, model_gsd_m=0.108, gsd="native").note
+    assert "poor" not in view_of(path, model_gsd_m=0.05).note
+    finer = view_of(path, model_gsd_m=0.2, gsd="native").note
+    assert finer == "0.100 m/px, read as it is, 2 times finer than the model's 0.200 m/px: expect a poorer map"
+    assert "4 times coarser than the model's 0.050 m/px" in view_of(path, model_gsd_m=0.05, gsd=0.2).note
+    coarse = write(tmp_path / "coarse.tif", picture(64, 64), transform=Affine(1, 0, 5e5, 0, -1, 5e6))
+    result = segment(coarse, tmp_path / "map.gpkg", model=Oracle(), raster=tmp_path / "c.tif", gsd_m="native")
+    warning = "10 times coarser than the model's 0.100 m/px: expect a poorer map"
+    assert warning in result.plan.summary
+    with rasterio.open(tmp_path / "c.tif") as made:
+        assert warning in made.tags()["source_note"]
 
 
 NAMES = [
@@ -310,7 +334,7 @@ NAMES = [
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_25_any_file_name_works(tmp_path, monkeypatch, name):
+def test_row_25_an_input_of_any_file_name_works(tmp_path, monkeypatch, name):
     write(tmp_path / "a.tif", picture(8, 8)).rename(tmp_path / name)
     assert read_all(tmp_path / name)[1].all()
     monkeypatch.chdir(tmp_path)
