@@ -129,7 +129,7 @@ class Run:
         names = {entry.name for entry in self.folder.iterdir()} if self.folder.is_dir() else set()
         if os.path.lexists(self.folder) and not self.folder.is_dir():
             raise UsageError(f"the run directory {self.folder} is a file: name another one with --keep-run")
-        if names - {LOCK} and PLAN not in names:
+        if names - {LOCK, PUBLISHING} and PLAN not in names:
             raise UsageError(f"{self.folder} holds other things than a run: name an empty or a new directory for it")
         for file in files:
             if file and self.folder in Path(os.path.abspath(file)).parents:
@@ -165,10 +165,13 @@ class Run:
             self.folder.rmdir()
 
     def remove(self) -> None:
-        """Delete what a run makes, and nothing else; the directory goes with the lock, if it is empty then."""
+        """Delete what a run makes, and nothing else; the directory goes with the lock, if it is empty then.
+
+        Which outputs are the run's own is forgotten last: killed before, the same call may still replace them.
+        """
         self._forget_blocks()
         shutil.rmtree(self.products, ignore_errors=True)
-        for name in (PUBLISHING, RUN_REPORT, SOURCES, PLAN):
+        for name in (RUN_REPORT, SOURCES, PLAN, PUBLISHING):
             remove_if_there(self.folder / name)
 
 

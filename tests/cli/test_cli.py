@@ -255,7 +255,7 @@ def test_row_22_killed_and_run_again_the_command_gives_the_result_of_a_clean_run
         time.sleep(0.05)
     process.kill()
     process.wait()
-    assert [path.name for path in killed.iterdir()] == ["map.gpkg.run"]
+    assert [path.name for path in killed.iterdir() if path.suffix != ".lock"] == ["map.gpkg.run"]
     done = run(source, *names[:-1], cwd=killed)
     assert done.returncode == 0, done.stderr
     assert "resuming: 1 of 2 blocks are done" in done.stderr

@@ -296,6 +296,16 @@ def test_row_16_a_palette_is_refused_with_the_way_out(tmp_path):
     refused(path, "gdal_translate -expand rgb", bands=(1, 1, 1))
 
 
+def test_row_16_products_have_our_profile_whatever_the_inputs_is(tmp_path):
+    smooth = np.linspace(0, 255, 64 * 64).reshape(1, 64, 64).repeat(3, 0).astype(np.uint8)
+    path = write(tmp_path / "a.tif", smooth, compress="jpeg", photometric="YCbCr", interleave="pixel", **TILED)
+    segment(path, tmp_path / "map.gpkg", model=Oracle(), raster=tmp_path / "c.tif", confidence=tmp_path / "sure.tif")
+    for name in ("c.tif", "sure.tif"):
+        with rasterio.open(tmp_path / name) as made:
+            assert (made.profile["compress"], made.profile.get("photometric")) == ("deflate", None)
+            assert (made.count, made.dtypes, made.nodata) == (1, ("uint8",), 255)
+
+
 def test_row_28_imagery_much_coarser_than_the_model_is_refused_and_other_is_resampled(tmp_path):
     path = write(tmp_path / "a.tif", picture(100, 200), transform=Affine(1, 0, 5e5, 0, -1, 5e6))
     refused(path, "20 times coarser.*0.050 m/px.*--gsd native", model_gsd_m=0.05)

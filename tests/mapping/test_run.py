@@ -6,6 +6,7 @@ import json
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import rasterio.features
 
 from aerialseg.errors import InputError, OutputError, ResourceError, UsageError
 from aerialseg.mapping import publishing
+from aerialseg.mapping import run as run_module
 from aerialseg.mapping.segment import segment
 from aerialseg.model.interface import Tile
 from aerialseg.progress import Silent
@@ -225,6 +227,26 @@ def test_cut_off_while_publishing_the_same_call_finishes(
     assert not (tmp_path / "map.gpkg.run").exists()
 
 
+@pytest.mark.parametrize("name", ["run.json", "plan.json", "publishing.json"])
+def test_row_22_killed_while_its_directory_is_removed_the_same_call_finishes(
+    tmp_path: Path, write_raster: WriteRaster, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    source = write_raster(land_cover(64, 64))
+    remove = run_module.remove_if_there
+
+    def cut_off(path: Path) -> None:
+        if path.name == name:
+            raise RuntimeError("the power went")
+        remove(path)
+
+    monkeypatch.setattr(run_module, "remove_if_there", cut_off)
+    with pytest.raises(RuntimeError, match="power"):
+        segment(source, tmp_path / "map.gpkg", model=Oracle())
+    monkeypatch.setattr(run_module, "remove_if_there", remove)
+    segment(source, tmp_path / "map.gpkg", model=Oracle())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["map.gpkg", "ortho.tif"]
+
+
 def test_an_output_that_appears_during_the_run_is_not_overwritten(tmp_path: Path, write_raster: WriteRaster) -> None:
     source = write_raster(land_cover(64, 64))
 
@@ -252,6 +274,27 @@ def test_row_27_a_layer_held_open_as_qgis_does_is_not_replaced(tmp_path: Path, w
     finally:
         holder.close()
     segment(source, tmp_path / "map.gpkg", model=Oracle(), overwrite=True)
+    with closing(sqlite3.connect(tmp_path / "map.gpkg")) as database:
+        assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    assert not list(tmp_path.glob("map.gpkg-*"))
+
+
+def test_row_27_the_log_that_a_killed_program_left_is_not_lost(tmp_path: Path, write_raster: WriteRaster) -> None:
+    """What QGIS wrote last is in the log alone: a new file under the old log would be damaged."""
+    source, layer = write_raster(land_cover(64, 64)), tmp_path / "map.gpkg"
+    segment(source, layer, model=Oracle())
+    edit = (
+        "import os, sqlite3, sys; database = sqlite3.connect(sys.argv[1]); database.execute('PRAGMA journal_mode=WAL')\n"
+        "database.execute('CREATE TABLE notes (text)'); database.execute(\"INSERT INTO notes VALUES ('mine')\")\n"
+        "database.commit(); os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", edit, str(layer)], check=True)
+    assert (tmp_path / "map.gpkg-wal").exists()
+    with suppress(OutputError):
+        segment(source, layer, model=Oracle(), overwrite=True)
+    with closing(sqlite3.connect(layer)) as database:
+        assert database.execute("SELECT * FROM notes").fetchall() == [("mine",)]
+        assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
 def test_lost_pixels_are_remembered_when_a_run_is_taken_up(tmp_path: Path, write_raster: WriteRaster) -> None:
