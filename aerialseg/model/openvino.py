@@ -19,7 +19,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
-from aerialseg.errors import ModelError
+from aerialseg.errors import ModelError, ResourceError
+from aerialseg.files import one_line
 from aerialseg.model.card import ModelCard
 from aerialseg.model.cpu import has_bf16, multiplies_int8
 from aerialseg.model.fold import fold_for_inference
@@ -48,7 +49,12 @@ class OpenVinoNetwork:
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "PERFORMANCE_HINT": "LATENCY",
         }
-        self._compiled = ov.Core().compile_model(model, "CPU", config)
+        try:
+            self._compiled = ov.Core().compile_model(model, "CPU", config)
+        except RuntimeError as error:
+            raise ResourceError(
+                f"OpenVINO cannot compile the model here: {one_line(error)}; free memory, or say --runtime torch"
+            ) from error
         self._request = self._compiled.create_infer_request()
         self._network.to("meta")  # the graph has the weights; the torch network still tells where to crop
 

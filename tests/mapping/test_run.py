@@ -284,7 +284,8 @@ def test_row_27_the_log_that_a_killed_program_left_is_not_lost(tmp_path: Path, w
     source, layer = write_raster(land_cover(64, 64)), tmp_path / "map.gpkg"
     segment(source, layer, model=Oracle())
     edit = (
-        "import os, sqlite3, sys; database = sqlite3.connect(sys.argv[1]); database.execute('PRAGMA journal_mode=WAL')\n"
+        "import os, sqlite3, sys; database = sqlite3.connect(sys.argv[1])\n"
+        "database.execute('PRAGMA journal_mode=WAL')\n"
         "database.execute('CREATE TABLE notes (text)'); database.execute(\"INSERT INTO notes VALUES ('mine')\")\n"
         "database.commit(); os._exit(0)"
     )

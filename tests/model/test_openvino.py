@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,6 +29,7 @@ from aerialseg.model.unet import UNet
 from aerialseg.raster.grid import Box, Grid
 from tests.model.nets import card, lively_network, smooth_noise
 
+ROOT = Path(__file__).resolve().parents[2]
 ov = pytest.importorskip("openvino", reason="openvino is not installed (the extra 'fast')")
 
 from aerialseg.model.openvino import build_graph  # noqa: E402
@@ -229,3 +233,29 @@ def test_memory_can_be_given_back_between_tiles() -> None:
     before = in_blocks(answering, pixels, 64, network.reach.halo)
     answering.release()
     assert (in_blocks(answering, pixels, 64, network.reach.halo) == before).all()
+
+
+NO_MEMORY = """
+import resource
+from aerialseg.errors import ResourceError
+from aerialseg.model import openvino
+from tests.model.nets import card, lively_network
+network, build = lively_network(), openvino.build_graph
+def build_with_the_last_memory(*arguments, **options):
+    graph = build(*arguments, **options)
+    size_kb = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmSize"))
+    resource.setrlimit(resource.RLIMIT_AS, (1024 * size_kb + 2**20,) * 2)
+    return graph
+openvino.build_graph = build_with_the_last_memory
+try:
+    openvino.OpenVinoNetwork(network, card(network), "fp32")
+except ResourceError as error:
+    print(error)
+"""
+
+
+@pytest.mark.slow
+def test_row_20_a_runtime_that_cannot_compile_is_a_resource_error() -> None:
+    done = subprocess.run([sys.executable, "-c", NO_MEMORY], capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert done.stdout.startswith("OpenVINO cannot compile the model here: "), done.stderr
+    assert done.stdout.endswith("; free memory, or say --runtime torch\n")
