@@ -95,14 +95,6 @@ class Outputs:
             for end in ("", *(SIDECARS if path in (self.raster, self.confidence) else ()))
         }
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the names; OutputError "in use" where another living process does, wherever its run directory is."""
-        with ExitStack() as stack:
-            for path in self.paths:
-                stack.enter_context(locked(lock_of(path), partial(_in_use, path), remove=True))
-            yield
-
     def check_free(self, *, overwrite: bool, published: Mapping[Path, bool] | None = None) -> None:
         """Raise UsageError where a file stands that may not be replaced, OutputError where that cannot be done.
 
@@ -139,6 +131,15 @@ class Outputs:
             f"holds {names_of(found.held)}" if found.held else "holds styles or metadata that aerialseg did not make"
         )
         return f"{holds}: --overwrite {does} and keeps everything else"
+
+
+@contextmanager
+def lock_outputs(paths: Sequence[Path]) -> Iterator[None]:
+    """Hold the names; OutputError "in use" where another living process does, wherever its run directory is."""
+    with ExitStack() as stack:
+        for path in paths:
+            stack.enter_context(locked(lock_of(path), partial(_in_use, path), remove=True))
+        yield
 
 
 def lock_of(path: Path) -> Path:

@@ -13,7 +13,7 @@ from aerialseg._version import __version__
 from aerialseg.errors import InputError, UsageError
 from aerialseg.executor import TaskPool
 from aerialseg.legend import Legend
-from aerialseg.mapping.outputs import Outputs, lock_of
+from aerialseg.mapping.outputs import Outputs, lock_of, lock_outputs
 from aerialseg.mapping.plan import LayerPlan
 from aerialseg.mapping.result import LayerResult, class_shares, spoken_doubts
 from aerialseg.mapping.settings import check_settings, with_settings
@@ -101,7 +101,7 @@ def polygonize(
     check_place(outputs.layer, raster.geo.crs)
     pixel_m = _pixel_size(raster, listener, required=wanted.require_crs)
     begun = time.perf_counter()
-    with outputs.lock(), TaskPool(workers) as pool:
+    with lock_outputs(outputs.paths), TaskPool(workers) as pool:
         listener.stage("polygons", 1.0)
         info = write_layer(
             source,

@@ -16,7 +16,7 @@ from aerialseg.mapping.classify import classify, missing_blocks
 from aerialseg.mapping.flood import with_collar
 from aerialseg.mapping.kept import has_mosaic, seal_mosaic
 from aerialseg.mapping.network_time import network_seconds
-from aerialseg.mapping.outputs import REPORT, Outputs
+from aerialseg.mapping.outputs import REPORT, Outputs, lock_outputs
 from aerialseg.mapping.plan import PathLike, Plan, check_disk, choose_predictor, make_plan
 from aerialseg.mapping.products import SMALL_PX, Work, draw_layer, metadata_of, release_memory, write_rasters
 from aerialseg.mapping.publishing import publish_products, published_files
@@ -142,7 +142,7 @@ class _Job:
         return self.work.run
 
     def run_input(self, *, keep: bool) -> Result:
-        with self.run.lock(), self.work.outputs.lock():
+        with self.run.lock(), lock_outputs(self.work.outputs.paths):
             changes = self.run.begin(self.plan)
             try:
                 self._check_disks()
