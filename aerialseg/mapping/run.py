@@ -165,12 +165,10 @@ class Run:
             self.folder.rmdir()
 
     def remove(self) -> None:
-        """Delete what a run makes, and nothing else; the directory goes with the lock, if it is empty then.
-
-        Which outputs are the run's own is forgotten last: killed before, the same call may still replace them.
-        """
+        """Delete what a run makes, and nothing else; the directory goes with the lock, if it is empty then."""
         self._forget_blocks()
         shutil.rmtree(self.products, ignore_errors=True)
+        # last what tells outputs that are the run's own: killed before, the same call may replace them
         for name in (RUN_REPORT, SOURCES, PLAN, PUBLISHING):
             remove_if_there(self.folder / name)
 
