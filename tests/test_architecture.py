@@ -110,7 +110,7 @@ STAIRS = {
         "collar",
         "blocks decode palette",
         "classes view",
-        "describe features",
+        "bounds describe features",
         "lattice opening",
         "georef resample sidecars",
         "grid ifd kernel pam_check",

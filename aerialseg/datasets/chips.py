@@ -36,8 +36,9 @@ from aerialseg.files import absolute, cannot_write
 from aerialseg.legend import NODATA, Legend
 from aerialseg.model.store import load_card
 from aerialseg.progress import Progress, Silent
+from aerialseg.raster.bounds import check_overlap, overlap, reproject_bounds, same_crs
 from aerialseg.raster.describe import describe, source_sha256
-from aerialseg.raster.georef import Bounds, check_overlap, overlap, reproject_bounds, same_crs
+from aerialseg.raster.georef import Bounds
 from aerialseg.raster.grid import Box
 from aerialseg.raster.image import write_png
 from aerialseg.raster.labels import Labels, open_labels

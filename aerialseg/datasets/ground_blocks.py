@@ -11,7 +11,8 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from aerialseg.raster.georef import Bounds, GeoGrid, overlap
+from aerialseg.raster.bounds import overlap
+from aerialseg.raster.georef import Bounds, GeoGrid
 from aerialseg.raster.grid import Box
 from aerialseg.raster.view import View
 

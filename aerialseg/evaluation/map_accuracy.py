@@ -120,8 +120,8 @@ def assess_map(
     UsageError
         ``layer`` is given, but ``truth`` is a raster.
     """
+    from aerialseg.raster.bounds import check_overlap
     from aerialseg.raster.classes import ClassFile, check_confidence
-    from aerialseg.raster.georef import check_overlap
     from aerialseg.raster.labels import open_labels
     from aerialseg.raster.palette import read_palette
 

@@ -16,9 +16,10 @@ from rasterio.features import rasterize
 from aerialseg.errors import InputError, UsageError
 from aerialseg.files import printable
 from aerialseg.legend import MAX_ID, NO_CLASS, NODATA, Legend
+from aerialseg.raster.bounds import check_comparable, overlap, reproject_bounds, same_crs
 from aerialseg.raster.classes import ClassFile, ClassIds
 from aerialseg.raster.features import ENDINGS, FeatureFile, Geometries, is_layer, open_features, polygonal
-from aerialseg.raster.georef import Bounds, GeoGrid, check_comparable, overlap, reproject_bounds, same_crs
+from aerialseg.raster.georef import Bounds, GeoGrid
 from aerialseg.raster.palette import read_palette
 
 Ids = NDArray[np.uint8]
