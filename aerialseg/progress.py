@@ -42,6 +42,11 @@ def spoken_bytes(size: int) -> str:
     return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{max(1, round(size / 1e6)):,} MB"
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, in the plural where that is right: ``1 frame``, ``2 classes``."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "es" if noun.endswith("s") else "s")
+
+
 def fractions(progress: Progress) -> Callable[[float], None]:
     """A function that takes the fraction of a stage (of size 1) that is done, and advances ``progress``."""
     done = 0.0

@@ -54,7 +54,8 @@ STAIRS = {
         "inputs",
         "hooks input_files status",
         "backends jobfile lock stac_out",
-        "events gantt job_settings ledger same_file stac_in task",
+        "events gantt ledger same_file stac_in task",
+        "job_settings",
     ],
     "cli": [
         "commands",

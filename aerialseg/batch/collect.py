@@ -19,7 +19,7 @@ from aerialseg.legend import Legend
 from aerialseg.mapping.outputs import Outputs, check_not_inputs
 from aerialseg.mapping.plan import LayerPlan
 from aerialseg.mapping.settings import MapSettings
-from aerialseg.progress import Progress, Silent
+from aerialseg.progress import Progress, Silent, counted
 from aerialseg.raster.cog import write_cog
 from aerialseg.raster.describe import source_date
 from aerialseg.raster.georef import ONE_PIXEL
@@ -91,7 +91,7 @@ def collect(
 
         progress.stage("collection", 1)
         write_collection(entries, wanted.stac, title=job_folder(job).stem, overwrite=wanted.overwrite)
-    return wanted.paths
+    return tuple(map(absolute, wanted.paths))
 
 
 def finished_entries(job: str | Path, only: str | None = None) -> list[Entry]:
@@ -119,7 +119,7 @@ def _raster(entry: Entry, kind: str) -> str:
 
 def _metadata(job: str | Path, entries: Sequence[Entry]) -> dict[str, str]:
     return {
-        "title": f"Land cover of {len(entries)} rasters of the job {job_folder(job).stem}",
+        "title": f"Land cover of {counted(len(entries), 'raster')} of the job {job_folder(job).stem}",
         "software": f"aerialseg {__version__}",
         "model_digest": entries[0].model,
     }

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from aerialseg.batch.changes import DO, REDRAW, SKIP, Decision
 from aerialseg.batch.job import EVERYTHING, Selection, decide_inputs
-from aerialseg.batch.job_settings import predictor_of
+from aerialseg.batch.job_settings import message_for_job, predictor_of
 from aerialseg.batch.jobfile import Job
 from aerialseg.batch.ledger import DONE, LEDGER, Ledger
 from aerialseg.batch.task import plan_of
 from aerialseg.errors import AerialsegError
 from aerialseg.mapping.network_time import seconds_per_px
-from aerialseg.progress import spoken_bytes, spoken_duration
+from aerialseg.progress import counted, spoken_bytes, spoken_duration
 
 if TYPE_CHECKING:
     from aerialseg.model.interface import PredictorSpec
@@ -63,7 +63,8 @@ def dry_run(job: Job, selection: Selection = EVERYTHING, *, predictor: Predictor
             ledger.close()
     lines = [_estimate_line(job, one, predictor) for one in decisions]
     pixels = sum(line.pixels for line in lines)
-    seconds, basis = (median(rates), f"from {len(rates)} inputs done before") if rates else _measured(predictor, pixels)
+    before = f"from {counted(len(rates), 'input')} done before"
+    seconds, basis = (median(rates), before) if rates else _measured(predictor, pixels)
     total = None if seconds is None else seconds * pixels
     return Estimate(lines, total, basis, sum(line.disk_bytes for line in lines))
 
@@ -74,7 +75,7 @@ def _estimate_line(job: Job, one: Decision, predictor: PredictorSpec) -> Estimat
     try:
         plan = plan_of(one.source.rasters, {**job.settings, **one.source.settings}, predictor)
     except AerialsegError as error:
-        return EstimateLine(one.source.name, DO, one.reason, problem=" ".join(str(error).split()))
+        return EstimateLine(one.source.name, DO, one.reason, problem=message_for_job(error))
     return EstimateLine(one.source.name, DO, one.reason, plan.pixels, plan.disk_bytes)
 
 
@@ -107,7 +108,7 @@ def describe_estimate(estimate: Estimate) -> list[str]:
     failing = sum(bool(line.problem) for line in estimate.lines)
     redraw = sum(line.action == REDRAW for line in estimate.lines)
     time_s = "unknown" if estimate.seconds is None else f"about {spoken_duration(estimate.seconds)}"
-    total = f"{todo} of {len(estimate.lines)} inputs to compute: {estimate.pixels / 1e6:,.1f} Mpx"
+    total = f"{todo} of {counted(len(estimate.lines), 'input')} to compute: {estimate.pixels / 1e6:,.1f} Mpx"
     total += f", {redraw} to redraw without the network" if redraw else ""
     total += f", {failing} would fail" if failing else ""
     if not todo:

@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from html import escape
 from typing import Any
 
+from aerialseg.progress import counted
+
 WIDTH, LABEL, ROW, BAR, AXIS = 1080, 190, 22, 14, 24
 MAX_LANES = 64
 STEPS_S = (1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400, 28800, 86400)
@@ -79,7 +81,7 @@ def _lane(bars: list[Bar], began: float, scale: float, top: float) -> Iterator[s
         left, right = LABEL + (bar.began - began) * scale, LABEL + (bar.ended - began) * scale
         if right < shown_to + 0.4 and bar.kind == kind_to:
             continue
-        label = f"{bar.count} blocks" if bar.kind == "blocks" else bar.label
+        label = counted(bar.count, "block") if bar.kind == "blocks" else bar.label
         title = escape(f"{label}: {_clock(bar.began, seconds=True)}, {bar.ended - bar.began:.1f} s")
         yield (
             f'<rect class="{bar.kind}" x="{left:.1f}" y="{top}" width="{max(right - left, 1):.1f}" '

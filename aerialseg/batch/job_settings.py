@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,16 @@ from aerialseg.toml import nearest
 
 if TYPE_CHECKING:
     from aerialseg.model.interface import PredictorSpec
+
+
+JOB_KEYS = {name: f"settings.{name}" for name in OPTIONS} | {"model": "model.path"}
+"""Options of segment-raster -> the keys of a job file."""
+
+
+def message_for_job(message: object) -> str:
+    """The message (or error) in one line, with the keys of a job file for the options that it names."""
+    line = " ".join(str(message).split())
+    return re.sub(r"(?<![^\s(])--([a-z][a-z-]*)", lambda option: JOB_KEYS.get(option[1], option[0]), line)
 
 
 def read_settings(values: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from aerialseg.batch.task import GONE, InputResult, InputTask, discard_run, kind
 from aerialseg.errors import Interrupted, ResourceError
 from aerialseg.mapping.run import MOSAIC
 from aerialseg.mapping.settings import settings_deciding
-from aerialseg.progress import spoken_duration
+from aerialseg.progress import counted, spoken_duration
 
 LOOK_EVERY_S = 0.2
 STOP_WITHIN_S = 2.5
@@ -73,7 +73,7 @@ class Runner:
         self._queue.ready.extend(todo)
         _forget_stale(self.job.folder / RUNS, {run_folder_name(one.entry, self.backend.numerics) for one in todo})
         skipped = len(decisions) - self.total
-        message = f"{self.job.name}: {self.total} of {len(decisions)} inputs to do, {skipped} need nothing"
+        message = f"{self.job.name}: {self.total} of {counted(len(decisions), 'input')} to do, {skipped} need nothing"
         self.events.say("started", message, run=self.run, to_do=self.total, skipped=skipped)
 
     def _hand_out(self) -> None:

@@ -16,6 +16,7 @@ from aerialseg.batch.ledger import Entry
 from aerialseg.errors import AerialsegError, OutputError, UsageError
 from aerialseg.files import cannot_write
 from aerialseg.legend import Legend
+from aerialseg.progress import counted
 from aerialseg.raster.georef import GeoGrid, lonlat_outline
 from aerialseg.raster.mosaic import SourceTile, read_tile
 from aerialseg.raster.palette import read_palette
@@ -52,7 +53,7 @@ def write_collection(entries: Sequence[Entry], folder: Path, *, title: str, over
     collection = pystac.Collection(
         id=_slug(title),
         title=title,
-        description=f"Land cover by aerialseg {__version__}: {len(items)} rasters of the job {title}.",
+        description=f"Land cover by aerialseg {__version__}: {counted(len(items), 'raster')} of the job {title}.",
         license="other",
         extent=_extent(pystac, items),
     )

@@ -1,4 +1,4 @@
-"""One input: everything that is done for it, wherever it is done, and what is found. Errands travel to workers."""
+"""One input: everything that is done for it, wherever it is done, and what is found. Tasks travel to workers."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aerialseg.batch.job_settings import message_for_job
 from aerialseg.errors import AerialsegError, InputError, Interrupted, ModelError, OutputError, ResourceError, UsageError
 from aerialseg.mapping.kept import adopt_mosaic
 from aerialseg.mapping.plan import Plan, make_plan
@@ -64,7 +65,7 @@ class InputTask:
 
 @dataclass(frozen=True, slots=True)
 class InputResult:
-    """What came of an task. ``kind`` is "" when all went well, else the kind of the error.
+    """What came of a task. ``kind`` is "" when all went well, else the kind of the error.
 
     values: columns of the ledger's entry. notes: what segment had to say, with warnings.
     """
@@ -87,7 +88,7 @@ class Notes(Silent):
         self._stop = stop
 
     def note(self, message: str) -> None:
-        self.notes.append(message)
+        self.notes.append(message_for_job(message))
         self._look()
 
     def stage(self, name: str, total: float) -> None:
@@ -116,7 +117,7 @@ def run_input(
     except Exception as error:
         _forget_useless(task.folder)
         trace = "" if isinstance(error, AerialsegError) else traceback.format_exc()
-        text = " ".join(str(error).split()) or type(error).__name__
+        text = message_for_job(error) or type(error).__name__
         if trace:
             text = f"{type(error).__name__}: {text}"
         return InputResult(began, time.time(), worker, kind_of(error), text, trace, notes=tuple(listener.notes))

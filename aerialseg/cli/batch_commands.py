@@ -19,10 +19,10 @@ from aerialseg.cli.cluster_options import CLUSTER_OPTIONS, cluster_of
 from aerialseg.cli.failures import errors, print_lines, tell
 from aerialseg.cli.options import CONTEXT, DEBUG, QUIET
 
-BATCH_HELP = """Do the job of the file JOB.toml: many rasters, each one only when something changed.
+BATCH_HELP = """Map many rasters as the job file JOB.toml says.
 
-Prints the paths of the report (JSON and HTML). A job that was cut off goes on when the same command
-is given again. docs/batch.md documents the job file.
+Only inputs of which something changed are computed. Prints the paths of the report (JSON and HTML). An
+interrupted job resumes when the same command is given again. docs/batch.md documents the job file.
 
 Exit codes: 0 all done or nothing to do, 1 some inputs failed, 2 usage, 3 input, 4 model, 5 output,
 6 resources, 130 interrupted.
@@ -67,11 +67,11 @@ def batch_command(
 
 @click.command("status", context_settings=CONTEXT)
 @click.argument("folder", metavar="JOBDIR|JOB.toml", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
-@click.option("--watch", is_flag=True, help="Again every two seconds, while the job runs.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--watch", is_flag=True, help="Repeat every two seconds while the job runs.")
 @DEBUG
 def status_command(folder: Path, as_json: bool, watch: bool, debug: bool) -> None:
-    """Say how the job of that folder is getting on, from another terminal."""
+    """Show the progress of a job, from another terminal."""
     with errors(debug):
         from aerialseg.batch.status import describe_status, status_of
 

@@ -69,7 +69,7 @@ CHIPS_OPTIONS = options(
     DEBUG,
 )
 
-CHIPS_HELP = """Make a training data set of orthophotos and the LABELS on them.
+CHIPS_HELP = """Make a training data set of labelled orthophotos.
 
 LABELS are polygons (.gpkg, .shp, .geojson, .fgb, .parquet) or a class raster (.tif) of the legend's ids, in
 any coordinate reference system. What is not labelled, or nodata, is neither learned nor scored.

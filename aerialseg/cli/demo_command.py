@@ -24,7 +24,7 @@ from aerialseg.cli.options import CONTEXT, DEBUG, Numbers
 @click.option("--overwrite", is_flag=True, help="Replace a scene that is there.")
 @DEBUG
 def demo_command(folder: Path, seed: int, size: tuple[int, int], overwrite: bool, debug: bool) -> None:
-    """Draw a small georeferenced scene and its truth into DIR, to try things on."""
+    """Draw a small georeferenced scene and its truth into DIR."""
     with errors(debug):
         from aerialseg.demo import draw_demo
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from aerialseg.cli.failures import tell, unharmed
-from aerialseg.progress import Progress, Silent, spoken_duration
+from aerialseg.progress import Progress, Silent, counted, spoken_duration
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -175,7 +175,7 @@ def show_result(result: Result | LayerResult) -> None:
             table.add_row(swatch + escape(line.name), _area([line]), f"{line.share:.1%}")
         total = _area(result.classes)
         console.print(table)
-        console.print(f"{result.polygons:,} polygons over {total} in {_times(result.seconds)}", soft_wrap=True)
+        console.print(f"{counted(result.polygons, 'polygon')} over {total} in {_times(result.seconds)}", soft_wrap=True)
 
 
 def show_scores(evaluation: Evaluation) -> None:
@@ -204,8 +204,8 @@ def _scores(evaluation: Evaluation) -> Iterator[str]:
     found, about = evaluation.confusion, evaluation.about
     if evaluation.frames:
         selection, numerics = (about.get(name, "") for name in ("selection", "numerics"))
-        yield f"{len(evaluation.frames):,} frames, {selection}; computed in {numerics}"
-    yield f"{int(found.counts.sum()):,} pixels of {int(found.present.sum())} classes"
+        yield f"{counted(len(evaluation.frames), 'frame')}, {selection}; computed in {numerics}"
+    yield f"{int(found.counts.sum()):,} pixels of {counted(int(found.present.sum()), 'class')}"
     if evaluation.absent:
         yield f"not in the truth, so in no score: {', '.join(evaluation.absent)}"
     yield f"pixel accuracy          {found.pixel_accuracy:.4f}"

@@ -19,7 +19,7 @@ FORMATS = {".onnx": "onnx", ".json": "stac"}
 
 @click.group("model", context_settings=CONTEXT)
 def model_group() -> None:
-    """Look at models, hand them to other programs, take them over from fastai.
+    """List, show and export models; convert them from fastai.
 
     MODEL is a model's folder or the name of one that comes along; without it, the default one is meant.
     """
@@ -47,7 +47,7 @@ def list_command(folder: Path | None, as_json: bool, debug: bool) -> None:
 @JSON
 @DEBUG
 def show_command(model: str | None, as_json: bool, debug: bool) -> None:
-    """Show a model's card: what it is for, how good it is, where it comes from, under which terms."""
+    """Show a model's card: purpose, scores, provenance, licence."""
     with errors(debug):
         from aerialseg.cli import display_model
         from aerialseg.model.store import load_card, load_whole_card, model_dir
@@ -84,9 +84,10 @@ def export_command(
     overwrite: bool,
     debug: bool,
 ) -> None:
-    """Write a model as ONNX, with what QGIS's plugin Deepness wants to know, or as a STAC item (MLM extension).
+    """Write a model as ONNX or as a STAC item.
 
-    Programs that run the ONNX file cut tiles of their own, so that their results have seams; aerialseg's have none.
+    The ONNX file holds what QGIS's plugin Deepness needs; the STAC item has the MLM extension. Programs that run the
+    ONNX file cut tiles of their own, so that their results have seams; aerialseg's have none.
     Needs the extra `onnx` or `stac`.
     """
     with errors(debug):
@@ -185,10 +186,11 @@ def calibrate_command(
     quiet: bool,
     debug: bool,
 ) -> None:
-    """Make the confidence true: that of pixels given 80 %, four in five are right.
+    """Calibrate the model's confidence.
 
-    One temperature is fitted on held-out frames and goes into the model's card, with how far the confidence was off
-    before and is off after, the latter on frames that the temperature was not fitted on. Labels do not change.
+    Of the pixels with a confidence of 80 %, four in five are then right. One temperature is fitted on held-out frames
+    and goes into the model's card, with how far the confidence was off before and is off after, the latter on frames
+    that the temperature was not fitted on. Labels do not change.
     """
     with errors(debug):
         from aerialseg.cli import display

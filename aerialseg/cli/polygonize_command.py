@@ -39,9 +39,9 @@ POLYGONIZE_OPTIONS = options(
     DEBUG,
 )
 
-POLYGONIZE_HELP = """Make the class raster CLASSES.tif into the polygons of the layer OUTPUT.
+POLYGONIZE_HELP = """Turn the class raster CLASSES.tif into a layer of polygons.
 
-The ending of OUTPUT is its format: .gpkg, .fgb, .parquet or .geojson. CLASSES.tif may come from anywhere:
+The ending of OUTPUT is the layer's format: .gpkg, .fgb, .parquet or .geojson. CLASSES.tif may come from anywhere:
 one band of class ids (0 to 65535), in any coordinate reference system or none. Every pixel that is not nodata
 comes to lie in exactly one polygon: no gaps, no overlaps, also after merging, simplifying and rounding.
 

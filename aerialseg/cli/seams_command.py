@@ -11,9 +11,9 @@ from aerialseg.cli.failures import errors, print_lines, tell
 from aerialseg.cli.options import CONTEXT, DEBUG, QUIET, Numbers, setting_option
 from aerialseg.mapping.settings import OPTIONS
 
-SEAMS_HELP = """Measure what tiling changes: a seam certificate of MODEL on the middle of RASTER.
+SEAMS_HELP = """Measure what tiling changes in the results of MODEL.
 
-The image goes through the network at once, and again in tiles: with halos of 0 to 512 px, with origins
+The middle of RASTER goes through the network at once, and again in tiles: with halos of 0 to 512 px, with origins
 off the network's lattice, as tools usually cut them, and exactly. Prints the share of labels that change
 and the largest difference of a score. MODEL: a folder or a name.  [default: the one inside]  RASTER:
 [default: the drawn demo scene]

@@ -50,12 +50,12 @@ SEGMENT_OPTIONS = options(
     DEBUG,
 )
 
-SEGMENT_HELP = """Map the land cover of the orthophoto INPUT into the layer OUTPUT.
+SEGMENT_HELP = """Map the land cover of an orthophoto, INPUT.
 
 Several INPUTs are one orthophoto: files, folders with all imagery below them, quoted patterns such as
 'tiles/*.tif', text files of paths.
 
-The ending of OUTPUT is its format: .gpkg, .fgb, .parquet or .geojson.
+The ending of OUTPUT is the layer's format: .gpkg, .fgb, .parquet or .geojson.
 
 The layer `landcover` covers every valid pixel exactly once and opens in QGIS named and coloured.
 Memory is constant, whatever the size of the raster. An interrupted run resumes when the same command

@@ -50,7 +50,7 @@ def split_command(
     quiet: bool,
     debug: bool,
 ) -> None:
-    """Part frames into those to learn from and those to judge by, as a file.
+    """Split frames into training and test sets, as a file.
 
     By scene no place is on both sides: frames that show the same ground are found by matching features (needs the extra
     `scenes`). At random neighbours are, and the score is kinder than any new place will be.

@@ -36,10 +36,10 @@ WEIGHTS = click.option(
 @click.option("--seed", metavar="N", type=int, help="Of every random number.  [default: as CONFIG.toml says]")
 @DEBUG
 def train_command(config: Path, data: Path, out: Path, debug: bool, **options: Any) -> None:
-    """Train a model, or a teacher for others, as CONFIG.toml says and score it on the held-out frames.
+    """Train a model as CONFIG.toml says.
 
-    A run that was cut off goes on when the same command is given again, with the same result. Needs the extra `train`:
-    pip install 'aerialseg[train]'.
+    The model, or a teacher of other models, is scored on the held-out frames. An interrupted run resumes when the same
+    command is given again, with the same result. Needs the extra `train`: pip install 'aerialseg[train]'.
     """
     with errors(debug):
         from aerialseg.cli import display
@@ -59,10 +59,11 @@ def train_command(config: Path, data: Path, out: Path, debug: bool, **options: A
 @WEIGHTS
 @DEBUG
 def experiment_command(config: Path, data: Path, out: Path, encoder_weights: Path | None, debug: bool) -> None:
-    """Train the runs of EXPERIMENT.toml with equal computing and compare them: separate sizes, progressive resizing.
+    """Train the runs of EXPERIMENT.toml and compare them.
 
-    All are judged on the same held-out frames at the same final resolution. FOLDER gets results.csv, results.json, one
-    page experiment.html and the models. Goes on where it was cut off. Needs the extra `train`.
+    All get the same computing budget (separate sizes, progressive resizing) and are scored on the same held-out frames
+    at the same final resolution. FOLDER gets results.csv, results.json, one page experiment.html and the models. An
+    interrupted experiment resumes when the same command is given again. Needs the extra `train`.
     """
     with errors(debug):
         from aerialseg.cli import display
@@ -81,10 +82,10 @@ def experiment_command(config: Path, data: Path, out: Path, encoder_weights: Pat
 @click.option("--images", metavar="N", type=int, default=24, show_default=True, help="Frames to find the ranges on.")
 @DEBUG
 def quantize_command(config: Path, data: Path, model: Path, images: int, debug: bool) -> None:
-    """Let the model compute in 8-bit integers, which is fastest on a CPU, and measure what that costs.
+    """Enable 8-bit integer inference, and measure its cost.
 
-    Ranges and scores go into the model's card. Where int8 loses at most 0.002 of the mean IoU it becomes the default on
-    processors that have it. Needs the extras `train` and `fast`.
+    It is fastest on a CPU. Ranges and scores go into the model's card. Where int8 loses at most 0.002 of the mean IoU
+    it becomes the default on processors that have it. Needs the extras `train` and `fast`.
     """
     with errors(debug):
         from aerialseg.cli import display

@@ -35,7 +35,7 @@ from aerialseg.errors import InputError, UsageError
 from aerialseg.files import absolute, cannot_write
 from aerialseg.legend import NODATA, Legend
 from aerialseg.model.store import load_card
-from aerialseg.progress import Progress, Silent
+from aerialseg.progress import Progress, Silent, counted
 from aerialseg.raster.bounds import check_overlap, overlap, reproject_bounds, same_crs
 from aerialseg.raster.describe import describe, source_sha256
 from aerialseg.raster.georef import Bounds
@@ -146,8 +146,8 @@ def _contiguous(legend: Legend, listener: Progress) -> Legend:
     """The legend with the ids 0, 1, 2 ..., as models have them."""
     if not 2 <= len(legend) <= NODATA:
         raise InputError(
-            f"the legend has {len(legend)} class(es): wanted 2 to {NODATA}; where all is either one thing or not, "
-            "label what is not as well"
+            f"the legend has {counted(len(legend), 'class')}: wanted 2 to {NODATA}; where all is either one thing or "
+            "not, label what is not as well"
         )
     if all(number == entry.id for number, entry in enumerate(legend)):
         return legend

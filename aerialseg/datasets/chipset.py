@@ -19,6 +19,7 @@ from aerialseg.datasets.ground_blocks import GroundBlock, GroundLattice
 from aerialseg.errors import OutputError, UsageError
 from aerialseg.files import naming_errors
 from aerialseg.legend import Legend
+from aerialseg.progress import counted
 from aerialseg.raster.grid import Box
 from aerialseg.raster.view import View
 from aerialseg.vector.existing import names_of, read_contents
@@ -137,10 +138,13 @@ class ChipSet:
         """A table for people: chips, and labelled pixels of each class on both sides."""
         learned, held = self.pixels(held_out=False), self.pixels(held_out=True)
         blocks = list(self.blocks.values())
+        sides = [
+            f"{counted(self.count(held_out), 'chip')} of {counted(blocks.count(held_out), 'block')}"
+            for held_out in (False, True)
+        ]
         lines = [
-            f"{self.count(False)} chips of {blocks.count(False)} blocks to learn from, {self.count(True)} chips of "
-            f"{blocks.count(True)} blocks held out ({self.share:.0%} of the labelled pixels)",
-            f"{self.left_out} chips left out: too few labels",
+            f"{sides[0]} to learn from, {sides[1]} held out ({self.share:.0%} of the labelled pixels)",
+            f"{counted(self.left_out, 'chip')} left out: too few labels",
             f"{'class':<24}{'learned from':>16}{'held out':>16}",
         ]
         for name in self.labelled:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from aerialseg.errors import InputError
+from aerialseg.progress import counted
 from aerialseg.raster.image import read_samples
 
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX")
@@ -79,8 +80,8 @@ def _rgb(image: Image.Image, path: str | Path) -> Image.Image:
     samples = read_samples(path, "PNG" if image.format == "PNG" else "GTiff")
     if samples.dtype != np.uint16 or samples.shape[0] > 4:
         raise InputError(
-            f"the image {path} holds {samples.shape[0]} band(s) of {samples.dtype}; wanted 8-bit grey or RGB: convert "
-            "all images with one range, such as gdal_translate -ot Byte -scale LOW HIGH 0 255 IN OUT"
+            f"the image {path} holds {counted(samples.shape[0], 'band')} of {samples.dtype}; wanted 8-bit grey or RGB: "
+            "convert all images with one range, such as gdal_translate -ot Byte -scale LOW HIGH 0 255 IN OUT"
         )
     colors = samples[:3] if samples.shape[0] > 2 else np.repeat(samples[:1], 3, axis=0)
     made = Image.fromarray(np.ascontiguousarray(_to_8_bit(colors, bits, path).transpose(1, 2, 0)))

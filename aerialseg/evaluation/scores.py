@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aerialseg.legend import NODATA, Legend
+from aerialseg.progress import counted
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,7 +96,8 @@ class Confusion:
     def spoken(self, legend: Legend, void: Collection[int] = ()) -> str:
         """Accuracy and mean IoU in a line, and of which classes that mean is not."""
         absent = self.absent(legend, void)
-        without = f" of {int(self.present.sum())} classes (not in the truth: {', '.join(absent)})" if absent else ""
+        present = counted(int(self.present.sum()), "class")
+        without = f" of {present} (not in the truth: {', '.join(absent)})" if absent else ""
         return f"accuracy {self.pixel_accuracy:.4f}, mean IoU {self.mean_iou:.4f}{without}"
 
     def to_json(self, legend: Legend, void: Collection[int] = ()) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from aerialseg.errors import UsageError
 from aerialseg.evaluation.resolutions import evaluate_sizes
 from aerialseg.files import write_atomically
 from aerialseg.model.store import CARD
-from aerialseg.progress import Progress, Silent
+from aerialseg.progress import Progress, Silent, counted
 from aerialseg.toml import convert, naming_file, read_toml
 from aerialseg.training.config import Step, TrainingConfig
 from aerialseg.training.export import save_trained
@@ -115,7 +115,8 @@ def experiment(
         results = _read_results(out_dir)
         for run in wanted.runs:
             config = wanted.config(run, len(sides.learn))
-            progress.note(f"run {run}: {', '.join(f'{s.size[0]} px x {s.epochs} epochs' for s in config.steps)}")
+            steps = [f"{step.size[0]} px x {counted(step.epochs, 'epoch')}" for step in config.steps]
+            progress.note(f"run {run}: {', '.join(steps)}")
             work = out_dir / "runs" / run
             work.mkdir(parents=True, exist_ok=True)
             loop = TrainingLoop(config, sides, work, encoder_weights, progress)

@@ -11,7 +11,7 @@ import torch
 
 from aerialseg.errors import ResourceError
 from aerialseg.memory import keep_freed_memory
-from aerialseg.progress import Progress, Silent
+from aerialseg.progress import Progress, Silent, counted
 from aerialseg.training import weight_averaging as averaging
 from aerialseg.training.callbacks import Records, Reporter, Save
 from aerialseg.training.checkpoint import Saved, plain_state, read_checkpoint, restore_optimizer, write_checkpoint
@@ -85,7 +85,7 @@ class TrainingLoop:
         files = [step_file(last - back) for back in reversed(range(count))]
         estimate = not self.config.steps[last].keep_norms
         averaging.write_average(self.work, files, learner, bf16=self.bf16, estimate=estimate)
-        self.progress.note(f"averaged the weights that the last {count} steps ended with")
+        self.progress.note(f"averaged the weights after the last {counted(count, 'step')}")
 
     def _run_step(self, number: int, step: Step) -> None:
         step, at_once = self._searched(number, step)
@@ -156,8 +156,8 @@ class TrainingLoop:
         searches = [*saved.searches, {"step": number, **found}]
         write_checkpoint(self.work, replace(saved, searches=searches))
         self.progress.note(
-            f"step {number}: frames {shape_text(step.size)}, crops {shape_text(step.seen)}, {step.epochs} epochs, "
-            f"batch {step.batch} ({found['at_once']} at once), learning rate {step.lr:g}"
+            f"step {number}: {counted(step.epochs, 'epoch')}, frames {shape_text(step.size)}, crops "
+            f"{shape_text(step.seen)}, batch {step.batch} ({found['at_once']} at once), learning rate {step.lr:g}"
         )
         return step, int(found["at_once"])
 

@@ -17,7 +17,7 @@ from aerialseg.datasets.pairs import (
 )
 from aerialseg.errors import InputError
 from aerialseg.legend import NODATA, Legend
-from aerialseg.progress import Progress
+from aerialseg.progress import Progress, counted
 from aerialseg.training.config import TrainingConfig
 
 
@@ -50,7 +50,7 @@ def load_training_frames(
     progress.stage("prepare", len(seen))
     check_pairs({name: held[name] for name in held if name not in watched}, legend, config.data.void)
     prepared = prepare(seen, config.data, legend, folder, lambda: progress.advance(1))
-    progress.note(f"{len(learn)} frames to learn from, {len(watched)} watched, {len(held)} held out")
+    progress.note(f"{counted(len(learn), 'frame')} to learn from, {len(watched)} watched, {len(held)} held out")
     sides = TrainingFrames(
         legend=legend,
         learn={name: prepared[name] for name in learn},

@@ -333,6 +333,15 @@ def test_the_folder_is_free_afterwards(folder: Folder) -> None:
         pass
 
 
+def test_a_message_names_the_keys_of_the_job_file(folder: Folder) -> None:
+    settings = {"bands": [1, 2, 9]}
+    (line, *_) = dry_run(folder.job(settings=settings), predictor=Oracle()).lines
+    folder.run(settings=settings)
+    for message in (line.problem, folder.entries()["a.tif"].error):
+        assert "settings.bands 1,2,9" in message
+        assert "--" not in message
+
+
 def test_a_dry_run_says_what_and_why_and_writes_nothing(folder: Folder) -> None:
     cut_in_half(folder.path / "in/b.tif")
     (folder.path / "in/deep/no.tif").write_text("<html>")

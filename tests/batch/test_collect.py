@@ -53,9 +53,10 @@ def areas(layer: geopandas.GeoDataFrame) -> list[tuple[int, float]]:
     return sorted((int(row.class_id), round(row.geometry.area, 6)) for row in layer.itertuples())
 
 
-def test_regions_go_on_over_the_borders_as_in_the_whole_image(flight: Folder) -> None:
+def test_regions_go_on_over_the_borders_as_in_the_whole_image(flight: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     path = flight.path / "one.gpkg"
-    assert collect(flight.path / "night.job", Wanted(layer=path)) == (path,)
+    monkeypatch.chdir(flight.path)
+    assert collect("night.job", Wanted(layer=Path("one.gpkg"))) == (path,), "from the root, as all commands say them"
     one = geopandas.read_file(path, layer="landcover")
     wanted = whole(flight)
     apart = sum(len(geopandas.read_file(tile, layer="landcover")) for tile in (flight.path / "out").glob("*.gpkg"))

@@ -70,6 +70,11 @@ def test_help_answers_at_once(program: str) -> None:
     assert best < 0.5
 
 
+@pytest.mark.parametrize("group", [[], ["model"]])
+def test_no_summary_of_a_command_is_cut(group: list[str]) -> None:
+    assert "..." not in CliRunner().invoke(cli, [*group, "--help"]).stdout.partition("Commands:")[2]
+
+
 def _seconds(action: object) -> float:
     start = time.perf_counter()
     action()  # type: ignore[operator]

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from aerialseg.cli import display as console
 from aerialseg.mapping.segment import segment
-from aerialseg.progress import spoken_bytes, spoken_duration
+from aerialseg.progress import counted, spoken_bytes, spoken_duration
 from tests.conftest import WriteRaster, land_cover
 from tests.fakes import Oracle
 
@@ -28,6 +28,13 @@ def test_durations_are_said_as_people_say_them(seconds: float, said: str) -> Non
 @pytest.mark.parametrize(("size", "said"), [(10, "1 MB"), (12_300_000, "12 MB"), (3_400_000_000, "3.4 GB")])
 def test_sizes_are_said_as_people_say_them(size: int, said: str) -> None:
     assert spoken_bytes(size) == said
+
+
+@pytest.mark.parametrize(
+    ("number", "noun", "said"), [(0, "frame", "0 frames"), (1, "class", "1 class"), (2000, "class", "2,000 classes")]
+)
+def test_numbers_are_spoken_with_their_nouns(number: int, noun: str, said: str) -> None:
+    assert counted(number, noun) == said
 
 
 def test_a_log_file_gets_plain_lines_with_an_estimate_from_this_runs_speed(
