@@ -153,11 +153,11 @@ class TrainingLoop:
         finder = Finder(self.config, len(self.sides.learn), self.learners.bare, self.bf16, self.progress)
         found = finder.find(learner, step)
         step = replace(step, lr=found["lr"], batch=found["batch"])
-        searches = [*saved.searches, {"step": number, **found}]
-        write_checkpoint(self.work, replace(saved, searches=searches))
+        write_checkpoint(self.work, replace(saved, searches=[*saved.searches, {"step": number, **found}]))
         self.progress.note(
-            f"step {number}: {counted(step.epochs, 'epoch')}, frames {shape_text(step.size)}, crops "
-            f"{shape_text(step.seen)}, batch {step.batch} ({found['at_once']} at once), learning rate {step.lr:g}"
+            f"step {number}: frames {shape_text(step.size)}, crops {shape_text(step.seen)}, "
+            f"{counted(step.epochs, 'epoch')}, batch {step.batch} ({found['at_once']} at once), "
+            f"learning rate {step.lr:g}"
         )
         return step, int(found["at_once"])
 
