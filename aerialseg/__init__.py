@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from aerialseg._version import __version__
 
 if TYPE_CHECKING:
-    from aerialseg.demo import draw_demo
+    from aerialseg.datasets.demo import draw_demo
     from aerialseg.errors import AerialsegError, InputError, ModelError, OutputError, ResourceError, UsageError
     from aerialseg.evaluation.evaluate import evaluate
     from aerialseg.evaluation.map_accuracy import assess_map
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from aerialseg.training import train
 
 _HOMES = {
-    "draw_demo": "aerialseg.demo",
+    "draw_demo": "aerialseg.datasets.demo",
     "AerialsegError": "aerialseg.errors",
     "InputError": "aerialseg.errors",
     "ModelError": "aerialseg.errors",

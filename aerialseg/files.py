@@ -1,4 +1,4 @@
-"""Files that appear at their names whole or not at all, locks, JSON, and text as spreadsheets and editors save it."""
+"""Files that appear at their names whole or not at all, JSON, and text as spreadsheets and editors save it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import os
 import re
 import shutil
 import stat
-import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -222,6 +221,30 @@ def write_atomically(
         raise
 
 
+def check_new(path: Path, *, overwrite: bool) -> None:
+    """Raise UsageError where a file may not be made at ``path``, OutputError where it cannot be."""
+    check_place(path)
+    if os.path.lexists(path) and not overwrite:
+        raise UsageError(f"output {path} exists: add --overwrite to replace it")
+
+
+def check_place(path: Path) -> None:
+    """Raise UsageError where ``path`` is a folder, OutputError where its folder is not there or cannot be written."""
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:  # too long, a NUL
+        raise cannot_write(path, error) from error
+    if os.path.isdir(path):
+        raise UsageError(f"output {path} is a directory: give a file's name")
+    folder = path.absolute().parent
+    if not os.path.isdir(folder):
+        raise OutputError(f"the folder {folder} of output {path.name} does not exist: make it first")
+    if not os.access(folder, os.W_OK):
+        raise OutputError(f"the folder {folder} cannot be written: choose another one")
+
+
 def remove_if_there(part: Path) -> None:
     """Remove what is not finished, if it is there."""
     with contextlib.suppress(OSError):
@@ -264,69 +287,3 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
         part.unlink(missing_ok=True)
         raise cannot_write(path, error) from error
     move_into_place(part, path, durable=False)  # after a power cut the run starts anew
-
-
-@contextlib.contextmanager
-def locked(path: Path, busy: Callable[[], str], *, remove: bool = False) -> Iterator[None]:
-    """Hold the lock file ``path``, in a folder that is made if need be. The system drops the lock of a dead process.
-
-    remove: the file goes with the lock. Raises OutputError with what ``busy`` says where it is held, by another process
-    or by another thread of this one.
-    """
-    with naming_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = _take(path)
-    if handle is None:
-        raise OutputError(busy())
-    try:
-        yield
-    finally:
-        if remove:
-            remove_if_there(path)
-        os.close(handle)
-
-
-def is_locked(path: Path) -> bool:
-    """Whether a living process holds the lock file."""
-    if not path.exists():
-        return False
-    try:
-        handle = _take(path)
-    except OSError:
-        return True
-    if handle is not None:
-        os.close(handle)
-    return handle is None
-
-
-def _take(path: Path) -> int | None:
-    """A handle that holds the lock, or None where another one does. Raises OSError."""
-    while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            if not _try_lock(handle):
-                os.close(handle)
-                return None
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(handle), os.stat(path)):
-                    return handle
-        except BaseException:
-            os.close(handle)
-            raise
-        os.close(handle)  # whoever held it has removed it meanwhile
-
-
-def _try_lock(handle: int) -> bool:
-    """Lock an open file for this handle alone, as flock(2) does; False where it is locked."""
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        return False
-    return True

@@ -25,7 +25,7 @@ from PIL import Image
 from rasterio.warp import Resampling
 
 import aerialseg
-from aerialseg.demo import draw_demo
+from aerialseg.datasets.demo import draw_demo
 
 matplotlib.use("Agg")
 from matplotlib import pyplot

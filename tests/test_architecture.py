@@ -35,10 +35,10 @@ FLOORS = [
     ["cli", "__init__", "__main__"],
     ["training"],
     ["evaluation", "seams", "cluster", "batch"],
-    ["mapping", "datasets", "demo"],
+    ["mapping", "datasets"],
     ["model", "vector"],
     ["raster"],
-    ["files", "legend", "toml", "embedded"],
+    ["files", "legend", "locks", "toml", "embedded"],
     ["errors", "progress", "executor", "memory", "_version"],
 ]
 
@@ -75,7 +75,7 @@ STAIRS = {
         "frames splits",
         "footprints pairs starter_config",
         "chipset masks",
-        "ground_blocks images layout scenes",
+        "demo ground_blocks images layout scenes",
     ],
     "evaluation": [
         "report",

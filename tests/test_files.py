@@ -13,7 +13,8 @@ import pytest
 
 from aerialseg import files
 from aerialseg.errors import OutputError
-from aerialseg.files import is_locked, link_or_copy, locked, part_of, read_json, write_atomically, write_json
+from aerialseg.files import link_or_copy, part_of, read_json, write_atomically, write_json
+from aerialseg.locks import is_locked, locked
 
 
 def test_a_file_appears_when_its_writing_ends_well(tmp_path: Path) -> None:
@@ -60,7 +61,7 @@ def test_json_is_read_as_it_was_written_and_a_missing_file_is_empty(tmp_path: Pa
 HOLD = """
 import sys
 from pathlib import Path
-from aerialseg.files import locked
+from aerialseg.locks import locked
 with locked(Path(sys.argv[1]), lambda: "held"):
     print("holding", flush=True)
     sys.stdin.read()

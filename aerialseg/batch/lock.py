@@ -16,7 +16,8 @@ from typing import Any
 from aerialseg.batch.events import spoken_time
 from aerialseg.batch.ledger import LEDGER
 from aerialseg.errors import Interrupted
-from aerialseg.files import check_own, is_locked, locked
+from aerialseg.files import check_own
+from aerialseg.locks import is_locked, locked
 
 LOCK, OWNER = "lock", "owner.json"
 RUNS, REPORTS = "runs", "reports"

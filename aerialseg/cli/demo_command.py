@@ -26,6 +26,6 @@ from aerialseg.cli.options import CONTEXT, DEBUG, Numbers
 def demo_command(folder: Path, seed: int, size: tuple[int, int], overwrite: bool, debug: bool) -> None:
     """Draw a small georeferenced scene and its truth into DIR."""
     with errors(debug):
-        from aerialseg.demo import draw_demo
+        from aerialseg.datasets.demo import draw_demo
 
         print_lines(draw_demo(folder, width=size[0], height=size[1], seed=seed, overwrite=overwrite))

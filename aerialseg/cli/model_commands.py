@@ -10,6 +10,7 @@ import click
 
 from aerialseg.cli.failures import errors, print_lines
 from aerialseg.cli.options import CONTEXT, DEBUG, QUIET, Numbers
+from aerialseg.files import check_new
 
 _FILE = click.Path(path_type=Path)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout instead.")
@@ -92,7 +93,7 @@ def export_command(
     """
     with errors(debug):
         model, out, kind = _what_and_where(names, kind)
-        _check_free(out, overwrite)
+        check_new(out, overwrite=overwrite)
         if kind == "onnx":
             from aerialseg.model.onnx_export import LOGITS, PROBABILITIES, export_onnx
 
@@ -116,17 +117,6 @@ def _what_and_where(names: tuple[str, ...], kind: str | None) -> tuple[str | Non
     if kind is None:
         raise UsageError(f"output {out} ends neither in .onnx nor in .json: say which --format is meant")
     return (names[0] if len(names) == 2 else None), out, kind
-
-
-def _check_free(out: Path, overwrite: bool) -> None:
-    from aerialseg.errors import OutputError, UsageError
-
-    if out.is_dir():
-        raise UsageError(f"output {out} is a directory: give a file's name")
-    if out.exists() and not overwrite:
-        raise UsageError(f"output {out} exists: add --overwrite to replace it")
-    if not out.absolute().parent.is_dir():
-        raise OutputError(f"the folder {out.parent} of output {out.name} does not exist: make it first")
 
 
 CONVERT_HELP = """Make a model folder OUT of a fastai learner, FILE.

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from aerialseg.datasets.layout import DataConfig
 from aerialseg.datasets.masks import load_mask
 from aerialseg.datasets.pairs import Pairs, find_pairs
-from aerialseg.errors import InputError, OutputError, UsageError
-from aerialseg.files import absolute, read_table
+from aerialseg.errors import InputError, UsageError
+from aerialseg.files import absolute, check_new, read_table
 from aerialseg.progress import Progress, Silent
 
 BY = ("scene", "random")
@@ -100,10 +100,7 @@ def _check(by: str, held_out: float, paths: Sequence[Path], *, matching: bool, o
     if len(set(paths)) < len(paths):
         raise UsageError(f"two outputs have the same name: {paths[0]}")
     for path in paths:
-        if not path.parent.is_dir():
-            raise OutputError(f"the folder {path.parent} of output {path.name} does not exist: make it first")
-        if path.exists() and not overwrite:
-            raise UsageError(f"output {path} exists: add --overwrite to replace it")
+        check_new(path, overwrite=overwrite)
 
 
 def _match(pairs: Pairs, found: list[tuple[object, ...]], progress: Progress) -> dict[str, str]:

@@ -10,7 +10,8 @@ from functools import partial
 from pathlib import Path
 
 from aerialseg.errors import OutputError, UsageError
-from aerialseg.files import absolute, cannot_write, locked, printable
+from aerialseg.files import absolute, check_place, printable
+from aerialseg.locks import locked
 from aerialseg.vector.existing import Contents, check_replaceable, names_of
 from aerialseg.vector.formats import GEOPACKAGE, LAYER_NAME, ending_of, layer_files
 
@@ -64,7 +65,7 @@ class Outputs:
             raise UsageError(f"two outputs have the same name: {', '.join(map(str, outputs.paths))}")
         for product, path in outputs.products.items():
             _check_name(path, ENDINGS.get(product, ()))
-            _check_place(path)
+            check_place(path)
         check_not_inputs(outputs.touched, [inputs] if isinstance(inputs, (str, Path)) else inputs)
         outputs.check_free(overwrite=overwrite, published=published)
         return outputs
@@ -183,18 +184,3 @@ def _check_name(path: Path, extensions: tuple[str, ...]) -> None:
         str(path).encode("utf-8")
     except UnicodeEncodeError:
         raise OutputError(f"output {printable(path)} is not valid UTF-8: choose another name or folder") from None
-
-
-def _check_place(path: Path) -> None:
-    try:
-        os.lstat(path)
-    except FileNotFoundError:
-        pass
-    except (OSError, ValueError) as error:  # too long, a NUL
-        raise cannot_write(path, error) from error
-    if os.path.isdir(path):
-        raise UsageError(f"output {path} is a directory: give a file's name")
-    if not os.path.isdir(path.parent):
-        raise OutputError(f"the folder {path.parent} of output {path.name} does not exist: make it first")
-    if not os.access(path.parent, os.W_OK):
-        raise OutputError(f"the folder {path.parent} cannot be written: choose another one")

@@ -28,7 +28,8 @@ from pathlib import Path
 from typing import Any
 
 from aerialseg.errors import OutputError, UsageError
-from aerialseg.files import PART, check_own, locked, naming_errors, read_json, remove_if_there, write_json
+from aerialseg.files import PART, check_own, naming_errors, read_json, remove_if_there, write_json
+from aerialseg.locks import locked
 from aerialseg.mapping.block import PARTS
 from aerialseg.mapping.plan import Plan, spoken_changes
 from aerialseg.raster.grid import Box

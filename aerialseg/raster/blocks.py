@@ -149,15 +149,6 @@ def join_blocks(
             move_into_place(part_of(path), path, durable=False)  # it is made anew in each run
 
 
-def join_all_blocks(
-    grid: Grid, block_path: Callable[[int], Path], geo: GeoGrid, classes_path: Path, confidence_path: Path
-) -> None:
-    """Join all block files, which must exist (see `joining`)."""
-    with join_blocks(grid, block_path, geo, classes_path, confidence_path) as join:
-        for index in range(len(grid)):
-            join(index, None)
-
-
 def _check_shape(path: Path, shape: tuple[int, ...], core: Box) -> None:
     if shape != core.shape:
         raise OutputError(f"block file {printable(path)} has {shape} px, wanted {core.shape}; delete it and run again")

@@ -238,7 +238,7 @@ def _share(value: float) -> str:
 
 def _drawn(card: ModelCard, size: tuple[int, int]) -> tuple[str, Pixels]:
     """The demo scene; what its classes are called does not matter here."""
-    from aerialseg.demo import CLASSES, draw_scene
+    from aerialseg.datasets.demo import CLASSES, draw_scene
 
     if len(card.bands) != 3:
         raise UsageError(f"{card.name} wants the bands {', '.join(card.bands)}: give a RASTER that has them")

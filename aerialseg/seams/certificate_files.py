@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aerialseg.errors import UsageError
-from aerialseg.files import write_atomically
+from aerialseg.files import check_new, write_atomically
 from aerialseg.seams.certificate import Certificate
 
 
@@ -20,13 +20,13 @@ class CertificateFiles:
     picture: Path | None = None
 
     def check(self, *, overwrite: bool) -> None:
-        """Raise UsageError, before any work, where a file is there already or a picture is not to be an SVG."""
+        """Raise UsageError, before any work, where a file may not be made or a picture is not to be an SVG."""
         for path in (self.plot, self.picture):
             if path is not None and path.suffix.lower() != ".svg":
                 raise UsageError(f"{path}: pictures are written as SVG: name it {path.with_suffix('.svg').name}")
         for path in (self.json, self.plot, self.picture):
-            if path is not None and path.exists() and not overwrite:
-                raise UsageError(f"{path} exists: add --overwrite to replace it")
+            if path is not None:
+                check_new(path, overwrite=overwrite)
 
     def write(self, certificate: Certificate) -> list[Path]:
         """The files made. Raises OutputError."""

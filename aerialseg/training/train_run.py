@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from aerialseg.errors import UsageError
-from aerialseg.files import locked
+from aerialseg.locks import locked
 from aerialseg.model.store import CARD
 from aerialseg.progress import Progress, Silent
 from aerialseg.training.config import TrainingConfig

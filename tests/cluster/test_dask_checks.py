@@ -15,7 +15,7 @@ import pytest
 import rasterio
 
 from aerialseg._version import __version__
-from aerialseg.demo import draw_demo
+from aerialseg.datasets.demo import draw_demo
 from aerialseg.errors import ModelError, ResourceError, UsageError
 from aerialseg.executor import run_tasks
 from aerialseg.mapping.segment import segment

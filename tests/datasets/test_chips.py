@@ -279,7 +279,7 @@ def test_the_command_prints_the_folder_and_says_what_is_in_it(tmp_path: Path) ->
 @pytest.mark.filterwarnings("ignore")  # fastai and its friends warn about themselves
 def test_from_an_orthophoto_and_its_labels_to_a_model(tmp_path: Path) -> None:
     pytest.importorskip("fastai", reason="training needs aerialseg[train]")
-    from aerialseg.demo import draw_demo
+    from aerialseg.datasets.demo import draw_demo
     from aerialseg.model.store import load_network
     from aerialseg.training import train
 

@@ -20,8 +20,8 @@ from click.testing import CliRunner
 import aerialseg
 from aerialseg.cli.polygonize_command import polygonize_command
 from aerialseg.errors import InputError, OutputError, UsageError
-from aerialseg.files import locked
 from aerialseg.legend import LandClass, Legend
+from aerialseg.locks import locked
 from aerialseg.mapping.outputs import lock_of
 from tests.vector.drawn import blobs
 

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aerialseg.demo import CLASSES, draw_scene
+from aerialseg.datasets.demo import CLASSES, draw_scene
 from aerialseg.model.card import ModelCard
 from aerialseg.model.device import choose
 from aerialseg.model.interface import Tile

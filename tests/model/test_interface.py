@@ -14,7 +14,7 @@ import pytest
 import rasterio
 
 import aerialseg
-from aerialseg.demo import GSD_M
+from aerialseg.datasets.demo import GSD_M
 from aerialseg.errors import UsageError
 from aerialseg.model.card import ModelCard
 from aerialseg.model.device import choose

@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import rasterio
 
 from aerialseg.errors import OutputError
 from aerialseg.files import move_into_place, write_atomically
-from aerialseg.raster.blocks import check_whole, join_all_blocks, join_blocks, read_block, write_block
+from aerialseg.raster.blocks import check_whole, join_blocks, read_block, write_block
 from aerialseg.raster.georef import GeoGrid
 from aerialseg.raster.grid import Grid
 
@@ -26,6 +27,14 @@ NO_CRS = GeoGrid(9, 9, (1, 0, 0, 0, 1, 0), None)
 def utm_geo(height: int, width: int) -> GeoGrid:
     wkt = rasterio.CRS.from_epsg(32633).to_wkt()
     return GeoGrid(height, width, (0.05, 0.01, 5e5, 0.01, -0.05, 5e6), wkt)
+
+
+def join_all_blocks(
+    grid: Grid, block_path: Callable[[int], Path], geo: GeoGrid, classes: Path, confidence: Path
+) -> None:
+    with join_blocks(grid, block_path, geo, classes, confidence) as join:
+        for index in range(len(grid)):
+            join(index, None)
 
 
 def answer(height: int, width: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -217,8 +226,8 @@ FULL_DISK = """
     from aerialseg.legend import LandClass, Legend
     from aerialseg.raster.cog import write_cog
     from aerialseg.raster.grid import Grid
-    from aerialseg.raster.blocks import join_all_blocks, write_block
-    from tests.raster.test_blocks import utm_geo
+    from aerialseg.raster.blocks import write_block
+    from tests.raster.test_blocks import join_all_blocks, utm_geo
     folder, legend = Path(sys.argv[1]), Legend((LandClass(0, "grass", (0, 255, 0)),))
     grid = Grid(1024, 1024, 512, 32)
     noise = np.random.default_rng(0).integers(0, 255, (512, 512), dtype=np.uint8)
@@ -265,8 +274,8 @@ MEMORY = """
     from pathlib import Path
     import numpy as np
     from aerialseg.raster.grid import Grid
-    from aerialseg.raster.blocks import join_all_blocks, write_block
-    from tests.raster.test_blocks import utm_geo
+    from aerialseg.raster.blocks import write_block
+    from tests.raster.test_blocks import join_all_blocks, utm_geo
     folder, height = Path(sys.argv[1]), int(sys.argv[2])
     grid = Grid(height, 8192, 512, 32)
     noise = np.random.default_rng(0).integers(0, 24, (512, 512), dtype=np.uint8)

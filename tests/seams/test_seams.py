@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from aerialseg.cli import cli
-from aerialseg.errors import InputError, ModelError, UsageError
+from aerialseg.errors import InputError, ModelError, OutputError, UsageError
 from aerialseg.legend import NODATA
 from aerialseg.model.store import save
 from aerialseg.model.unet import UNet
@@ -162,6 +162,8 @@ def test_pictures_are_refused_before_the_work(tmp_path: Path) -> None:
     CertificateFiles(plot=tmp_path / "plot.svg").check(overwrite=True)
     with pytest.raises(UsageError, match=r"written as SVG: name it other\.svg"):
         CertificateFiles(picture=tmp_path / "other.png").check(overwrite=False)
+    with pytest.raises(OutputError, match=r"nowhere of output .* does not exist: make it first"):
+        CertificateFiles(json=tmp_path / "nowhere/c.json").check(overwrite=False)
     CertificateFiles(json=tmp_path / "other.json").check(overwrite=False)
 
 

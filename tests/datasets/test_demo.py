@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import rasterio
 
-from aerialseg.demo import CLASSES, draw_demo, draw_scene
+from aerialseg.datasets.demo import CLASSES, draw_demo, draw_scene
 from aerialseg.errors import UsageError
 
 IDS = {name: number for number, name in enumerate(CLASSES)}
