@@ -9,6 +9,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -149,14 +150,9 @@ def _totals(lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _page(report: JobReport, totals: dict[str, Any], lines: list[dict[str, Any]], ledger: Ledger) -> Iterator[str]:
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"area": spoken_area, "duration": spoken_duration, "count": "{:,}".format, "url": _url}
-    template = environment.from_string(files("aerialseg.batch").joinpath("report.html.j2").read_text("utf-8"))
     colours = {one.name: one.hex for one in report.legend}
     pictures = _pictures(ledger, report.run, {line["source"] for line in lines[:THUMBNAILS]})
-    return template.generate(
+    page: Iterator[str] = _template().generate(
         **_head(report),
         totals=totals,
         lines=lines,
@@ -167,6 +163,16 @@ def _page(report: JobReport, totals: dict[str, Any], lines: list[dict[str, Any]]
         clock=spoken_time(report.began)[:16].replace("T", " "),
         folder=str(report.job.folder),
     )
+    return page
+
+
+@cache
+def _template() -> Any:
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"area": spoken_area, "duration": spoken_duration, "count": "{:,}".format, "url": _url}
+    return environment.from_string(files("aerialseg.batch").joinpath("report.html.j2").read_text("utf-8"))
 
 
 def _pictures(ledger: Ledger, run: int, wanted: set[str]) -> dict[str, str]:
