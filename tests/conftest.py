@@ -12,7 +12,8 @@ import rasterio
 from affine import Affine
 from hypothesis import settings
 
-settings.register_profile("aerialseg", deadline=None, max_examples=60, derandomize=True)
+settings.register_profile("aerialseg", deadline=None, max_examples=30, derandomize=True)
+settings.register_profile("thorough", settings.get_profile("aerialseg"), max_examples=100)
 settings.load_profile("aerialseg")
 
 REQUIRED = set(os.environ.get("AERIALSEG_REQUIRE", "").split())
@@ -46,6 +47,15 @@ def drawn_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.drawn_frames import write_drawn_data
 
     return write_drawn_data(tmp_path_factory.mktemp("drawn"))
+
+
+@pytest.fixture(scope="session")
+def few_frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten of them, where it does not matter how well a network learns."""
+    pytest.importorskip("PIL", reason="frames need aerialseg[train]")
+    from tests.drawn_frames import write_drawn_data
+
+    return write_drawn_data(tmp_path_factory.mktemp("few"), learn=8, held_out=2)
 
 
 WriteRaster = Callable[..., Path]

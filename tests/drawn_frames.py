@@ -34,18 +34,18 @@ def draw_pair(seed: int, side: int = 96) -> tuple[np.ndarray, np.ndarray]:
     return np.clip(image, 0, 255).astype(np.uint8), mask
 
 
-def write_drawn_data(folder: Path) -> Path:
-    """A data folder of 24 drawn pairs, with masks as indices and as colours, and a configuration beside it."""
+def write_drawn_data(folder: Path, learn: int = 20, held_out: int = 4) -> Path:
+    """A data folder of drawn pairs, with masks as indices and as colours, and a configuration beside it."""
     palette = np.array([entry.color for entry in DRAWN], dtype=np.uint8)
     for name in ("images", "masks", "colors"):
         (folder / name).mkdir()
-    for number in range(24):
+    for number in range(learn + held_out):
         image, mask = draw_pair(number)
         Image.fromarray(image).save(folder / "images" / f"{number:03}.png")
         Image.fromarray(mask).save(folder / "masks" / f"{number:03}.png")
         Image.fromarray(palette[mask]).save(folder / "colors" / f"{number:03}.png")
     DRAWN.to_csv(folder / "legend.csv")
-    rows = [f"{number:03},{int(number >= 20)}" for number in range(24)]
+    rows = [f"{number:03},{int(number >= learn)}" for number in range(learn + held_out)]
     (folder / "split.csv").write_text("\n".join(["frame,held_out", *rows]) + "\n")
     (folder / "train.toml").write_text(CONFIG)
     return folder

@@ -201,14 +201,6 @@ def _geodesic_size(geo: GeoGrid, crs: str) -> tuple[float, float] | None:
     return _if_positive(sizes[0], sizes[1])
 
 
-@lru_cache(maxsize=64)
-def _to_lonlat(crs: str) -> pyproj.Transformer | None:
-    """From a CRS to longitude and latitude on its datum, if it has one. Kept, for it takes 2 ms to make."""
-    system = pyproj.CRS.from_user_input(crs)
-    geographic = geographic_of(system)
-    return None if geographic is None else pyproj.Transformer.from_crs(system, geographic, always_xy=True)
-
-
 def geographic_of(system: pyproj.CRS) -> pyproj.CRS | None:
     """Longitude and latitude on the datum of a CRS, also of one whose pole is rotated; None where it has none."""
     base = system.geodetic_crs
