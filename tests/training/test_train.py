@@ -131,16 +131,16 @@ def write_config(drawn_data: Path, folder: Path, text: str) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("change", ["", "stride = 8"])
 def test_a_killed_training_goes_on_as_if_it_had_never_been_stopped(
-    drawn_data: Path, tmp_path: Path, change: str
+    few_frames: Path, tmp_path: Path, change: str
 ) -> None:
     """Killed twice, in the middle of a step and between two: the same weights to the bit, the same history."""
     text = SHORT.replace("void = [0]", "void = [0]\nwatch = 1")
-    config = write_config(drawn_data, tmp_path, text.replace("epochs = 3", f"epochs = 3\n{change}"))
-    whole = train(config, drawn_data, tmp_path / "whole")
+    config = write_config(few_frames, tmp_path, text.replace("epochs = 3", f"epochs = 3\n{change}"))
+    whole = train(config, few_frames, tmp_path / "whole")
     for deadly in ("step 0, epoch 2", "step 1: frames"):
         with pytest.raises(Killed):
-            train(config, drawn_data, tmp_path / "cut", progress=Heard(deadly))
-    cut = train(config, drawn_data, tmp_path / "cut")
+            train(config, few_frames, tmp_path / "cut", progress=Heard(deadly))
+    cut = train(config, few_frames, tmp_path / "cut")
     mine, theirs = (read_checkpoint(folder / "training") for folder in (cut, whole))
     assert mine is not None
     assert theirs is not None
@@ -156,7 +156,7 @@ def _lasting(record: dict[str, object]) -> dict[str, object]:
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_out_of_memory_halves_the_batch_accumulates_and_goes_on(
-    drawn_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+    few_frames: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
 ) -> None:
     """A pretended card on which two crops at once are too many in the second epoch."""
     seen: list[int] = []
@@ -169,8 +169,8 @@ def test_out_of_memory_halves_the_batch_accumulates_and_goes_on(
     monkeypatch.setattr(Reseed, "before_batch", full, raising=False)
     heard = Heard()
     text = SHORT.split("[[steps]]\nsize = [96")[0].replace('"fp32"', f'"{precision}"')
-    config = write_config(drawn_data, tmp_path, text)
-    folder = train(config, drawn_data, tmp_path / "out", progress=heard)
+    config = write_config(few_frames, tmp_path, text)
+    folder = train(config, few_frames, tmp_path / "out", progress=heard)
     history = load_whole_card(folder).training["history"]
     assert [(record["epoch"], record["at_once"], record["batch"]) for record in history] == [
         (0, 2, 2),
@@ -178,20 +178,20 @@ def test_out_of_memory_halves_the_batch_accumulates_and_goes_on(
         (2, 1, 2),
     ]
     assert any("out of memory: going on with 1 crops at once, accumulated to 2" in note for note in heard.notes)
-    assert max(seen[-20:]) == 1
+    assert max(seen[-8:]) == 1
     assert not torch.is_autocast_enabled("cpu")
 
 
 @pytest.mark.slow
-def test_searches_find_a_rate_and_a_batch_and_leave_the_weights_alone(drawn_data: Path, tmp_path: Path) -> None:
+def test_searches_find_a_rate_and_a_batch_and_leave_the_weights_alone(few_frames: Path, tmp_path: Path) -> None:
     text = (
         SHORT.split("[[steps]]\nsize = [96")[0]
         .replace("lr = 1e-3", 'lr = "find"')
         .replace("batch = 2", 'batch = "find"')
     )
-    config = write_config(drawn_data, tmp_path, "max_batch = 4\nsearch_steps = 20\n" + text)
+    config = write_config(few_frames, tmp_path, "max_batch = 4\nsearch_steps = 20\n" + text)
     with pytest.raises(Killed):
-        train(config, drawn_data, tmp_path / "out", progress=Heard("step 0: frames"))
+        train(config, few_frames, tmp_path / "out", progress=Heard("step 0: frames"))
     found = read_checkpoint(tmp_path / "out" / "training")
     assert found is not None
     (search,) = found.searches
@@ -199,9 +199,9 @@ def test_searches_find_a_rate_and_a_batch_and_leave_the_weights_alone(drawn_data
     assert len(search["lrs"]) == len(search["losses"]) > 5
     assert min(search["lrs"]) <= search["lr"] <= max(search["lrs"])
     # A batch of eight, as a search begins with: the network's random weights depend on the batch that fastai looks at.
-    config = write_config(drawn_data, tmp_path, SHORT.replace("batch = 2", "batch = 8"))
+    config = write_config(few_frames, tmp_path, SHORT.replace("batch = 2", "batch = 8"))
     with pytest.raises(Killed):
-        train(config, drawn_data, tmp_path / "plain", progress=Heard("step 0: frames"))
+        train(config, few_frames, tmp_path / "plain", progress=Heard("step 0: frames"))
     plain = read_checkpoint(tmp_path / "plain" / "training")
     assert plain is not None
     assert all(torch.equal(found.weights[name], tensor) for name, tensor in plain.weights.items())
@@ -218,15 +218,15 @@ def test_fine_tuning_starts_from_a_model(trained: tuple[Path, list[str]], drawn_
 
 
 @pytest.mark.slow
-def test_another_configuration_or_other_data_do_not_go_on_in_the_same_folder(drawn_data: Path, tmp_path: Path) -> None:
-    config = write_config(drawn_data, tmp_path, SHORT)
+def test_another_configuration_or_other_data_do_not_go_on_in_the_same_folder(few_frames: Path, tmp_path: Path) -> None:
+    config = write_config(few_frames, tmp_path, SHORT)
     with pytest.raises(Killed):
-        train(config, drawn_data, tmp_path / "out", progress=Heard("fit at once"))
-    write_config(drawn_data, tmp_path, SHORT.replace("seed = 1", "seed = 2"))
+        train(config, few_frames, tmp_path / "out", progress=Heard("fit at once"))
+    write_config(few_frames, tmp_path, SHORT.replace("seed = 1", "seed = 2"))
     with pytest.raises(OutputError, match="another seed"):
-        train(config, drawn_data, tmp_path / "out")
+        train(config, few_frames, tmp_path / "out")
     with pytest.raises(Killed):
-        train(config, drawn_data, tmp_path / "out", seed=1, progress=Heard("step 0: frames"))
+        train(config, few_frames, tmp_path / "out", seed=1, progress=Heard("step 0: frames"))
 
 
 @pytest.mark.slow
@@ -273,7 +273,7 @@ def test_a_held_out_mask_that_is_not_right_is_named_before_anything_is_trained(
 
 @pytest.mark.slow
 def test_torchvisions_weights_are_taken_from_its_cache(
-    drawn_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    few_frames: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from torchvision import models
 
@@ -283,9 +283,9 @@ def test_torchvisions_weights_are_taken_from_its_cache(
     state = models.resnet18(weights=None).state_dict()
     torch.save(state, file)
     text = SHORT.replace('start = "scratch"', 'start = "pretrained"\ncalibrate = 0')
-    config = write_config(drawn_data, tmp_path, text)
+    config = write_config(few_frames, tmp_path, text)
     with pytest.raises(Killed):
-        train(config, drawn_data, tmp_path / "out", progress=Heard("step 0: frames"))
+        train(config, few_frames, tmp_path / "out", progress=Heard("step 0: frames"))
     begun = read_checkpoint(tmp_path / "out" / "training")
     assert begun is not None
     assert torch.equal(begun.weights["layers.0.0.weight"], state["conv1.weight"])
