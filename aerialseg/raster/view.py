@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from aerialseg.errors import InputError, UsageError
 from aerialseg.files import printable
-from aerialseg.raster.describe import RasterInfo
 from aerialseg.raster.bounds import crs_name, same_crs
+from aerialseg.raster.describe import RasterInfo
 from aerialseg.raster.georef import Georeferenced
 from aerialseg.raster.grid import MAX_PIXELS, Box
 from aerialseg.raster.lattice import SourceSheet, is_anchored, lay_out, working_pixel
