@@ -23,8 +23,9 @@ from rasterio.windows import Window
 from aerialseg.errors import InputError
 from aerialseg.files import one_line, printable
 from aerialseg.legend import MAX_ID, NO_CLASS, NODATA
+from aerialseg.raster.bounds import same_crs
 from aerialseg.raster.describe import MAX_BLOCK_BYTES, block_bytes
-from aerialseg.raster.georef import GeoGrid, same_crs
+from aerialseg.raster.georef import GeoGrid
 from aerialseg.raster.grid import Box
 from aerialseg.raster.opening import (
     GDAL_ERRORS,
