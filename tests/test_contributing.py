@@ -31,7 +31,7 @@ assert pyogrio.read_info("layer.gml", force_feature_count=True)["features"] == m
 DRIVER = """
 from aerialseg.raster.describe import describe
 from aerialseg.raster.opening import local_path
-info = describe(local_path("image.png"))
+info = describe(local_path("image.bmp"))
 assert (info.geo.width, info.geo.height, info.count) == (30, 20, 3), info
 """
 NETWORK = """
@@ -59,7 +59,7 @@ def test_a_worked_diff_applies_and_works(title: str, tmp_path: Path) -> None:
     subprocess.run(["git", "apply", "worked.diff"], cwd=tmp_path, check=True)
     with rasterio.open(tmp_path / "classes.tif", "w", **_profile(1), crs="EPSG:32633") as file:
         file.write(blobs(20, 30), 1)
-    with rasterio.open(tmp_path / "image.png", "w", **_profile(3) | {"driver": "PNG"}) as file:
+    with rasterio.open(tmp_path / "image.bmp", "w", **_profile(3) | {"driver": "BMP"}) as file:
         file.write(np.zeros((3, 20, 30), np.uint8))
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
 

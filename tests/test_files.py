@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from aerialseg import files
+from aerialseg import locks
 from aerialseg.errors import OutputError
 from aerialseg.files import link_or_copy, part_of, read_json, write_atomically, write_json
 from aerialseg.locks import is_locked, locked
@@ -98,7 +98,7 @@ def test_a_lock_may_go_with_its_file(tmp_path: Path) -> None:
 def test_a_lock_whose_file_its_last_holder_removed_meanwhile_is_taken_on_a_new_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lock, really = tmp_path / "lock", files._try_lock
+    lock, really = tmp_path / "lock", locks._try_lock
     lock.touch()
 
     def late(handle: int) -> bool:
@@ -106,7 +106,7 @@ def test_a_lock_whose_file_its_last_holder_removed_meanwhile_is_taken_on_a_new_f
         lock.unlink()
         return really(handle)
 
-    monkeypatch.setattr(files, "_try_lock", late)
+    monkeypatch.setattr(locks, "_try_lock", late)
     with locked(lock, lambda: "x"):
         assert is_locked(lock)
 

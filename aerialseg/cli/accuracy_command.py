@@ -34,7 +34,7 @@ ACCURACY_OPTIONS = options(
 
 ACCURACY_HELP = """Compare the map MAP with the reference data TRUTH.
 
-MAP is a class raster (GeoTIFF). TRUTH is a class raster or polygons (.gpkg, .shp, .geojson, .fgb, .parquet)
+MAP is a class raster (GeoTIFF, PNG ...). TRUTH is a class raster or polygons (.gpkg, .shp, .geojson, .fgb, .parquet)
 in any coordinate reference system.
 
 All scores come from one confusion matrix over the pixels of MAP that have a class in both. The report is

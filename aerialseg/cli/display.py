@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from aerialseg.mapping.timeline import StageTime
 
 LABELS = {
+    "decode": "Decoding the input",
     "blocks": "Classifying",
     "mosaic": "Joining blocks",
     "polygons": "Drawing polygons",
@@ -35,6 +36,7 @@ LABELS = {
     "collection": "Writing the STAC collection",
 }
 TIMES = {
+    "decode": "decode the input",
     "blocks": "all blocks",
     "load": "  load the model",
     "read": "  read",

@@ -86,7 +86,7 @@ def make_chips(
 ) -> ChipSet:
     """Cut orthophotos and labels into the data set ``out``, which ``aerialseg train`` takes as it is.
 
-    orthos: GeoTIFFs of one CRS, read as by segment-raster (gsd, bands, scale, alpha). labels: polygons whose ``field``
+    orthos: rasters of one CRS, read as by segment-raster (gsd, bands, scale, alpha). labels: polygons whose ``field``
     holds names or ids of ``legend``, or a class raster of its ids; in any CRS. size: (rows, columns) of a chip, in
     pixels. block_m: side of a block of ground in metres, which becomes a whole number of chips (default: 4 chips, fewer
     where that makes few blocks). held_out: share of the labelled pixels that is held out, whole blocks of them, so that

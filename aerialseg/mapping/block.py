@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,7 +94,7 @@ def run_block(task: BlockTask, shared: Shared | None = None) -> BlockReport:
     place = f"the block of {task.view.local(task.core).spoken}"
     labels = _predict(task, Tile(pixels, valid, task.window, task.core, place), inside, clock)
     with clock.stage("write"):
-        _note_lost(task.path.with_suffix(".json"), lost)
+        note_lost(task.path.with_suffix(".json"), lost)
         write_block(task.path, *labels, key=task.key)
     if shared is not None:
         shared.join(task.index, labels)
@@ -125,8 +125,8 @@ def _predict(task: BlockTask, tile: Tile, inside: Valid, clock: _Clock) -> Label
     return prediction.classes, prediction.confidence
 
 
-def _note_lost(path: Path, lost: frozenset[Lost]) -> None:
-    """Write down, before the block is there, which tiles of which files (in their pixels) it had to do without."""
+def note_lost(path: Path, lost: Collection[Lost]) -> None:
+    """Write down, before a block is there, which tiles of which files (in their pixels) it has to do without."""
     if not lost:
         remove_if_there(path)
         return

@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING
 
 from aerialseg.executor import LOCAL_WORKERS, local_threads, run_tasks
 from aerialseg.files import remove_if_there
-from aerialseg.mapping.block import BlockReport, BlockTask, Shared, run_block
+from aerialseg.mapping.block import BlockReport, BlockTask, Shared, note_lost, run_block
 from aerialseg.mapping.plan import Plan
 from aerialseg.mapping.run import Run
 from aerialseg.mapping.timeline import Timeline
@@ -23,6 +24,8 @@ from aerialseg.model.interface import PredictorSpec
 from aerialseg.progress import Progress
 from aerialseg.raster.block_cache import Pages, reading_order
 from aerialseg.raster.blocks import Bands, is_whole, join_blocks
+from aerialseg.raster.transcode import TILE_PX, decoded_copy
+from aerialseg.raster.view import View
 
 if TYPE_CHECKING:
     from aerialseg.mapping.workers import Cluster
@@ -47,6 +50,31 @@ def missing_blocks(plan: Plan, predictor: PredictorSpec, run: Run, progress: Pro
         since = f"{changed:,} source{'s' if changed > 1 else ''} changed since: {done} without" if changed else ""
         progress.note(since or f"resuming: {done}")
     return missing
+
+
+def decode_source(
+    plan: Plan, todo: list[BlockTask], run: Run, timeline: Timeline, progress: Progress
+) -> tuple[Plan, list[BlockTask]]:
+    """Plan and tasks that read decoded copies, kept in the run, of the files whose formats make windows slow.
+
+    Of those alone that are read. Raises what decoded_copy raises.
+    """
+    slow = {piece.path: piece for task in todo for piece in task.view.pieces if piece.slow}
+    if not slow:
+        return plan, todo
+    pixels = sum(piece.box.area for piece in slow.values())
+    progress.stage("decode", pixels)
+    with timeline.measure("decode", pixels):
+        copies = {path: decoded_copy(piece, run.decoded, progress.advance) for path, piece in slow.items()}
+    note_lost(run.blocks / "decoded.json", {(path, box) for path, copy in copies.items() for box in copy.lost})
+
+    def of_copies(view: View) -> View:
+        pieces = (copies[one.path].piece if one.path in copies else one for one in view.pieces)
+        return replace(view, pieces=tuple(pieces))
+
+    sources = tuple(replace(one, block_shape=(TILE_PX, TILE_PX)) if one.path in copies else one for one in plan.sources)
+    reading = replace(plan, sources=sources, view=of_copies(plan.view))
+    return reading, [replace(task, view=of_copies(task.view)) for task in todo]
 
 
 def classify(

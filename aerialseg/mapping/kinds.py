@@ -96,6 +96,14 @@ def _colours(value: Any) -> tuple[tuple[tuple[int, ...], int], ...]:
     return tuple((tuple(map(int, colour)), int(tolerance)) for colour, tolerance in value)
 
 
+def _crs(value: Any) -> str:
+    from aerialseg.raster.placement import wkt_of  # PROJ takes a while to load, and few need it
+
+    text = str(_no_flag(value)).strip()
+    wkt_of(text)
+    return text
+
+
 def choice(*values: str) -> Kind:
     def parse(value: Any) -> str:
         return values[values.index(value)]
@@ -112,3 +120,4 @@ SCALE = Kind(_numbers(float, 2), "LOW,HIGH (two numbers)", "LOW,HIGH")
 COLOURS = Kind(_colours, "R,G,B, R,G,B~TOLERANCE or auto", "R,G,B[~T]|auto")
 GSD = Kind(_gsd, "metres per pixel (0.05) or 'native'", "M|native", unit="m/px")
 TILING = Kind(_tiling, "exact, approximate or approximate:PX (pixels around each tile)", "exact|approximate[:PX]")
+CRS = Kind(_crs, "EPSG:CODE (such as EPSG:25832) or WKT", "EPSG:CODE")

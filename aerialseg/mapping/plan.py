@@ -22,6 +22,7 @@ from aerialseg.progress import spoken_bytes
 from aerialseg.raster.collar import collar_content
 from aerialseg.raster.georef import ONE_PIXEL, GeoGrid
 from aerialseg.raster.grid import Grid
+from aerialseg.raster.transcode import copy_bytes
 from aerialseg.raster.view import Refusal, View
 
 if TYPE_CHECKING:
@@ -162,7 +163,8 @@ class Plan:
     @property
     def disk_bytes(self) -> int:
         """Disk that the run takes at most, beside the input."""
-        return int(self.pixels * BYTES_PER_PIXEL) + 2**20
+        decoded = sum(copy_bytes(piece) for piece in self.view.pieces if piece.slow)
+        return int(self.pixels * BYTES_PER_PIXEL) + decoded + 2**20
 
     @property
     def summary(self) -> str:

@@ -8,6 +8,7 @@
       lock              held by the process at work; the system drops it when that process dies
       blocks/*.tif      finished blocks: the file is there when it is whole
       blocks/*.json     source tiles that could not be read for a block, if it was told to go on
+      decoded/          the source as tiles, where its format is slow; removed when the blocks are finished
       classes.tif, confidence.tif   the mosaic of the blocks
       collar.tif        where a colour of nodata touches the outside, if one was given
       mosaic.json       the two are whole, and of which blocks; only in a run that is kept
@@ -69,6 +70,10 @@ class Run:
         return self.folder / "products"
 
     @property
+    def decoded(self) -> Path:
+        return self.folder / "decoded"
+
+    @property
     def classes(self) -> Path:
         """The class raster of all blocks: uint8, nodata 255, on the working grid."""
         return self.folder / "classes.tif"
@@ -106,7 +111,7 @@ class Run:
                 "directory to start anew, or name another one with --keep-run"
             )
         if not found:
-            self._forget_blocks()  # of no plan that is known
+            _forget_blocks(self)  # of no plan that is known
         try:
             write_json(self.folder / PLAN, plan.to_json())  # first: without it nobody knows that this is a run
             _make_folders(self)
@@ -115,11 +120,6 @@ class Run:
                 self.remove()
             raise
         return Changes.between(found, wanted) if found else Changes()
-
-    def _forget_blocks(self) -> None:
-        shutil.rmtree(self.blocks, ignore_errors=True)
-        for path in (self.folder / MOSAIC, self.classes, self.confidence, self.folder / COLLAR):
-            remove_if_there(path)
 
     def check_place(self, *files: str | Path | None) -> None:
         """Raise UsageError where the directory holds something else than a run, or one of the files given.
@@ -167,11 +167,23 @@ class Run:
 
     def remove(self) -> None:
         """Delete what a run makes, and nothing else; the directory goes with the lock, if it is empty then."""
-        self._forget_blocks()
+        _forget_blocks(self)
         shutil.rmtree(self.products, ignore_errors=True)
         # last what tells outputs that are the run's own: killed before, the same call may replace them
         for name in (RUN_REPORT, SOURCES, PLAN, PUBLISHING):
             remove_if_there(self.folder / name)
+
+
+def forget_decoded(run: Run) -> None:
+    """Remove the decoded copy of the source, which only blocks need."""
+    shutil.rmtree(run.decoded, ignore_errors=True)
+
+
+def _forget_blocks(run: Run) -> None:
+    shutil.rmtree(run.blocks, ignore_errors=True)
+    forget_decoded(run)
+    for path in (run.folder / MOSAIC, run.classes, run.confidence, run.folder / COLLAR):
+        remove_if_there(path)
 
 
 def _make_folders(run: Run) -> None:
@@ -186,7 +198,7 @@ def _make_folders(run: Run) -> None:
 def _check_kinds(run: Run) -> None:
     check_own(run.folder.parent, (), [run.folder.name] if run.folder.is_symlink() else [])
     files = (PLAN, LOCK, PUBLISHING, RUN_REPORT, MOSAIC, SOURCES, COLLAR, run.classes.name, run.confidence.name)
-    check_own(run.folder, [name + end for name in files for end in ("", PART)], ["blocks", "products"])
+    check_own(run.folder, [name + end for name in files for end in ("", PART)], ["blocks", "products", "decoded"])
     names = os.listdir(run.blocks) if run.blocks.is_dir() else []
     folders = [name for name in names if name.startswith(PARTS)]
     check_own(run.blocks, {*names} - {*folders}, folders)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from aerialseg.errors import OutputError
 from aerialseg.executor import Inline
 from aerialseg.files import absolute, write_json
-from aerialseg.mapping.classify import classify, missing_blocks
+from aerialseg.mapping.classify import classify, decode_source, missing_blocks
 from aerialseg.mapping.flood import with_collar
 from aerialseg.mapping.kept import has_mosaic, seal_mosaic
 from aerialseg.mapping.network_time import network_seconds
@@ -21,7 +21,7 @@ from aerialseg.mapping.plan import PathLike, Plan, check_disk, choose_predictor,
 from aerialseg.mapping.products import SMALL_PX, Work, draw_layer, metadata_of, release_memory, write_rasters
 from aerialseg.mapping.publishing import publish_products, published_files
 from aerialseg.mapping.result import Result, class_shares
-from aerialseg.mapping.run import RUN_REPORT, Changes, Run, run_folder
+from aerialseg.mapping.run import RUN_REPORT, Changes, Run, forget_decoded, run_folder
 from aerialseg.mapping.settings import check_settings, with_settings
 from aerialseg.mapping.source_files import find_sources
 from aerialseg.mapping.sources import changed_since, describe_all, forget_blocks, hash_all, known_stamps, remember
@@ -61,8 +61,8 @@ def segment(
     Parameters
     ----------
     source : path or sequence of paths
-        An orthophoto, or several that are mapped as one: files, folders, patterns such as ``tiles/*.tif``, text files
-        of paths.
+        An orthophoto (GeoTIFF, JPEG 2000, JPEG, PNG, WebP, GeoPackage or MBTiles), or several that are mapped as one:
+        files, folders, patterns such as ``tiles/*.tif``, text files of paths.
     output : path
         Its ending is the format: .gpkg, .fgb, .parquet or .geojson.
     model : path, name or PredictorSpec
@@ -207,7 +207,9 @@ class _Job:
         if todo and self.plan.pixels >= WORTH_TIMING_PX and work.cluster is None:
             seconds = network_seconds(self.plan, work.predictor)
             work.progress.note(f"roughly {spoken_duration(seconds)} for the network here")
-        classify(plan, todo, self.run, work.timeline, work.progress, work.cluster)
+        reading, todo = decode_source(plan, todo, self.run, work.timeline, work.progress)
+        classify(reading, todo, self.run, work.timeline, work.progress, work.cluster)
+        forget_decoded(self.run)
         if todo and work.cluster is None and self.plan.pixels >= SMALL_PX:
             # It may hold gigabytes between tiles, and the network is done.
             work.predictor.load().release()

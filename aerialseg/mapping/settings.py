@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeVar
 
 from aerialseg.errors import UsageError
-from aerialseg.mapping.kinds import AREA, BANDS, COLOURS, FLAG, GSD, LENGTH, PIXELS, SCALE, TILING, Kind, choice
+from aerialseg.mapping.kinds import AREA, BANDS, COLOURS, CRS, FLAG, GSD, LENGTH, PIXELS, SCALE, TILING, Kind, choice
 from aerialseg.raster.grid import MAX_PIXELS
 from aerialseg.toml import nearest
 
@@ -147,6 +147,7 @@ class MapSettings:
         "blocks",
         "Which of rasters that overlap counts: the first by name, or the newest by its file's time.",
     )
+    crs: str | None = _setting(None, CRS, "blocks", "CRS of a raster that says none.", default_text="the file's")
     device: str = _setting(
         "auto", choice("auto", "cpu", "cuda"), "nothing", "Device that computes the network.", shared=True
     )

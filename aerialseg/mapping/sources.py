@@ -29,7 +29,7 @@ def describe_all(paths: Sequence[str | Path], settings: MapSettings) -> tuple[li
     found, refused = [], []
     for path in paths:
         try:
-            found.append(describe(path, allow_remote=settings.allow_remote))
+            found.append(describe(path, allow_remote=settings.allow_remote, crs=settings.crs))
         except InputError as error:
             if len(paths) == 1:
                 raise

@@ -11,7 +11,8 @@ from typing import Any
 Span = tuple[str, float, float]
 """(stage, start, end) in seconds since 1970, which clocks of several machines agree on."""
 
-ORDER = ("blocks", "load", "read", "queue", "predict", "write", "mosaic", "hash", "polygons", "rasters", "publish")
+_IN_BLOCKS = ("load", "read", "queue", "predict", "write")
+ORDER = ("decode", "blocks", *_IN_BLOCKS, "mosaic", "hash", "polygons", "rasters", "publish")
 """Stages as a person meets them; `queue` is a block that has been read and waits for the device."""
 
 

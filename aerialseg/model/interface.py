@@ -115,7 +115,8 @@ class Predictor(_HasCard, ABC):
 
         pixels: uint8 (C, h, w), any size; bands in the card's order, pixels of about the card's ground sampling
         distance. valid: bool (h, w), False where there is no data; the answer is 255 there. The answer equals what
-        `segment` writes for a raster with these pixels. Raises UsageError, ResourceError.
+        `segment` writes for a raster without a coordinate system; where there is one, `segment` counts the network's
+        lattice from its origin instead of the image's corner. Raises UsageError, ResourceError.
         """
         bands, shape = len(self.card.bands), pixels.shape[1:]
         if pixels.dtype != np.uint8 or pixels.ndim != 3 or len(pixels) != bands or 0 in shape:

@@ -12,9 +12,13 @@ from aerialseg.errors import InputError
 from aerialseg.raster.georef import Bounds, GeoGrid
 
 
-def crs_name(crs: str | None) -> str:
-    """What people call it."""
-    return "none" if crs is None else pyproj.CRS.from_user_input(crs).name
+def name_of_crs(crs: str | None) -> str:
+    """The name of a CRS for a message, with its code where it has one."""
+    if crs is None:
+        return "none"
+    system = pyproj.CRS.from_user_input(crs)
+    code = system.to_authority()
+    return f"{system.name} ({':'.join(code)})" if code else str(system.name)
 
 
 @lru_cache(maxsize=256)

@@ -24,6 +24,7 @@ from aerialseg.errors import InputError
 from aerialseg.files import one_line, printable
 from aerialseg.legend import MAX_ID, NO_CLASS, NODATA
 from aerialseg.raster.bounds import same_crs
+from aerialseg.raster.damage import noticing_damage
 from aerialseg.raster.describe import MAX_BLOCK_BYTES, block_bytes
 from aerialseg.raster.georef import GeoGrid
 from aerialseg.raster.grid import Box
@@ -31,9 +32,9 @@ from aerialseg.raster.opening import (
     GDAL_ERRORS,
     gdal_environment,
     geogrid_of,
-    has_transform,
     local_path,
     open_raster,
+    transform_of,
     without_georef_warnings,
 )
 
@@ -71,7 +72,7 @@ class ClassFile:
         except InputError:
             self.close()
             raise
-        self.placed = has_transform(self.dataset)
+        self.placed = transform_of(self.dataset) is not None
         self.dtype = str(self.dataset.dtypes[0])
         self.nodata = _nodata(self.dataset)
         with gdal_environment():
@@ -130,6 +131,7 @@ class ClassFile:
             _reading(self.path),
             gdal_environment(),
             without_georef_warnings(),
+            noticing_damage(),
             WarpedVRT(self.dataset, **options) as warped,
         ):
             values = warped.read(1)
@@ -139,7 +141,7 @@ class ClassFile:
         """Values as stored, and the mask (0: no class) where the file has one."""
         window = Window(box.left, box.top, box.width, box.height)
         where = f"rows {box.top} to {box.bottom - 1}, columns {box.left} to {box.right - 1} of "
-        with _reading(self.path, where), gdal_environment():
+        with _reading(self.path, where), gdal_environment(), noticing_damage():
             values = self.dataset.read(1, window=window, out_shape=shape)
             return values, self.dataset.read_masks(1, window=window, out_shape=shape) if self.masked else None
 

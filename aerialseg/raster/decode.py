@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -15,7 +13,8 @@ from rasterio.windows import Window
 
 from aerialseg.errors import InputError
 from aerialseg.files import one_line, printable
-from aerialseg.raster.describe import MAX_BLOCK_BYTES, block_bytes, compression_of
+from aerialseg.raster.damage import noticing_damage
+from aerialseg.raster.describe import MAX_BLOCK_BYTES, block_bytes
 from aerialseg.raster.grid import Box
 from aerialseg.raster.opening import GDAL_ERRORS, gdal_environment, is_remote, local_path, open_raster
 from aerialseg.raster.view import Piece
@@ -27,10 +26,6 @@ DECODERS = min(4, os.cpu_count() or 1)
 """Threads that GDAL decodes the tiles of one read with, where blocks are not read side by side."""
 
 logger = logging.getLogger(__name__)
-
-
-class DamagedJpegError(OSError):
-    """libjpeg met damaged data and went on with made-up pixels."""
 
 
 class NativeReader:
@@ -46,7 +41,6 @@ class NativeReader:
         self.block = (rows, cols)
         self.tiled = cols < self._dataset.width
         self._indexes = [*piece.bands, *([piece.alpha] if piece.alpha else [])]
-        self._jpeg = "jpeg" in compression_of(self._dataset)
 
     def close(self) -> None:
         self._dataset.close()
@@ -72,7 +66,7 @@ class NativeReader:
             raise InputError(
                 f"{printable(self.path)} is not the raster it was when the job was planned; plan the job again"
             )
-        if self.decoders == 1 or dataset.block_shapes[0][1] >= dataset.width:
+        if self.decoders == 1 or dataset.driver != "GTiff" or dataset.block_shapes[0][1] >= dataset.width:
             return dataset
         dataset.close()
         return open_raster(self.path, NUM_THREADS=self.decoders)  # helps tiles, slows strips
@@ -83,28 +77,10 @@ class NativeReader:
 
     def _load(self, window: Box) -> tuple[Pixels, Valid]:
         area = Window(window.left, window.top, window.width, window.height)
-        with gdal_environment(), self._watch_jpeg():
+        with gdal_environment(), noticing_damage():
             data = self._dataset.read(self._indexes, window=area)
             masks = self._dataset.read_masks(list(self.piece.bands), window=area) if self.piece.internal_mask else None
         return self._to_bytes(data, masks)
-
-    @contextmanager
-    def _watch_jpeg(self) -> Iterator[None]:
-        """A block in which libjpeg's warnings about damaged data become errors; GDAL only logs them."""
-        if not self._jpeg:
-            yield
-            return
-        watch = _JpegWatch()
-        log = logging.getLogger("rasterio._err")
-        if not log.isEnabledFor(logging.WARNING):
-            log.setLevel(logging.WARNING)
-        log.addHandler(watch)
-        try:
-            yield
-        finally:
-            log.removeHandler(watch)
-        if watch.message:
-            raise DamagedJpegError(watch.message)
 
     def _to_bytes(self, data: NDArray[Any], masks: Pixels | None) -> tuple[Pixels, Valid]:
         count = len(self.piece.bands)
@@ -151,21 +127,6 @@ class NativeReader:
         where = f"rows {window.top}..{window.bottom - 1}, columns {window.left}..{window.right - 1}"
         text = f"cannot read {where} of {printable(self.path)} (damaged or cut short): {one_line(error)}"
         return text + ("; fetch the file again, or fill with nodata: --on-read-error nodata" if advice else "")
-
-
-class _JpegWatch(logging.Handler):
-    """Remembers what libjpeg said in this thread about damaged data."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.message = ""
-        self._thread = threading.get_ident()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        text = record.getMessage()
-        damaged = "Corrupt JPEG" in text or "Premature end" in text
-        if damaged and "extraneous bytes" not in text and record.thread == self._thread:
-            self.message = text
 
 
 def _validity(bands: NDArray[Any], nodata: float | None) -> Valid:

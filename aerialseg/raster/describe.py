@@ -15,14 +15,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from affine import Affine
 from rasterio.enums import ColorInterp, Compression, MaskFlags
 from rasterio.windows import Window
 
 from aerialseg.errors import InputError, UsageError
 from aerialseg.files import one_line, printable
-from aerialseg.raster.georef import Georeferenced
-from aerialseg.raster.opening import GDAL_ERRORS, gdal_environment, geogrid_of, is_remote, local_path, open_raster
+from aerialseg.raster.bounds import name_of_crs, same_crs
+from aerialseg.raster.georef import GeoGrid, Georeferenced, check_place
+from aerialseg.raster.opening import (
+    GDAL_ERRORS,
+    IDENTITY,
+    gdal_environment,
+    geogrid_of,
+    is_remote,
+    local_path,
+    open_raster,
+    transform_of,
+)
+from aerialseg.raster.placement import wkt_of
 from aerialseg.raster.sidecars import identity_of
 
 MAX_BANDS = 4096
@@ -50,7 +60,7 @@ class RasterInfo(Georeferenced):
     coordinate system. ``mask`` says what marks pixels as invalid: "none", or "alpha", "internal", "nodata" joined by
     "+" (a pixel is valid when none of them objects); a band that is flagged alpha but holds an image, as infrared, is
     not among them. NaN is always nodata, so ``nodata`` is never NaN. ``bits`` is NBITS: 12 where values end at 4095.
-    ``digest`` is a cheap identity of header, file and sidecars (`identity_of`).
+    ``digest`` is a cheap identity of header, file and sidecars (`identity_of`). ``driver`` is GDAL's for the format.
     """
 
     count: int
@@ -65,14 +75,17 @@ class RasterInfo(Georeferenced):
     interleave: str
     gsd_m: tuple[float, float] | None
     digest: str
+    driver: str = "GTiff"
 
 
-def describe(path: str | os.PathLike[str], *, allow_remote: bool = False) -> RasterInfo:
-    """What the GeoTIFF at ``path`` is. Opens that file only, and nothing over the network unless ``allow_remote``.
+def describe(path: str | os.PathLike[str], *, allow_remote: bool = False, crs: str | None = None) -> RasterInfo:
+    """What the raster at ``path`` is. Opens that file only, and nothing over the network unless ``allow_remote``.
 
-    Raises InputError when there is no such file, when it is no GeoTIFF, when a tile or strip of it would take more than
-    1 GiB, when it is a palette image, when its bands have different nodata values, or when only control points
-    or RPCs place it.
+    crs: of a raster that says none, EPSG:CODE or WKT.
+
+    Raises InputError when there is no such file, when it is of no format that is read, when a tile or strip of it would
+    take more than 1 GiB, when it is a palette image, when its bands have different nodata values, when only control
+    points or RPCs place it, or when it has another CRS than ``crs``.
     """
     remote = allow_remote and is_remote(path)
     name = os.fspath(path) if remote else str(local_path(path))
@@ -81,7 +94,7 @@ def describe(path: str | os.PathLike[str], *, allow_remote: bool = False) -> Ras
     try:
         with gdal_environment():
             _check(name, dataset)
-            info = RasterInfo(path=name, **_facts(dataset), digest="")
+            info = RasterInfo(path=name, **_facts(dataset, crs), digest="")
     except GDAL_ERRORS as error:
         if isinstance(error, InputError):
             raise
@@ -96,7 +109,7 @@ def describe(path: str | os.PathLike[str], *, allow_remote: bool = False) -> Ras
 def is_unchanged(info: RasterInfo, *, allow_remote: bool = False) -> bool:
     """Whether raster and sidecars are still those described, as far as ``digest`` tells. Raises InputError."""
     if allow_remote and is_remote(info.path):
-        return describe(info.path, allow_remote=True).digest == info.digest
+        return describe(info.path, allow_remote=True, crs=info.geo.crs).digest == info.digest
     return _digest(info, identity_of(Path(info.path))) == info.digest
 
 
@@ -169,13 +182,16 @@ def _itemsize(dtype: str) -> int:
     return sizes.get(dtype, 8 if dtype.endswith("64") else 4)
 
 
-def _facts(dataset: Any) -> dict[str, Any]:
+def _facts(dataset: Any, crs: str | None) -> dict[str, Any]:
     geo = geogrid_of(dataset)
-    placed = dataset.transform != Affine.identity()
+    placed = transform_of(dataset) not in (None, IDENTITY)
+    if crs is not None:
+        geo = _with_crs(printable(dataset.name), geo, crs, placed=placed)
     nodata = dataset.nodata
     return {
         "geo": geo,
         "count": dataset.count,
+        "driver": dataset.driver,
         "dtypes": tuple(dataset.dtypes),
         "georeferenced": placed,
         "nodata": None if nodata is None or math.isnan(nodata) else float(nodata),
@@ -187,6 +203,26 @@ def _facts(dataset: Any) -> dict[str, Any]:
         "interleave": dataset.interleaving.name if dataset.interleaving else "pixel",
         "gsd_m": geo.pixel_size_m if placed else None,
     }
+
+
+def _with_crs(name: str, geo: GeoGrid, crs: str, *, placed: bool) -> GeoGrid:
+    """The grid in the CRS that was given for a raster that says none."""
+    if not placed:
+        raise InputError(
+            f"{name} has no transform from pixels to the ground, so --crs alone does not place it: put its world file "
+            "beside it, or use gdal_translate -a_srs EPSG:CODE -a_ullr ULX ULY LRX LRY"
+        )
+    wkt = wkt_of(crs)
+    if geo.crs is not None:
+        if not same_crs(geo.crs, wkt):
+            raise InputError(
+                f"{name} is in {name_of_crs(geo.crs)}, and --crs says {name_of_crs(wkt)}: leave --crs out, or correct "
+                "the file with gdal_edit.py -a_srs EPSG:CODE"
+            )
+        return geo
+    geo = replace(geo, crs=wkt)
+    check_place(name, geo)
+    return geo
 
 
 def _mask(dataset: Any) -> str:

@@ -1,8 +1,9 @@
-"""Opening GeoTIFFs: the driver is named, nothing else is followed, warnings do not leak.
+"""Opening rasters: the driver is named, nothing else is followed, warnings do not leak.
 
 GDAL picks the driver by content, so a VRT renamed to ``.tif`` reads any file that it names, and a path may be an
-address. Therefore a path is looked at before GDAL sees it, and only the GTiff driver may open it. Nobody can tell GDAL
-which drivers may open the files beside it, so these are checked as well (``sidecars``).
+address. Therefore a path is looked at before GDAL sees it, and only the driver that its first bytes call for may open
+it (``drivers``). Nobody can tell GDAL which drivers may open the files beside it, so these are checked as well
+(``sidecars``).
 """
 
 from __future__ import annotations
@@ -24,8 +25,10 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from aerialseg.errors import InputError
 from aerialseg.files import FILE_ERRORS, one_line, printable
-from aerialseg.raster.georef import GeoGrid, check_place
-from aerialseg.raster.sidecars import TIFF_MAGIC, fault_of, find_sidecars, is_tiff_sidecar, tiff_fault
+from aerialseg.raster.drivers import FORMATS, HEAD_BYTES, NAMES, driver_of, why_refused
+from aerialseg.raster.georef import GeoGrid, Transform, check_place
+from aerialseg.raster.placement import crs_beside, transform_beside
+from aerialseg.raster.sidecars import fault_of, find_sidecars, is_tiff_sidecar, raster_fault
 
 CACHE_BYTES = 32 << 20
 """GDAL's block cache, for the whole process: windows are read once, a larger cache would only cost memory."""
@@ -36,11 +39,15 @@ GDAL_ERRORS = (RasterioError, rasterio._err.CPLE_BaseError, *FILE_ERRORS)
 MAX_SIDECAR_BLOCK = 1 << 30
 """Values in one tile or strip of a mask or of overviews, which decodes as a whole."""
 
+_DECODERS = {"GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO", "GDAL_NUM_THREADS": "1"}
+"""GDAL's fast way through PNG reads a file that was cut short without a word. JPEG 2000 is decoded by threads of its
+own, whose errors nobody can catch, unless it is told to take one."""
+
 UNPLACED = (1.0, 0.0, 0.0, 0.0, -1.0, 0.0)
 """How QGIS draws a raster without a transform: a pixel is a unit, rows count down from y = 0."""
+IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
-DRIVERS = {"GTiff": TIFF_MAGIC}
-"""The drivers that may open a raster -> how their files begin. Each is named when a file is opened: GDAL picks none."""
+_WANTED = f"give the path of a raster ({FORMATS})"
 _ADDRESS = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+:/|/vsi)")
 _PREFIX = re.compile(r"^[A-Z][A-Z0-9_]+:")
 _CUT = re.compile("[!;?\n\r\t\ud800-\udfff]|^//")
@@ -68,22 +75,33 @@ def has_transform(dataset: Any) -> bool:
     return not any(issubclass(one.category, NotGeoreferencedWarning) for one in said)
 
 
-def geogrid_of(dataset: Any) -> GeoGrid:
-    """Where an open dataset lies: by the transform that it stores or, without one, by `UNPLACED` and without a CRS.
-
-    Raises InputError where the transform leads nowhere, and where only control points or RPCs place it.
-    """
+def transform_of(dataset: Any) -> Transform | None:
+    """The transform that an open dataset, or a world file beside it, stores (`placement`). Raises InputError."""
     stored = dataset.transform != rasterio.Affine.identity() or has_transform(dataset)
-    if dataset.transform == rasterio.Affine.identity() and (dataset.gcps[0] or dataset.rpcs):
+    found = tuple(dataset.transform)[:6] if stored else None
+    return found if is_remote(dataset.name) else transform_beside(Path(dataset.name), dataset.files, found)
+
+
+def geogrid_of(dataset: Any) -> GeoGrid:
+    """Where an open dataset lies: by the transform and CRS that it or the files beside it store.
+
+    Without a transform by `UNPLACED`, and without a CRS. Raises InputError where the transform leads nowhere, and where
+    only control points or RPCs place it.
+    """
+    transform = transform_of(dataset)
+    if transform in (None, IDENTITY) and (dataset.gcps[0] or dataset.rpcs):
         what, way = ("ground control points", "-tps") if dataset.gcps[0] else ("RPCs", "-rpc")
         raise InputError(
             f"{printable(dataset.name)} is placed by {what} only, not by a transform; warp it first: "
             f"gdalwarp {way} -r bilinear -dstalpha IN.tif OUT.tif (classes: -r near)"
         )
-    crs = dataset.crs.to_wkt() if stored and dataset.crs else None
-    geo = GeoGrid(dataset.height, dataset.width, tuple(dataset.transform)[:6] if stored else UNPLACED, crs)
-    if stored:
-        check_place(printable(dataset.name), geo)
+    if transform is None:
+        return GeoGrid(dataset.height, dataset.width, UNPLACED, None)
+    crs = dataset.crs.to_wkt() if dataset.crs else None
+    if crs is None and not is_remote(dataset.name):
+        crs = crs_beside(Path(dataset.name))
+    geo = GeoGrid(dataset.height, dataset.width, transform, crs)
+    check_place(printable(dataset.name), geo)
     return geo
 
 
@@ -94,7 +112,7 @@ def gdal_environment(*, alone: bool = False) -> Iterator[None]:
     ``alone``: rasters are opened without the files beside them, as is right for those that we wrote ourselves.
     """
     options = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"} if alone else {}
-    with rasterio.Env(session=None, GDAL_CACHEMAX=CACHE_BYTES, GDAL_PAM_ENABLED="YES", **options):
+    with rasterio.Env(session=None, GDAL_CACHEMAX=CACHE_BYTES, GDAL_PAM_ENABLED="YES", **_DECODERS, **options):
         yield
 
 
@@ -128,7 +146,7 @@ def name_for_pyogrio(path: Path) -> Iterator[str]:
 
 
 def local_path(path: str | os.PathLike[str]) -> Path:
-    """The absolute path of a regular file that starts like a TIFF. Raises InputError (faults 1, 2, 6, 7)."""
+    """The absolute path of a regular file that starts like a raster. Raises InputError (faults 1, 2, 6, 7)."""
     absolute = Path(os.path.abspath(path))
     if is_remote(path) or is_remote(absolute):
         raise InputError(
@@ -138,60 +156,36 @@ def local_path(path: str | os.PathLike[str]) -> Path:
     try:
         _check_regular(absolute)
         with open(absolute, "rb") as file:
-            head = file.read(256)
+            head = file.read(HEAD_BYTES)
     except (OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise
         reason = getattr(error, "strerror", None) or error
-        raise InputError(f"cannot read {printable(absolute)}: {reason}; give the path of a GeoTIFF") from error
+        raise InputError(f"cannot read {printable(absolute)}: {reason}; {_WANTED}") from error
     if driver_of(head) is None:
-        raise InputError(f"{printable(absolute)} is not a GeoTIFF: {_what(head)}")
+        raise InputError(f"{printable(absolute)} is not a raster that can be read: {why_refused(absolute, head)}")
     return absolute
-
-
-def driver_of(head: bytes) -> str | None:
-    """GDAL's driver for a file that begins so; None where it is not one that we open."""
-    return next((driver for driver, magics in DRIVERS.items() if head.startswith(magics)), None)
 
 
 def _check_regular(path: Path) -> None:
     status = os.stat(path)
     if stat.S_ISDIR(status.st_mode):
-        raise InputError(f"{printable(path)} is a folder; give the path of a GeoTIFF")
+        raise InputError(f"{printable(path)} is a folder; {_WANTED}")
     if not stat.S_ISREG(status.st_mode):
-        raise InputError(f"{printable(path)} is not a regular file; give the path of a GeoTIFF")
-
-
-def _what(head: bytes) -> str:
-    text = head.lstrip().lower()
-    convert = "convert it with gdal_translate -of GTiff"
-    if not head:
-        return "it is empty; fetch or export it again"
-    if text.startswith((b"<!doctype html", b"<html")):
-        return "it is an HTML page (a failed download?); fetch it again"
-    if text.startswith((b"<vrtdataset", b"<mrf_meta")):
-        return f"it is a text file that points at other rasters, and those are not followed; {convert}"
-    if head.startswith(b"PK\x03\x04"):
-        return "it is a ZIP archive; extract it and give the raster inside"
-    known = {b"\xff\xd8\xff": "a JPEG image", b"\x89PNG": "a PNG image"}
-    known |= {b"\0\0\0\x0cjP": "a JPEG 2000 image", b"\xffO\xffQ": "a JPEG 2000 image"}
-    for magic, name in known.items():
-        if head.startswith(magic):
-            return f"it is {name}; {convert}"
-    return f"it starts with {head[:4]!r}; if gdalinfo can read it, {convert}"
+        raise InputError(f"{printable(path)} is not a regular file; {_WANTED}")
 
 
 def open_raster(path: str, **options: Any) -> Any:
-    """An open rasterio dataset of the GeoTIFF at ``path`` (from `local_path`, or a remote address).
+    """An open rasterio dataset of the raster at ``path`` (from `local_path`, or the remote address of a GeoTIFF).
 
     Raises InputError when GDAL cannot make sense of it, and when it, or a file beside it, points at another file.
     """
     if is_remote(path):
-        return _geotiff(path, **options)
+        return _open(path, **options)
     _check_sidecars(Path(path))
-    dataset = _geotiff(Path(path), **options)
+    dataset = _open(Path(path), **options)
     if os.path.exists(mask := f"{path}.msk"):
-        with _geotiff(Path(mask)) as other:
+        with _open(Path(mask)) as other:
             if other.shape != dataset.shape:
                 dataset.close()
                 raise InputError(
@@ -204,10 +198,8 @@ def open_raster(path: str, **options: Any) -> Any:
 def _check_sidecars(path: Path) -> None:
     """Raise InputError unless GDAL may open the file at ``path`` and those beside it (faults 6, 7, 9)."""
     try:
-        if _driver(path) == "GTiff" and (fault := tiff_fault(path)):
-            raise InputError(
-                f"{printable(path)} {fault}; rewrite it with gdal_translate -a_srs EPSG:CODE -co PROFILE=GeoTIFF"
-            )
+        if fault := raster_fault(path, _driver(path)):
+            raise InputError(f"{printable(path)} {fault}")
         sidecars = sorted(find_sidecars(path))
         for sidecar in sidecars:
             if fault := fault_of(sidecar):
@@ -226,7 +218,7 @@ def _check_sidecars(path: Path) -> None:
 
 
 def _check_tiff_sidecar(path: Path) -> None:
-    with _geotiff(path) as dataset:
+    with _open(path) as dataset:
         rows, cols = dataset.block_shapes[0]
         if rows * cols * dataset.count >= MAX_SIDECAR_BLOCK:
             raise InputError(
@@ -239,13 +231,16 @@ def _driver(target: str | Path) -> str:
     if isinstance(target, str):  # an address
         return "GTiff"
     with open(target, "rb") as file:
-        return driver_of(file.read(256)) or "GTiff"
+        return driver_of(file.read(HEAD_BYTES)) or "GTiff"
 
 
-def _geotiff(target: str | Path, **options: Any) -> Any:
+def _open(target: str | Path, **options: Any) -> Any:
+    driver = _driver(target)
+    if driver == "GPKG":
+        options["IMMUTABLE"] = "YES"  # else files appear beside it that are only of use for writing
     try:
         with gdal_environment(), without_georef_warnings():
-            dataset = rasterio.open(target, driver=_driver(target), sharing=False, **options)
+            dataset = rasterio.open(target, driver=driver, sharing=False, **options)
             elsewhere = dataset.tags(ns="OVERVIEWS")  # GDAL follows it when overviews are asked for, not before
     except GDAL_ERRORS as error:
         if "missing codec" in (met := one_line(error)):
@@ -254,7 +249,7 @@ def _geotiff(target: str | Path, **options: Any) -> Any:
                 "read; rewrite it with a GDAL that can: gdal_translate -co COMPRESS=DEFLATE IN.tif OUT.tif"
             ) from error
         raise InputError(
-            f"{printable(target)} is no readable GeoTIFF (damaged, cut short?): {one_line(error)}; "
+            f"{printable(target)} is no readable {NAMES.get(driver, driver)} (damaged, cut short?): {one_line(error)}; "
             "fetch it again, or see gdalinfo"
         ) from error
     if elsewhere:

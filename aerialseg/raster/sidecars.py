@@ -1,4 +1,4 @@
-"""Files beside a GeoTIFF that GDAL opens along with it, checked before GDAL sees them.
+"""Files beside a raster that GDAL opens along with it, checked before GDAL sees them.
 
 Whatever driver opens the raster, GDAL opens its mask (``.msk``), overviews (``.ovr``), and old ERDAS statistics
 (``.aux``) with any driver, so one that is a VRT reads any file and any address. GDAL reads ``.aux.xml`` whole, so a
@@ -24,7 +24,9 @@ from pathlib import Path
 from aerialseg.errors import InputError
 from aerialseg.files import printable
 from aerialseg.raster.ifd import GDAL_METADATA, GEO_ASCII, text_tags
+from aerialseg.raster.jp2 import jp2_texts
 from aerialseg.raster.pam_check import names_grid_file, pam_fault
+from aerialseg.raster.sqlite_check import sqlite_fault
 
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
@@ -36,6 +38,7 @@ _CHAIN = r"(\.(ovr|msk|aux|aux\.xml))*"
 _TEXT = r"(\.(xml|imd|rpb|rpc|pvl|prj|tab|wld)|_(rpc|metadata|mtl|pvl)\.(txt|xml))"
 _EDGE_BYTES = 64 << 10
 Listing = Callable[[Path], list[tuple[str, str]]]
+_GRID_FAULT = "has a coordinate system that names a grid file by its path, and such files are not opened"
 _HFA_MAGIC = b"EHFA_HEADER_TAG"
 _HFA_POINTER = re.compile(rb"(RRDNamesList|ExternalRasterDMS)\0", re.IGNORECASE)
 
@@ -128,6 +131,25 @@ def fault_of(path: Path) -> str | None:
     return f"has {status.st_size:,} bytes, more than {MAX_TEXT_BYTES:,}" if much else None
 
 
+def raster_fault(path: Path, driver: str) -> str | None:
+    """Why GDAL must not open the raster at ``path`` with that driver, and what to do; None where it may.
+
+    Raises OSError.
+    """
+    if driver in ("GPKG", "MBTiles"):
+        return sqlite_fault(path, geopackage=driver == "GPKG")
+    fault = None
+    if driver == "GTiff":
+        fault = tiff_fault(path)
+    elif driver == "JP2OpenJPEG":
+        texts = jp2_texts(path, most=MAX_TEXT_BYTES)
+        if texts is None:
+            fault = f"has more than {MAX_TEXT_BYTES:,} bytes of metadata"
+        elif names_grid_file(texts):
+            fault = _GRID_FAULT
+    return f"{fault}; rewrite it with gdal_translate -a_srs EPSG:CODE -co PROFILE=GeoTIFF" if fault else None
+
+
 def tiff_fault(path: Path) -> str | None:
     """Why GDAL must not open the file at ``path`` as a TIFF, or None. Raises OSError."""
     with open(path, "rb") as file:
@@ -138,7 +160,7 @@ def tiff_fault(path: Path) -> str | None:
     if len(texts.get(GDAL_METADATA, b"")) > MAX_TEXT_BYTES:
         return f"has a metadata tag of more than {MAX_TEXT_BYTES:,} bytes"
     if names_grid_file(texts.get(GEO_ASCII, b"").decode("latin-1")):
-        return "has a coordinate system that names a grid file by its path, and such files are not opened"
+        return _GRID_FAULT
     return None
 
 

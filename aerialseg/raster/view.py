@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from aerialseg.errors import InputError, UsageError
 from aerialseg.files import printable
-from aerialseg.raster.bounds import crs_name, same_crs
+from aerialseg.raster.bounds import name_of_crs, same_crs
 from aerialseg.raster.describe import RasterInfo
 from aerialseg.raster.georef import Georeferenced
 from aerialseg.raster.grid import MAX_PIXELS, Box
@@ -53,7 +53,8 @@ class Piece:
     ``internal_mask`` say what makes a pixel invalid: a pixel is valid unless *all* used bands are nodata, its alpha or
     mask is 0 (as in GDAL's dataset mask), or any used band is NaN or infinite. ``top`` and
     ``left``: of its first pixel on the sheet of that number. ``run``: pieces of one run are joined before they are
-    resampled. ``digest``: RasterInfo's.
+    resampled. ``digest``: RasterInfo's. ``slow``: a window costs much more than its share of the whole, as in all
+    formats but GeoTIFF.
     """
 
     path: str
@@ -69,6 +70,7 @@ class Piece:
     nodata: float | None = None
     alpha: int = 0
     internal_mask: bool = False
+    slow: bool = False
 
     @property
     def box(self) -> Box:
@@ -268,8 +270,8 @@ def _beside(info: RasterInfo, crs: str | None, first: RasterInfo) -> RasterInfo:
         )
     if not same_crs(info.geo.crs, crs):
         raise InputError(
-            f"{printable(info.path)} has another coordinate system ({crs_name(info.geo.crs)}) than most "
-            f"({crs_name(crs)}): warp it first with gdalwarp -t_srs"
+            f"{printable(info.path)} has another coordinate system ({name_of_crs(info.geo.crs)}) than most "
+            f"({name_of_crs(crs)}): warp it first with gdalwarp -t_srs"
         )
     info = replace(info, geo=replace(info.geo, crs=crs))
     times = max(new / old for new, old in zip(info.geo.resolution, first.geo.resolution, strict=True))
@@ -310,6 +312,9 @@ def _piece(info: RasterInfo, want: Reading, *, require_crs: bool) -> tuple[Piece
     _check_type(info, used, want.scale)
     if bands is None and used != tuple(range(1, len(used) + 1)):
         note += f"; bands {', '.join(map(str, used))} are {', '.join(want.wanted)}, as the file says"
+    unused = [f"{band} ({name})" for band, name in enumerate(info.color, 1) if band not in (*used, flagged)]
+    if bands is None and unused:
+        note += f"; band{'s' if len(unused) > 1 else ''} {', '.join(unused)} not used"
     if flagged != masked:
         note += f"; band {flagged}, flagged alpha, is no mask"
     piece = Piece(
@@ -322,6 +327,7 @@ def _piece(info: RasterInfo, want: Reading, *, require_crs: bool) -> tuple[Piece
         nodata=info.nodata,
         alpha=masked,
         internal_mask="internal" in info.mask,
+        slow=info.driver != "GTiff",
     )
     return piece, note
 

@@ -27,10 +27,10 @@ import aerialseg
 from aerialseg.datasets.chips import _check_alike
 from aerialseg.datasets.images import read_image
 from aerialseg.errors import AerialsegError, OutputError
+from aerialseg.raster.bounds import check_comparable
 from aerialseg.raster.classes import ClassRaster
 from aerialseg.raster.describe import describe
 from aerialseg.raster.features import open_features
-from aerialseg.raster.georef import check_comparable
 from aerialseg.raster.opening import without_georef_warnings
 from aerialseg.raster.view import View, make_view
 from tests.conftest import land_cover

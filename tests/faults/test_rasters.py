@@ -62,19 +62,27 @@ def test_row_01_a_file_that_may_not_be_read_is_refused(tmp_path):
 NOBODY = 65534
 
 
-NOT_TIFF = {
+NO_RASTER = {
     "empty": (b"", "it is empty"),
-    "random": (np.random.default_rng(0).bytes(5000), "not a GeoTIFF"),
+    "random": (np.random.default_rng(0).bytes(5000), "not a raster"),
     "html": (b"\n<!DOCTYPE html><html>404", "HTML page"),
-    "png": (b"\x89PNG\r\n\x1a\n", "a PNG image"),
-    "jpeg 2000": (b"\0\0\0\x0cjP  \r\n", "JPEG 2000.*gdal_translate"),
+    "png": (b"\x89PNG\r\n\x1a\n", "no readable PNG"),
+    "jpeg 2000": (b"\0\0\0\x0cjP  \r\n", "no readable JPEG 2000"),
+    "zip": (b"PK\x03\x04", "ZIP archive; extract it"),
+    "7z": (b"7z\xbc\xaf\x27\x1c", "7z archive; extract it"),
+    "mrsid": (b"msid\1\0", "gdal_translate.*MrSID plugin"),
 }
 
 
-@pytest.mark.parametrize(("content", "match"), NOT_TIFF.values(), ids=NOT_TIFF)
-def test_row_02_what_is_no_geotiff_is_refused_and_named(tmp_path, content, match):
+@pytest.mark.parametrize(("content", "match"), NO_RASTER.values(), ids=NO_RASTER)
+def test_row_02_what_is_no_raster_is_refused_and_named(tmp_path, content, match):
     (tmp_path / "a.tif").write_bytes(content)
     refused(tmp_path / "a.tif", match)
+
+
+def test_row_02_ecw_is_refused_by_its_ending(tmp_path):
+    (tmp_path / "a.ecw").write_bytes(b"e\2\0\0")
+    refused(tmp_path / "a.ecw", "gdal_translate.*ECW plugin")
 
 
 @pytest.mark.parametrize("keep", [4, 8, 50, 200])

@@ -423,7 +423,7 @@ def test_row_09_a_sidecar_does_not_say_how_the_raster_is_stored(tmp_path, key, v
     path = ortho_raster(tmp_path / "a.tif")
     text = f'<Metadata domain="IMAGE_STRUCTURE"><MDI key="{key}">{value}</MDI></Metadata>'
     path.with_name("a.tif.aux.xml").write_text(f"<PAMDataset>{text}</PAMDataset>")
-    with pytest.raises(InputError, match=rf"a\.tif\.aux\.xml.*how the raster is stored \({key}\).*delete"):
+    with pytest.raises(InputError, match=rf"a\.tif\.aux\.xml.*how the raster is stored \({key}\).*move"):
         describe(path)
 
 

@@ -60,7 +60,8 @@ PAM = """<PAMDataset><SRS dataAxisToSRSAxisMapping="1,2">EPSG:32633</SRS>
 <UnitType>m</UnitType><Offset>0</Offset><Scale>1</Scale><CategoryNames><Category>a</Category></CategoryNames>
 <Histograms><HistItem><HistMin>-0.5</HistMin><HistMax>255.5</HistMax><BucketCount>4</BucketCount>
 <IncludeOutOfRange>1</IncludeOutOfRange><Approximate>0</Approximate><HistCounts>1|2|3|4</HistCounts></HistItem></Histograms>
-</PAMRasterBand></PAMDataset>"""
+</PAMRasterBand><PAMRasterBand band="2"><NoDataValue>0</NoDataValue></PAMRasterBand>
+<PAMRasterBand band="3"><NoDataValue>0</NoDataValue></PAMRasterBand></PAMDataset>"""
 JOB = """name = "night"
 folder = "night.job"
 [inputs]

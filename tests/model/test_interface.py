@@ -162,14 +162,20 @@ def test_load_model_labels_the_demo_scene_as_segment_does(tmp_path: Path) -> Non
     ortho, _ = aerialseg.draw_demo(tmp_path, width=200, height=150)
     how = {"device": "cpu", "precision": "fp32", "runtime": "torch"}
     outputs = {"raster": tmp_path / "classes.tif", "confidence": tmp_path / "confidence.tif"}
-    aerialseg.segment(ortho, tmp_path / "map.gpkg", model=tmp_path / "model", block_px=64, **outputs, **how)
+    result = aerialseg.segment(ortho, tmp_path / "map.gpkg", model=tmp_path / "model", block_px=64, **outputs, **how)
     with rasterio.open(ortho) as file:
         pixels, valid = file.read(), file.dataset_mask() > 0
     assert not valid.all()
-    found = aerialseg.load_model(tmp_path / "model", **how).predict_array(pixels, valid)
-    assert len(np.unique(found.classes[valid])) > 2
-    assert np.array_equal(found.classes, classes_of(tmp_path / "classes.tif"))
-    steps = np.abs(found.confidence.astype(int) - classes_of(tmp_path / "confidence.tif"))
+    # An array's lattice begins at its corner, a map's at the origin of the CRS: so many pixels further up and left.
+    grid = result.plan.grid
+    more = (grid.top % grid.stride, 0), (grid.left % grid.stride, 0)
+    found = aerialseg.load_model(tmp_path / "model", **how).predict_array(
+        np.pad(pixels, ((0, 0), *more)), np.pad(valid, more)
+    )
+    classes, confidence = (band[more[0][0] :, more[1][0] :] for band in (found.classes, found.confidence))
+    assert len(np.unique(classes[valid])) > 2
+    assert np.array_equal(classes, classes_of(tmp_path / "classes.tif"))
+    steps = np.abs(confidence.astype(int) - classes_of(tmp_path / "confidence.tif"))
     assert steps.max() <= 1
 
 
