@@ -57,7 +57,7 @@ def measure(source: Path, cost: float, address: str) -> float:
         plan = make_plan([describe(source)], predictor, MapSettings())
         tasks = list(plan.tasks(predictor, Path(folder)))
         begin = time.perf_counter()
-        done = sum(1 for _ in run_blocks(cluster, tasks, str(source), plan.blocks_digest))
+        done = sum(1 for _ in run_blocks(cluster, tasks, plan.blocks_digest))
         seconds = time.perf_counter() - begin
         if done != len(tasks) or not all(task.path.exists() for task in tasks):
             raise SystemExit(f"{done} of {len(tasks)} blocks were done")

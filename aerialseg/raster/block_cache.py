@@ -27,6 +27,9 @@ PAGE_PX = 512
 RESAMPLED_PX = 1024
 """The side of a page of resampled pixels or of a mosaic, whose edges cut through tiles."""
 
+MAX_FILE_PX = 2048
+"""Files of a mosaic up to this side are read whole."""
+
 Name = tuple[int, int]
 
 
@@ -67,11 +70,27 @@ def reading_order(grid: Grid, view: View, tile: tuple[int, int], cache_bytes: in
 
 def _page(view: View, tile: tuple[int, int]) -> tuple[int, int]:
     if view.resampled or len(view.pieces) > 1:
-        return RESAMPLED_PX, RESAMPLED_PX
+        return _whole_files(view) or (RESAMPLED_PX, RESAMPLED_PX)
     rows, cols = tile
     if cols >= view.geo.width:
         return _whole(rows, 64), view.geo.width
     return _whole(rows, PAGE_PX), _whole(cols, PAGE_PX)
+
+
+def _whole_files(view: View) -> tuple[int, int] | None:
+    """A page that holds whole files, each of which is then opened and decoded once; None where they do not lie so."""
+    shapes = {piece.shape for piece in view.pieces}
+    height, width = view.pieces[0].shape
+    if view.resampled or len(shapes) > 1 or max(height, width) > MAX_FILE_PX:
+        return None
+    tops, lefts = (
+        {(start - first) % side for start in starts}
+        for first, side, starts in (
+            (view.top, height, [piece.top for piece in view.pieces]),
+            (view.left, width, [piece.left for piece in view.pieces]),
+        )
+    )
+    return (_whole(height, PAGE_PX), _whole(width, PAGE_PX)) if tops == lefts == {0} else None
 
 
 def _whole(size: int, least: int) -> int:

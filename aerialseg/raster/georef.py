@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any, TypeVar
@@ -292,5 +292,5 @@ class Georeferenced:
     geo: GeoGrid
 
     def to_json(self) -> dict[str, Any]:
-        values = asdict(self)
-        return {**values.pop("geo"), **values}
+        grid = {field.name: getattr(self.geo, field.name) for field in fields(GeoGrid)}
+        return grid | {field.name: getattr(self, field.name) for field in fields(self) if field.name != "geo"}
