@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
-from affine import Affine
+from affine import Affine, dumpsw
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aerialseg.errors import InputError
+from aerialseg.errors import AerialsegError, InputError
 from aerialseg.mapping.result import Result
 from aerialseg.mapping.segment import segment
 from aerialseg.progress import Silent
@@ -25,6 +25,7 @@ from tests.conftest import land_cover
 from tests.fakes import Contextual
 from tests.mapping.test_segment import read_layer
 from tests.raster.drawing import UTM, write
+from tests.raster.formats import WORLD, draw, draw_prj
 
 CORNER = Affine(0.1, 0, 500_003.7, 0, -0.1, 5_000_001.9)
 """Not on the network's lattice."""
@@ -346,3 +347,108 @@ def test_a_collar_over_imagery_of_another_tile_gives_way(tmp_path: Path) -> None
     one = write_tile(tmp_path / "one.tif", pixels, Box(0, 0, 80, 80))
     options = {"nodata_colour": "255,255,255"}
     assert run(tmp_path / "t", tmp_path, "a", **options)[1] == run(one, tmp_path, "b", **options)[1]
+
+
+def as_format(path: Path, driver: str) -> None:
+    """The GeoTIFF again, in a format that loses nothing, placed by a world file and a .prj."""
+    with rasterio.open(path) as file:
+        pixels, transform, mask = file.read(), file.transform, file.dataset_mask()
+    if driver != "GTiff":
+        alpha = [] if mask.all() else [mask[None]]
+        made = draw(path.parent, driver, np.concatenate([pixels, *alpha]), stem=path.stem)
+        made.with_suffix(f".{WORLD[made.suffix[1:]]}").write_text(dumpsw(transform))
+        draw_prj(made)
+        path.unlink()
+
+
+@pytest.mark.parametrize("drivers", [("PNG",), ("JP2OpenJPEG",), ("GTiff", "PNG", "WEBP", "JP2OpenJPEG")], ids="+".join)
+def test_tiles_of_any_lossless_format_give_what_the_uncut_raster_gives(
+    tmp_path: Path, whole: Any, drivers: tuple[str, ...]
+) -> None:
+    pixels, classes, layer = whole
+    for number, tile in enumerate(cut(pixels, tmp_path / "tiles", (101,), (64, 203), 9)):
+        as_format(tile, drivers[number % len(drivers)])
+    result, found, drawn = run(tmp_path / "tiles", tmp_path)
+    assert found == classes
+    assert same_layer(drawn, layer)
+    assert len(result.plan.view.pieces) == 6
+    assert not (tmp_path / "map.fgb.run").exists()
+
+
+def test_nodata_of_all_kinds_mixes_in_one_mosaic(tmp_path: Path) -> None:
+    pixels = scene(180, 200, seed=8)
+    valid = np.random.default_rng(3).random((12, 20)).repeat(15, 0).repeat(10, 1) < 0.7
+    masked = pixels * valid
+    one = write_tile(tmp_path / "one.tif", masked, Box(0, 0, 180, 200), mask=valid)
+    (tmp_path / "t").mkdir()
+    top, bottom, left, right = Box(0, 0, 80, 120), Box(80, 0, 180, 90), Box(0, 120, 80, 200), Box(80, 90, 180, 200)
+    write_tile(tmp_path / "t" / "a.tif", masked, top, nodata=0)
+    write_tile(tmp_path / "t" / "b.tif", masked, bottom, mask=valid[bottom.slices])
+    alpha = np.concatenate([masked, valid[None] * np.uint8(255)])
+    write_tile(tmp_path / "t" / "c.tif", alpha, left, photometric="RGB", alpha="YES")
+    moved = np.where(valid, masked, 0).astype(np.uint8)
+    write_tile(tmp_path / "t" / "d.tif", moved, right, nodata=0, compress="deflate", interleave="band")
+    found, expected = (run(source, tmp_path, name) for source, name in ((tmp_path / "t", "a"), (one, "b")))
+    assert found[1] == expected[1]
+    assert same_layer(found[2], expected[2])
+
+
+def test_a_missing_tile_changes_nothing_out_of_its_reach(tmp_path: Path, whole: Any) -> None:
+    pixels, _, _ = whole
+    tiles = cut(pixels, tmp_path / "tiles", (150,), (170,))
+    run(tmp_path / "tiles", tmp_path, "all")
+    gone = max(tiles, key=lambda path: rasterio.open(path).bounds.left - rasterio.open(path).bounds.top)
+    gone.unlink()
+    run(tmp_path / "tiles", tmp_path, "less")
+    with rasterio.open(tmp_path / "all.tif") as one, rasterio.open(tmp_path / "less.tif") as other:
+        there, here = one.read(1), other.read(1)
+    same = there == here
+    assert same[: 150 - 64].all()
+    assert same[:, : 170 - 64].all()
+    assert (here[150:, 170:] == 255).all()
+
+
+def test_links_that_lead_in_a_circle_and_files_given_twice_count_once(tmp_path: Path, whole: Any) -> None:
+    pixels, classes, _ = whole
+    tiles = cut(pixels, tmp_path / "tiles", (150,), (170,))
+    (tmp_path / "tiles" / "again").symlink_to(tmp_path / "tiles")
+    (tmp_path / "tiles" / "zz.tif").symlink_to(tiles[0])
+    (tmp_path / "list.txt").write_text("# a list\n" + "\n".join(f"tiles/{tile.name}" for tile in tiles) + "\n")
+    result, found, _ = run([tmp_path / "tiles", tmp_path / "list.txt", str(tmp_path / "tiles" / "*.tif")], tmp_path)
+    assert len(result.plan.view.pieces) == 4
+    assert found == classes
+
+
+def test_a_file_that_vanishes_in_the_middle_is_an_error_that_names_it(tmp_path: Path) -> None:
+    tiles = cut(scene(), tmp_path / "tiles", (150,), (170,))
+
+    class Removing(Contextual):
+        def predict(self, tile: Any) -> Any:
+            tiles[0].unlink(missing_ok=True)
+            return super().predict(tile)
+
+    with pytest.raises(AerialsegError, match=tiles[0].name):
+        run(tmp_path / "tiles", tmp_path, model=Removing())
+    assert not (tmp_path / "map.fgb").exists()
+
+
+@pytest.mark.data
+def test_a_real_raster_cut_into_tiles_gives_what_it_gives_whole(tmp_path: Path, shared_data: Path) -> None:
+    source = next(iter(sorted((shared_data / "geo" / "ortho").glob("*.tif"))))
+    with rasterio.open(source) as file:
+        side = min(700, *file.shape)
+        window = rasterio.windows.Window((file.width - side) // 2, (file.height - side) // 2, side, side)
+        pixels = file.read([1, 2, 3], window=window)
+        place = {"crs": file.crs, "transform": file.transform @ Affine.translation(window.col_off, window.row_off)}
+    one = write(tmp_path / "one.tif", pixels, **place)
+    (tmp_path / "tiles").mkdir()
+    for number, (top, left) in enumerate((top, left) for top in range(0, side, 257) for left in range(0, side, 311)):
+        box = Box(top, left, top + 257, left + 311) & Box(0, 0, side, side)
+        part = place | {"transform": place["transform"] @ Affine.translation(left, top)}
+        write(tmp_path / "tiles" / f"{number:02d}.tif", pixels[(slice(None), *box.slices)], **part)
+    for options in ({"gsd_m": "native"}, {}):
+        found, expected = (
+            run(path, tmp_path, name, **options) for path, name in ((tmp_path / "tiles", "a"), (one, "b"))
+        )
+        assert found[1] == expected[1]
+        assert same_layer(found[2], expected[2])
