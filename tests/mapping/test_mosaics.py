@@ -448,7 +448,8 @@ def test_a_real_raster_cut_into_tiles_gives_what_it_gives_whole(tmp_path: Path, 
         write(tmp_path / "tiles" / f"{number:02d}.tif", pixels[(slice(None), *box.slices)], **part)
     for options in ({"gsd_m": "native"}, {}):
         found, expected = (
-            run(path, tmp_path, name, **options) for path, name in ((tmp_path / "tiles", "a"), (one, "b"))
+            run(path, tmp_path, name, overwrite=True, **options)
+            for path, name in ((tmp_path / "tiles", "a"), (one, "b"))
         )
         assert found[1] == expected[1]
         assert same_layer(found[2], expected[2])
