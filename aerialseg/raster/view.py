@@ -271,7 +271,7 @@ def _beside(info: RasterInfo, crs: str | None, first: RasterInfo) -> RasterInfo:
     if not same_crs(info.geo.crs, crs):
         raise InputError(
             f"{printable(info.path)} has another coordinate system ({name_of_crs(info.geo.crs)}) than most "
-            f"({name_of_crs(crs)}): warp it first with gdalwarp -t_srs"
+            f"({name_of_crs(crs)}): warp it first: gdalwarp -t_srs EPSG:CODE -r bilinear -dstalpha IN.tif OUT.tif"
         )
     info = replace(info, geo=replace(info.geo, crs=crs))
     times = max(new / old for new, old in zip(info.geo.resolution, first.geo.resolution, strict=True))

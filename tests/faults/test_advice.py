@@ -51,6 +51,8 @@ AS_OTHERS = {
     "gdal_translate -co COMPRESS=DEFLATE": "wants a codec that rasterio lacks and Debian's GDAL has",
     "gdalwarp -rpc -r bilinear -dstalpha": "as with control points, -tps",
     "gdal_translate -ot Byte -scale 0 65535 0 255": "as -scale 0 4095",
+    "gdal_translate -of GTiff -co COMPRESS=DEFLATE -co TILED=YES": "for ECW and MrSID, whose plugins Debian lacks",
+    "gdal_translate -a_srs EPSG:CODE -a_ullr ULX ULY LRX LRY": "as gdal_edit.py with these",
     "gdal_translate -ot Byte -scale LOW HIGH 0 255": "as -scale 0 4095",
 }
 
@@ -197,9 +199,15 @@ def warped_classes(before: Path, after: Path) -> None:
     assert ClassRaster(after).geo.crs
 
 
-def half_masked(path: Path) -> Path:
-    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(draw(path), "r+") as file:
-        file.write_mask(np.repeat([[255, 0]], SIDE // 2, axis=1).repeat(SIDE, axis=0).astype(np.uint8))
+def ask_mosaic(path: Path) -> View:
+    beside = [draw(path.with_name(f"{name}.tif")) for name in "xyz"]  # three say what the mosaic is
+    return make_view([describe(one) for one in (*beside, path)], model_gsd_m=None)
+
+
+def half_masked(path: Path, side: int = SIDE) -> Path:
+    draw(path, land_cover(side, side) * 40)
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "r+") as file:
+        file.write_mask(np.repeat([[255, 0]], side // 2, axis=1).repeat(side, axis=0).astype(np.uint8))
     return path
 
 
@@ -283,7 +291,7 @@ TABLE = {
     ),
     "too fine": Row(
         "gdalwarp -tr X Y -r average -dstalpha",
-        half_masked,
+        lambda path: half_masked(path, 1600),  # larger than one pixel of those wanted
         lambda p: view(p, gsd=150),
         warped,
         {"X": "0.3", "Y": "0.3"},
@@ -300,6 +308,12 @@ TABLE = {
         ask_small_blocks,
     ),
     "labels": Row("ogr2ogr -a_srs EPSG:CODE", labels, ask_labels, same_features),
+    "a mosaic's other CRS": Row(
+        "gdalwarp -t_srs EPSG:CODE -r bilinear -dstalpha", lambda path: draw(path, crs="EPSG:25833"), ask_mosaic, warped
+    ),
+    "a mosaic's turned tile": Row(
+        "gdalwarp -r bilinear -dstalpha", lambda path: draw(path, at=GRID @ Affine.rotation(20)), ask_mosaic, warped
+    ),
     "two CRS": Row("gdalwarp -t_srs EPSG:CODE -dstalpha", lambda path: draw(path, crs="EPSG:32632"), ask_pair, warped),
     "globe": Row(
         "gdalwarp -t_srs EPSG:CODE -dstalpha",
