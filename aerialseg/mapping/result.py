@@ -129,6 +129,7 @@ class Result:
             "valid_px": self.valid_px,
             "lost_px": self.lost_px,
             "warnings": list(self.doubts),
+            "unused_sources": [list(one) for one in self.plan.view.refused],
             "seconds": {name: round(spent, 3) for name, spent in self.seconds.items()},
             "timeline": to_json(self.timeline),
             "area_m2": {line.name: line.area_m2 for line in self.classes},
