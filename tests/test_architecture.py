@@ -90,7 +90,7 @@ STAIRS = {
         "flood network_time result source_files sources",
         "run",
         "plan",
-        "workers",
+        "aoi workers",
         "block settings",
         "kinds outputs timeline",
     ],
@@ -107,7 +107,7 @@ STAIRS = {
     ],
     "raster": [
         "block_cache",
-        "cog image labels mosaic source transcode",
+        "cog image labels mosaic polygon_mask source transcode",
         "collar",
         "blocks decode palette",
         "classes view",

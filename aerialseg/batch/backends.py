@@ -92,6 +92,6 @@ class ClusterBackend:
 
     def _is_large(self, task: InputTask) -> bool:
         try:
-            return len(plan_of(task.source, task.settings, self._predictor).grid) > self._spread
+            return len(plan_of(task.source, task.settings, self._predictor).blocks) > self._spread
         except (AerialsegError, MemoryError):
             return False  # whoever does it finds the same, and says so

@@ -83,7 +83,8 @@ def _redrawn(decision: Decision, found: Entry, kept_run: Callable[[Entry], bool]
     fresh = decision.entry
     if (found.identity, found.model, found.version) != (fresh.identity, fresh.model, fresh.version):
         return decision
-    if settings_deciding("blocks", found.settings) != settings_deciding("blocks", fresh.settings):
+    old, new = (settings_deciding("blocks", "raster", values=entry.settings) for entry in (found, fresh))
+    if old != new:
         return decision
     if kept_run(replace(fresh, numerics=found.numerics)):
         return replace(decision, action=REDRAW)

@@ -217,7 +217,7 @@ def _rows(job: Job, path: Path) -> Iterator[JobInput]:
     for number, cells in read_table(path, "list of inputs", (column,)):
         where = f"{path}, line {number}: {SETTING[:-1]}"
         own = {name[len(SETTING) :]: cell for name, cell in cells.items() if name.startswith(SETTING) and cell}
-        settings = read_settings(own, where)
+        settings = read_settings(own, where, job.at)
         shared = [name for name in settings if SETTINGS[name].shared]
         if shared:
             raise UsageError(f"{where}: {shared[0]} belongs to the model, which all inputs share: put it in [settings]")

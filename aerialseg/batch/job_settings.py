@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aerialseg.errors import UsageError
+from aerialseg.mapping.kinds import aoi_file
 from aerialseg.mapping.settings import OPTIONS, SETTINGS, SUCCESSORS, MapSettings
+from aerialseg.raster.describe import source_sha256
 from aerialseg.toml import nearest
 
 if TYPE_CHECKING:
@@ -27,8 +32,11 @@ def message_for_job(message: object) -> str:
     return re.sub(r"(?<![^\s(])--([a-z][a-z-]*)", lambda option: JOB_KEYS.get(option[1], option[0]), line)
 
 
-def read_settings(values: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Keywords of ``aerialseg.segment`` for settings by their names (``min-area = 1``). Raises UsageError."""
+def read_settings(values: Mapping[str, Any], where: str, at: Callable[[str], Path]) -> dict[str, Any]:
+    """Keywords of ``aerialseg.segment`` for settings by their names (``min-area = 1``). Raises UsageError.
+
+    at: makes a path of the job file absolute.
+    """
     found = {}
     for key, value in values.items():
         name = key.replace("_", "-")
@@ -38,13 +46,23 @@ def read_settings(values: Mapping[str, Any], where: str) -> dict[str, Any]:
         if name not in OPTIONS:
             raise UsageError(f"unknown key {key!r} in [{where}]: {nearest(name, OPTIONS)}")
         found[OPTIONS[name].key] = OPTIONS[name].parse(value, f"{where}.{key}")
+    if file := aoi_file(found.get("aoi")):
+        found["aoi"] = f"{at(file)}{found['aoi'][len(file) :]}"
     return found
 
 
 def decisive_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Those settings that can change a result, JSON-ready."""
+    """Those settings that can change a result, JSON-ready; a file among them with its content."""
     kept = {name: value for name, value in sorted(settings.items()) if SETTINGS[name].decides != "nothing"}
+    if os.path.isfile(file := aoi_file(kept.get("aoi"))):
+        state = os.stat(file)
+        kept["aoi"] += f" (SHA-256 {_sha256(file, state.st_size, state.st_mtime_ns)[:12]})"
     return dict(json.loads(json.dumps(kept)))
+
+
+@lru_cache(maxsize=64)
+def _sha256(file: str, *_: int) -> str:
+    return source_sha256(file)
 
 
 def digest_json(*values: object) -> str:

@@ -213,5 +213,6 @@ def job_of(values: Mapping[str, Any], path: Path) -> Job:
         raise UsageError(f"settings is {settings!r}: wanted a table, [settings]")
     tables: dict[str, Any] = {name: build(kind, values[name], name) for name, kind in TABLES.items() if name in values}
     name = values.get("name", path.stem)
-    job = Job(name, path, path.parent, path.parent, settings=read_settings(settings, "settings"), **tables)
-    return replace(job, folder=job.at(values.get("folder", f"{path.stem}.job")))
+    job = Job(name, path, path.parent, path.parent, **tables)
+    folder = job.at(values.get("folder", f"{path.stem}.job"))
+    return replace(job, folder=folder, settings=read_settings(settings, "settings", job.at))

@@ -213,7 +213,7 @@ def _forget_stale(folder: Path, wanted: set[str]) -> None:
 
 def run_folder_name(entry: Entry, numerics: str) -> str:
     """A name for the run's directory: blocks in it are of this input, done in this way, and know what they saw."""
-    state = digest_json(entry.model, numerics, settings_deciding("blocks", entry.settings), entry.version)
+    state = digest_json(entry.model, numerics, settings_deciding("blocks", values=entry.settings), entry.version)
     return f"{digest_json(entry.source)[:16]}-{state[:16]}"
 
 

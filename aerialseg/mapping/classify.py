@@ -91,7 +91,8 @@ def classify(
     """
     pixels = sum(task.core.area for task in todo)
     blocks = partial(plan.block_path, folder=run.blocks)
-    with join_blocks(plan.grid, blocks, plan.geo, run.classes, run.confidence) as join:
+    cut = plan.aoi.cut if plan.aoi else None
+    with join_blocks(plan.grid, blocks, plan.geo, run.classes, run.confidence, cut) as join:
         joined = _Joined(join, plan, timeline)
         progress.stage("blocks", pixels)
         with (
@@ -102,7 +103,7 @@ def classify(
                 timeline.add(report.spans)
                 timeline.count(report.core_px, *{stage for stage, _, _ in report.spans} - {"load", "queue"})
                 progress.advance(report.core_px)
-        waiting = [index for index in range(len(plan.grid)) if index not in joined.indices]
+        waiting = [index for index in plan.blocks if index not in joined.indices]
         if waiting:
             progress.stage("mosaic", len(waiting))
         for index in waiting:

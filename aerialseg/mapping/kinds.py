@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 NOISE = 8
@@ -104,6 +106,36 @@ def _crs(value: Any) -> str:
     return text
 
 
+def split_aoi(text: str) -> tuple[tuple[float, float, float, float] | None, str, str]:
+    """Of an area of interest: (xmin, ymin, xmax, ymax), "" and its CRS; or None, a path and the layer.
+
+    CRS and layer are "" where they are not said. Raises ValueError for numbers that are no box.
+    """
+    corners, _, crs = text.partition("@")
+    try:
+        numbers = [float(part) for part in corners.split(",")]
+    except ValueError:
+        named = re.fullmatch(r"(.*\.\w+):([^/\\]+)", text)
+        return (None, named[1], named[2]) if named else (None, text, "")
+    left, bottom, right, top = numbers
+    if not (left < right and bottom < top and all(map(math.isfinite, numbers))):
+        raise ValueError
+    return (left, bottom, right, top), "", crs
+
+
+def aoi_file(text: str | None) -> str:
+    """The path of an area of interest, "" where it is none."""
+    return split_aoi(text)[1] if text else ""
+
+
+def _aoi(value: Any) -> str:
+    text = str(value) if isinstance(value, (str, Path)) else ",".join(repr(float(_no_flag(one))) for one in value)
+    if not text:
+        raise ValueError
+    split_aoi(text)
+    return text
+
+
 def choice(*values: str) -> Kind:
     def parse(value: Any) -> str:
         return values[values.index(value)]
@@ -119,5 +151,10 @@ BANDS = Kind(_numbers(int, None), "1,2,3 (band numbers)", "1,2,3")
 SCALE = Kind(_numbers(float, 2), "LOW,HIGH (two numbers)", "LOW,HIGH")
 COLOURS = Kind(_colours, "R,G,B, R,G,B~TOLERANCE or auto", "R,G,B[~T]|auto")
 GSD = Kind(_gsd, "metres per pixel (0.05) or 'native'", "M|native", unit="m/px")
+AOI = Kind(
+    _aoi,
+    "XMIN,YMIN,XMAX,YMAX (of the raster's CRS, or of another: ...@EPSG:4326) or a file of polygons",
+    "FILE[:LAYER]|XMIN,YMIN,XMAX,YMAX",
+)
 TILING = Kind(_tiling, "exact, approximate or approximate:PX (pixels around each tile)", "exact|approximate[:PX]")
 CRS = Kind(_crs, "EPSG:CODE (such as EPSG:25832) or WKT", "EPSG:CODE")

@@ -25,7 +25,8 @@ counted were 2.33, 1.51, 1.21 and 1.09 (ALGORITHMS 1; tests/mapping/test_network
 def network_seconds(plan: Plan, predictor: PredictorSpec) -> float:
     """Seconds that the network will take for all blocks. Raises what `seconds_per_px` raises."""
     tile = predictor.load().tile or plan.grid.block
-    return seconds_per_px(predictor) * work_px(plan.grid, predictor.card, tile)
+    share = len(plan.blocks) / len(plan.grid)
+    return seconds_per_px(predictor) * work_px(plan.grid, predictor.card, tile) * share
 
 
 def seconds_per_px(predictor: PredictorSpec) -> float:
@@ -49,10 +50,10 @@ def work_px(grid: Grid, card: ModelCard, tile: int) -> float:
 
     A pixel of the whole image, computed at once, is worth one.
     """
-    tiles = Grid(grid.height, grid.width, min(tile, grid.block), card.halo, card.stride)
+    tiles = Grid(*grid.answered.shape, min(tile, grid.block), card.halo, card.stride)
     windows = _windows(tiles.height, tiles) * _windows(tiles.width, tiles)
     share = WINDOW_SHARE if card.exact else 1.0
-    return share * windows + (1 - share) * grid.raster.area
+    return share * windows + (1 - share) * grid.answered.area
 
 
 def _windows(length: int, tiles: Grid) -> int:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import shutil
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, replace
 from functools import cached_property
@@ -28,6 +29,7 @@ from aerialseg.raster.view import Refusal, View
 if TYPE_CHECKING:
     from aerialseg.mapping.workers import Cluster
     from aerialseg.raster.describe import RasterInfo
+    from aerialseg.raster.polygon_mask import PolygonMask
 
 BYTES_PER_PIXEL = 2.5
 """Disk that a run takes at most per working pixel: blocks and mosaic of two compressed bands, layer, rasters."""
@@ -81,7 +83,9 @@ class Plan:
 
     Two digests tell what two runs have in common: ``blocks_digest`` their blocks, class and confidence rasters,
     ``digest`` all of their results. numerics: what the network computes in ("cpu fp32", "cuda bf16"); labels may differ
-    at ties between two of them. tiling: "exact", or in words how far from it (ModelCard.tiling).
+    at ties between two of them. reading: bands, alpha and scale that were asked for, whatever each
+    source has. tiling: "exact", or in words how far from it (ModelCard.tiling). aoi: what is
+    mapped; what lies outside is nodata, but seen by the network.
     """
 
     sources: tuple[RasterInfo, ...]
@@ -90,8 +94,10 @@ class Plan:
     model: str
     model_digest: str
     numerics: str
+    reading: Mapping[str, Any]
     layer: LayerPlan
     tiling: str = "exact"
+    aoi: PolygonMask | None = None
     allow_remote: bool = False
     version: str = __version__
 
@@ -103,7 +109,7 @@ class Plan:
     @cached_property
     def settings(self) -> dict[str, Any]:
         """All that decides the blocks but for the sources: resolution, model, numerics, tiling, version."""
-        grid, first = self.grid, self.view.pieces[0]
+        grid = self.grid
         return {
             "model": self.model,
             "model_digest": self.model_digest,
@@ -112,16 +118,17 @@ class Plan:
             "version": self.version,
             "block": [grid.block, grid.halo, grid.stride],
             "pixel": self.view.geo.linear,
-            "bands": first.bands,
-            "alpha": first.alpha,
-            "scale": first.scale,
-            "nodata_colour": self.view.collar,
+            **self.reading,
         }
 
     @cached_property
     def blocks_digest(self) -> str:
         """Of all that decides the class raster: settings, sources, and the pixels to answer for."""
-        return _digest([self.settings, self.view.content(), astuple(self.grid), self.geo.crs])
+        return _digest([self.settings, self.view.content(), astuple(self.grid), self.geo.crs, self.aoi_digest])
+
+    @property
+    def aoi_digest(self) -> str:
+        return self.aoi.digest if self.aoi else ""
 
     @property
     def digest(self) -> str:
@@ -135,6 +142,7 @@ class Plan:
             "settings": self.settings,
             "layer": asdict(self.layer),
             "grid": asdict(self.grid),
+            "aoi": self.aoi_digest,
             "view": {**asdict(self.view.geo), "gsd_m": self.view.gsd_m, "note": self.view.note},
             "blocks_digest": self.blocks_digest,
         }
@@ -145,8 +153,9 @@ class Plan:
         Its key is the digest of all that its result depends on: equal key, same bytes.
         """
         settings = _digest(self.settings)
-        for index, core in enumerate(self.grid):
-            window, path = self.grid.window(core), self.block_path(index, folder)
+        for index in self.blocks:
+            core, path = self.grid.core(index), self.block_path(index, folder)
+            window = self.grid.window(core)
             view = self.view.part(window)
             key = _digest([settings, astuple(core), astuple(window), view.content(), *collar_content(view, window)])
             yield BlockTask(index, core, window, view, predictor, path, key, self.allow_remote)
@@ -156,9 +165,20 @@ class Plan:
         core = self.grid.core(index)
         return folder / f"r{core.top // self.grid.block:05d}_c{core.left // self.grid.block:05d}.tif"
 
+    @cached_property
+    def blocks(self) -> Sequence[int]:
+        """Those that are computed: all, or those that meet the area of interest."""
+        return self.aoi.meeting(list(self.grid)) if self.aoi else range(len(self.grid))
+
     @property
     def pixels(self) -> int:
+        """Of the class raster."""
         return self.grid.answered.area
+
+    @property
+    def wanted_px(self) -> int:
+        """Those that may have a class, as far as is known before the raster is read."""
+        return self.aoi.area_px if self.aoi else self.pixels
 
     @property
     def disk_bytes(self) -> int:
@@ -173,9 +193,10 @@ class Plan:
         size = f"{width:,} x {height:,} px ({self.pixels / 1e6:,.1f} Mpx)"
         disk = f"up to {spoken_bytes(self.disk_bytes)} of disk"
         tiles = "" if self.tiling == "exact" else f"; tiles are {self.tiling}: expect seams"
-        blocks = f"{len(self.grid):,} block{'s' if len(self.grid) > 1 else ''}"
+        blocks = f"{len(self.blocks):,} block{'s' if len(self.blocks) > 1 else ''}"
+        within = f"within {self.aoi.name}, " if self.aoi else ""
         way = f"; computed by {self.numerics}" if self.numerics else ""
-        return f"{self.view.note}; {size} in {blocks}; {disk}{way}{tiles}"
+        return f"{self.view.note}; {within}{size} in {blocks}; {disk}{way}{tiles}"
 
 
 def spoken_changes(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
@@ -196,7 +217,7 @@ def make_plan(
     stamps: path -> digest to know a raster by, where that is not its own. refused: others, which could not be opened.
     Raises InputError (the raster cannot be used so), UsageError (settings that contradict each other).
     """
-    from aerialseg.raster.view import make_view
+    from aerialseg.raster.view import check_size, make_view
 
     card = predictor.card
     view = make_view(
@@ -209,22 +230,31 @@ def make_plan(
         scale=settings.scale,
         on_read_error=settings.on_read_error,
         collar=settings.nodata_colour,
-        max_pixels=settings.max_pixels,
+        max_pixels=settings.max_pixels if settings.aoi is None else sys.maxsize,
         require_crs=settings.require_crs,
     )
     known = {info.path: info.digest for info in infos} | dict(stamps or {})
     pieces = tuple(replace(piece, digest=known[piece.path]) for piece in view.pieces)
     view = replace(view, pieces=pieces, refused=(*refused, *view.refused))
-    block = _on_lattice(settings.block_px, card.stride)
+    grid = Grid(*view.shape, _on_lattice(settings.block_px, card.stride), card.halo, card.stride, view.top, view.left)
+    aoi = None
+    if settings.aoi is not None:
+        from aerialseg.mapping.aoi import narrow
+
+        aoi, view, grid = narrow(settings.aoi, view, grid)
+        check_size(infos[0], aoi.box.shape, settings.max_pixels)
+    used = {piece.path for piece in view.pieces}
     return Plan(
-        sources=tuple(infos),
+        sources=tuple(info for info in infos if info.path in used),
         view=view,
-        grid=Grid(*view.shape, block, card.halo, card.stride, view.top, view.left),
+        grid=grid,
         model=card.name,
         model_digest=card.digest,
         numerics=predictor.numerics,
+        reading={name: getattr(settings, name) for name in ("bands", "alpha", "scale", "nodata_colour")},
         layer=LayerPlan.of(settings, _pixel_size(view)),
         tiling=card.tiling,
+        aoi=aoi,
         allow_remote=settings.allow_remote,
     )
 

@@ -64,6 +64,7 @@ def metadata_of(work: Work, hashes: Mapping[str, str]) -> dict[str, str]:
         "tiling": plan.tiling,
         "blocks_digest": plan.blocks_digest,
         "plan_digest": plan.digest,
+        "area_of_interest": plan.aoi.name if plan.aoi else "",
         "unused_sources": "; ".join(path for path, _ in plan.view.refused),
     }
     return {name: value for name, value in values.items() if value}

@@ -42,14 +42,16 @@ def class_shares(info: LayerInfo) -> tuple[ClassShare, ...]:
     return tuple(sorted(lines, key=lambda line: -line.share))
 
 
-def spoken_doubts(pixels: int, valid_px: int, classes: Sequence[ClassShare] = ()) -> tuple[str, ...]:
+def spoken_doubts(
+    pixels: int, valid_px: int, classes: Sequence[ClassShare] = (), what: str = "the raster"
+) -> tuple[str, ...]:
     """What may be wrong with a map of ``pixels``, of which ``valid_px`` have a class: a sentence each."""
     shows = "gdalinfo shows what marks it so: alpha, a mask or a nodata value"
     if not valid_px:
-        return (f"all of the raster is nodata, so the layer is empty; {shows}",)
+        return (f"all of {what} is nodata, so the layer is empty; {shows}",)
     doubts = []
     if 2 * valid_px < pixels:
-        doubts.append(f"{(pixels - valid_px) * 100 // pixels} % of the raster is nodata; {shows}")
+        doubts.append(f"{(pixels - valid_px) * 100 // pixels} % of {what} is nodata; {shows}")
     if len(classes) == 1:
         doubts.append(f"all of the map is {classes[0].name!r}; check that the model fits the imagery")
     return tuple(doubts)
@@ -119,7 +121,8 @@ class Result:
     @property
     def doubts(self) -> tuple[str, ...]:
         """What may be wrong with the map: mostly nodata, one class only."""
-        return spoken_doubts(self.plan.pixels, self.valid_px, self.classes)
+        what = self.plan.aoi.name if self.plan.aoi else "the raster"
+        return spoken_doubts(self.plan.wanted_px, self.valid_px, self.classes, what)
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready, as in a run's report."""

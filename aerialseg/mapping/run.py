@@ -51,7 +51,9 @@ class Changes:
     def between(cls, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> Changes:
         """Of two plans as JSON."""
         old, new = (dict(plan["sources"]) for plan in (found, wanted))
-        sources = sum(old.get(path) != new.get(path) for path in {*old, *new})
+        # Another area of interest sees other sources, of which nothing changed.
+        paths = {*old, *new} if found.get("aoi") == wanted["aoi"] else {*old} & {*new}
+        sources = sum(old.get(path) != new.get(path) for path in paths)
         return cls(tuple(spoken_changes(found["layer"], wanted["layer"])), sources)
 
 

@@ -15,6 +15,7 @@ from aerialseg.files import absolute, write_json
 from aerialseg.mapping.classify import classify, decode_source, missing_blocks
 from aerialseg.mapping.flood import with_collar
 from aerialseg.mapping.kept import has_mosaic, seal_mosaic
+from aerialseg.mapping.kinds import aoi_file
 from aerialseg.mapping.network_time import network_seconds
 from aerialseg.mapping.outputs import REPORT, Outputs, lock_outputs
 from aerialseg.mapping.plan import PathLike, Plan, check_disk, choose_predictor, make_plan
@@ -106,9 +107,10 @@ def segment(
     wanted = check_settings(settings)
     run = Run(run_folder(absolute(output)) if keep_run is None else absolute(keep_run))
     paths = find_sources([source] if isinstance(source, (str, Path)) else source, pattern=pattern, order=wanted.order)
-    run.check_place(*paths, output, raster, confidence, report)
+    inputs: list[PathLike] = [*paths, *filter(None, [aoi_file(wanted.aoi)])]
+    run.check_place(*inputs, output, raster, confidence, report)
     outputs = Outputs.check(
-        paths,
+        inputs,
         output,
         raster,
         confidence,

@@ -13,7 +13,21 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeVar
 
 from aerialseg.errors import UsageError
-from aerialseg.mapping.kinds import AREA, BANDS, COLOURS, CRS, FLAG, GSD, LENGTH, PIXELS, SCALE, TILING, Kind, choice
+from aerialseg.mapping.kinds import (
+    AOI,
+    AREA,
+    BANDS,
+    COLOURS,
+    CRS,
+    FLAG,
+    GSD,
+    LENGTH,
+    PIXELS,
+    SCALE,
+    TILING,
+    Kind,
+    choice,
+)
 from aerialseg.raster.grid import MAX_PIXELS
 from aerialseg.toml import nearest
 
@@ -32,8 +46,9 @@ BLOCK_PX = 2048
 """Side of a block. Larger ones spend less on halos, smaller ones need less memory and lose less when killed: at 2048 px
 the network does 1.21 times the work of the whole image at once, at 1024 px 1.5 times."""
 
-Decides = Literal["blocks", "layer", "nothing"]
-"""What a setting decides: the blocks (the network must compute them again), the layer alone, or no result at all."""
+Decides = Literal["blocks", "raster", "layer", "nothing"]
+"""What a setting decides: the blocks (the network must compute them again), which of them make up the class raster, the
+layer alone, or no result at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +76,10 @@ class Setting:
     @property
     def type_text(self) -> str:
         """Its type as a docstring says it, with the unit."""
-        if self.type == "str" or self.kind.choices:
+        kind = self.type.removesuffix(" | None")
+        if kind == "str" or self.kind.choices:
             return self.kind.wanted
-        return ", ".join(filter(None, (self.type.removesuffix(" | None"), self.kind.unit)))
+        return ", ".join(filter(None, (kind, self.kind.unit)))
 
     def parse(self, value: Any, where: str) -> Any:
         """The value; ``where`` names it in the error. Raises UsageError."""
@@ -148,6 +164,14 @@ class MapSettings:
         "Which of rasters that overlap counts: the first by name, or the newest by its file's time.",
     )
     crs: str | None = _setting(None, CRS, "blocks", "CRS of a raster that says none.", default_text="the file's")
+    aoi: str | None = _setting(
+        None,
+        AOI,
+        "raster",
+        "Map only this area of interest: the polygons of a file, or a box in the raster's CRS or another "
+        "(...@EPSG:4326).",
+        default_text="the whole raster",
+    )
     device: str = _setting(
         "auto", choice("auto", "cpu", "cuda"), "nothing", "Device that computes the network.", shared=True
     )
@@ -217,10 +241,10 @@ SUCCESSORS = {"halo": "tiling approximate:PX"}
 """Options that are no more -> what to write instead."""
 
 
-def settings_deciding(what: Decides, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the values, by their keys, that decide ``what``; keys of earlier versions decide the blocks."""
+def settings_deciding(*what: Decides, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the values, by their keys, that decide any of ``what``; keys of earlier versions decide the blocks."""
     known = {key: SETTINGS[key].decides if key in SETTINGS else "blocks" for key in values}
-    return {key: value for key, value in values.items() if known[key] == what}
+    return {key: value for key, value in values.items() if known[key] in what}
 
 
 def check_settings(values: Mapping[str, Any], keys: Iterable[str] = SETTINGS) -> MapSettings:

@@ -58,7 +58,7 @@ class FeatureFile:
 
     path: Path
     layer: str | None
-    field: str
+    field: str | None
     crs: str | None
     bounds: Bounds
     fids: NDArray[np.int64]
@@ -82,8 +82,10 @@ def is_layer(path: str | Path) -> bool:
     return Path(path).suffix.lower() in ENDINGS
 
 
-def open_features(path: str | Path, field: str, layer: str | None = None) -> FeatureFile:
-    """The polygons of a file whose ``field`` says the class. Opens that file only (and what a shapefile consists of).
+def open_features(path: str | Path, field: str | None, layer: str | None = None) -> FeatureFile:
+    """The polygons of a file whose ``field`` says the class; None: they have none, and ``values`` are empty.
+
+    Opens that file only (and what a shapefile consists of).
 
     Raises InputError: no such file, layer or field, or no polygons.
     """
@@ -94,7 +96,7 @@ def open_features(path: str | Path, field: str, layer: str | None = None) -> Fea
     return found
 
 
-def _open(place: Path, field: str, layer: str | None) -> FeatureFile:
+def _open(place: Path, field: str | None, layer: str | None) -> FeatureFile:
     import pyogrio
 
     with _reading(place) as file:
@@ -102,12 +104,16 @@ def _open(place: Path, field: str, layer: str | None) -> FeatureFile:
             _check_links(place)
         elif any(map(names_grid_file, _crs_texts(place))):
             raise _names_grid(place)
-        chosen = _choose(place, [str(name) for name, _ in pyogrio.list_layers(file)], layer)
+        names = [str(name) for name, _ in pyogrio.list_layers(file)]
+        chosen = _choose(place, names, layer, "--layer" if field else "FILE:LAYER")
         info = pyogrio.read_info(file, layer=chosen, force_total_bounds=True)
-        _check_field(place, field, [str(name) for name in info["fields"]])
+        if info["total_bounds"] is None:
+            raise InputError(f"{printable(place)} has no features: wanted polygons")
+        if field is not None:
+            _check_field(place, field, [str(name) for name in info["fields"]])
         if place.suffix.lower() in _JSON:
             _check_degrees(place, info["crs"], _four(info["total_bounds"]))
-        _, fids, _, columns = _read(file, layer=chosen, columns=[field], read_geometry=False)
+        _, fids, _, columns = _read(file, layer=chosen, columns=[field] if field else [], read_geometry=False)
         indexed = place.suffix.lower() not in _JSON
         some = {"max_features": _LOOKED_AT} if indexed else {}
         wkb = _read(file, layer=chosen, columns=[], **some)[2]
@@ -115,9 +121,8 @@ def _open(place: Path, field: str, layer: str | None) -> FeatureFile:
         _check_polygons(place, geometries)
     order = np.argsort(fids, kind="stable")
     tree = None if indexed else shapely.STRtree(geometries[order])
-    return FeatureFile(
-        place, chosen, field, info["crs"], _four(info["total_bounds"]), fids[order], columns[0][order], tree
-    )
+    values = columns[0][order] if field else np.zeros(0, np.object_)
+    return FeatureFile(place, chosen, field, info["crs"], _four(info["total_bounds"]), fids[order], values, tree)
 
 
 def _four(bounds: Any) -> Bounds:
@@ -224,14 +229,14 @@ def _check_file(path: Path) -> Path:
     return place
 
 
-def _choose(place: Path, names: list[str], layer: str | None) -> str:
+def _choose(place: Path, names: list[str], layer: str | None, how: str) -> str:
     names = [name for name in names if name != "layer_styles"]
     if layer is None and len(names) == 1:
         return names[0]
     if layer in names:
         return str(layer)
     met = f"no layer {layer!r}" if layer is not None else f"{len(names)} layers"
-    raise InputError(f"{printable(place)} has {met}; say which with --layer: {', '.join(names)}")
+    raise InputError(f"{printable(place)} has {met}; say which with {how}: {', '.join(names)}")
 
 
 def _check_field(place: Path, field: str, known: list[str]) -> None:
@@ -258,7 +263,7 @@ def polygonal(geometries: Geometries) -> NDArray[np.bool_]:
     return areas
 
 
-def _open_parquet(place: Path, field: str) -> FeatureFile:
+def _open_parquet(place: Path, field: str | None) -> FeatureFile:
     import geopandas
     import pyarrow.parquet
 
@@ -266,14 +271,16 @@ def _open_parquet(place: Path, field: str) -> FeatureFile:
         schema = pyarrow.parquet.read_schema(place)
         about = json.loads((schema.metadata or {}).get(b"geo", b"{}"))
         geometry = about.get("primary_column", "geometry")
-        _check_field(place, field, [name for name in schema.names if name != geometry])
-        frame = geopandas.read_parquet(place, columns=[field, geometry])
+        if field is not None:
+            _check_field(place, field, [name for name in schema.names if name != geometry])
+        frame = geopandas.read_parquet(place, columns=[*filter(None, [field]), geometry])
         crs = None if frame.crs is None else frame.crs.to_wkt()
         if names_grid_file(crs or ""):
             raise _names_grid(place)
     geometries = np.asarray(shapely.force_2d(frame.geometry.to_numpy()), dtype=np.object_)
     _check_polygons(place, geometries)
-    values, tree = frame[field].to_numpy(dtype=object), shapely.STRtree(geometries)
+    values = frame[field].to_numpy(dtype=object) if field else np.zeros(0, np.object_)
+    tree = shapely.STRtree(geometries)
     return FeatureFile(place, None, field, crs, _four(frame.total_bounds), np.arange(len(frame)), values, tree)
 
 

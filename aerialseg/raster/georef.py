@@ -102,8 +102,8 @@ class GeoGrid:
         a, b, c, d, e, f = self.transform
         return a * col + b * row + c, d * col + e * row + f
 
-    def to_pixels(self, x: float, y: float) -> tuple[float, float]:
-        """(column, row) of a place, counted in pixels from the upper left corner."""
+    def to_pixels(self, x: Coordinate, y: Coordinate) -> tuple[Coordinate, Coordinate]:
+        """(column, row) of a place (or of an array of them), counted in pixels from the upper left corner."""
         a, b, c, d, e, f = self.transform
         area = a * e - b * d
         return (e * (x - c) - b * (y - f)) / area, (a * (y - f) - d * (x - c)) / area

@@ -20,6 +20,7 @@ from aerialseg.raster.bounds import check_comparable, overlap, reproject_bounds,
 from aerialseg.raster.classes import ClassFile, ClassIds
 from aerialseg.raster.features import ENDINGS, FeatureFile, Geometries, is_layer, open_features, polygonal
 from aerialseg.raster.georef import Bounds, GeoGrid
+from aerialseg.raster.opening import without_georef_warnings
 from aerialseg.raster.palette import read_palette
 
 Ids = NDArray[np.uint8]
@@ -203,14 +204,14 @@ class PolygonLabels:
     def gather(self, geo: GeoGrid) -> None:
         check_comparable(self.path, self.crs, "the raster", geo.crs)
         self._geo, self._near = geo, (np.zeros(0, np.int16), np.zeros(0, np.object_))
-        there = reproject_bounds(_wider(geo.bounds), geo.crs, self.crs)
+        there = reproject_bounds(widen(geo.bounds), geo.crs, self.crs)
         if there is None:
             return
         found, geometries = self.file.near(there)
         ids = self._ids[found]
         use = polygonal(geometries) & (ids != NODATA)
         self._check_reach(found[use], geometries[use], max(there[2] - there[0], there[3] - there[1]))
-        self._near = ids[use], _brought(geometries[use], there, self.crs, geo.crs)
+        self._near = ids[use], bring(geometries[use], there, self.crs, geo.crs)
 
     def _check_reach(self, places: NDArray[np.int64], geometries: Geometries, side: float) -> None:
         """Refuse lines that never end: those of valid polygons are cut, and all are divided into short pieces."""
@@ -228,13 +229,14 @@ class PolygonLabels:
             geometries, ids = _met(geometries, ids, geo.bounds)
         if not len(geometries):
             return np.full(geo.shape, NODATA, np.uint8)
-        burned = rasterize(
-            zip(geometries, ids.astype(int).tolist(), strict=True),
-            out_shape=geo.shape,
-            transform=geo.affine,
-            fill=NODATA,
-            dtype="int16",
-        )
+        with without_georef_warnings():
+            burned = rasterize(
+                zip(geometries, ids.astype(int).tolist(), strict=True),
+                out_shape=geo.shape,
+                transform=geo.affine,
+                fill=NODATA,
+                dtype="int16",
+            )
         for number, count in zip(*np.unique(burned[burned < 0], return_counts=True), strict=True):
             self.ignored[self._names[int(number)]] += int(count)
         return np.where(burned < 0, NODATA, burned).astype(np.uint8)
@@ -246,10 +248,13 @@ def _met(geometries: Geometries, ids: NDArray[np.int16], bounds: Bounds) -> tupl
     return geometries[use], ids[use]
 
 
-def _brought(geometries: Geometries, there: Bounds, crs: str | None, target: str | None) -> Geometries:
+def bring(
+    geometries: Geometries, there: Bounds, crs: str | None, target: str | None, pieces: int = _PIECES
+) -> Geometries:
     """Geometries cut to ``there``, which is in their CRS, and brought into the other one.
 
-    A polygon of a whole country is as good as its part here, and its long lines are straight in its own CRS only.
+    A polygon of a whole country is as good as its part here, and its long lines are straight in its own CRS only: they
+    are moved in pieces of that part of the ground's side.
     """
     whole = shapely.is_valid(geometries)  # of others, cutting may lose a part
     geometries = geometries.copy()
@@ -259,12 +264,13 @@ def _brought(geometries: Geometries, there: Bounds, crs: str | None, target: str
         return geometries
     side = max(there[2] - there[0], there[3] - there[1])
     change = pyproj.Transformer.from_crs(crs, target, always_xy=True)
-    pieces = shapely.segmentize(geometries, side / _PIECES)
-    moved: Geometries = shapely.transform(pieces, lambda xy: np.stack(change.transform(xy[:, 0], xy[:, 1]), axis=1))
+    lines = shapely.segmentize(geometries, side / pieces)
+    moved: Geometries = shapely.transform(lines, lambda xy: np.stack(change.transform(xy[:, 0], xy[:, 1]), axis=1))
     return moved
 
 
-def _wider(bounds: Bounds) -> Bounds:
+def widen(bounds: Bounds) -> Bounds:
+    """Bounds a little larger on all sides."""
     left, bottom, right, top = bounds
     x, y = (right - left) * _SPARE, (top - bottom) * _SPARE
     return left - x, bottom - y, right + x, top + y

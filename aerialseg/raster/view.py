@@ -157,8 +157,11 @@ class View(Georeferenced):
 
     @property
     def always_valid(self) -> bool:
-        """Whether every pixel that can be read is valid: one raster that says nothing of nodata."""
-        return len(self.pieces) == 1 and self.pieces[0].always_valid and not self.collar
+        """Whether every pixel that can be read is valid: one raster of the whole grid that says nothing of nodata."""
+        first = self.pieces[0]
+        covered = self.sheets[first.sheet].covered(first.box)
+        plain = len(self.pieces) == 1 and first.always_valid and not self.collar
+        return plain and self.local(covered) == Box(0, 0, *self.shape)
 
     @property
     def ratio(self) -> tuple[float, float]:
@@ -210,7 +213,7 @@ def make_view(
     grid = _working_grid(main, model_gsd_m, _parse_gsd(gsd))
     geos = [replace(one.geo, crs=main.geo.crs if placed else None) for one in infos]
     layout = lay_out(geos, grid.pixel)
-    _check_size(main, layout.geo.shape, max_pixels)
+    check_size(main, layout.geo.shape, max_pixels)
     note = grid.note + (_mismatch(grid.gsd_m, model_gsd_m) if gsd is not None else "") + note
     if not placed:
         unit = "" if grid.gsd_m else "lengths and areas are in pixels (px, px²); "
@@ -485,7 +488,8 @@ def _check_shrink(info: RasterInfo, own: Gsd, target: float) -> None:
         )
 
 
-def _check_size(info: RasterInfo, shape: tuple[int, int], max_pixels: int) -> None:
+def check_size(info: RasterInfo, shape: tuple[int, int], max_pixels: int) -> None:
+    """Raise InputError where a working grid of that shape has no pixels or too many."""
     path, pixels = info.path, shape[0] * shape[1]
     if not pixels:
         raise InputError(
@@ -495,7 +499,7 @@ def _check_size(info: RasterInfo, shape: tuple[int, int], max_pixels: int) -> No
     if pixels > max_pixels:
         raise InputError(
             f"{printable(info.path)} has {pixels:,} px to map ({shape[0]:,} x {shape[1]:,}), more than --max-pixels "
-            f"{max_pixels:,}; raise --max-pixels, or cut it with gdal_translate -srcwin X Y COLUMNS ROWS"
+            f"{max_pixels:,}; raise --max-pixels, or map a part of it with --aoi"
         )
 
 

@@ -110,6 +110,9 @@ def test_the_same_command_stands_under_aerialseg() -> None:
         (["{ortho}", "map.gpkg", "--max-pixels", "100"], 3, "--max-pixels"),
         (["{ortho}", "map.gpkg", "--model", "no-such-model"], 4, "no-such-model"),
         (["{ortho}", "nowhere/map.gpkg"], 5, "does not exist"),
+        (["{ortho}", "map.gpkg", "--aoi", "-9,-9,-8,-8"], 3, "do not overlap"),
+        (["{ortho}", "map.gpkg", "--aoi", "4,3,2,1"], 2, "XMIN,YMIN,XMAX,YMAX"),
+        (["{ortho}", "map.gpkg", "--aoi", "none.gpkg"], 3, "none.gpkg"),
         pytest.param(
             ["{ortho}", "map.gpkg", "--device", "cuda"], 6, "CUDA",
             marks=pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="a GPU is here"),

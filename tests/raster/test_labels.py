@@ -270,3 +270,10 @@ def test_pictures_are_no_class_rasters(tmp_path: Path) -> None:
         open_labels(write(tmp_path / "labels.tif", np.zeros((3, 5, 5), np.uint8)), LEGEND)
     with pytest.raises(InputError, match=r"holds 0\.5: wanted class ids"):
         burned(write(tmp_path / "float.tif", np.full((1, HEIGHT, WIDTH), 0.5, np.float32)))
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_a_file_without_features_is_refused_by_name(tmp_path: Path, ending: str) -> None:
+    path = layer(tmp_path / f"empty{ending}", [], [])
+    with pytest.raises(InputError, match=f"empty{ending} has no features"):
+        open_labels(path, LEGEND)
