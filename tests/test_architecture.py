@@ -62,6 +62,7 @@ STAIRS = {
         "evaluate_command model_commands",
         "accuracy_command batch_commands chips_command display_model "
         "polygonize_command seams_command segment_command split_command training_commands",
+        "json_progress",
         "cluster_options demo_command display",
         "failures options",
     ],
@@ -86,8 +87,9 @@ STAIRS = {
     ],
     "mapping": [
         "segment",
+        "estimate flood",
         "classify kept polygonize products publishing",
-        "flood network_time result source_files sources",
+        "network_time result source_files sources",
         "run",
         "plan",
         "aoi workers",
@@ -110,7 +112,7 @@ STAIRS = {
         "cog image labels mosaic polygon_mask source transcode",
         "collar",
         "blocks decode palette",
-        "classes view",
+        "classes tile_index view vrt",
         "describe features",
         "bounds lattice opening",
         "placement",
@@ -170,11 +172,13 @@ MAX_ROOT_MODULES, MAX_FUNCTION_LINES, MAX_CLASS_LINES, MAX_ARGUMENTS = 8, 45, 12
 DOOR, KERNEL, COMMAND = "a door of the library: keywords", "a compiled loop over arrays", "options of a command"
 MANY_ARGUMENTS = {
     "cli/batch_commands.py:batch_command": COMMAND,
+    "cli/segment_command.py:segment_command": COMMAND,
     "cli/split_command.py:split_command": COMMAND,
     "datasets/chips.py:make_chips": DOOR,
     "datasets/splits.py:make_split": DOOR,
     "evaluation/evaluate.py:evaluate": DOOR,
     "mapping/outputs.py:check": DOOR,
+    "mapping/segment.py:_prepare": DOOR,
     "mapping/segment.py:segment": DOOR,
     "training/convert.py:convert": DOOR,
     "vector/layers.py:polygonize": DOOR,

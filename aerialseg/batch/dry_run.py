@@ -12,9 +12,13 @@ from aerialseg.batch.job import EVERYTHING, Selection, decide_inputs
 from aerialseg.batch.job_settings import message_for_job, predictor_of
 from aerialseg.batch.jobfile import Job
 from aerialseg.batch.ledger import DONE, LEDGER, Ledger
+from aerialseg.batch.lock import RUNS
+from aerialseg.batch.runner import run_folder_name
 from aerialseg.batch.task import plan_of
 from aerialseg.errors import AerialsegError
+from aerialseg.mapping.estimate import decide_blocks
 from aerialseg.mapping.network_time import seconds_per_px
+from aerialseg.mapping.run import Run, find_changes
 from aerialseg.progress import counted, spoken_bytes, spoken_duration
 
 if TYPE_CHECKING:
@@ -27,7 +31,7 @@ ENOUGH = 20
 
 @dataclass(frozen=True, slots=True)
 class EstimateLine:
-    """One input: what would be done, why, pixels to work on (0 if nothing) and what is wrong with it, if known."""
+    """One input: what would be done, why, pixels to compute (0 if nothing) and what is wrong with it, if known."""
 
     name: str
     action: str
@@ -72,11 +76,14 @@ def dry_run(job: Job, selection: Selection = EVERYTHING, *, predictor: Predictor
 def _estimate_line(job: Job, one: Decision, predictor: PredictorSpec) -> EstimateLine:
     if one.action != DO:
         return EstimateLine(one.source.name, one.action, one.reason)
+    run = Run(job.folder / RUNS / run_folder_name(one.entry, predictor.numerics))
     try:
-        plan = plan_of(one.source.rasters, {**job.settings, **one.source.settings}, predictor)
+        plan = plan_of(one.source.rasters, {**job.settings, **one.source.settings}, predictor, run)
+        blocks = decide_blocks(plan, predictor, run, find_changes(run, plan))
     except AerialsegError as error:
         return EstimateLine(one.source.name, DO, one.reason, problem=message_for_job(error))
-    return EstimateLine(one.source.name, DO, one.reason, plan.pixels, plan.disk_bytes)
+    reason = "; ".join(filter(None, (one.reason, blocks.reason)))
+    return EstimateLine(one.source.name, DO, reason, blocks.pixels, plan.disk_bytes)
 
 
 def _rates(ledger: Ledger | None) -> list[float]:

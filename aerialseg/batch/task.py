@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Any
 
 from aerialseg.batch.job_settings import message_for_job
 from aerialseg.errors import AerialsegError, InputError, Interrupted, ModelError, OutputError, ResourceError, UsageError
+from aerialseg.files import printable
 from aerialseg.mapping.kept import adopt_mosaic
 from aerialseg.mapping.plan import Plan, make_plan
 from aerialseg.mapping.run import PLAN, Run
 from aerialseg.mapping.segment import segment
 from aerialseg.mapping.settings import MapSettings
 from aerialseg.mapping.source_files import find_sources
-from aerialseg.mapping.sources import describe_all
+from aerialseg.mapping.sources import describe_all, known_stamps
 from aerialseg.progress import Silent
 from aerialseg.raster.cog import read_tags
 from aerialseg.raster.image import class_thumbnail
@@ -128,6 +129,7 @@ def _segment(task: InputTask, predictor: PredictorSpec, cluster: Cluster | None,
     task.folder.parent.mkdir(parents=True, exist_ok=True)
     if task.folder.is_dir() and not (task.folder / PLAN).exists():
         discard_run(task.folder)  # killed while it was made
+    _check_plain(task.source)
     if task.kept and not task.folder.is_dir():
         _adopt(task, predictor, listener)
     result = segment(
@@ -151,6 +153,13 @@ def _segment(task: InputTask, predictor: PredictorSpec, cluster: Cluster | None,
     if not task.keep:
         discard_run(task.folder)
     return values
+
+
+def _check_plain(sources: Sequence[str]) -> None:
+    """Raise InputError for a list or an index of rasters: nobody would see that one of these changes."""
+    for source in sources:
+        if find_sources([source]) != [source]:
+            raise InputError(f"{printable(source)} names other rasters: name these in [inputs], as files or a pattern")
 
 
 def _adopt(task: InputTask, predictor: PredictorSpec, listener: Progress) -> None:
@@ -205,14 +214,17 @@ def _worker() -> str:
     return f"{socket.gethostname()}:{os.getpid()}" + (f" {name}" if name.startswith("raster") else "")
 
 
-def plan_of(sources: Sequence[str], settings: Mapping[str, Any], predictor: PredictorSpec) -> Plan:
-    """The plan that ``segment`` would make. Reads no pixels. Raises InputError, UsageError."""
+def plan_of(
+    sources: Sequence[str], settings: Mapping[str, Any], predictor: PredictorSpec, run: Run | None = None
+) -> Plan:
+    """The plan that ``segment`` would make (in ``run``). Reads no pixels. Raises InputError, UsageError."""
+    _check_plain(sources)
     wanted = MapSettings(**settings)
     infos, refused = describe_all(find_sources(sources, order=wanted.order), wanted)
     logger = logging.getLogger("aerialseg.raster.view")
     level = logger.level
     logger.setLevel(logging.ERROR)  # said again, and better, by whoever does it
     try:
-        return make_plan(infos, predictor, wanted, refused=refused)
+        return make_plan(infos, predictor, wanted, known_stamps(run, infos) if run else None, refused)
     finally:
         logger.setLevel(level)

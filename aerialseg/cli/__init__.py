@@ -39,7 +39,8 @@ def _leave_on_signal() -> None:
 
 def _leave(number: int, frame: object) -> NoReturn:
     with suppress(OSError):
-        os.write(2, b"interrupted\n")
+        as_json = "--json-progress" in sys.argv
+        os.write(2, b'{"event": "error", "code": 130, "message": "interrupted"}\n' if as_json else b"interrupted\n")
     os._exit(130)
 
 

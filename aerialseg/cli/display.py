@@ -52,12 +52,13 @@ LINE_EVERY_S = 10.0
 
 
 @contextmanager
-def progress(quiet: bool = False) -> Iterator[Progress]:
-    """A listener for what stderr is: a terminal, or a file that somebody reads tomorrow."""
+def progress(quiet: bool = False, own: Progress | None = None) -> Iterator[Progress]:
+    """A listener (``own``, if given) for what stderr is: a terminal, or a file that somebody reads tomorrow."""
     from rich.console import Console
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     listener: Progress = Silent() if quiet else ProgressBars(console) if console.is_terminal else ProgressLines()
+    listener = own or listener
     handler = _Warnings(listener)
     logger = logging.getLogger("aerialseg")
     logger.addHandler(handler)
@@ -82,7 +83,8 @@ class _Warnings(logging.Handler):
 class ProgressLines:
     """One plain line when a stage begins and at most every ten seconds after, with the time that is left."""
 
-    def __init__(self) -> None:
+    def __init__(self, labels: Mapping[str, str] = LABELS, every_s: float = LINE_EVERY_S) -> None:
+        self._labels, self._every_s = labels, every_s
         self._name, self._total, self._done = "", 0.0, 0.0
         self._begun = self._said = time.monotonic()
 
@@ -90,18 +92,24 @@ class ProgressLines:
         _line(message)
 
     def stage(self, name: str, total: float) -> None:
-        self._name, self._total, self._done = LABELS.get(name, name), total, 0.0
+        self._name, self._total, self._done = self._labels.get(name, name), total, 0.0
         self._begun = self._said = time.monotonic()
-        _line(self._name)
+        self._show_stage()
 
     def advance(self, amount: float) -> None:
         self._done += amount
         now = time.monotonic()
-        if now - self._said < LINE_EVERY_S or self._done <= 0:
+        if now - self._said < self._every_s or self._done <= 0:
             return
         self._said = now
         left = (now - self._begun) * (self._total - self._done) / self._done
-        _line(f"{self._name}: {self._done / (self._total or 1):.0%}, about {spoken_duration(left)} left")
+        self._show_progress(self._done / (self._total or 1), left)
+
+    def _show_stage(self) -> None:
+        _line(self._name)
+
+    def _show_progress(self, fraction: float, left_s: float) -> None:
+        _line(f"{self._name}: {fraction:.0%}, about {spoken_duration(left_s)} left")
 
 
 class ProgressBars:

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import NoReturn, TextIO
 
@@ -22,9 +22,17 @@ LEAVE_WITHIN_S = 4.0
 """Seconds for an orderly end after a signal. What is cut off then is resumed, as after a power cut."""
 
 
+Say = Callable[[str, int, str], None]
+"""Takes what went wrong in one line, the exit code, and the traceback where that is asked for."""
+
+
 @contextmanager
-def errors(debug: bool) -> Iterator[None]:
-    """One line on stderr (before it the traceback, if asked for) and the right exit code, for whatever goes wrong."""
+def errors(debug: bool, say: Say | None = None) -> Iterator[None]:
+    """One line on stderr (before it the traceback, if asked for) and the right exit code, for whatever goes wrong.
+
+    say: what says it instead.
+    """
+    say = say or _tell_error
     told: list[int] = []
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name that the console cannot show undoes nothing
@@ -33,17 +41,19 @@ def errors(debug: bool) -> Iterator[None]:
             yield
     except BaseException as error:
         if told or isinstance(error, KeyboardInterrupt):  # libraries make other errors of it
-            _say(error, debug, "interrupted")
+            say(*_failure(error, debug, "interrupted", Interrupted.exit_code))
             os._exit(Interrupted.exit_code)  # a block in the middle of the network would keep the process for long
         if isinstance(error, MemoryError):
-            _say(error, debug, "error: out of memory: close other programs, or use a smaller raster")
+            text = "error: out of memory: close other programs, or use a smaller raster"
+            say(*_failure(error, debug, text, ResourceError.exit_code))
             sys.exit(ResourceError.exit_code)
         if isinstance(error, AerialsegError):
-            _say(error, debug, f"error: {_one_line(error)}")
+            say(*_failure(error, debug, f"error: {_one_line(error)}", error.exit_code))
             sys.exit(error.exit_code)
         if not isinstance(error, Exception):
             raise
-        _say(error, debug, f"error: {type(error).__name__}: {_one_line(error)} (a bug: --debug shows where)")
+        text = f"error: {type(error).__name__}: {_one_line(error)} (a bug: --debug shows where)"
+        say(*_failure(error, debug, text, 1))
         sys.exit(1)
 
 
@@ -95,11 +105,13 @@ if hasattr(os, "register_at_fork"):  # the signals of a child are not ours
     os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
 
 
-def _say(error: BaseException, debug: bool, message: str) -> None:
-    if debug:
-        traceback.print_exception(error)
+def _failure(error: BaseException, debug: bool, message: str, code: int) -> tuple[str, int, str]:
     notes = "".join(f"; {note}" for note in getattr(error, "__notes__", []))
-    tell(message + notes)
+    return message + notes, code, "".join(traceback.format_exception(error)) if debug else ""
+
+
+def _tell_error(text: str, code: int, trace: str) -> None:
+    tell(trace + text)
 
 
 def _one_line(error: BaseException) -> str:

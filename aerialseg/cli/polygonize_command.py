@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from aerialseg.cli.failures import errors, print_lines
+from aerialseg.cli.json_progress import JSON_PROGRESS, JsonCommand, json_lines
 from aerialseg.cli.options import CONTEXT, DEBUG, QUIET, options, setting_option
 from aerialseg.mapping.settings import OPTIONS
 
@@ -35,6 +36,7 @@ POLYGONIZE_OPTIONS = options(
     setting_option(OPTIONS["max-pixels"]),
     setting_option(OPTIONS["require-crs"]),
     click.option("--overwrite", is_flag=True, help="Replace outputs that exist; other layers of a GeoPackage stay."),
+    JSON_PROGRESS,
     QUIET,
     DEBUG,
 )
@@ -52,21 +54,25 @@ Exit codes: 0 done, 2 usage, 3 input, 5 output, 6 resources, 130 interrupted.
 """
 
 
-@click.command("polygonize", context_settings=CONTEXT, help=POLYGONIZE_HELP)
+@click.command("polygonize", cls=JsonCommand, context_settings=CONTEXT, help=POLYGONIZE_HELP)
 @POLYGONIZE_OPTIONS
-def polygonize_command(quiet: bool, debug: bool, classes: str, output: Path, **options: Any) -> None:
-    with errors(debug):
+def polygonize_command(
+    quiet: bool, debug: bool, json_progress: bool, classes: str, output: Path, **options: Any
+) -> None:
+    with json_lines(json_progress) as lines, errors(debug, lines.failed if lines else None):
         from aerialseg.cli import display
         from aerialseg.executor import run_in_thread
         from aerialseg.mapping.polygonize import discard, polygonize
 
         given = {name: value for name, value in options.items() if value is not None}
-        with display.progress(quiet) as progress:
+        with display.progress(quiet, lines) as progress:
             try:
                 result = run_in_thread(lambda: polygonize(classes, output, progress=progress, **given))
             except KeyboardInterrupt:
                 discard(output)
                 raise
-        if not quiet:
+        if not quiet and not lines:
             display.show_result(result)
         print_lines(result.paths)
+        if lines:
+            lines.done(result.paths)

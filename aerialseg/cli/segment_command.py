@@ -12,6 +12,7 @@ import click
 
 from aerialseg.cli.cluster_options import CLUSTER_OPTIONS, cluster_of
 from aerialseg.cli.failures import errors, print_lines
+from aerialseg.cli.json_progress import JSON_PROGRESS, JsonCommand, json_lines
 from aerialseg.cli.options import CONTEXT, DEBUG, QUIET, gone, options, setting_option
 from aerialseg.mapping.settings import OPTIONS, SUCCESSORS
 
@@ -39,6 +40,7 @@ SEGMENT_OPTIONS = options(
         type=click.Path(path_type=Path),
         help="Keep the run's directory here: an interrupted run resumes, and another layer needs no network.",
     ),
+    click.option("--dry-run", is_flag=True, help="Say what would be done, why, and what it takes; write nothing."),
     click.option("--timeline", is_flag=True, help="Show at the end how long each stage was at work."),
     click.option(
         "--report",
@@ -46,6 +48,7 @@ SEGMENT_OPTIONS = options(
         type=click.Path(path_type=Path),
         help="Also write what was found and where the time went.",
     ),
+    JSON_PROGRESS,
     QUIET,
     DEBUG,
 )
@@ -53,7 +56,7 @@ SEGMENT_OPTIONS = options(
 SEGMENT_HELP = """Map the land cover of an orthophoto, INPUT.
 
 Several INPUTs are one orthophoto: files, folders with all imagery below them, quoted patterns such as
-'tiles/*.tif', text files of paths.
+'tiles/*.tif', text files of paths, .vrt mosaics, tile indexes (gdaltindex).
 
 The ending of OUTPUT is the layer's format: .gpkg, .fgb, .parquet or .geojson.
 
@@ -65,7 +68,7 @@ Exit codes: 0 done, 2 usage, 3 input, 4 model, 5 output, 6 resources, 130 interr
 """
 
 
-@click.command("segment", context_settings=CONTEXT, help=SEGMENT_HELP)
+@click.command("segment", cls=JsonCommand, context_settings=CONTEXT, help=SEGMENT_HELP)
 @SEGMENT_OPTIONS
 def segment_command(
     quiet: bool,
@@ -75,25 +78,36 @@ def segment_command(
     dask: str | None,
     workers: int | None,
     timeline: bool,
+    dry_run: bool,
+    json_progress: bool,
     **options: Any,
 ) -> None:
-    with errors(debug):
+    with json_lines(json_progress) as lines, errors(debug, lines.failed if lines else None):
         from aerialseg.cli import display
         from aerialseg.executor import run_in_thread
-        from aerialseg.mapping.segment import segment
+        from aerialseg.mapping.estimate import describe_run
+        from aerialseg.mapping.segment import plan_run, segment
 
         given = {name: value for name, value in options.items() if value is not None}
         with (
-            display.progress(quiet) as progress,
+            display.progress(quiet, lines) as progress,
             _leaving(output, options["keep_run"]),
             cluster_of(dask, workers) as cluster,
         ):
+            if dry_run:
+                estimate = run_in_thread(lambda: plan_run(sources, output, cluster=cluster, **given))
+                print_lines(describe_run(estimate))
+                if lines:
+                    lines.done([], plan=estimate.to_json())
+                return
             result = run_in_thread(lambda: segment(sources, output, progress=progress, cluster=cluster, **given))
-        if not quiet:
+        if not quiet and not lines:
             display.show_result(result)
-        if timeline:
+        if timeline and not lines:
             display.show_timeline(result.timeline)
         print_lines(result.paths)
+        if lines:
+            lines.done(result.paths)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ threads than the device lets in, the next blocks are read while one is computed;
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -20,10 +20,9 @@ from aerialseg.mapping.block import BlockReport, BlockTask, Shared, note_lost, r
 from aerialseg.mapping.plan import Plan
 from aerialseg.mapping.run import Run
 from aerialseg.mapping.timeline import Timeline
-from aerialseg.model.interface import PredictorSpec
 from aerialseg.progress import Progress
 from aerialseg.raster.block_cache import Pages, reading_order
-from aerialseg.raster.blocks import Bands, is_whole, join_blocks
+from aerialseg.raster.blocks import Bands, join_blocks
 from aerialseg.raster.transcode import TILE_PX, decoded_copy
 from aerialseg.raster.view import View
 
@@ -34,27 +33,18 @@ MAX_WORKERS = 16
 """Blocks under way at a time beside a GPU: each takes memory for its window."""
 
 
-def missing_blocks(plan: Plan, predictor: PredictorSpec, run: Run, progress: Progress, changed: int) -> list[BlockTask]:
-    """The blocks that ``run`` lacks, where so many sources changed since; others than the plan's are removed.
-
-    Raises OutputError.
-    """
-    tasks = list(plan.tasks(predictor, run.blocks))
-    wanted = {task.path.stem for task in tasks}
+def remove_other_blocks(plan: Plan, run: Run, todo: Sequence[BlockTask]) -> None:
+    """Remove blocks of ``run`` that are none of the plan's, and those that are to be computed."""
+    wanted = {plan.block_path(index, run.blocks).stem for index in range(len(plan.grid))}
+    wanted -= {task.path.stem for task in todo}
     for path in run.blocks.glob("r*_c*.*"):
         if path.stem not in wanted:
             remove_if_there(path)
-    missing = [task for task in tasks if not is_whole(task.path, task.key)]
-    done = f"{len(tasks) - len(missing):,} of {len(tasks):,} blocks are done"
-    if len(missing) < len(tasks):
-        since = f"{changed:,} source{'s' if changed > 1 else ''} changed since: {done} without" if changed else ""
-        progress.note(since or f"resuming: {done}")
-    return missing
 
 
 def decode_source(
-    plan: Plan, todo: list[BlockTask], run: Run, timeline: Timeline, progress: Progress
-) -> tuple[Plan, list[BlockTask]]:
+    plan: Plan, todo: Sequence[BlockTask], run: Run, timeline: Timeline, progress: Progress
+) -> tuple[Plan, Sequence[BlockTask]]:
     """Plan and tasks that read decoded copies, kept in the run, of the files whose formats make windows slow.
 
     Of those alone that are read. Raises what decoded_copy raises.
@@ -79,7 +69,7 @@ def decode_source(
 
 def classify(
     plan: Plan,
-    todo: list[BlockTask],
+    todo: Sequence[BlockTask],
     run: Run,
     timeline: Timeline,
     progress: Progress,
@@ -126,7 +116,7 @@ class _Joined:
 
 
 def _reports(
-    plan: Plan, todo: list[BlockTask], cluster: Cluster | None, joined: _Joined
+    plan: Plan, todo: Sequence[BlockTask], cluster: Cluster | None, joined: _Joined
 ) -> Generator[BlockReport, None, None]:
     if cluster is not None:
         from aerialseg.mapping.workers import run_blocks

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from aerialseg.files import remove_if_there
+from aerialseg.mapping.kept import has_mosaic
 from aerialseg.mapping.plan import Plan
 from aerialseg.mapping.run import COLLAR, Run
 from aerialseg.progress import Progress
@@ -32,7 +33,7 @@ MARGIN = 2
 
 def with_collar(plan: Plan, run: Run, progress: Progress) -> Plan:
     """The plan whose view knows the collar, looked for if a colour was given. Raises InputError, OutputError."""
-    if not plan.view.collar:
+    if not plan.view.collar or has_mosaic(run, plan):
         return plan
     progress.stage("collar", 1.0)
     mask = run.folder / COLLAR

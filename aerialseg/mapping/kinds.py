@@ -143,6 +143,12 @@ def choice(*values: str) -> Kind:
     return Kind(parse, f"one of {', '.join(values)}", "|".join(values), values)
 
 
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip("-"):
+        raise ValueError
+    return value
+
+
 FLAG = Kind(_flag, "true or false", "")
 AREA = Kind(_number, "0 or more m²", "M2", unit="m²")
 LENGTH = Kind(_number, "0 or more metres", "M", unit="m")
@@ -150,6 +156,7 @@ PIXELS = Kind(_count, "1 or more pixels", "PX", unit="px")
 BANDS = Kind(_numbers(int, None), "1,2,3 (band numbers)", "1,2,3")
 SCALE = Kind(_numbers(float, 2), "LOW,HIGH (two numbers)", "LOW,HIGH")
 COLOURS = Kind(_colours, "R,G,B, R,G,B~TOLERANCE or auto", "R,G,B[~T]|auto")
+ORDER = Kind(_text, "auto, name, newest, given, FIELD or -FIELD (of a tile index)", "name|newest|given|[-]FIELD")
 GSD = Kind(_gsd, "metres per pixel (0.05) or 'native'", "M|native", unit="m/px")
 AOI = Kind(
     _aoi,

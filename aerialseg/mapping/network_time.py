@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import numpy as np
 
+from aerialseg.mapping.block import BlockTask
 from aerialseg.mapping.plan import Plan
 from aerialseg.model.card import ModelCard
 from aerialseg.model.interface import PredictorSpec, Tile
@@ -22,10 +24,14 @@ counted were 2.33, 1.51, 1.21 and 1.09 (ALGORITHMS 1; tests/mapping/test_network
 """
 
 
-def network_seconds(plan: Plan, predictor: PredictorSpec) -> float:
-    """Seconds that the network will take for all blocks. Raises what `seconds_per_px` raises."""
+def network_seconds(plan: Plan, predictor: PredictorSpec, todo: Sequence[BlockTask]) -> float:
+    """Seconds that the network will take for the blocks ``todo``; those that see no source need none.
+
+    Raises what `seconds_per_px` raises.
+    """
     tile = predictor.load().tile or plan.grid.block
-    share = len(plan.blocks) / len(plan.grid)
+    pixels = sum(task.core.area for task in todo if plan.view.meeting(task.window).size)
+    share = pixels / plan.grid.raster.area
     return seconds_per_px(predictor) * work_px(plan.grid, predictor.card, tile) * share
 
 

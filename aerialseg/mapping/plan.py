@@ -261,12 +261,17 @@ def make_plan(
 
 def check_disk(plan: Plan, folder: Path) -> None:
     """Raise ResourceError when ``folder`` has less room than the run may take."""
-    free = shutil.disk_usage(folder).free
+    free = shutil.disk_usage(existing_folder(folder)).free
     if free < plan.disk_bytes:
         raise ResourceError(
             f"{folder} has {spoken_bytes(free)} free and the run may take {spoken_bytes(plan.disk_bytes)}: "
             "free some, or put the run elsewhere with --keep-run DIR"
         )
+
+
+def existing_folder(folder: Path) -> Path:
+    """The folder, or the first one above it that is there."""
+    return next(one for one in (folder, *folder.parents) if one.exists())
 
 
 def _digest(value: object) -> str:

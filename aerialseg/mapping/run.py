@@ -29,10 +29,10 @@ from pathlib import Path
 from typing import Any
 
 from aerialseg.errors import OutputError, UsageError
-from aerialseg.files import PART, check_own, naming_errors, read_json, remove_if_there, write_json
-from aerialseg.locks import locked
+from aerialseg.files import PART, cannot_write, check_own, naming_errors, read_json, remove_if_there, write_json
+from aerialseg.locks import is_locked, locked
 from aerialseg.mapping.block import PARTS
-from aerialseg.mapping.plan import Plan, spoken_changes
+from aerialseg.mapping.plan import Plan, existing_folder, spoken_changes
 from aerialseg.raster.grid import Box
 
 PLAN, LOCK, PUBLISHING, RUN_REPORT, MOSAIC = "plan.json", "lock", "publishing.json", "run.json", "mosaic.json"
@@ -99,29 +99,22 @@ class Run:
         except (TypeError, ValueError) as error:
             raise OutputError(f"{self.folder} is not a run that aerialseg made ({error}): delete it") from error
 
-    def begin(self, plan: Plan) -> Changes:
-        """Take up what is there of the same settings, or start where there is nothing; what changed since.
+    def begin(self, plan: Plan) -> Changes | None:
+        """Take up what is there of the same settings, or start where there is nothing (None); what changed since.
 
         Raises OutputError for blocks of other settings.
         """
-        found, wanted = _found_plan(self.folder / PLAN), json.loads(json.dumps(plan.to_json()))
-        changed = spoken_changes(found["settings"], wanted["settings"]) if found else []
-        if changed:
-            options = " and ".join(changed)
-            raise OutputError(
-                f"the run in {self.folder} was made with another value of {options}: give the same, delete that "
-                "directory to start anew, or name another one with --keep-run"
-            )
-        if not found:
+        changes = find_changes(self, plan)
+        if changes is None:
             _forget_blocks(self)  # of no plan that is known
         try:
             write_json(self.folder / PLAN, plan.to_json())  # first: without it nobody knows that this is a run
             _make_folders(self)
         except OutputError:
-            if not found:
+            if changes is None:
                 self.remove()
             raise
-        return Changes.between(found, wanted) if found else Changes()
+        return changes
 
     def check_place(self, *files: str | Path | None) -> None:
         """Raise UsageError where the directory holds something else than a run, or one of the files given.
@@ -141,8 +134,7 @@ class Run:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the directory; OutputError "in use" where another living process does."""
-        busy = f"{self.folder} is in use by another run: wait, or choose another output"
-        with locked(self.folder / LOCK, lambda: busy):
+        with locked(self.folder / LOCK, lambda: _busy(self)):
             try:
                 yield
             finally:
@@ -186,6 +178,35 @@ def _forget_blocks(run: Run) -> None:
     forget_decoded(run)
     for path in (run.folder / MOSAIC, run.classes, run.confidence, run.folder / COLLAR):
         remove_if_there(path)
+
+
+def find_changes(run: Run, plan: Plan) -> Changes | None:
+    """What changed since the run was made, None where there is none. Writes nothing.
+
+    Raises OutputError for blocks of other settings.
+    """
+    found, wanted = _found_plan(run.folder / PLAN), json.loads(json.dumps(plan.to_json()))
+    if not found:
+        return None
+    if changed := spoken_changes(found["settings"], wanted["settings"]):
+        raise OutputError(
+            f"the run in {run.folder} was made with another value of {' and '.join(changed)}: give the same, "
+            "delete that directory to start anew, or name another one with --keep-run"
+        )
+    return Changes.between(found, wanted)
+
+
+def check_free(run: Run) -> None:
+    """Raise OutputError where another process holds the directory, or it cannot be made. Writes nothing."""
+    if is_locked(run.folder / LOCK):
+        raise OutputError(_busy(run))
+    there = existing_folder(run.folder)
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise cannot_write(run.folder, PermissionError(13, f"{there} cannot be written"))
+
+
+def _busy(run: Run) -> str:
+    return f"{run.folder} is in use by another run: wait, or choose another output"
 
 
 def _make_folders(run: Run) -> None:

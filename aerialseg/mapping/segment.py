@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from aerialseg.errors import OutputError
 from aerialseg.executor import Inline
 from aerialseg.files import absolute, write_json
-from aerialseg.mapping.classify import classify, decode_source, missing_blocks
+from aerialseg.mapping.classify import classify, decode_source, remove_other_blocks
+from aerialseg.mapping.estimate import BlockWork, RunEstimate, decide_blocks, estimate_run
 from aerialseg.mapping.flood import with_collar
-from aerialseg.mapping.kept import has_mosaic, seal_mosaic
+from aerialseg.mapping.kept import seal_mosaic
 from aerialseg.mapping.kinds import aoi_file
 from aerialseg.mapping.network_time import network_seconds
 from aerialseg.mapping.outputs import REPORT, Outputs, lock_outputs
@@ -22,15 +23,16 @@ from aerialseg.mapping.plan import PathLike, Plan, check_disk, choose_predictor,
 from aerialseg.mapping.products import SMALL_PX, Work, draw_layer, metadata_of, release_memory, write_rasters
 from aerialseg.mapping.publishing import publish_products, published_files
 from aerialseg.mapping.result import Result, class_shares
-from aerialseg.mapping.run import RUN_REPORT, Changes, Run, forget_decoded, run_folder
+from aerialseg.mapping.run import RUN_REPORT, Changes, Run, check_free, find_changes, forget_decoded, run_folder
 from aerialseg.mapping.settings import check_settings, with_settings
-from aerialseg.mapping.source_files import find_sources
+from aerialseg.mapping.source_files import find_sources, vrt_claims
 from aerialseg.mapping.sources import changed_since, describe_all, forget_blocks, hash_all, known_stamps, remember
 from aerialseg.progress import Progress, Silent, spoken_duration
 from aerialseg.raster.describe import source_date
 from aerialseg.vector.formats import check_place
 
 if TYPE_CHECKING:
+    from aerialseg.mapping.block import BlockTask
     from aerialseg.mapping.workers import Cluster
     from aerialseg.model.interface import PredictorSpec
     from aerialseg.vector.layers import LayerInfo
@@ -63,7 +65,7 @@ def segment(
     ----------
     source : path or sequence of paths
         An orthophoto (GeoTIFF, JPEG 2000, JPEG, PNG, WebP, GeoPackage or MBTiles), or several that are mapped as one:
-        files, folders, patterns such as ``tiles/*.tif``, text files of paths.
+        files, folders, patterns such as ``tiles/*.tif``, text files of paths, VRT mosaics, tile indexes.
     output : path
         Its ending is the format: .gpkg, .fgb, .parquet or .geojson.
     model : path, name or PredictorSpec
@@ -104,11 +106,58 @@ def segment(
     KeyboardInterrupt
         The run was interrupted. Its directory stays if it holds finished blocks, and the same call resumes.
     """
+    job = _prepare(
+        source,
+        output,
+        model=model,
+        raster=raster,
+        confidence=confidence,
+        report=report,
+        overwrite=overwrite,
+        keep_run=keep_run,
+        pattern=pattern,
+        progress=progress,
+        cluster=cluster,
+        **settings,
+    )
+    return job.run_input()
+
+
+def plan_run(source: PathLike | Sequence[PathLike], output: PathLike, **options: Any) -> RunEstimate:
+    """What ``segment``, which takes the same, would do and what it would take. Nothing is written.
+
+    Reads no pixels, and computes one tile to tell the time. Raises what ``segment`` raises before its work.
+    """
+    work = _prepare(source, output, **options).work
+    check_free(work.run)
+    changes = find_changes(work.run, work.plan)
+    _check_disks(work)
+    blocks = decide_blocks(work.plan, work.predictor, work.run, changes)
+    return estimate_run(work.plan, work.predictor, blocks, work.outputs.paths, here=work.cluster is None)
+
+
+def _prepare(
+    source: PathLike | Sequence[PathLike],
+    output: PathLike,
+    *,
+    model: PathLike | PredictorSpec | None = None,
+    raster: PathLike | None = None,
+    confidence: PathLike | None = None,
+    report: PathLike | None = None,
+    overwrite: bool = False,
+    keep_run: PathLike | None = None,
+    pattern: str | None = None,
+    progress: Progress | None = None,
+    cluster: Cluster | None = None,
+    **settings: Any,
+) -> _Job:
+    """The job, after every check that needs no work. Writes nothing."""
     wanted = check_settings(settings)
     run = Run(run_folder(absolute(output)) if keep_run is None else absolute(keep_run))
-    paths = find_sources([source] if isinstance(source, (str, Path)) else source, pattern=pattern, order=wanted.order)
-    inputs: list[PathLike] = [*paths, *filter(None, [aoi_file(wanted.aoi)])]
-    run.check_place(*inputs, output, raster, confidence, report)
+    given = [source] if isinstance(source, (str, Path)) else source
+    paths = find_sources(given, pattern=pattern, order=wanted.order)
+    inputs: list[PathLike] = [*paths, *given, *filter(None, [aoi_file(wanted.aoi)])]
+    run.check_place(*paths, *filter(None, [aoi_file(wanted.aoi)]), output, raster, confidence, report)
     outputs = Outputs.check(
         inputs,
         output,
@@ -119,13 +168,18 @@ def segment(
         overwrite=overwrite,
         published=published_files(run),
     )
-    infos, refused = describe_all(paths, wanted)
+    infos, refused = describe_all(paths, wanted, vrt_claims(given))
     check_place(outputs.layer, infos[0].geo.crs)
     timestamp = source_date(*(info.path for info in infos))
     predictor = choose_predictor(model, wanted, cluster)
     plan = make_plan(infos, predictor, wanted, known_stamps(run, infos), refused)
     work = Work(plan, predictor, outputs, run, timestamp, progress or Silent(), cluster)
-    return _Job(work, overwrite).run_input(keep=keep_run is not None)
+    return _Job(work, overwrite, keep_run is not None)
+
+
+def _check_disks(work: Work) -> None:
+    for folder in (work.run.folder, *(path.parent for path in work.outputs.paths)):
+        check_disk(work.plan, folder)
 
 
 @dataclass(frozen=True)
@@ -134,6 +188,7 @@ class _Job:
 
     work: Work
     overwrite: bool
+    keep: bool
 
     @property
     def plan(self) -> Plan:
@@ -143,11 +198,12 @@ class _Job:
     def run(self) -> Run:
         return self.work.run
 
-    def run_input(self, *, keep: bool) -> Result:
+    def run_input(self) -> Result:
+        keep = self.keep
         with self.run.lock(), lock_outputs(self.work.outputs.paths):
             changes = self.run.begin(self.plan)
             try:
-                self._check_disks()
+                _check_disks(self.work)
                 result = self._stages(changes, keep=keep)
             except BaseException as error:
                 note = self.run.leave(keep=keep)
@@ -158,21 +214,18 @@ class _Job:
                 self.run.remove()
         return result
 
-    def _check_disks(self) -> None:
-        check_disk(self.plan, self.run.folder)
-        for path in self.work.outputs.paths:
-            check_disk(self.plan, path.parent)
-
-    def _stages(self, changes: Changes, *, keep: bool) -> Result:
+    def _stages(self, changes: Changes | None, *, keep: bool) -> Result:
         self.work.progress.note(self.plan.summary)
         for _, reason in self.plan.view.refused:
             self.work.progress.note(f"warning: not used: {reason}")
         with Inline() if self.plan.pixels < SMALL_PX else ThreadPoolExecutor(1) as aside:
             hashing = aside.submit(self._hash)
-            if has_mosaic(self.run, self.plan):
-                self._say_redrawing(changes.layer)
-            else:
-                self._classify(changes.sources, keep=keep)
+            plan = with_collar(self.plan, self.run, self.work.progress)
+            blocks = decide_blocks(plan, self.work.predictor, self.run, changes)
+            if blocks.reason:
+                self.work.progress.note(blocks.reason)
+            if not blocks.redraw:
+                self._classify(plan, blocks, keep=keep)
             hashes = hashing.result()
         release_memory(self.plan)
         self._check_source()
@@ -190,10 +243,6 @@ class _Job:
         self._publish()
         return result
 
-    def _say_redrawing(self, changed: Sequence[str]) -> None:
-        why = f"this run was made with another {' and '.join(changed)}: " if changed else ""
-        self.work.progress.note(f"{why}drawing its polygons again (no network needed)")
-
     def _hash(self) -> dict[str, str]:
         """SHA-256 of each input, for its provenance and to know it again."""
         with self.work.timeline.measure("hash", self.plan.pixels):
@@ -203,11 +252,12 @@ class _Job:
         self.work.outputs.check_free(overwrite=self.overwrite, published=published_files(self.run))
         publish_products(self.work.outputs, self.run)
 
-    def _classify(self, changed: int, *, keep: bool) -> None:
-        work, plan = self.work, with_collar(self.plan, self.run, self.work.progress)
-        todo = missing_blocks(plan, work.predictor, self.run, work.progress, changed)
+    def _classify(self, plan: Plan, blocks: BlockWork, *, keep: bool) -> None:
+        work = self.work
+        todo: Sequence[BlockTask] = blocks.todo
+        remove_other_blocks(plan, self.run, todo)
         if todo and self.plan.pixels >= WORTH_TIMING_PX and work.cluster is None:
-            seconds = network_seconds(self.plan, work.predictor)
+            seconds = network_seconds(self.plan, work.predictor, todo)
             work.progress.note(f"roughly {spoken_duration(seconds)} for the network here")
         reading, todo = decode_source(plan, todo, self.run, work.timeline, work.progress)
         classify(reading, todo, self.run, work.timeline, work.progress, work.cluster)

@@ -22,6 +22,7 @@ from aerialseg.mapping.kinds import (
     FLAG,
     GSD,
     LENGTH,
+    ORDER,
     PIXELS,
     SCALE,
     TILING,
@@ -158,10 +159,12 @@ class MapSettings:
         default_text="none",
     )
     order: str = _setting(
-        "name",
-        choice("name", "newest"),
+        "auto",
+        ORDER,
         "blocks",
-        "Which of rasters that overlap counts: the first by name, or the newest by its file's time.",
+        "Which of rasters that overlap counts: the first by name, the newest by its file's time, the first given, or "
+        "the one with the smallest (-FIELD: the largest) value in a field of the tile index.",
+        default_text="that of the .vrt, else name",
     )
     crs: str | None = _setting(None, CRS, "blocks", "CRS of a raster that says none.", default_text="the file's")
     aoi: str | None = _setting(

@@ -12,31 +12,67 @@ from aerialseg.errors import InputError, UsageError
 from aerialseg.files import printable, read_text
 from aerialseg.mapping.run import RUN_ENDING
 from aerialseg.raster.opening import is_remote
+from aerialseg.raster.tile_index import INDEX_ENDINGS, IndexRow, read_index
+from aerialseg.raster.vrt import VRT, VrtSource, read_vrt
 
 IMAGERY = (".tif", ".tiff", ".jp2", ".j2k", ".jpg", ".jpeg", ".png", ".webp", ".ecw", ".sid", ".img", ".zip", ".7z")
 """Files of a folder that are taken for imagery; one of these that cannot be read is named, others are left alone."""
 
 LISTS = (".txt", ".lst")
-ORDERS = ("name", "newest")
+ORDERS = ("auto", "name", "newest", "given")
 
 
-def find_sources(given: Sequence[str | Path], *, pattern: str | None = None, order: str = "name") -> list[str]:
+def find_sources(given: Sequence[str | Path], *, pattern: str | None = None, order: str = "auto") -> list[str]:
     """Paths of the rasters that ``given`` names, each once, in the order in which they count where they overlap.
 
     given: files, folders (all imagery below them that matches ``pattern``), patterns, ``.txt`` files with a path on
-    each line. order: "name", or "newest" by the time of change. Raises InputError (nothing there), UsageError.
+    each line, tile indexes, VRT mosaics. order: "name", "newest" by the time of change, "given" (in a VRT, what lies on
+    top is first), or a field of the tile indexes, the smallest value first, or with ``-`` in front the largest; "auto"
+    is "given" where there is a VRT, else "name". Raises InputError (nothing there), UsageError.
     """
-    if order not in ORDERS:
-        raise UsageError(f"--order {order}: wanted {' or '.join(ORDERS)}")
-    found = [path for one in given for path in _named(os.fspath(one), pattern)]
-    once = list({path if is_remote(path) else os.path.realpath(path): path for path in reversed(found)}.values())
-    if not once:
+    if order == "auto":
+        order = "given" if any(map(_is_vrt, given)) else "name"
+    field = None if order in ORDERS else order.removeprefix("-")
+    found: dict[str, IndexRow] = {}
+    for one in given:
+        for path, value in _tiles(os.fspath(one), pattern, field):
+            found.setdefault(path if is_remote(path) else os.path.realpath(path), (path, value))
+    if not found:
         raise InputError(
             f"{', '.join(map(printable, given))} names no imagery: give files, folders or patterns of them"
         )
-    if len(once) == 1:
-        return once
-    return sorted(once, key=(lambda path: (-_changed(path), path)) if order == "newest" else None)
+    return _ordered(list(found.values()), order)
+
+
+def _ordered(tiles: Sequence[IndexRow], order: str) -> list[str]:
+    if order == "given":
+        return [path for path, _ in tiles]
+    by_name = sorted(tiles, key=lambda tile: tile[0])
+    if order == "newest":
+        by_name.sort(key=lambda tile: -_changed(tile[0]))
+    elif order != "name":
+        known = [tile for tile in by_name if tile[1] is not None]
+        try:
+            known.sort(key=lambda tile: tile[1], reverse=order.startswith("-"))
+        except TypeError as error:
+            raise UsageError(f"--order {order}: that field holds values of several types ({error})") from error
+        by_name = known + [tile for tile in by_name if tile[1] is None]
+    return [path for path, _ in by_name]
+
+
+def _tiles(text: str, pattern: str | None, field: str | None) -> Iterator[IndexRow]:
+    """What a name means, with the values of the field that orders them."""
+    path = os.path.abspath(text)
+    if path.lower().endswith(INDEX_ENDINGS) and not is_remote(text) and os.path.isfile(path):
+        rows = read_index(Path(path), field)
+        if rows is not None:
+            yield from rows
+            return
+    if field is not None:
+        raise UsageError(
+            f"--order {field}: {printable(text)} is no tile index; wanted {', '.join(ORDERS)} or a field of one"
+        )
+    yield from ((one, None) for one in _named(text, pattern))
 
 
 def _named(text: str, pattern: str | None) -> Iterator[str]:
@@ -46,7 +82,7 @@ def _named(text: str, pattern: str | None) -> Iterator[str]:
     elif os.path.isdir(path):
         yield from _below(path, pattern)
     elif os.path.exists(path):
-        yield from _listed(Path(path)) if path.lower().endswith(LISTS) else (path,)
+        yield from _contents(Path(path))
     elif glob.has_magic(text):
         matches = [one for one in glob.iglob(path, recursive=True) if os.path.isfile(one)]
         if not matches:
@@ -54,6 +90,26 @@ def _named(text: str, pattern: str | None) -> Iterator[str]:
         yield from matches
     else:
         yield path  # who opens it says what is wrong
+
+
+def _contents(path: Path) -> Iterator[str]:
+    """What a list or a mosaic names; of another file, itself."""
+    if _is_vrt(path):
+        yield from (source.path for source in read_vrt(path))
+    elif path.name.lower().endswith(LISTS):
+        yield from _listed(path)
+    else:
+        yield str(path)
+
+
+def _is_vrt(path: str | Path) -> bool:
+    return os.fspath(path).lower().endswith(VRT) and not is_remote(path) and os.path.isfile(path)
+
+
+def vrt_claims(given: Sequence[str | Path]) -> dict[str, VrtSource]:
+    """Real path of each file of the VRTs that are given -> what its VRT says of it. Raises InputError."""
+    vrts = [Path(os.path.abspath(path)) for path in given if _is_vrt(path)]
+    return {os.path.realpath(source.path): source for path in vrts for source in read_vrt(path)}
 
 
 def _below(folder: str, pattern: str | None) -> Iterator[str]:

@@ -16,20 +16,26 @@ from aerialseg.raster.describe import RasterInfo, describe, is_unchanged, source
 from aerialseg.raster.opening import is_remote
 from aerialseg.raster.sidecars import identity_of
 from aerialseg.raster.view import Refusal, check_refused
+from aerialseg.raster.vrt import VrtSource, check_claim
 
 LISTED = 20
 """Sources whose hashes stand in the metadata of a product; of more, the hash of the list of hashes."""
 
 
-def describe_all(paths: Sequence[str | Path], settings: MapSettings) -> tuple[list[RasterInfo], list[Refusal]]:
+def describe_all(
+    paths: Sequence[str | Path], settings: MapSettings, claims: Mapping[str, VrtSource] | None = None
+) -> tuple[list[RasterInfo], list[Refusal]]:
     """What each raster is, and those that cannot be opened with the reason, which ``on_read_error`` must allow.
 
-    Raises InputError.
+    claims: real path of a raster -> what it must be. Raises InputError.
     """
     found, refused = [], []
     for path in paths:
         try:
-            found.append(describe(path, allow_remote=settings.allow_remote, crs=settings.crs))
+            info = describe(path, allow_remote=settings.allow_remote, crs=settings.crs)
+            if claims and (claim := claims.get(os.path.realpath(info.path))):
+                check_claim(info, claim)
+            found.append(info)
         except InputError as error:
             if len(paths) == 1:
                 raise

@@ -81,7 +81,7 @@ def write_block(path: Path, classes: Bytes, confidence: Bytes, key: str = "") ->
 
 
 def is_whole(path: Path, key: str = "") -> bool:
-    """Whether there is a block file of that key, as it was written; one that is not is removed. Raises OutputError."""
+    """Whether there is a block file of that key, as it was written. Raises OutputError."""
     try:
         content = memoryview(path.read_bytes())
     except FileNotFoundError:
@@ -89,11 +89,7 @@ def is_whole(path: Path, key: str = "") -> bool:
     except OSError as error:
         raise cannot_write(path, error) from error
     size = len(_seal(b"", key))
-    if content[-size:] == _seal(content[:-size], key):
-        return True
-    with naming_errors(path, GDAL_ERRORS):
-        path.unlink()
-    return False
+    return content[-size:] == _seal(content[:-size], key)
 
 
 def _seal(content: Any, key: str) -> bytes:

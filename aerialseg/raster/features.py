@@ -18,7 +18,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from aerialseg.errors import InputError
+from aerialseg.errors import AerialsegError, InputError
 from aerialseg.files import one_line, printable
 from aerialseg.raster.georef import Bounds
 from aerialseg.raster.opening import is_remote, name_for_pyogrio
@@ -70,7 +70,7 @@ class FeatureFile:
         if self.tree is not None:
             found = np.sort(self.tree.query(shapely.box(*bounds)))
             return found, self.tree.geometries[found]
-        with _reading(self.path) as name:
+        with reading(self.path) as name:
             _, fids, wkb, _ = _read(name, layer=self.layer, columns=[], bbox=bounds)
             geometries = shapely.from_wkb(wkb)
         order = np.argsort(fids, kind="stable")
@@ -89,7 +89,7 @@ def open_features(path: str | Path, field: str | None, layer: str | None = None)
 
     Raises InputError: no such file, layer or field, or no polygons.
     """
-    place = _check_file(Path(path))
+    place = check_file(Path(path))
     found = _open_parquet(place, field) if place.suffix.lower() == ".parquet" else _open(place, field, layer)
     if not len(found.fids):
         raise InputError(f"{printable(place)} has no features: wanted labelled polygons")
@@ -99,11 +99,7 @@ def open_features(path: str | Path, field: str | None, layer: str | None = None)
 def _open(place: Path, field: str | None, layer: str | None) -> FeatureFile:
     import pyogrio
 
-    with _reading(place) as file:
-        if place.suffix.lower() in _JSON:
-            _check_links(place)
-        elif any(map(names_grid_file, _crs_texts(place))):
-            raise _names_grid(place)
+    with reading(place) as file:
         names = [str(name) for name, _ in pyogrio.list_layers(file)]
         chosen = _choose(place, names, layer, "--layer" if field else "FILE:LAYER")
         info = pyogrio.read_info(file, layer=chosen, force_total_bounds=True)
@@ -208,7 +204,8 @@ def _check_links(place: Path) -> None:
         raise InputError(f"{printable(place)} is nested too deeply; export it again from your GIS") from error
 
 
-def _check_file(path: Path) -> Path:
+def check_file(path: Path) -> Path:
+    """The absolute path of a file that begins as its ending, one of `ENDINGS`, says. Raises InputError."""
     place = Path(os.path.abspath(path))
     ending = place.suffix.lower()
     if is_remote(path) or is_remote(place):
@@ -267,7 +264,7 @@ def _open_parquet(place: Path, field: str | None) -> FeatureFile:
     import geopandas
     import pyarrow.parquet
 
-    with _reading(place):
+    with reading(place):
         schema = pyarrow.parquet.read_schema(place)
         about = json.loads((schema.metadata or {}).get(b"geo", b"{}"))
         geometry = about.get("primary_column", "geometry")
@@ -285,7 +282,7 @@ def _open_parquet(place: Path, field: str | None) -> FeatureFile:
 
 
 @contextmanager
-def _reading(place: Path) -> Iterator[str]:
+def reading(place: Path) -> Iterator[str]:
     """The name by which GDAL opens the file, for a block in which what it raises becomes InputError, without warnings.
 
     Any of many drivers may like a text in braces, so that for JSON one driver is named.
@@ -297,8 +294,12 @@ def _reading(place: Path) -> Iterator[str]:
     try:
         with warnings.catch_warnings(), name_for_pyogrio(place) as name:
             warnings.simplefilter("ignore")
+            if place.suffix.lower() in _JSON:
+                _check_links(place)
+            elif any(map(names_grid_file, _crs_texts(place))):
+                raise _names_grid(place)
             yield f"GeoJSON:{name}" if place.suffix.lower() in _JSON else name
-    except InputError:
+    except AerialsegError:
         raise
     except (*kinds, OSError, ValueError, shapely.errors.GEOSException) as error:
         met = one_line(error)

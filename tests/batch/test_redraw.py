@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from aerialseg.batch.dry_run import describe_estimate, dry_run
+from aerialseg.batch.job import run_job
 from tests.batch.conftest import SIDE, Folder, draw
 from tests.batch.test_batch import Counted
 from tests.conftest import land_cover
-from tests.fakes import Oracle
+from tests.fakes import Flaky, Oracle
 from tests.mapping.test_segment import read_layer
 
 RASTERS = {
@@ -102,3 +106,13 @@ def test_what_is_not_as_it_was_is_computed(folder: Folder, what: str) -> None:
     counted = Counted()
     assert folder.run(outputs=RASTERS, predictor=counted, settings=settings).counts == {"done": 3}
     assert len(counted.seen) == (3 if what == "bands" else 1)
+
+
+def test_a_dry_run_counts_only_the_blocks_that_are_not_done(folder: Folder, tmp_path: Path) -> None:
+    job = folder.job()
+    job = replace(job, settings={**job.settings, "block_px": 32})
+    assert run_job(job, predictor=Flaky(tmp_path / "log", 3)).exit_code == 1
+    first, *others = dry_run(job, predictor=Oracle()).lines
+    assert re.fullmatch(r"failed before; resuming: 2 of \d blocks are done", first.reason)
+    assert 0 < first.pixels < SIDE * SIDE
+    assert [line.pixels for line in others] == [SIDE * SIDE] * 2

@@ -211,10 +211,6 @@ def half_masked(path: Path, side: int = SIDE) -> Path:
     return path
 
 
-def cut(before: Path, after: Path) -> None:
-    assert (pixels_of(before)[0][:, :10, :10] == pixels_of(after)[0]).all()
-
-
 def ask_small_blocks(path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("aerialseg.raster.describe.MAX_BLOCK_BYTES", 400_000)  # of 1 GiB: a test need not hold that
@@ -295,9 +291,6 @@ TABLE = {
         lambda p: view(p, gsd=150),
         warped,
         {"X": "0.3", "Y": "0.3"},
-    ),
-    "too many pixels": Row(
-        "gdal_translate -srcwin X Y COLUMNS ROWS", draw, lambda path: view(path, max_pixels=1000), cut
     ),
     "strips": Row(
         "gdal_translate -co TILED=YES", lambda path: draw(path, land_cover(32, 8300), compress="deflate"), view

@@ -161,14 +161,12 @@ def test_blocks_whose_plan_a_power_cut_emptied_are_of_no_plan(tmp_path: Path, wr
 @pytest.mark.parametrize(
     "change", [lambda b: b[:-1], lambda b: b + b"x", lambda b: b[:40] + b"?" + b[41:], lambda b: b""]
 )
-def test_a_block_file_that_is_not_as_it_was_written_is_found_and_removed(tmp_path: Path, change) -> None:  # type: ignore[no-untyped-def]
+def test_a_block_file_that_is_not_as_it_was_written_is_found(tmp_path: Path, change) -> None:  # type: ignore[no-untyped-def]
     path, bands = tmp_path / "b.tif", land_cover(50, 70)[:2]
     write_block(path, *bands)
     assert is_whole(path)
     assert np.array_equal(read_block(path), bands)
     path.write_bytes(change(path.read_bytes()))
-    assert not is_whole(path)
-    assert not path.exists()
     assert not is_whole(path)
 
 
