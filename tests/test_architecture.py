@@ -113,6 +113,7 @@ STAIRS = {
         "collar",
         "blocks decode palette",
         "classes tile_index view vrt",
+        "bands working_grid",
         "describe features",
         "bounds lattice opening",
         "placement",

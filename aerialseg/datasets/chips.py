@@ -43,7 +43,8 @@ from aerialseg.raster.grid import Box
 from aerialseg.raster.image import write_png
 from aerialseg.raster.labels import Labels, open_labels
 from aerialseg.raster.source import Source
-from aerialseg.raster.view import GSD_TOLERANCE, View, make_view
+from aerialseg.raster.view import View, make_view
+from aerialseg.raster.working_grid import GSD_TOLERANCE
 
 PathLike = str | Path
 Gsd = float | Literal["native"] | None

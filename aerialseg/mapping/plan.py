@@ -217,7 +217,8 @@ def make_plan(
     stamps: path -> digest to know a raster by, where that is not its own. refused: others, which could not be opened.
     Raises InputError (the raster cannot be used so), UsageError (settings that contradict each other).
     """
-    from aerialseg.raster.view import check_size, make_view
+    from aerialseg.raster.view import make_view
+    from aerialseg.raster.working_grid import check_size
 
     card = predictor.card
     view = make_view(

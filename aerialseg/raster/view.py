@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
@@ -16,24 +15,16 @@ from numpy.typing import NDArray
 
 from aerialseg.errors import InputError, UsageError
 from aerialseg.files import printable
+from aerialseg.raster.bands import check_bands, check_type, pick_bands
 from aerialseg.raster.bounds import name_of_crs, same_crs
 from aerialseg.raster.describe import RasterInfo
 from aerialseg.raster.georef import Georeferenced
 from aerialseg.raster.grid import MAX_PIXELS, Box
-from aerialseg.raster.lattice import SourceSheet, is_anchored, lay_out, working_pixel
+from aerialseg.raster.lattice import SourceSheet, is_anchored, lay_out
+from aerialseg.raster.working_grid import MAX_COARSER, check_size, mismatch, parse_gsd, working_grid
 
-MAX_SHRINK = 1000
-"""Source pixels along each axis that may make one working pixel."""
 WIDE = 8192
 """Compressed strips wider than this are decoded again for each of many blocks."""
-GSD_TOLERANCE = 0.10
-"""Imagery whose pixels are this much larger or smaller than the model's is read as it is."""
-MAX_COARSER = 4.0
-"""Imagery this many times coarser than the model's shows nothing that the model knows."""
-
-SAME_PIXEL = 1e-6
-"""Pixels that differ by less are the same: what a transform's digits lose."""
-
 REFUSALS_SAID = 5
 
 OnReadError = Literal["fail", "nodata"]
@@ -210,11 +201,11 @@ def make_view(
             f"--nodata-colour {','.join(map(str, wrong[0]))}: wanted {len(want.wanted)} values, one a band"
         )
     placed = main.geo.crs is not None and main.georeferenced
-    grid = _working_grid(main, model_gsd_m, _parse_gsd(gsd))
+    grid = working_grid(main, model_gsd_m, parse_gsd(gsd))
     geos = [replace(one.geo, crs=main.geo.crs if placed else None) for one in infos]
     layout = lay_out(geos, grid.pixel)
     check_size(main, layout.geo.shape, max_pixels)
-    note = grid.note + (_mismatch(grid.gsd_m, model_gsd_m) if gsd is not None else "") + note
+    note = grid.note + (mismatch(grid.gsd_m, model_gsd_m) if gsd is not None else "") + note
     if not placed:
         unit = "" if grid.gsd_m else "lengths and areas are in pixels (px, px²); "
         note = f"no {'coordinate system' if main.georeferenced else 'georeference'}; {unit}{note}"
@@ -309,10 +300,10 @@ def _piece(info: RasterInfo, want: Reading, *, require_crs: bool) -> tuple[Piece
         )
         raise InputError(f"{printable(info.path)} has no {what}; add it: gdal_edit.py {how}")
     no_alpha, bands, note = want.alpha == "none", want.bands, ""
-    used = _pick_bands(info, want.wanted, no_alpha) if bands is None else _check_bands(info, want.wanted, bands)
+    used = pick_bands(info, want.wanted, no_alpha) if bands is None else check_bands(info, want.wanted, bands)
     flagged = info.color.index("alpha") + 1 if "alpha" in info.color else 0
     masked = flagged if "alpha" in info.mask and not no_alpha and flagged not in used else 0
-    _check_type(info, used, want.scale)
+    check_type(info, used, want.scale)
     if bands is None and used != tuple(range(1, len(used) + 1)):
         note += f"; bands {', '.join(map(str, used))} are {', '.join(want.wanted)}, as the file says"
     unused = [f"{band} ({name})" for band, name in enumerate(info.color, 1) if band not in (*used, flagged)]
@@ -342,167 +333,3 @@ def _warn(info: RasterInfo, note: str) -> None:
         logger.warning(
             "%s is stored in strips: gdal_translate -co TILED=YES would make reading it faster", printable(info.path)
         )
-
-
-def _pick_bands(info: RasterInfo, wanted: Sequence[str], no_alpha: bool) -> tuple[int, ...]:
-    """The bands that the file says are the wanted ones; where it does not say, all bands in their order."""
-    if "alpha" in info.color and "alpha" not in info.mask and not no_alpha:
-        raise InputError(
-            f"band {info.color.index('alpha') + 1} of {printable(info.path)} is flagged alpha but is no mask: it has "
-            f"many levels, as infrared has; choose bands with {_example(info, wanted)}, or say --alpha none"
-        )
-    if all(info.color.count(name) == 1 for name in wanted):
-        return tuple(info.color.index(name) + 1 for name in wanted)
-    colours = tuple(band for band, name in enumerate(info.color, 1) if name != "alpha")
-    if no_alpha and len(colours) != len(wanted):
-        colours = tuple(range(1, info.count + 1))
-    said = [info.color[band - 1] for band in colours]
-    silent = ("undefined", "gray", "alpha")
-    if len(said) == len(wanted) and all(a in (b, *silent) for a, b in zip(said, wanted, strict=True)):
-        return colours
-    raise InputError(
-        f"{printable(info.path)} has {info.count} band(s) ({', '.join(info.color[:8])}), the model wants {len(wanted)} "
-        f"({', '.join(wanted)}); say which, counting from 1: {_example(info, wanted)}"
-    )
-
-
-def _example(info: RasterInfo, wanted: Sequence[str]) -> str:
-    colours = [band for band, name in enumerate(info.color, 1) if not name == "alpha" in info.mask] or [1]
-    return f"--bands {','.join(map(str, (colours + colours[-1:] * len(wanted))[: len(wanted)]))}"
-
-
-def _check_bands(info: RasterInfo, wanted: Sequence[str], bands: Sequence[int]) -> tuple[int, ...]:
-    used = tuple(int(band) for band in bands)
-    wrong = [band for band in used if not 1 <= band <= info.count]
-    if len(used) != len(wanted) or wrong:
-        which = f"there is no band {wrong[0]}" if wrong else f"the model wants {len(wanted)} ({', '.join(wanted)})"
-        raise InputError(
-            f"--bands {','.join(map(str, used))} of {printable(info.path)} with {info.count} band(s): {which}"
-        )
-    return used
-
-
-def _check_type(info: RasterInfo, bands: tuple[int, ...], scale: tuple[float, float] | None) -> None:
-    types = {info.dtypes[band - 1] for band in bands}
-    if any(dtype.startswith("complex") for dtype in types):
-        raise InputError(
-            f"{printable(info.path)} holds complex numbers, the model wants 8-bit colours; convert it first"
-        )
-    if scale is not None:
-        low, high = scale
-        if not (math.isfinite(low) and math.isfinite(high) and low != high):
-            raise UsageError(f"--scale {low:g},{high:g}: wanted two different finite values, such as 0,4095")
-    elif types != {"uint8"}:
-        raise InputError(
-            f"{printable(info.path)} holds {', '.join(sorted(types))}, the model wants 8-bit colours; "
-            f"say which values are black and white with --scale LOW,HIGH{_scale_hint(info, bands)}"
-        )
-
-
-def _scale_hint(info: RasterInfo, bands: tuple[int, ...]) -> str:
-    """The range of the bits that the file says it uses; otherwise nobody knows but who looks at the values."""
-    if info.bits and info.dtypes[bands[0] - 1].startswith("uint"):
-        return f": its {info.bits} bits make that --scale 0,{2**info.bits - 1}"
-    return ", the least and the greatest of Computed Min/Max in 'gdalinfo -mm FILE' if nothing better is known"
-
-
-def _parse_gsd(gsd: float | str | None) -> float | Literal["native"] | None:
-    if gsd is None or gsd == "native":
-        return gsd  # type: ignore[return-value]
-    try:
-        value = float(gsd)
-    except ValueError:
-        value = math.nan
-    if not (math.isfinite(value) and value > 0):
-        raise UsageError(f"--gsd {gsd}: wanted metres per pixel above 0 (such as 0.05), or 'native'")
-    return value
-
-
-Gsd = tuple[float, float]
-
-
-@dataclass(frozen=True, slots=True)
-class _WorkingGrid:
-    """pixel: its size in units of the CRS, None for the raster's own. gsd_m: its size on the ground."""
-
-    pixel: tuple[float, float] | None
-    gsd_m: Gsd | None
-    note: str
-
-
-def _working_grid(info: RasterInfo, model: float | None, gsd: float | Literal["native"] | None) -> _WorkingGrid:
-    """The grid that the raster is read on."""
-    own = info.gsd_m
-    stated = own is None and isinstance(gsd, float)
-    if stated:
-        assert isinstance(gsd, float)
-        own = (gsd, gsd)
-    if own is None:
-        size = "pixels have no known size on the ground, read as they are; --gsd METRES tells their size"
-        return _WorkingGrid(None, None, size)
-    if gsd == "native" or (model is None and (gsd is None or stated)):
-        return _WorkingGrid(None, own, f"{_metres(own)}, read as it is")
-    target = gsd if isinstance(gsd, float) and not stated else model
-    assert target is not None
-    if gsd is None or stated:
-        _check_coarser(info, own, target)
-        if max(abs(size / target - 1) for size in own) <= GSD_TOLERANCE:
-            return _WorkingGrid(None, own, f"{_metres(own)}, read as it is (the model's: {target:.3f} m/px)")
-    _check_shrink(info, own, target)
-    geo = info.geo if info.georeferenced else replace(info.geo, crs=None)
-    pixel = working_pixel(geo, own, target)
-    times = [new / old for new, old in zip(pixel, geo.resolution, strict=True)]
-    if max(abs(one - 1) for one in times) < SAME_PIXEL:
-        return _WorkingGrid(None, own, f"{_metres(own)}, read as it is")
-    whose = "the model's " if target == model else ""
-    return _WorkingGrid(
-        pixel, (own[0] * times[0], own[1] * times[1]), f"{_metres(own)}, resampled to {whose}{target:.3f} m/px"
-    )
-
-
-def _mismatch(gsd_m: Gsd | None, model: float | None) -> str:
-    """A warning where the user chose a resolution for which the model was not trained."""
-    if gsd_m is None or model is None or max(abs(size / model - 1) for size in gsd_m) <= GSD_TOLERANCE:
-        return ""
-    times = max((size / model for size in gsd_m), key=lambda ratio: abs(math.log(ratio)))
-    how = f"{times:.3g} times coarser" if times > 1 else f"{1 / times:.3g} times finer"
-    return f", {how} than the model's {model:.3f} m/px: expect a poorer map"
-
-
-def _check_coarser(info: RasterInfo, own: Gsd, model: float) -> None:
-    times = max(own) / model
-    if times > MAX_COARSER * 1.01:
-        raise InputError(
-            f"{printable(info.path)} has {_metres(own)}, {times:.3g} times coarser than the model's {model:.3f} m/px "
-            f"(at most {MAX_COARSER:.0f} times); use finer imagery or a model for it, "
-            "or say --gsd native to run it anyway"
-        )
-
-
-def _check_shrink(info: RasterInfo, own: Gsd, target: float) -> None:
-    if target / min(own) > MAX_SHRINK:
-        raise InputError(
-            f"{printable(info.path)} has {_metres(own)}: {target / min(own):.0f} of its pixels would make one of "
-            f"{target:.3f} m (at most {MAX_SHRINK}); check its coordinate system, "
-            "or shrink it first with gdalwarp -tr X Y -r average -dstalpha"
-        )
-
-
-def check_size(info: RasterInfo, shape: tuple[int, int], max_pixels: int) -> None:
-    """Raise InputError where a working grid of that shape has no pixels or too many."""
-    path, pixels = info.path, shape[0] * shape[1]
-    if not pixels:
-        raise InputError(
-            f"{printable(path)} ({info.geo.width} x {info.geo.height} px) is smaller than one pixel to work at; "
-            "read it as it is: --gsd native"
-        )
-    if pixels > max_pixels:
-        raise InputError(
-            f"{printable(info.path)} has {pixels:,} px to map ({shape[0]:,} x {shape[1]:,}), more than --max-pixels "
-            f"{max_pixels:,}; raise --max-pixels, or map a part of it with --aoi"
-        )
-
-
-def _metres(gsd: Gsd) -> str:
-    x, y = gsd
-    return f"{x:.3f} m/px" if abs(x / y - 1) < 0.02 else f"{x:.3f} x {y:.3f} m/px"

@@ -57,6 +57,7 @@ def test_a_run_that_succeeds(tmp_path: Path, small: Path) -> None:
     assert found[-1]["paths"] == done.stdout.splitlines() == [str(tmp_path / "map.gpkg")]
 
 
+@pytest.mark.slow
 def test_a_dry_run(tmp_path: Path, small: Path) -> None:
     done = run(small, tmp_path / "map.gpkg", "--gsd", "native", "--json-progress", "--dry-run")
     last = events(done.stderr)[-1]
@@ -65,6 +66,7 @@ def test_a_dry_run(tmp_path: Path, small: Path) -> None:
     assert last["plan"]["outputs"] == [str(tmp_path / "map.gpkg")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -87,6 +89,7 @@ def test_a_run_that_fails(
     assert ("traceback" in last) == ("--debug" in arguments)
 
 
+@pytest.mark.slow
 def test_warnings_and_polygonize(tmp_path: Path, write_raster: WriteRaster) -> None:
     classes = write_raster(np.ones((1, 64, 64), np.uint8), crs=None)
     done = run("polygonize", classes, tmp_path / "map.gpkg", "--json-progress", program="aerialseg")
@@ -98,6 +101,7 @@ def test_warnings_and_polygonize(tmp_path: Path, write_raster: WriteRaster) -> N
     assert found[-1]["paths"] == [str(tmp_path / "map.gpkg")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wanted", ["blocks", ""], ids=["at work", "at the very start"])
 def test_a_run_that_is_interrupted(tmp_path: Path, write_raster: WriteRaster, wanted: str) -> None:
     source = write_raster(land_cover(1500, 1500) * 20)

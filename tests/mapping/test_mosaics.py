@@ -123,7 +123,7 @@ def test_cut_or_uncut_is_the_same_when_resampled(tmp_path: Path, gsd_m: float) -
     assert found[0].plan.view.resampled
 
 
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(
     st.integers(40, 150),
     st.integers(40, 150),

@@ -256,7 +256,7 @@ def test_a_damaged_file_is_an_input_error(tmp_path: Path, ending: str) -> None:
 
 def test_a_table_without_geometries_holds_no_labels(tmp_path: Path) -> None:
     pyogrio.write_dataframe(pandas.DataFrame({"class": ["roof"]}), tmp_path / "a.gpkg")
-    with pytest.raises(InputError, match=r"a\.gpkg holds no geometries: wanted polygons"):
+    with pytest.raises(InputError, match=r"a\.gpkg has no features: wanted polygons"):
         open_labels(tmp_path / "a.gpkg", LEGEND)
 
 
