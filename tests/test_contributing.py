@@ -18,9 +18,10 @@ from tests.vector.drawn import blobs
 SETTING = """
 from click.testing import CliRunner
 from aerialseg.cli.segment_command import segment_command
+from aerialseg.mapping.plan import LayerPlan
 from aerialseg.mapping.settings import SETTINGS, MapSettings
 assert "--smooth-steps" in CliRunner().invoke(segment_command, ["--help"]).output
-assert MapSettings(smooth=True, smooth_steps="3").smoothing == 3
+assert LayerPlan.of(MapSettings(smooth=True, smooth_steps="3"), (1.0, 1.0)).smooth == 3
 assert SETTINGS["smooth_steps"].decides == "layer"
 """
 FORMAT = """
@@ -41,7 +42,7 @@ from aerialseg.model.unet import build, find_reach
 network = build("resnet26", classes=5)
 assert find_reach(network).halo > 200, find_reach(network)
 """
-EXAMPLES = {"A setting": (1, SETTING), "An output format": (2, FORMAT), "An input driver": (1, DRIVER)}
+EXAMPLES = {"A setting": (2, SETTING), "An output format": (2, FORMAT), "An input driver": (1, DRIVER)}
 EXAMPLES["A network"] = (1, NETWORK)
 
 
