@@ -20,7 +20,7 @@ from aerialseg.raster.bounds import name_of_crs, same_crs
 from aerialseg.raster.describe import RasterInfo
 from aerialseg.raster.georef import Georeferenced
 from aerialseg.raster.grid import MAX_PIXELS, Box
-from aerialseg.raster.lattice import SourceSheet, is_anchored, lay_out
+from aerialseg.raster.lattice import Layout, SourceSheet, is_anchored, lay_out
 from aerialseg.raster.working_grid import MAX_COARSER, check_size, mismatch, parse_gsd, working_grid
 
 WIDE = 8192
@@ -223,10 +223,16 @@ def make_view(
         top=layout.box.top,
         left=layout.box.left,
         gsd_m=grid.gsd_m,
-        note=note if len(pieces) == 1 else f"{len(pieces):,} rasters as one; {note}",
+        note=note if len(pieces) == 1 else f"{_spoken_mosaic(layout)}; {note}",
         refused=refused,
         collar=want.collar,
     )
+
+
+def _spoken_mosaic(layout: Layout) -> str:
+    off = sum(not layout.sheets[sheet].aligned for sheet, _ in layout.places)
+    some = f", {off:,} of them resampled onto the grid of the others" if 0 < off < len(layout.places) else ""
+    return f"{len(layout.places):,} rasters as one{some}"
 
 
 def _usable(

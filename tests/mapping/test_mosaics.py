@@ -307,6 +307,7 @@ def test_a_sheet_that_lies_half_a_pixel_off_is_resampled_once(tmp_path: Path) ->
     result, _, _ = run(tmp_path / "tiles", tmp_path)
     view = result.plan.view
     assert [sheet.aligned for sheet in view.sheets].count(False) == 1
+    assert "4 rasters as one, 1 of them resampled onto the grid of the others" in view.note
     assert result.valid_px >= 119 * 119
 
 
