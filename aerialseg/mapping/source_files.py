@@ -15,7 +15,22 @@ from aerialseg.raster.opening import is_remote
 from aerialseg.raster.tile_index import INDEX_ENDINGS, IndexRow, read_index
 from aerialseg.raster.vrt import VRT, VrtSource, read_vrt
 
-IMAGERY = (".tif", ".tiff", ".jp2", ".j2k", ".jpg", ".jpeg", ".png", ".webp", ".ecw", ".sid", ".img", ".zip", ".7z")
+IMAGERY = (
+    ".tif",
+    ".tiff",
+    ".jp2",
+    ".j2k",
+    ".jpg",
+    ".jpeg",
+    ".png",
+    ".webp",
+    ".mbtiles",
+    ".ecw",
+    ".sid",
+    ".img",
+    ".zip",
+    ".7z",
+)
 """Files of a folder that are taken for imagery; one of these that cannot be read is named, others are left alone."""
 
 LISTS = (".txt", ".lst")
