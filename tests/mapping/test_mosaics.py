@@ -5,6 +5,9 @@ from __future__ import annotations
 import itertools
 import os
 import random
+import subprocess
+import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -454,3 +457,48 @@ def test_a_real_raster_cut_into_tiles_gives_what_it_gives_whole(tmp_path: Path, 
         )
         assert found[1] == expected[1]
         assert same_layer(found[2], expected[2])
+
+
+KILLED = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from tests.fakes import Contextual, Slow
+from tests.mapping.test_mosaics import run
+folder = Path(sys.argv[2])
+run(folder / "tiles", folder, "killed", model=Slow(0.05, Contextual()), keep_run=folder / "run", overwrite=True)
+"""
+
+
+@pytest.mark.slow
+def test_of_400_tiles_3_are_renewed_and_the_run_is_killed_in_between(tmp_path: Path, asked: Any) -> None:
+    pixels = scene(800, 800)
+    tiles = sorted(cut(pixels, tmp_path / "tiles", range(40, 800, 40), range(40, 800, 40)))
+    assert len(tiles) == 400
+    keep = {"model": Counting(), "keep_run": tmp_path / "run"}
+    run(tmp_path / "tiles", tmp_path, "a", **keep)
+    asked()
+    renewed = []
+    for number, tile in enumerate((tiles[7], tiles[200], tiles[390])):
+        with rasterio.open(tile, "r+") as file:
+            file.write(scene(*file.shape, seed=50 + number))
+            row, col = (round(place) for place in reversed(~CORNER @ (file.bounds.left, file.bounds.top)))
+            renewed.append(Box(row, col, row + 40, col + 40))
+    command = [sys.executable, "-c", KILLED, str(Path(__file__).parents[2]), str(tmp_path)]
+    with subprocess.Popen(command) as killed:
+        blocks = tmp_path / "run" / "blocks"
+        before = {path: path.stat().st_mtime_ns for path in blocks.glob("*.tif")}
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            now = {path: path.stat().st_mtime_ns for path in blocks.glob("*.tif")}
+            if sum(before.get(path) != changed for path, changed in now.items()) >= 2:
+                break
+            time.sleep(0.01)
+        killed.kill()
+    result, found, drawn = run(tmp_path / "tiles", tmp_path, "b", **keep)
+    grid = result.plan.grid
+    seeing = sum(any(grid.window(core) & _moved(box, grid) for box in renewed) for core in grid)
+    assert 0 < asked() < seeing < len(grid)
+    _, clean, layer = run(tmp_path / "tiles", tmp_path, "c")
+    assert found == clean
+    assert same_layer(drawn, layer)
