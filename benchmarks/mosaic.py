@@ -63,7 +63,8 @@ def draw(folder: Path, tiles: int, side: int, driver: str) -> tuple[Path, Path]:
 
 def measure(source: Path) -> dict[str, float]:
     """Seconds of planning and of all blocks, and the greatest memory."""
-    from aerialseg.mapping.classify import classify, decode_source, missing_blocks
+    from aerialseg.mapping.classify import classify, decode_source
+    from aerialseg.mapping.estimate import decide_blocks
     from aerialseg.mapping.plan import make_plan
     from aerialseg.mapping.run import Run
     from aerialseg.mapping.settings import MapSettings
@@ -80,7 +81,7 @@ def measure(source: Path) -> dict[str, float]:
     with tempfile.TemporaryDirectory(dir=source.parent) as folder:
         run = Run(folder)
         run.blocks.mkdir()
-        todo = missing_blocks(plan, predictor, run, Silent(), 0)
+        todo = decide_blocks(plan, predictor, run, None).todo
         planned = time.perf_counter()
         reading, todo = decode_source(plan, todo, run, Timeline(), Silent())
         classify(reading, todo, run, Timeline(), Silent())

@@ -31,7 +31,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from aerialseg.demo import draw_demo, draw_scene
+from aerialseg.datasets.demo import draw_demo, draw_scene
 from aerialseg.mapping.segment import segment
 from aerialseg.model.card import ModelCard
 from aerialseg.model.cpu import has_openvino
