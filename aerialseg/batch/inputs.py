@@ -55,8 +55,7 @@ class JobInput:
             return hashlib.sha256(f"{self.path} {self.stamp}".encode()).hexdigest()
         if not self.files:
             return identity_of(Path(self.path), listing)
-        own, beside = zip(*(identity_of(Path(path), listing).split(":") for path in sorted(self.files)), strict=True)
-        return f"{_digest(*self.files, *own)}:{_digest(*beside)}"
+        return _digest(*self.files, *(identity_of(Path(path), listing) for path in self.files))
 
 
 def find_inputs(job: Job) -> list[JobInput]:

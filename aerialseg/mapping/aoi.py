@@ -36,7 +36,8 @@ def narrow(text: str, view: View, grid: Grid) -> tuple[PolygonMask, View, Grid]:
             "smaller than a pixel"
         )
     grid = replace(grid, part=mask.box)
-    part = view.part(grid.window(mask.box))
+    # Whether a colour is a collar is a question of all imagery.
+    part = view if view.collar else view.part(grid.window(mask.box))
     if len(part.pieces) < len(view.pieces):
         seen = f"{len(part.pieces):,} of them are in or around the area of interest"
         part = replace(part, note=f"{view.note}; {seen}")

@@ -33,17 +33,24 @@ class BlockWork:
 
 def decide_blocks(plan: Plan, predictor: PredictorSpec, run: Run, changes: Changes | None) -> BlockWork:
     """What ``run``, of which that has changed since (None: it is new), lacks. Writes nothing. Raises OutputError."""
-    if changes is not None and has_mosaic(run, plan):
+    # What could not be read before is tried again, unless nodata will do.
+    whole = plan.view.pieces[0].on_read_error == "nodata" or changes is None or not run.lost_px()
+    if changes is not None and whole and has_mosaic(run, plan):
         why = f"this run was made with another {' and '.join(changes.layer)}: " if changes.layer else ""
         return BlockWork((), True, f"{why}drawing its polygons again (no network needed)")
     tasks = tuple(plan.tasks(predictor, run.blocks))
-    todo = tuple(task for task in tasks if changes is None or not is_whole(task.path, task.key))
+    todo = tuple(task for task in tasks if changes is None or not _is_done(task, whole))
     if len(todo) == len(tasks):
         return BlockWork(todo, False, "")
     done = f"{len(tasks) - len(todo):,} of {len(tasks):,} blocks are done"
     count = changes.sources if changes else 0
     since = f"{count:,} source{'s' if count > 1 else ''} changed since: {done} without"
     return BlockWork(todo, False, since if count else f"resuming: {done}")
+
+
+def _is_done(task: BlockTask, whole: bool) -> bool:
+    """Whether the block's file is there; ``whole``: also if some of it could not be read."""
+    return is_whole(task.path, task.key) and (whole or not task.path.with_suffix(".json").exists())
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,9 +93,10 @@ class Run:
     def lost_px(self) -> int:
         """Source pixels that could not be read; the windows of blocks overlap, so each damaged tile counts once."""
         try:
+            if not self.holds_blocks():  # class and confidence raster of another run
+                return int(read_json(self.folder / MOSAIC).get("lost_px", 0))
             lost = [tile for path in self.blocks.glob("*.json") for tile in read_json(path).get("lost", [])]
-            tiles = {(str(file), Box(*box)) for file, *box in lost}
-            return sum(box.area for _, box in tiles) or int(read_json(self.folder / MOSAIC).get("lost_px", 0))
+            return sum(box.area for _, box in {(str(file), Box(*box)) for file, *box in lost})
         except (TypeError, ValueError) as error:
             raise OutputError(f"{self.folder} is not a run that aerialseg made ({error}): delete it") from error
 

@@ -25,7 +25,7 @@ from aerialseg.mapping.publishing import publish_products, published_files
 from aerialseg.mapping.result import Result, class_shares
 from aerialseg.mapping.run import RUN_REPORT, Changes, Run, check_free, find_changes, forget_decoded, run_folder
 from aerialseg.mapping.settings import check_settings, with_settings
-from aerialseg.mapping.source_files import find_sources, vrt_claims
+from aerialseg.mapping.source_files import find_sources, vrt_claims, without_own
 from aerialseg.mapping.sources import changed_since, describe_all, forget_blocks, hash_all, known_stamps, remember
 from aerialseg.progress import Progress, Silent, spoken_duration
 from aerialseg.raster.describe import source_date
@@ -155,7 +155,7 @@ def _prepare(
     wanted = check_settings(settings)
     run = Run(run_folder(absolute(output)) if keep_run is None else absolute(keep_run))
     given = [source] if isinstance(source, (str, Path)) else source
-    paths = find_sources(given, pattern=pattern, order=wanted.order)
+    paths = without_own(find_sources(given, pattern=pattern, order=wanted.order), given, (raster, confidence))
     inputs: list[PathLike] = [*paths, *given, *filter(None, [aoi_file(wanted.aoi)])]
     run.check_place(*paths, *filter(None, [aoi_file(wanted.aoi)]), output, raster, confidence, report)
     outputs = Outputs.check(
@@ -226,6 +226,8 @@ class _Job:
                 self.work.progress.note(blocks.reason)
             if not blocks.redraw:
                 self._classify(plan, blocks, keep=keep)
+            if lost_px := self.run.lost_px():
+                self.work.progress.note(f"warning: {lost_px:,} pixels of the input could not be read and are nodata")
             hashes = hashing.result()
         release_memory(self.plan)
         self._check_source()
@@ -267,9 +269,6 @@ class _Job:
             work.predictor.load().release()
         if keep:
             seal_mosaic(self.run, self.plan, self.run.lost_px())
-        lost_px = self.run.lost_px()
-        if lost_px:
-            work.progress.note(f"warning: {lost_px:,} pixels of the input could not be read and are nodata")
 
     def _check_source(self) -> None:
         changed = changed_since(self.plan.sources, allow_remote=self.plan.allow_remote)

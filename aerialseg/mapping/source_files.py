@@ -5,12 +5,13 @@ from __future__ import annotations
 import fnmatch
 import glob
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from aerialseg.errors import InputError, UsageError
+from aerialseg.errors import AerialsegError, InputError, UsageError
 from aerialseg.files import printable, read_text
-from aerialseg.mapping.run import RUN_ENDING
+from aerialseg.mapping.run import PLAN, RUN_ENDING
+from aerialseg.raster.cog import read_tags
 from aerialseg.raster.opening import is_remote
 from aerialseg.raster.tile_index import INDEX_ENDINGS, IndexRow, read_index
 from aerialseg.raster.vrt import VRT, VrtSource, read_vrt
@@ -59,6 +60,23 @@ def find_sources(given: Sequence[str | Path], *, pattern: str | None = None, ord
     return _ordered(list(found.values()), order)
 
 
+def without_own(found: list[str], given: Sequence[str | Path], outputs: Iterable[str | Path | None]) -> list[str]:
+    """The rasters but for outputs that an earlier run of ours left among them: a folder would give them the next time.
+
+    One that was not made by aerialseg, or that was named itself, stays: it is an input, never to be overwritten.
+    """
+    named = {os.path.realpath(one) for one in given}
+    own = {os.path.realpath(path) for path in outputs if path is not None} - named
+    return [path for path in found if os.path.realpath(path) not in own or not _is_ours(path)]
+
+
+def _is_ours(path: str) -> bool:
+    try:
+        return read_tags(path).get("software", "").startswith("aerialseg ")
+    except AerialsegError:
+        return False
+
+
 def _ordered(tiles: Sequence[IndexRow], order: str) -> list[str]:
     if order == "given":
         return [path for path, _ in tiles]
@@ -83,6 +101,8 @@ def _tiles(text: str, pattern: str | None, field: str | None) -> Iterator[IndexR
         if rows is not None:
             yield from rows
             return
+    if field is not None and not os.path.exists(path):
+        raise InputError(f"there is no {printable(text)}")
     if field is not None:
         raise UsageError(
             f"--order {field}: {printable(text)} is no tile index; wanted {', '.join(ORDERS)} or a field of one"
@@ -99,7 +119,7 @@ def _named(text: str, pattern: str | None) -> Iterator[str]:
     elif os.path.exists(path):
         yield from _contents(Path(path))
     elif glob.has_magic(text):
-        matches = [one for one in glob.iglob(path, recursive=True) if os.path.isfile(one)]
+        matches = sorted(one for one in glob.iglob(path, recursive=True) if os.path.isfile(one))
         if not matches:
             raise InputError(f"no file matches {printable(text)}")
         yield from matches
@@ -130,14 +150,18 @@ def vrt_claims(given: Sequence[str | Path]) -> dict[str, VrtSource]:
 def _below(folder: str, pattern: str | None) -> Iterator[str]:
     """Imagery in a folder and in those below it; links to folders are not followed, they may lead in a circle."""
     for here, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and not name.endswith(RUN_ENDING))
-        for name in names:
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and not _is_run(here, name))
+        for name in sorted(names):
             path = os.path.join(here, name)
             wanted = (name, os.path.relpath(path, folder))
             if name.startswith(".") or not name.lower().endswith(IMAGERY):
                 continue
             if pattern is None or any(fnmatch.fnmatch(one, pattern) for one in wanted):
                 yield path
+
+
+def _is_run(here: str, name: str) -> bool:
+    return name.endswith(RUN_ENDING) or os.path.exists(os.path.join(here, name, PLAN))
 
 
 def _listed(path: Path) -> Iterator[str]:

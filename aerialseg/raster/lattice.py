@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
 import pyproj
 
 from aerialseg.raster.georef import GeoGrid
@@ -65,12 +66,13 @@ def _covered(axis: PixelAxis, start: int, end: int) -> tuple[int, int]:
 @dataclass(frozen=True, slots=True)
 class Layout:
     """A working grid of many rasters. ``box``: its pixels, counted from the lattice's origin. ``places``: the sheet of
-    each raster, and its box there."""
+    each raster, and its box there. ``runs``: rasters of one run are joined before they are resampled."""
 
     geo: GeoGrid
     box: Box
     sheets: tuple[SourceSheet, ...]
     places: tuple[tuple[int, Box], ...]
+    runs: tuple[int, ...]
 
 
 def is_anchored(geo: GeoGrid) -> bool:
@@ -79,33 +81,78 @@ def is_anchored(geo: GeoGrid) -> bool:
     return geo.crs is not None and b == d == 0 and a > 0 > e
 
 
-def lay_out(geos: Sequence[GeoGrid], pixel: tuple[float, float] | None) -> Layout:
-    """The working grid of rasters of one CRS, with pixels of the size ``pixel`` (x, y) in its units.
+@dataclass(frozen=True, slots=True)
+class Lattices:
+    """The lattices that rasters have: which one each has, and its box there. ``main``: the one that most have."""
 
-    None: the lattice that most of them have. Several rasters must be anchored.
-    """
-    lattices: list[_Lattice] = []
-    found: list[tuple[int, Box]] = []
+    kinds: tuple[_Lattice, ...]
+    places: tuple[tuple[int, Box], ...]
+    main: int
+
+    @property
+    def first(self) -> int:
+        """The first raster of the main lattice."""
+        return next(index for index, (number, _) in enumerate(self.places) if number == self.main)
+
+
+def find_lattices(geos: Sequence[GeoGrid]) -> Lattices:
+    """The lattices of rasters of one CRS; several rasters must be anchored."""
+    kinds: list[_Lattice] = []
+    places: list[tuple[int, Box]] = []
     for geo in geos:
         box = None
-        for number, lattice in enumerate(lattices):
+        for number, lattice in enumerate(kinds):
             if (box := lattice.box_of(geo)) is not None:
-                found.append((number, box))
+                places.append((number, box))
                 break
         if box is None:
-            lattices.append(_Lattice(geo))
-            found.append((len(lattices) - 1, lattices[-1].box_of(geo) or Box(0, 0, *geo.shape)))
-    main, _ = Counter(number for number, _ in found).most_common(1)[0]
-    sheets = tuple(_sheet(lattice, lattices[main], pixel) for lattice in lattices)
-    boxes = [sheets[number].covered(box) for number, box in found]
+            kinds.append(_Lattice(geo))
+            places.append((len(kinds) - 1, kinds[-1].box_of(geo) or Box(0, 0, *geo.shape)))
+    main, _ = Counter(number for number, _ in places).most_common(1)[0]
+    return Lattices(tuple(kinds), tuple(places), main)
+
+
+def lay_out(geos: Sequence[GeoGrid], lattices: Lattices, pixel: tuple[float, float] | None) -> Layout:
+    """The working grid of rasters, with pixels of the size ``pixel`` (x, y) in units of the CRS; None: the main
+    lattice's own."""
+    main = lattices.kinds[lattices.main]
+    sheets = tuple(_sheet(lattice, main, pixel) for lattice in lattices.kinds)
+    boxes = [sheets[number].covered(box) for number, box in lattices.places]
     whole = Box(
         min(box.top for box in boxes),
         min(box.left for box in boxes),
         max(box.bottom for box in boxes),
         max(box.right for box in boxes),
     )
-    members = [(geo, box) for geo, (number, box) in zip(geos, found, strict=True) if number == main]
-    return Layout(_geo(lattices[main], members, whole, pixel), whole, sheets, tuple(found))
+    pairs = zip(geos, lattices.places, strict=True)
+    members = [(geo, box) for geo, (number, box) in pairs if number == lattices.main]
+    runs = _runs([number for number, _ in lattices.places], boxes)
+    return Layout(_geo(main, members, whole, pixel), whole, sheets, lattices.places, runs)
+
+
+def _runs(numbers: Sequence[int], boxes: Sequence[Box]) -> tuple[int, ...]:
+    """In which run each raster is joined: one of its sheet's, the last that no raster of another sheet, which comes
+    after that run's first and before this one, lies over."""
+    if len(set(numbers)) == 1:
+        return (0,) * len(numbers)
+    edges = np.array([(box.top, box.left, box.bottom, box.right) for box in boxes]).T
+    sheets = np.array(numbers)
+    runs: list[int] = []
+    starts: list[int] = []
+    last: dict[int, int] = {}
+    for index, (number, box) in enumerate(zip(numbers, boxes, strict=True)):
+        run = last.get(number)
+        if run is not None:
+            since = slice(starts[run], index)
+            top, left, bottom, right = edges[:, since]
+            over = (top <= box.bottom) & (left <= box.right) & (bottom >= box.top) & (right >= box.left)
+            if (over & (sheets[since] != number)).any():
+                run = None
+        if run is None:
+            run = last[number] = len(starts)
+            starts.append(index)
+        runs.append(run)
+    return tuple(runs)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple
-from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,39 +81,37 @@ class Source:
         """
         laid = _Laid(len(self.view.bands), box)
         if inner := box & Box(0, 0, *self.view.shape):
-            for sheet, members in self._runs:
-                if laid.whole:
-                    break
-                for part in self._parts(inner, sheet):
-                    laid.lay(part, *self._read_run(part, sheet, members))
+            # A collar counts only where no file has anything else.
+            for collar in (False, True) if self.view.collar else (True,):
+                for sheet, members in self._runs:
+                    if laid.whole:
+                        break
+                    for part in self._parts(inner, sheet):
+                        laid.lay(part, *self._read_run(part, sheet, members, collar))
         pixels, valid = laid.finished()
         if self._collar is not None:
             valid &= ~self._collar.read(box)
             pixels *= valid
         return pixels, valid
 
-    def _read_run(self, box: Box, sheet: SourceSheet, members: NDArray[np.intp]) -> tuple[Pixels, Valid]:
-        """The box (in working pixels) of pieces that lie on one sheet."""
+    def _read_run(self, box: Box, sheet: SourceSheet, members: NDArray[np.intp], collar: bool) -> tuple[Pixels, Valid]:
+        """The box (in working pixels) of pieces that lie on one sheet; ``collar``: what may be one is valid."""
         if sheet.aligned:
-            return self._compose(self._counted(box), members)
+            return self._compose(self._counted(box), members, collar)
         from aerialseg.raster import resample  # numba takes half a second, and not every raster needs it
 
         weights = resample.plan(self._counted(box), sheet.rows, sheet.cols)
-        return resample.apply(weights, *self._compose(weights.window, members), self._covered(weights.window, members))
+        found = self._compose(weights.window, members, collar)
+        return resample.apply(weights, *found, self._covered(weights.window, members))
 
-    def _compose(self, window: Box, members: NDArray[np.intp]) -> tuple[Pixels, Valid]:
-        """The window of a sheet, where the first valid piece counts, and no collar if there is anything else."""
-        laid, collars = _Laid(len(self.view.bands), window), []
+    def _compose(self, window: Box, members: NDArray[np.intp], collar: bool) -> tuple[Pixels, Valid]:
+        """The window of a sheet, where the first valid piece counts."""
+        laid = _Laid(len(self.view.bands), window)
         for index, part in self._meeting(window, members):
             if laid.whole:
                 break
             pixels, valid = self._readers.get(index).read(part.relative_to(self.view.pieces[index].box))
-            if self.view.collar:
-                collars.append((part, pixels, valid))
-                valid = valid & ~is_near(pixels, self.view.collar)
-            laid.lay(part, pixels, valid)
-        for part, pixels, valid in collars:
-            laid.lay(part, pixels, valid)
+            laid.lay(part, pixels, valid if collar else valid & ~is_near(pixels, self.view.collar))
         return laid.finished()
 
     def _covered(self, window: Box, members: NDArray[np.intp]) -> Valid:
@@ -198,9 +195,11 @@ class _Laid:
 
 
 def _runs(view: View) -> list[tuple[SourceSheet, NDArray[np.intp]]]:
-    """The pieces in their order, by sheets: each run of one sheet is joined before it is resampled."""
-    runs = groupby(range(len(view.pieces)), key=lambda index: (view.pieces[index].run, view.pieces[index].sheet))
-    return [(view.sheets[sheet], np.array(list(members))) for (_, sheet), members in runs]
+    """The pieces in their order, by runs, each of which lies on one sheet."""
+    runs: dict[int, list[int]] = {}
+    for index, piece in enumerate(view.pieces):
+        runs.setdefault(piece.run, []).append(index)
+    return [(view.sheets[view.pieces[run[0]].sheet], np.array(run)) for _, run in sorted(runs.items())]
 
 
 def _halves(box: Box, by_rows: bool) -> tuple[Box, Box]:

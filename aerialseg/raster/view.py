@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
 from functools import cached_property
-from itertools import accumulate, pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -18,9 +17,9 @@ from aerialseg.files import printable
 from aerialseg.raster.bands import check_bands, check_type, pick_bands
 from aerialseg.raster.bounds import name_of_crs, same_crs
 from aerialseg.raster.describe import RasterInfo
-from aerialseg.raster.georef import Georeferenced
+from aerialseg.raster.georef import GeoGrid, Georeferenced
 from aerialseg.raster.grid import MAX_PIXELS, Box
-from aerialseg.raster.lattice import Layout, SourceSheet, is_anchored, lay_out
+from aerialseg.raster.lattice import Layout, SourceSheet, find_lattices, is_anchored, lay_out
 from aerialseg.raster.working_grid import MAX_COARSER, check_size, mismatch, parse_gsd, working_grid
 
 WIDE = 8192
@@ -107,7 +106,7 @@ class View(Georeferenced):
 
     def content(self) -> list[Any]:
         """JSON-ready: all that decides the pixels. Runs count from 0, whatever others there are."""
-        runs = {run: number for number, run in enumerate(dict.fromkeys(piece.run for piece in self.pieces))}
+        runs = {run: number for number, run in enumerate(sorted({piece.run for piece in self.pieces}))}
         sheets = [[astuple(sheet.rows), astuple(sheet.cols)] for sheet in self.sheets]
         return [[*piece.content(), sheets[piece.sheet], runs[piece.run]] for piece in self.pieces]
 
@@ -194,25 +193,24 @@ def make_view(
     """
     want = Reading(**reading)
     infos, pieces, note, refused = _usable([info] if isinstance(info, RasterInfo) else info, want, require_crs)
-    main = infos[0]
+    placed = infos[0].geo.crs is not None and infos[0].georeferenced
+    geos = [replace(one.geo, crs=infos[0].geo.crs if placed else None) for one in infos]
+    lattices = find_lattices(geos)
+    main = _measured(infos[lattices.first], geos)
     wrong = [colour for colour, _ in want.collar if len(colour) != len(want.wanted)]
     if wrong:
         raise UsageError(
             f"--nodata-colour {','.join(map(str, wrong[0]))}: wanted {len(want.wanted)} values, one a band"
         )
-    placed = main.geo.crs is not None and main.georeferenced
     grid = working_grid(main, model_gsd_m, parse_gsd(gsd))
-    geos = [replace(one.geo, crs=main.geo.crs if placed else None) for one in infos]
-    layout = lay_out(geos, grid.pixel)
+    layout = lay_out(geos, lattices, grid.pixel)
     check_size(main, layout.geo.shape, max_pixels)
     note = grid.note + (mismatch(grid.gsd_m, model_gsd_m) if gsd is not None else "") + note
     if not placed:
         unit = "" if grid.gsd_m else "lengths and areas are in pixels (px, px²); "
         note = f"no {'coordinate system' if main.georeferenced else 'georeference'}; {unit}{note}"
     _warn(main, note if grid.gsd_m is None or not placed else "")
-    sheets = [sheet for sheet, _ in layout.places]
-    runs = accumulate((one != other for one, other in pairwise(sheets)), initial=0)
-    places = zip(pieces, layout.places, runs, strict=True)
+    places = zip(pieces, layout.places, layout.runs, strict=True)
     return View(
         path=main.path,
         geo=layout.geo,
@@ -240,17 +238,16 @@ def _usable(
 ) -> tuple[list[RasterInfo], list[Piece], str, tuple[Refusal, ...]]:
     """Those that can be read as one, their pieces without places, what is to be said of bands, and the others."""
     several = len(infos) > 1
-    crs, _ = (
-        Counter(info.geo.crs for info in infos if is_anchored(info.geo) or not several).most_common(1)[0]
-        if infos
-        else (None, 0)
-    )
+    anchored = [info for info in infos if info.georeferenced and is_anchored(info.geo)]
+    crs, _ = Counter(info.geo.crs for info in anchored or infos).most_common(1)[0]
+    alike = [info for info in anchored if same_crs(info.geo.crs, crs)]
+    size, _ = Counter(info.geo.resolution for info in alike or infos).most_common(1)[0]
     found: list[tuple[RasterInfo, Piece, str]] = []
     refused: list[Refusal] = []
     for info in infos:
         try:
             if several:
-                info = _beside(info, crs, found[0][0] if found else info)
+                info = _beside(info, crs, size)
             found.append((info, *_piece(info, want, require_crs=require_crs)))
         except InputError as error:
             if not several:
@@ -261,11 +258,26 @@ def _usable(
     return list(used), list(pieces), notes[0], tuple(refused)
 
 
-def _beside(info: RasterInfo, crs: str | None, first: RasterInfo) -> RasterInfo:
-    """The raster as one of a mosaic in the CRS. Raises InputError where it cannot be one."""
+def _measured(main: RasterInfo, geos: Sequence[GeoGrid]) -> RasterInfo:
+    """The raster with the ground size that its pixels have in the middle of all: cut or uncut, it is the same there."""
+    if len(geos) == 1 or main.gsd_m is None:
+        return main
+    boxes = [geo.bounds for geo in geos]
+    left, top = min(box[0] for box in boxes), max(box[3] for box in boxes)
+    right, bottom = max(box[2] for box in boxes), min(box[1] for box in boxes)
+    col, row = main.geo.to_pixels(left, top)
+    end_col, end_row = main.geo.to_pixels(right, bottom)
+    whole = main.geo.part(Box(round(row), round(col), round(end_row), round(end_col)))
+    return replace(main, gsd_m=whole.pixel_size_m or main.gsd_m)
+
+
+def _beside(info: RasterInfo, crs: str | None, size: tuple[float, float]) -> RasterInfo:
+    """The raster as one of a mosaic in the CRS, most of whose pixels have the size (x, y). Raises InputError."""
+    if info.geo.crs is None:
+        raise InputError(f"{printable(info.path)} has no coordinate system (CRS): say which with --crs EPSG:CODE")
     if not (info.georeferenced and is_anchored(info.geo)):
         raise InputError(
-            f"{printable(info.path)} has no coordinate system, or north is not up: only rasters that have one and lie "
+            f"{printable(info.path)} has no transform, or north is not up: only rasters that have one and lie "
             "straight can be joined; warp it first: gdalwarp -r bilinear -dstalpha IN.tif OUT.tif"
         )
     if not same_crs(info.geo.crs, crs):
@@ -274,10 +286,10 @@ def _beside(info: RasterInfo, crs: str | None, first: RasterInfo) -> RasterInfo:
             f"({name_of_crs(crs)}): warp it first: gdalwarp -t_srs EPSG:CODE -r bilinear -dstalpha IN.tif OUT.tif"
         )
     info = replace(info, geo=replace(info.geo, crs=crs))
-    times = max(new / old for new, old in zip(info.geo.resolution, first.geo.resolution, strict=True))
+    times = max(new / old for new, old in zip(info.geo.resolution, size, strict=True))
     if not 1 / MAX_COARSER <= times <= MAX_COARSER:
         raise InputError(
-            f"{printable(info.path)} has pixels {times:.3g} times as large as those of {printable(first.path)}: up to "
+            f"{printable(info.path)} has pixels {times:.3g} times as large as most of the others: up to "
             f"{MAX_COARSER:.0f} times can be joined"
         )
     return info

@@ -19,7 +19,7 @@ from affine import Affine, dumpsw
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aerialseg.errors import AerialsegError, InputError
+from aerialseg.errors import AerialsegError, InputError, UsageError
 from aerialseg.mapping.result import Result
 from aerialseg.mapping.segment import segment
 from aerialseg.progress import Silent
@@ -27,7 +27,7 @@ from aerialseg.raster.grid import Box
 from tests.conftest import land_cover
 from tests.fakes import Contextual
 from tests.mapping.test_segment import read_layer
-from tests.raster.drawing import UTM, write
+from tests.raster.drawing import TILED, UTM, spoil, write
 from tests.raster.formats import WORLD, draw, draw_prj
 
 CORNER = Affine(0.1, 0, 500_003.7, 0, -0.1, 5_000_001.9)
@@ -502,3 +502,105 @@ def test_of_400_tiles_3_are_renewed_and_the_run_is_killed_in_between(tmp_path: P
     _, clean, layer = run(tmp_path / "tiles", tmp_path, "c")
     assert found == clean
     assert same_layer(drawn, layer)
+
+
+def place_tile(path: Path, pixels: np.ndarray, x: float, y: float, size: float, **profile: Any) -> Path:
+    return write(path, pixels, transform=Affine(size, 0, x, 0, -size, y), **{"crs": UTM, **profile})
+
+
+@pytest.mark.parametrize("names", ["abc", "zbc"])
+def test_the_grid_is_that_of_most_files_whatever_their_names(tmp_path: Path, names: str) -> None:
+    place_tile(tmp_path / f"{names[0]}.tif", scene(60, 60), 500_000, 5_000_000, 0.1)
+    for number, name in enumerate(names[1:]):
+        place_tile(tmp_path / f"{name}.tif", scene(200, 200), 500_006 + 6 * number, 5_000_000, 0.03)
+    result, _, _ = run(tmp_path, tmp_path.parent, f"by-{names}", gsd_m="native", overwrite=True)
+    assert result.plan.view.gsd_m == pytest.approx((0.03, 0.03), rel=1e-3)
+    assert result.plan.geo.transform[0] == 0.03
+    assert "0.030 m/px" in result.plan.view.note
+
+
+def test_a_far_file_of_another_lattice_makes_no_seam_between_others(tmp_path: Path) -> None:
+    pixels = scene(120, 120)
+    cut(pixels, tmp_path / "tiles", (60,), (60,))
+    expected = run(tmp_path / "tiles", tmp_path, "a", gsd_m=0.23)
+    far = scene(20, 20, seed=2)
+    place_tile(tmp_path / "tiles" / "001b.tif", far, 500_103.737, 5_000_001.863, 0.1)
+    found = run(tmp_path / "tiles", tmp_path, "b", gsd_m=0.23)
+    with rasterio.open(tmp_path / "a.tif") as one, rasterio.open(tmp_path / "b.tif") as other:
+        here, there = one.read(1), other.read(1)[: one.height, : one.width]
+    assert found[0].plan.view.sheets[0] != found[0].plan.view.sheets[1]
+    assert expected[0].plan.geo.transform == found[0].plan.geo.transform
+    assert (here == there).all()
+
+
+def test_a_collar_gives_way_to_imagery_of_another_lattice(tmp_path: Path) -> None:
+    pixels = np.minimum(scene(80, 80, seed=5), 200)
+    first = pixels.copy()
+    first[:, :, 40:] = 255
+    (tmp_path / "t").mkdir()
+    write_tile(tmp_path / "t" / "a.tif", first, Box(0, 0, 80, 80))
+    below = place_tile(tmp_path / "t" / "b.tif", pixels, 500_003.75, 5_000_001.85, 0.1)
+    assert below.exists()
+    result, _, _ = run(tmp_path / "t", tmp_path, nodata_colour="255,255,255")
+    assert result.valid_px >= 79 * 79
+
+
+def test_an_area_of_interest_leaves_roofs_that_a_colour_of_nodata_has(tmp_path: Path) -> None:
+    pixels = np.minimum(scene(100, 300, seed=6), 200)
+    pixels[:, 40:60, 60:240] = 255  # a roof over three files, which touches no outside
+    cut(pixels, tmp_path / "tiles", (), (100, 200))
+    box = (500_003.7 + 1, 5_000_001.9 - 9.5, 500_003.7 + 9.9, 5_000_001.9 - 0.5)
+    result, _, _ = run(tmp_path / "tiles", tmp_path, nodata_colour="255,255,255", aoi=box)
+    assert result.valid_px == result.plan.pixels
+
+
+def test_what_could_not_be_read_is_tried_again_and_forgotten_when_it_is_mended(tmp_path: Path) -> None:
+    pixels = scene(128, 128)
+    one = write_tile(tmp_path / "one.tif", pixels, Box(0, 0, 128, 128), compress="deflate", **TILED)
+    sound = one.read_bytes()
+    spoil(one, 0, 0)
+    keep = {"keep_run": tmp_path / "run", "overwrite": True, "block_px": 64}
+    assert run(one, tmp_path, on_read_error="nodata", **keep)[0].lost_px == 64 * 64
+    heard = Heard()
+    again = run(one, tmp_path, on_read_error="nodata", progress=heard, **keep)[0]
+    assert again.lost_px == 64 * 64
+    assert any("could not be read" in note for note in heard.notes)
+    with pytest.raises(InputError, match="cannot read rows"):
+        run(one, tmp_path, **keep)
+    one.write_bytes(sound)
+    mended = run(one, tmp_path, on_read_error="nodata", **keep)[0]
+    assert (mended.lost_px, mended.valid_px) == (0, 128 * 128)
+
+
+def test_a_folder_gives_neither_our_own_outputs_nor_kept_runs(tmp_path: Path) -> None:
+    folder = tmp_path / "tiles"
+    cut(scene(100, 100), folder, (50,), (50,))
+    made = [run(folder, folder, "map", keep_run=folder / "kept", overwrite=True) for _ in range(2)]
+    assert made[0][1] == made[1][1]
+    assert len(made[1][0].plan.view.pieces) == 4
+    (folder / "map.tif").unlink()
+    write_tile(folder / "map.tif", scene(100, 100), Box(0, 0, 50, 50))
+    with pytest.raises(UsageError, match="is the input itself"):
+        run(folder, folder, "map", overwrite=True)
+
+
+def test_files_without_a_coordinate_system_say_which_option_helps(tmp_path: Path) -> None:
+    for number in range(2):
+        write(
+            tmp_path / f"{number}.tif", scene(20, 20), crs=None, transform=CORNER @ Affine.translation(20 * number, 0)
+        )
+    with pytest.raises(InputError, match="--crs EPSG:CODE"):
+        run(tmp_path, tmp_path.parent, "nowhere")
+    assert run(tmp_path, tmp_path.parent, "somewhere", crs="EPSG:32633", overwrite=True)[0].valid_px == 800
+
+
+def test_in_mercator_cut_and_uncut_have_one_grid(tmp_path: Path) -> None:
+    pixels = scene(300, 60)
+    place = {"crs": "EPSG:3857"}
+    one = place_tile(tmp_path / "one.tif", pixels, 1_000_000, 6_492_832, 0.5, **place)
+    (tmp_path / "t").mkdir()
+    for number, top in enumerate(range(0, 300, 60)):
+        part = pixels[:, top : top + 60]
+        place_tile(tmp_path / "t" / f"{number}.tif", part, 1_000_000, 6_492_832 - top * 0.5, 0.5, **place)
+    found, expected = (run(path, tmp_path, name, gsd_m=0.7) for path, name in ((tmp_path / "t", "a"), (one, "b")))
+    assert found[1] == expected[1]
