@@ -167,7 +167,8 @@ def _check(name: str, dataset: Any) -> None:
 def block_bytes(dataset: Any) -> int:
     """Bytes that the largest block of an open dataset decodes to."""
     rows, cols = dataset.block_shapes[0]
-    together = 1 if dataset.interleaving is not None and dataset.interleaving.name == "band" else dataset.count
+    by_band = dataset.driver == "GTiff" and dataset.interleaving is not None and dataset.interleaving.name == "band"
+    together = 1 if by_band else dataset.count
     return int(rows * cols * together * _itemsize(dataset.dtypes[0]))
 
 
@@ -197,12 +198,18 @@ def _facts(dataset: Any, crs: str | None) -> dict[str, Any]:
         "nodata": None if nodata is None or math.isnan(nodata) else float(nodata),
         "mask": _mask(dataset),
         "color": tuple(color.name for color in dataset.colorinterp),
-        "bits": int(dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", 0)) or None,
+        "bits": _bits(dataset),
         "block_shape": tuple(int(size) for size in dataset.block_shapes[0]),
         "compression": compression_of(dataset),
         "interleave": dataset.interleaving.name if dataset.interleaving else "pixel",
         "gsd_m": geo.pixel_size_m if placed else None,
     }
+
+
+def _bits(dataset: Any) -> int | None:
+    """NBITS of a TIFF; of others an .aux.xml may say anything."""
+    said = dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", 0) if dataset.driver == "GTiff" else 0
+    return int(said) or None
 
 
 def _with_crs(name: str, geo: GeoGrid, crs: str, *, placed: bool) -> GeoGrid:

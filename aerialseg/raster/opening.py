@@ -198,11 +198,13 @@ def open_raster(path: str, **options: Any) -> Any:
 def _check_sidecars(path: Path) -> None:
     """Raise InputError unless GDAL may open the file at ``path`` and those beside it (faults 6, 7, 9)."""
     try:
-        if fault := raster_fault(path, _driver(path)):
+        driver = _driver(path)
+        if fault := raster_fault(path, driver):
             raise InputError(f"{printable(path)} {fault}")
         sidecars = sorted(find_sidecars(path))
         for sidecar in sidecars:
-            if fault := fault_of(sidecar):
+            other = driver != "GTiff" and sidecar.name.lower() == f"{path.name.lower()}.aux.xml"
+            if fault := fault_of(sidecar, of_tiff=not other):
                 raise InputError(
                     f"{printable(sidecar)}, which GDAL opens together with {printable(path.name)}, {fault}; "
                     "move that file elsewhere"

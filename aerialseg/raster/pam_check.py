@@ -34,15 +34,19 @@ def names_grid_file(crs: str) -> bool:
     return _GRID_FILE.search(crs) is not None
 
 
-def pam_fault(path: Path) -> str | None:
-    """Why GDAL must not read the ``.aux.xml`` at ``path``, or None. Raises OSError."""
+def pam_fault(path: Path, *, of_tiff: bool = True) -> str | None:
+    """Why GDAL must not read the ``.aux.xml`` at ``path``, or None. Raises OSError.
+
+    of_tiff: it belongs to a TIFF, of which only the file itself may say how it is stored. gdal_translate writes it down
+    beside PNG and JPEG for what they were made of, and nobody asks.
+    """
     size = path.stat().st_size
     if size > MAX_BYTES:
         return f"has {size:,} bytes, more than {MAX_BYTES:,}"
     try:
         content = path.read_bytes()
         _check_nodes(content)
-        _Reader().parser.Parse(content, True)  # in small pieces it would take minutes for one long element
+        _Reader(of_tiff).parser.Parse(content, True)  # in small pieces it would take minutes for one long element
     except expat.ExpatError as error:
         return f"is not valid XML ({error})"
     except _FaultError as fault:
@@ -59,7 +63,8 @@ def _check_nodes(content: bytes) -> None:
 class _Reader:
     """Counts what GDAL would keep, and keeps nothing itself but the text of a coordinate system."""
 
-    def __init__(self) -> None:
+    def __init__(self, of_tiff: bool) -> None:
+        self._of_tiff = of_tiff
         self._met: Counter[str] = Counter()
         self._text: list[str] | None = None
         self._storage = False
@@ -77,7 +82,7 @@ class _Reader:
             raise _FaultError(f"has more than {MAX_REPEATS:,} elements <{tag}>")
         if tag == "metadata":
             self._storage = attributes.get("domain", "").upper() == "IMAGE_STRUCTURE"
-        elif self._storage and tag == "mdi" and attributes.get("key", "").upper() in _STORAGE:
+        elif self._of_tiff and self._storage and tag == "mdi" and attributes.get("key", "").upper() in _STORAGE:
             raise _FaultError(f"says how the raster is stored ({attributes['key']}), which only the raster can")
         for key, value in attributes.items():
             if key.lower() in _PLACES:

@@ -114,15 +114,15 @@ def is_tiff_sidecar(path: Path) -> bool:
     return path.suffix.lower() in (".msk", ".ovr")
 
 
-def fault_of(path: Path) -> str | None:
-    """Why GDAL must not see the sidecar at ``path``, or None. Raises OSError."""
+def fault_of(path: Path, *, of_tiff: bool = True) -> str | None:
+    """Why GDAL must not see the sidecar at ``path`` (of a TIFF or of another raster), or None. Raises OSError."""
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
         return "is not a regular file"
     if not status.st_size:
         return "is empty" if is_tiff_sidecar(path) else None
     if path.name.lower().endswith(".aux.xml"):
-        return pam_fault(path)
+        return pam_fault(path, of_tiff=of_tiff)
     if path.suffix.lower() == ".aux":
         return _hfa_fault(path)
     if is_tiff_sidecar(path):

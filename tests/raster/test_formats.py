@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import sqlite3
+import subprocess
 from contextlib import closing
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from aerialseg.raster.grid import Box
 from aerialseg.raster.opening import gdal_environment
 from aerialseg.raster.source import Source
 from aerialseg.raster.view import make_view
-from tests.raster.drawing import TEN_CM, UTM, picture, read_all, view_of, write
+from tests.raster.drawing import TEN_CM, TILED, UTM, picture, read_all, view_of, write
 from tests.raster.formats import ENDINGS, EXACT, WORLD, draw, draw_mbtiles, draw_prj, edit_tile, image_bytes
 
 IMAGES = ("JPEG", "PNG", "WEBP", "JP2OpenJPEG")
@@ -328,3 +330,13 @@ def test_a_format_by_another_name_is_read_as_what_it_is(tmp_path):
     path = draw(tmp_path, "PNG", picture(30, 40), placed=False)
     path.rename(Path(tmp_path / "b.tif"))
     assert describe(tmp_path / "b.tif").driver == "PNG"
+
+
+@pytest.mark.skipif(shutil.which("gdal_translate") is None, reason="needs gdal-bin")
+@pytest.mark.parametrize(("driver", "ending"), [("PNG", "png"), ("JPEG", "jpg")])
+def test_what_gdal_translate_writes_is_read_as_it_is(tmp_path, driver, ending):
+    source = write(tmp_path / "a.tif", picture(40, 60), interleave="band", compress="deflate", **TILED)
+    made = tmp_path / f"b.{ending}"
+    subprocess.run(["gdal_translate", "-q", "-of", driver, "-co", "WORLDFILE=YES", source, made], check=True)
+    assert "INTERLEAVE" in made.with_name(f"{made.name}.aux.xml").read_text()
+    assert describe(made).geo == describe(source).geo
