@@ -71,8 +71,9 @@ def read(path: Path, **options: object) -> tuple[np.ndarray, np.ndarray]:
 def test_it_reads(shared_data, name, expected):
     pixels, valid = read(shared_data / "geo" / name)
     shape, share = expected
-    assert valid.shape == shape
-    assert valid.mean() == pytest.approx(share, abs=1e-3)
+    # Working pixels are one of a few sizes, at most 1 % off (raster/lattice.py), and count from the CRS's origin.
+    assert valid.shape == pytest.approx(shape, rel=0.01, abs=1)
+    assert valid.mean() == pytest.approx(share, abs=3e-3)
     assert pixels[:, valid].std() > 10
     assert not pixels[:, ~valid].any()
 
