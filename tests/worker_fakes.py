@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,12 @@ from aerialseg.errors import ModelError
 from aerialseg.model.card import ModelCard
 from aerialseg.model.interface import Prediction, Predictor, Tile
 from tests.fakes import Contextual, Fake
+
+
+def corner_of(tile: Tile) -> tuple[int, int]:
+    """Row and column of the tile's core in the raster: its own numbers count from the lattice's origin."""
+    top, _, left, _ = map(int, re.findall(r"\d+", tile.place))
+    return top, left
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,8 @@ class Watched(Fake):
 
     def predict(self, tile: Tile) -> Prediction:
         began = time.time()
-        name = f"{tile.core.top}-{tile.core.left}-{os.getpid()}-{time.monotonic_ns()}"
+        top, left = corner_of(tile)
+        name = f"{top}-{left}-{os.getpid()}-{time.monotonic_ns()}"
         (self.log / f"{name}.begun").touch()
         time.sleep(self.seconds)
         self.suffer(tile)
@@ -53,7 +61,7 @@ class Hungry(Watched):
     size_mb: int = 600
 
     def suffer(self, tile: Tile) -> None:
-        if (tile.core.top, tile.core.left) == (0, 0):
+        if corner_of(tile) == (0, 0):
             held = np.ones(self.size_mb * 2**20, np.uint8)
             time.sleep(20)
             del held

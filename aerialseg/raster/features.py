@@ -23,6 +23,7 @@ from aerialseg.files import one_line, printable
 from aerialseg.raster.georef import Bounds
 from aerialseg.raster.opening import is_remote, name_for_pyogrio
 from aerialseg.raster.pam_check import names_grid_file
+from aerialseg.raster.sidecars import fault_of, find_sidecars
 
 _MAGIC = {
     ".gpkg": b"SQLite format 3\0",
@@ -281,6 +282,16 @@ def _open_parquet(place: Path, field: str | None) -> FeatureFile:
     return FeatureFile(place, None, field, crs, _four(frame.total_bounds), np.arange(len(frame)), values, tree)
 
 
+def _check_beside(place: Path) -> None:
+    """Raise InputError unless GDAL may open what lies beside the file: it does so for layers, too."""
+    for sidecar in sorted(find_sidecars(place)):
+        if fault := fault_of(sidecar, of_tiff=False):
+            raise InputError(
+                f"{printable(sidecar)}, which GDAL opens together with {printable(place.name)}, {fault}; "
+                "move that file elsewhere"
+            )
+
+
 @contextmanager
 def reading(place: Path) -> Iterator[str]:
     """The name by which GDAL opens the file, for a block in which what it raises becomes InputError, without warnings.
@@ -294,6 +305,7 @@ def reading(place: Path) -> Iterator[str]:
     try:
         with warnings.catch_warnings(), name_for_pyogrio(place) as name:
             warnings.simplefilter("ignore")
+            _check_beside(place)
             if place.suffix.lower() in _JSON:
                 _check_links(place)
             elif any(map(names_grid_file, _crs_texts(place))):

@@ -286,7 +286,7 @@ def test_a_command_whose_scheduler_was_killed_exits_6_in_one_line_and_the_same_c
         processes.start_worker()
         done = command(*arguments)
     assert done.returncode == 0, done.stderr
-    assert f"{kept} of 4 blocks are done" in done.stderr
+    assert f"{kept} of 9 blocks are done" in done.stderr
     assert (tmp_path / "map.tif").read_bytes() == (tmp_path / "clean.tif").read_bytes()
 
 
