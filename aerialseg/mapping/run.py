@@ -245,9 +245,22 @@ def _found_plan(path: Path) -> dict[str, Any]:
             return {}
     found = read_json(path)
     kinds = {"settings": dict, "layer": dict, "sources": list}
-    if not all(isinstance(found.get(name), kind) for name, kind in kinds.items()):
+    sound = all(isinstance(found.get(name), kind) for name, kind in kinds.items())
+    if not sound or not all(_is_texts(one, 2) for one in found["sources"]):
         raise OutputError(
             f"{path.parent} holds a run of another version of aerialseg: delete that directory to start anew, or name "
             "another one with --keep-run"
         )
     return found
+
+
+def read_sources(run: Run) -> dict[str, list[str]]:
+    """Path of each source -> digest, digest that its blocks are known by, content. Raises OutputError."""
+    known = read_json(run.folder / SOURCES).get("sources", [])
+    if not isinstance(known, list) or not all(_is_texts(one, 4) for one in known):
+        raise OutputError(f"{run.folder / SOURCES} is not as aerialseg wrote it: delete {run.folder} to start anew")
+    return {path: values for path, *values in known}
+
+
+def _is_texts(value: object, count: int) -> bool:
+    return isinstance(value, list) and len(value) == count and all(isinstance(one, str) for one in value)

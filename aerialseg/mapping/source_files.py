@@ -72,7 +72,7 @@ def without_own(found: list[str], given: Sequence[str | Path], outputs: Iterable
 
 def _is_ours(path: str) -> bool:
     try:
-        return read_tags(path).get("software", "").startswith("aerialseg ")
+        return read_tags(Path(path)).get("software", "").startswith("aerialseg ")
     except AerialsegError:
         return False
 

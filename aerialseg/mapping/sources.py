@@ -8,9 +8,9 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from aerialseg.errors import InputError
-from aerialseg.files import read_json, remove_if_there, write_json
+from aerialseg.files import remove_if_there, write_json
 from aerialseg.mapping.plan import Plan
-from aerialseg.mapping.run import MOSAIC, SOURCES, Run
+from aerialseg.mapping.run import MOSAIC, SOURCES, Run, read_sources
 from aerialseg.mapping.settings import MapSettings
 from aerialseg.raster.describe import RasterInfo, describe, is_unchanged, source_sha256
 from aerialseg.raster.opening import is_remote
@@ -91,7 +91,7 @@ def known_stamps(run: Run, infos: Sequence[RasterInfo]) -> dict[str, str]:
 
     A file of which the time alone has changed is hashed again and found equal. Raises InputError, OutputError.
     """
-    known = {path: values for path, *values in read_json(run.folder / SOURCES).get("sources", [])}
+    known = read_sources(run)
     found = {}
     for info in infos:
         digest, stamp, content = known.get(info.path, ("", "", ""))

@@ -98,6 +98,7 @@ def test_row_35_a_run_directory_that_is_a_link_is_refused(tmp_path: Path, source
 
 
 OTHER_TYPES = ["[]", "5", '"x"', "null", "{", "[" * 100_000, '{"view": [], "layer": {}}', "\udcff"]
+OTHER_TYPES += ['{"settings": {}, "layer": {}, "sources": [5]}', '{"settings": {}, "layer": {}, "sources": [["a", 5]]}']
 
 
 @pytest.mark.parametrize("text", OTHER_TYPES, ids=range(len(OTHER_TYPES)))
@@ -178,3 +179,9 @@ def test_row_35_a_run_of_a_job_that_is_a_link_is_not_followed(folder: Folder) ->
     assert folder.run(keep={"runs": True}).exit_code == 1
     assert [entry.error_kind for entry in folder.entries().values() if entry.status == "failed"] == ["output"]
     assert content_of(outside) == before
+
+
+@pytest.mark.parametrize("known", ["5", "[5]", '[["a"]]', '[["a", 1, 2, 3]]'])
+def test_row_35_sources_of_another_type_are_refused(tmp_path: Path, source: Path, known: str) -> None:
+    (tmp_path / "run" / "sources.json").write_text(f'{{"sources": {known}}}')
+    check_refused(source, outside_of(tmp_path))

@@ -263,5 +263,5 @@ SUBJECTS = {
     "stac": _job_of('stac = "items.json"', "items.json"),
     "ledger": Subject(_make_done, _go_on, ("night.job/ledger.sqlite",), ("night.job",)),
     "run": Subject(_make_run, lambda folder: _segment(folder, keep_run=folder / "run", overwrite=True), RUN, ("/run",)),
-    "training": Subject(_make_training, _train, DATA, ("/masks", "images"), 3),
+    "training": Subject(_make_training, _train, DATA, ("/masks", "images", "give the data folder"), 3),
 }
