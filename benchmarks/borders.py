@@ -37,7 +37,7 @@ def labels_of(source: Any, folder: Path, name: str) -> np.ndarray:
 def cut(source: Path, folder: Path) -> list[tuple[Path, tuple[slice, slice]]]:
     """Four files, and where each lies."""
     with rasterio.open(source) as file:
-        pixels, place, profile = file.read(), file.transform, file.profile
+        pixels, mask, place, profile = file.read(), file.dataset_mask(), file.transform, file.profile
     middle = [side // 2 for side in pixels.shape[1:]]
     tiles = []
     for row, rows in enumerate((slice(0, middle[0]), slice(middle[0], None))):
@@ -45,8 +45,10 @@ def cut(source: Path, folder: Path) -> list[tuple[Path, tuple[slice, slice]]]:
             part, path = pixels[:, rows, cols], folder / f"tile-{row}{col}.tif"
             size = {"height": part.shape[1], "width": part.shape[2]}
             at = place @ Affine.translation(cols.start, rows.start)
-            with rasterio.open(path, "w", **(profile | size | {"transform": at})) as file:
+            inside = rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True)
+            with inside, rasterio.open(path, "w", **(profile | size | {"transform": at})) as file:
                 file.write(part)
+                file.write_mask(mask[rows, cols])
             tiles.append((path, (rows, cols)))
     return tiles
 

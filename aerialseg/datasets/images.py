@@ -58,7 +58,7 @@ def open_image(path: str | Path, what: str) -> Iterator[Image.Image]:
             f"cannot read the {what} {path}: neither a JPEG, PNG or TIFF of 8 bit nor 16-bit grey; convert it, with "
             "one range for all images, such as gdal_translate -ot Byte -scale 0 65535 0 255 IN OUT"
         ) from error
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, MemoryError) as error:
         raise InputError(f"cannot read the {what} {path}: {error}") from error
 
 
