@@ -33,7 +33,8 @@ def read_items(path: Path, asset: str | None) -> Iterator[Item]:
     values = parse_json(path, "STAC items")
     kind = values.get("type") if isinstance(values, Mapping) else None
     if kind not in ("FeatureCollection", "Feature"):
-        raise InputError(f"{path} is no STAC ItemCollection: its type is {str(kind)[:80]!r}, wanted 'FeatureCollection'")
+        said = repr(str(kind)[:80])
+        raise InputError(f"{path} is no STAC ItemCollection: its type is {said}, wanted 'FeatureCollection'")
     if any(link.get("rel") == "next" for link in _tables(path, values, "links")):
         logger.warning("%s is one page of several: save the next ones, too, and name them all in inputs.stac", path)
     if kind == "FeatureCollection" and "features" not in values:

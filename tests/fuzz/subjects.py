@@ -261,7 +261,9 @@ SUBJECTS = {
     "csv": _job_of('csv = "inputs.csv"', "inputs.csv"),
     "list": _job_of('list = "inputs.txt"', "inputs.txt"),
     "stac": _job_of('stac = "items.json"', "items.json"),
-    "ledger": Subject(_make_done, _go_on, ("night.job/ledger.sqlite",), ("night.job", "has no class raster to collect")),
+    "ledger": Subject(
+        _make_done, _go_on, ("night.job/ledger.sqlite",), ("night.job", "has no class raster to collect")
+    ),
     "run": Subject(_make_run, lambda folder: _segment(folder, keep_run=folder / "run", overwrite=True), RUN, ("/run",)),
     "training": Subject(_make_training, _train, DATA, ("/masks", "images", "give the data folder"), 3),
 }
