@@ -18,7 +18,7 @@ from aerialseg.executor import LOCAL_WORKERS, local_threads, run_tasks
 from aerialseg.files import remove_if_there
 from aerialseg.mapping.block import BlockReport, BlockTask, Shared, note_lost, run_block
 from aerialseg.mapping.plan import Plan
-from aerialseg.mapping.run import Run
+from aerialseg.mapping.run import DECODED, Run, lost_in_copies
 from aerialseg.mapping.timeline import Timeline
 from aerialseg.progress import Progress
 from aerialseg.raster.block_cache import Pages, reading_order
@@ -56,7 +56,8 @@ def decode_source(
     progress.stage("decode", pixels)
     with timeline.measure("decode", pixels):
         copies = {path: decoded_copy(piece, run.decoded, progress.advance) for path, piece in slow.items()}
-    note_lost(run.blocks / "decoded.json", {(path, box) for path, copy in copies.items() for box in copy.lost})
+    others = {(path, box) for path, box in lost_in_copies(run) if path not in copies}
+    note_lost(run.blocks / DECODED, others | {(path, box) for path, copy in copies.items() for box in copy.lost})
 
     def of_copies(view: View) -> View:
         pieces = (copies[one.path].piece if one.path in copies else one for one in view.pieces)

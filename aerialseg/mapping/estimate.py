@@ -11,7 +11,7 @@ from aerialseg.mapping.block import BlockTask
 from aerialseg.mapping.kept import has_mosaic
 from aerialseg.mapping.network_time import network_seconds
 from aerialseg.mapping.plan import Plan
-from aerialseg.mapping.run import Changes, Run
+from aerialseg.mapping.run import Changes, Run, lost_in_copies
 from aerialseg.model.interface import PredictorSpec
 from aerialseg.progress import spoken_bytes, spoken_duration
 from aerialseg.raster.blocks import is_whole
@@ -39,7 +39,8 @@ def decide_blocks(plan: Plan, predictor: PredictorSpec, run: Run, changes: Chang
         why = f"this run was made with another {' and '.join(changes.layer)}: " if changes.layer else ""
         return BlockWork((), True, f"{why}drawing its polygons again (no network needed)")
     tasks = tuple(plan.tasks(predictor, run.blocks))
-    todo = tuple(task for task in tasks if changes is None or not _is_done(task, whole))
+    again = set() if whole else {path for path, _ in lost_in_copies(run)}
+    todo = tuple(task for task in tasks if changes is None or not _is_done(task, whole, again))
     if len(todo) == len(tasks):
         return BlockWork(todo, False, "")
     done = f"{len(tasks) - len(todo):,} of {len(tasks):,} blocks are done"
@@ -48,9 +49,10 @@ def decide_blocks(plan: Plan, predictor: PredictorSpec, run: Run, changes: Chang
     return BlockWork(todo, False, since if count else f"resuming: {done}")
 
 
-def _is_done(task: BlockTask, whole: bool) -> bool:
-    """Whether the block's file is there; ``whole``: also if some of it could not be read."""
-    return is_whole(task.path, task.key) and (whole or not task.path.with_suffix(".json").exists())
+def _is_done(task: BlockTask, whole: bool, again: set[str]) -> bool:
+    """Whether the block's file is there; unless ``whole``, not one that lacks pixels or sees a file of ``again``."""
+    lacks = not whole and task.path.with_suffix(".json").exists()
+    return not lacks and not any(piece.path in again for piece in task.view.pieces) and is_whole(task.path, task.key)
 
 
 @dataclass(frozen=True, slots=True)

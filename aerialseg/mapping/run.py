@@ -36,7 +36,7 @@ from aerialseg.mapping.plan import Plan, existing_folder, spoken_changes
 from aerialseg.raster.grid import Box
 
 PLAN, LOCK, PUBLISHING, RUN_REPORT, MOSAIC = "plan.json", "lock", "publishing.json", "run.json", "mosaic.json"
-SOURCES, COLLAR = "sources.json", "collar.tif"
+SOURCES, COLLAR, DECODED = "sources.json", "collar.tif", "decoded.json"
 RUN_ENDING = ".run"
 
 
@@ -252,6 +252,14 @@ def _found_plan(path: Path) -> dict[str, Any]:
             "another one with --keep-run"
         )
     return found
+
+
+def lost_in_copies(run: Run) -> set[tuple[str, Box]]:
+    """Path, and box in its pixels, of what could not be read of files that were decoded. Raises OutputError."""
+    try:
+        return {(str(file), Box(*box)) for file, *box in read_json(run.blocks / DECODED).get("lost", [])}
+    except (TypeError, ValueError) as error:
+        raise OutputError(f"{run.folder} is not a run that aerialseg made ({error}): delete it") from error
 
 
 def read_sources(run: Run) -> dict[str, list[str]]:
