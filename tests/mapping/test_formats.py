@@ -42,7 +42,7 @@ def test_a_failed_run_resumes_with_the_copy_that_is_there(tmp_path):
     options = {"keep_run": run, "crs": UTM}
     wanted = classes_of(source, tmp_path / "wanted", model=Oracle(), crs=UTM)
     with pytest.raises(RuntimeError):
-        classes_of(source, tmp_path / "a", model=Flaky(tmp_path / "calls", 3), **options)
+        classes_of(source, tmp_path / "a", model=Flaky(tmp_path / "calls", 6), **options)
     (copy,) = (run / "decoded").glob("*.tif")
     with (
         without_georef_warnings(),
