@@ -66,12 +66,13 @@ _LOWEST = Field(
     "Lowest confidence among the pixels as they were classified, 0 to 1",
 )
 _PIXELS = Field("pixels", pa.int64(), "Pixels", "Pixels of the class raster, after small regions were merged")
+_CHECKED = Field("checked", pa.bool_(), "Checked", "Whether a person has checked the class of this polygon")
 _PARTS = Field("parts", pa.int64(), "Parts", "Number of polygons of the class")
 
 POLYGONS = LayerKind(
     "Polygon",
     "Land cover: every valid pixel in exactly one polygon",
-    (_CLASS_ID, _CLASS_NAME, _AREA, _PERIMETER, _CONFIDENCE, _LOWEST, _PIXELS),
+    (_CLASS_ID, _CLASS_NAME, _AREA, _PERIMETER, _CONFIDENCE, _LOWEST, _PIXELS, _CHECKED),
 )
 CLASSES = LayerKind(
     "MultiPolygon",

@@ -103,6 +103,7 @@ class Rows:
             "confidence": _mean(regions.percent[which], regions.rated[which]),
             "confidence_min": np.where(lowest == NODATA, np.nan, lowest / 100.0),
             "pixels": regions.pixels[which],
+            "checked": np.zeros(len(which), np.bool_),
         }
         return Features(batch.polygons, columns)
 

@@ -28,7 +28,7 @@ from aerialseg.vector.writing import NewLayers
 from tests.vector.drawn import LEGEND, NORTH_UP, PIXELS, blobs, layer_of, noise, write
 
 DEGREES = Affine(2e-4, 0, 13.4, 0, -2e-4, 52.5)
-FIELDS = ["class_id", "class_name", "area_m2", "perimeter_m", "confidence", "confidence_min", "pixels"]
+FIELDS = ["class_id", "class_name", "area_m2", "perimeter_m", "confidence", "confidence_min", "pixels", "checked"]
 WHEN = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
 
@@ -136,7 +136,7 @@ def test_nodata_alone_gives_an_empty_layer_with_everything_a_layer_has(tmp_path:
     assert about["geometry_type"] == "Polygon"
     assert about["crs"] == "EPSG:32633"
     assert about["fields"].tolist() == FIELDS
-    assert about["dtypes"].tolist() == ["int32", "object", "float64", "float64", "float64", "float64", "int64"]
+    assert about["dtypes"].tolist() == ["int32", "object", "float64", "float64", "float64", "float64", "int64", "bool"]
     assert "Feature Count: 0" in ogrinfo(path)
 
 
