@@ -64,7 +64,7 @@ STAIRS = {
         "polygonize_command seams_command segment_command split_command training_commands",
         "json_progress",
         "cluster_options demo_command display",
-        "failures options",
+        "failures options sections",
     ],
     "cluster": [
         "dask_cluster",

@@ -9,6 +9,7 @@ import click
 
 from aerialseg.cli.failures import errors, print_lines
 from aerialseg.cli.options import CONTEXT, DEBUG, QUIET, REPORT_OPTIONS, options
+from aerialseg.cli.sections import SectionedCommand
 
 ACCURACY_OPTIONS = options(
     click.argument("classes", metavar="MAP"),
@@ -44,7 +45,7 @@ Exit codes: 0 done, 2 usage, 3 input, 5 output, 6 resources, 130 interrupted.
 """
 
 
-@click.command("accuracy", context_settings=CONTEXT, help=ACCURACY_HELP)
+@click.command("accuracy", cls=SectionedCommand, context_settings=CONTEXT, help=ACCURACY_HELP)
 @ACCURACY_OPTIONS
 def accuracy_command(
     classes: str, truth: Path, out: Path | None, overwrite: bool, quiet: bool, debug: bool, **options: Any

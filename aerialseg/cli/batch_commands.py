@@ -18,6 +18,7 @@ import click
 from aerialseg.cli.cluster_options import CLUSTER_OPTIONS, cluster_of
 from aerialseg.cli.failures import errors, print_lines, tell
 from aerialseg.cli.options import CONTEXT, DEBUG, QUIET
+from aerialseg.cli.sections import SectionedCommand
 
 BATCH_HELP = """Map many rasters as the job file JOB.toml says.
 
@@ -29,7 +30,7 @@ Exit codes: 0 all done or nothing to do, 1 some inputs failed, 2 usage, 3 input,
 """
 
 
-@click.command("batch", context_settings=CONTEXT, help=BATCH_HELP)
+@click.command("batch", cls=SectionedCommand, context_settings=CONTEXT, help=BATCH_HELP)
 @click.argument("job", metavar="JOB.toml", type=click.Path(path_type=Path))
 @click.option("--dry-run", is_flag=True, help="Say what would be done, why, and what it takes; do nothing.")
 @CLUSTER_OPTIONS
@@ -65,7 +66,7 @@ def batch_command(
     sys.exit(summary.exit_code)
 
 
-@click.command("status", context_settings=CONTEXT)
+@click.command("status", cls=SectionedCommand, context_settings=CONTEXT)
 @click.argument("folder", metavar="JOBDIR|JOB.toml", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--watch", is_flag=True, help="Repeat every two seconds while the job runs.")
@@ -83,7 +84,7 @@ def status_command(folder: Path, as_json: bool, watch: bool, debug: bool) -> Non
             time.sleep(2)
 
 
-@click.command("collect", context_settings=CONTEXT)
+@click.command("collect", cls=SectionedCommand, context_settings=CONTEXT)
 @click.argument("job", metavar="JOBDIR|JOB.toml", type=click.Path(path_type=Path))
 @click.option(
     "--layer", metavar="ALL.gpkg", type=click.Path(path_type=Path), help="One layer: a GeoPackage, or a .parquet."

@@ -9,6 +9,7 @@ import click
 
 from aerialseg.cli.failures import errors, print_lines, tell
 from aerialseg.cli.options import CONTEXT, DEBUG, QUIET, KindType, Numbers, options, setting_option
+from aerialseg.cli.sections import SectionedCommand
 from aerialseg.mapping.kinds import GSD
 from aerialseg.mapping.settings import OPTIONS
 
@@ -83,7 +84,7 @@ orthophotos, are on one side. chips.gpkg shows them in QGIS; chips.json says wha
 """
 
 
-@click.command("chips", context_settings=CONTEXT, help=CHIPS_HELP)
+@click.command("chips", cls=SectionedCommand, context_settings=CONTEXT, help=CHIPS_HELP)
 @CHIPS_OPTIONS
 def chips_command(orthos: tuple[str, ...], labels: str, quiet: bool, debug: bool, **given: Any) -> None:
     with errors(debug):

@@ -8,9 +8,10 @@ import click
 
 from aerialseg.cli.failures import errors, print_lines
 from aerialseg.cli.options import CONTEXT, DEBUG, Numbers
+from aerialseg.cli.sections import SectionedCommand
 
 
-@click.command("demo", context_settings=CONTEXT)
+@click.command("demo", cls=SectionedCommand, context_settings=CONTEXT)
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--seed", type=int, default=7, show_default=True, help="Another seed draws another scene.")
 @click.option(

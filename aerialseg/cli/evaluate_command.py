@@ -10,6 +10,7 @@ import click
 from aerialseg.cli.accuracy_command import accuracy_command
 from aerialseg.cli.failures import errors, print_lines, tell
 from aerialseg.cli.options import CONTEXT, DEBUG, QUIET, REPORT_OPTIONS, Numbers, gone, options
+from aerialseg.cli.sections import SectionedCommand
 
 EVALUATE_OPTIONS = options(
     click.argument("model", metavar="MODEL"),
@@ -67,7 +68,7 @@ Exit codes: 0 done, 2 usage, 3 input, 4 model, 5 output, 6 resources, 130 interr
 ON_MAPS = "note: evaluate on maps is now `aerialseg accuracy MAP TRUTH`; this form will be removed in the next release"
 
 
-class _Evaluate(click.Command):
+class _Evaluate(SectionedCommand):
     """Hands the earlier form, CLASSES.tif TRUTH, to ``aerialseg accuracy`` for one more release."""
 
     def make_context(

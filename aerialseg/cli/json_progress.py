@@ -15,6 +15,7 @@ import click
 
 from aerialseg.cli.display import ProgressLines
 from aerialseg.cli.failures import unharmed
+from aerialseg.cli.sections import SectionedCommand
 from aerialseg.errors import UsageError
 
 OPTION = "--json-progress"
@@ -72,7 +73,7 @@ def json_lines(wanted: bool) -> Iterator[JsonLines | None]:
         yield JsonLines(stream)
 
 
-class JsonCommand(click.Command):
+class JsonCommand(SectionedCommand):
     """A command whose usage errors are JSON, too, where that is asked for."""
 
     def make_context(

@@ -10,6 +10,7 @@ import click
 
 from aerialseg.cli.failures import errors, print_lines
 from aerialseg.cli.options import CONTEXT, DEBUG, QUIET, Numbers
+from aerialseg.cli.sections import SectionedCommand
 from aerialseg.files import check_new
 
 _FILE = click.Path(path_type=Path)
@@ -26,7 +27,7 @@ def model_group() -> None:
     """
 
 
-@model_group.command("list", context_settings=CONTEXT)
+@model_group.command("list", cls=SectionedCommand, context_settings=CONTEXT)
 @click.argument("folder", metavar="[DIR]", type=_FILE, required=False)
 @JSON
 @DEBUG
@@ -43,7 +44,7 @@ def list_command(folder: Path | None, as_json: bool, debug: bool) -> None:
             display_model.show_models(models)
 
 
-@model_group.command("show", context_settings=CONTEXT)
+@model_group.command("show", cls=SectionedCommand, context_settings=CONTEXT)
 @click.argument("model", metavar="[MODEL]", required=False)
 @JSON
 @DEBUG
@@ -59,7 +60,7 @@ def show_command(model: str | None, as_json: bool, debug: bool) -> None:
             display_model.show_card(load_card(model), model_dir(model))
 
 
-@model_group.command("export", context_settings=CONTEXT)
+@model_group.command("export", cls=SectionedCommand, context_settings=CONTEXT)
 @click.argument("names", metavar="[MODEL] OUT", nargs=-1, required=True)
 @click.option(
     "--format",
@@ -128,7 +129,7 @@ of torchvision's ResNets; that the converted one answers the same is checked. Ne
 """
 
 
-@model_group.command("convert", context_settings=CONTEXT, help=CONVERT_HELP)
+@model_group.command("convert", cls=SectionedCommand, context_settings=CONTEXT, help=CONVERT_HELP)
 @click.argument("path", metavar="FILE", type=_FILE)
 @click.argument("out", metavar="OUT", type=_FILE)
 @click.option("--legend", metavar="L.csv", type=_FILE, required=True, help="Classes in the network's order.")
@@ -155,7 +156,7 @@ def convert_command(path: Path, out: Path, quiet: bool, debug: bool, **options: 
         print_lines([made])
 
 
-@click.command("calibrate", context_settings=CONTEXT)
+@click.command("calibrate", cls=SectionedCommand, context_settings=CONTEXT)
 @click.argument("model", metavar="MODEL")
 @click.option("--data", metavar="DIR", type=_FILE, required=True, help="The data set's folder.")
 @click.option("--split", metavar="FILE", type=_FILE, help="Which frames are held out (CSV: frame, held_out, scene).")

@@ -9,6 +9,7 @@ import click
 
 from aerialseg.cli.failures import errors, print_lines, tell
 from aerialseg.cli.options import CONTEXT, DEBUG, QUIET, Numbers, setting_option
+from aerialseg.cli.sections import SectionedCommand
 from aerialseg.mapping.settings import OPTIONS
 
 SEAMS_HELP = """Measure what tiling changes in the results of MODEL.
@@ -22,7 +23,7 @@ Takes some minutes on a CPU, all in float32. Exit code 4 when a model that shoul
 """
 
 
-@click.command("seams", context_settings=CONTEXT, help=SEAMS_HELP)
+@click.command("seams", cls=SectionedCommand, context_settings=CONTEXT, help=SEAMS_HELP)
 @click.argument("model", metavar="[MODEL]", required=False)
 @click.argument("raster", metavar="[RASTER.tif]", required=False)
 @click.option("--json", "json_path", metavar="FILE", type=click.Path(path_type=Path), help="Write the figures as JSON.")

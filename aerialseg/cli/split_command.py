@@ -8,12 +8,13 @@ import click
 
 from aerialseg.cli.failures import errors, print_lines
 from aerialseg.cli.options import CONTEXT, DEBUG, QUIET
+from aerialseg.cli.sections import SectionedCommand
 from aerialseg.errors import UsageError
 
 _FILE = click.Path(path_type=Path)
 
 
-@click.command("split", context_settings=CONTEXT)
+@click.command("split", cls=SectionedCommand, context_settings=CONTEXT)
 @click.option("--data", metavar="DIR", type=_FILE, required=True, help="The data set's folder.")
 @click.option("--out", metavar="SPLIT.csv", type=_FILE, required=True, help="Where the split goes.")
 @click.option(

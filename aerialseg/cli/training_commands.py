@@ -9,6 +9,7 @@ import click
 
 from aerialseg.cli.failures import errors, print_lines
 from aerialseg.cli.options import CONTEXT, DEBUG
+from aerialseg.cli.sections import SectionedCommand
 
 WEIGHTS = click.option(
     "--encoder-weights",
@@ -18,7 +19,7 @@ WEIGHTS = click.option(
 )
 
 
-@click.command("train", context_settings=CONTEXT)
+@click.command("train", cls=SectionedCommand, context_settings=CONTEXT)
 @click.argument("config", metavar="CONFIG.toml", type=click.Path(path_type=Path))
 @click.option("--data", metavar="DIR", type=click.Path(path_type=Path), required=True, help="The data set's folder.")
 @click.option(
@@ -50,7 +51,7 @@ def train_command(config: Path, data: Path, out: Path, debug: bool, **options: A
         print_lines([path])
 
 
-@click.command("experiment", context_settings=CONTEXT)
+@click.command("experiment", cls=SectionedCommand, context_settings=CONTEXT)
 @click.argument("config", metavar="EXPERIMENT.toml", type=click.Path(path_type=Path))
 @click.option("--data", metavar="DIR", type=click.Path(path_type=Path), required=True, help="The data set's folder.")
 @click.option(
@@ -75,7 +76,7 @@ def experiment_command(config: Path, data: Path, out: Path, encoder_weights: Pat
         print_lines(write_comparison(out, results))
 
 
-@click.command("quantize", context_settings=CONTEXT)
+@click.command("quantize", cls=SectionedCommand, context_settings=CONTEXT)
 @click.argument("config", metavar="CONFIG.toml", type=click.Path(path_type=Path))
 @click.option("--data", metavar="DIR", type=click.Path(path_type=Path), required=True, help="The data set's folder.")
 @click.option("--model", metavar="DIR", type=click.Path(path_type=Path), required=True, help="The model's folder.")

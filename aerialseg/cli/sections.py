@@ -1,0 +1,40 @@
+"""The options of a command's help, by what they are about."""
+
+from __future__ import annotations
+
+import click
+
+OTHER = "Options"
+SECTIONS = {
+    "Input": "pattern bands alpha gsd scale nodata-colour order crs aoi on-read-error max-pixels require-crs "
+    "allow-remote",
+    "Output": "out raster confidence report areas overwrite",
+    "Polygons": "min-area simplify smooth dissolve corrections",
+    "Network": "model device precision runtime tiling tta",
+    "Run": "keep-run dry-run workers dask",
+    "Messages": "timeline json-progress quiet debug help",
+}
+"""Section -> the options that stand in it, of whichever command; all others stand first, under `OTHER`."""
+
+_SECTION = {name: section for section, names in SECTIONS.items() for name in names.split()}
+MANY = 9
+"""With fewer options than this, sections would only stretch the page."""
+
+
+class SectionedCommand(click.Command):
+    """A command whose help shows its options in sections."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        shown = [one for one in self.get_params(ctx) if one.get_help_record(ctx)]
+        rows: dict[str, list[tuple[str, str]]] = {name: [] for name in (OTHER, *SECTIONS)}
+        for one in shown:
+            section = _SECTION.get(_name(one), OTHER) if len(shown) > MANY else OTHER
+            rows[section].append(one.get_help_record(ctx) or ("", ""))
+        for section, records in rows.items():
+            if records:
+                with formatter.section(section):
+                    formatter.write_dl(records)
+
+
+def _name(option: click.Parameter) -> str:
+    return max(option.opts, key=len).lstrip("-")
