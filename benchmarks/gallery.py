@@ -70,7 +70,7 @@ MODEL: Path | None = None
 
 
 def find_card() -> Path:
-    from aerialseg.model.store import model_dir
+    from aerialseg.model.folders import model_dir
 
     return model_dir(MODEL) / "card.json"
 

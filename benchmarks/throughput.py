@@ -36,9 +36,10 @@ from aerialseg.mapping.segment import segment
 from aerialseg.model.card import ModelCard
 from aerialseg.model.cpu import has_openvino
 from aerialseg.model.device import choose, choose_size
+from aerialseg.model.folders import model_dir
 from aerialseg.model.interface import Tile
 from aerialseg.model.predictor import ModelPredictor, ModelSpec
-from aerialseg.model.store import load_network, model_dir
+from aerialseg.model.store import load_network
 from aerialseg.model.unet import UNet
 from aerialseg.raster.grid import Box, Grid
 from aerialseg.seams.operations import work_per_pixel

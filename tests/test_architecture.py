@@ -104,8 +104,9 @@ STAIRS = {
         "int8_ranges store",
         "fold fx_trace probe",
         "unet",
-        "device encoders interface",
+        "device encoders folders interface",
         "card cpu global_layers reach",
+        "download",
     ],
     "raster": [
         "block_cache",

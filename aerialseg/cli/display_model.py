@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from aerialseg.cli.display import console_for_people
 from aerialseg.model.card import ModelCard
+from aerialseg.model.folders import WEIGHTS
 from aerialseg.model.listing import SHOWN, ModelEntry, score_sets, scores_of
-from aerialseg.model.store import WEIGHTS
 from aerialseg.progress import spoken_bytes
 
 if TYPE_CHECKING:

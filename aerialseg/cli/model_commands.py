@@ -52,7 +52,8 @@ def show_command(model: str | None, as_json: bool, debug: bool) -> None:
     """Show a model's card: purpose, scores, provenance, licence."""
     with errors(debug):
         from aerialseg.cli import display_model
-        from aerialseg.model.store import load_card, load_whole_card, model_dir
+        from aerialseg.model.folders import model_dir
+        from aerialseg.model.store import load_card, load_whole_card
 
         if as_json:
             print_lines([json.dumps(load_whole_card(model).to_json(), indent=1)])
@@ -186,7 +187,7 @@ def calibrate_command(
     with errors(debug):
         from aerialseg.cli import display
         from aerialseg.evaluation.calibrate import calibrate_on
-        from aerialseg.model.store import CARD, model_dir
+        from aerialseg.model.folders import CARD, model_dir
 
         with display.progress(quiet) as progress:
             found = calibrate_on(model, data, config=config, split=split, size=size, pixels=pixels, progress=progress)

@@ -32,7 +32,8 @@ from aerialseg.evaluation.scores import Reliability
 from aerialseg.legend import NODATA
 from aerialseg.model.card import ModelCard
 from aerialseg.model.engine import decide
-from aerialseg.model.store import CARD, load_card, load_network, model_dir, read_history, write_history
+from aerialseg.model.folders import CARD, model_dir
+from aerialseg.model.store import load_card, load_network, read_history, write_history
 from aerialseg.model.unet import UNet
 from aerialseg.progress import Progress, Silent
 from aerialseg.raster.grid import Grid

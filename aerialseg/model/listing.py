@@ -9,7 +9,7 @@ from typing import Any
 
 from aerialseg.errors import InputError, ModelError
 from aerialseg.model.card import ModelCard
-from aerialseg.model.store import CARD, WEIGHTS, embedded
+from aerialseg.model.folders import CARD, WEIGHTS, added, embedded
 
 SHOWN = {"mean_iou": "mean IoU", "pixel_accuracy": "accuracy", "mean_dice": "mean Dice"}
 """Scores that a person looks at first, by their name in a card."""
@@ -42,8 +42,11 @@ class ModelEntry:
 
 
 def find_models(below: str | Path | None = None) -> list[ModelEntry]:
-    """The embedded models, then those in and below a folder, by path. Raises InputError where there is no folder."""
-    found = [_listed(name, folder) for name, folder in embedded().items()]
+    """The embedded models, those added, then those in and below a folder, by path.
+
+    Raises InputError where there is no such folder.
+    """
+    found = [_listed(name, folder) for name, folder in (embedded() | added()).items()]
     if below is None:
         return found
     below = Path(below)

@@ -18,8 +18,9 @@ from aerialseg.errors import ModelError, ResourceError, UsageError
 from aerialseg.model.card import ModelCard, split_tiling
 from aerialseg.model.device import ComputeMode, choose, choose_size
 from aerialseg.model.engine import Engine, make_engine
+from aerialseg.model.folders import CARD, embedded, model_dir
 from aerialseg.model.interface import NOT_FINITE, Prediction, Predictor, PredictorSpec, Tile
-from aerialseg.model.store import CARD, _checked, embedded, load_network, model_dir
+from aerialseg.model.store import _checked, load_network
 from aerialseg.model.tta import BYTES_PER_CLASS, TURNS, AveragingEngine
 from aerialseg.raster.grid import Box
 

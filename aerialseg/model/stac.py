@@ -17,7 +17,8 @@ from aerialseg._version import __version__
 from aerialseg.errors import OutputError, UsageError
 from aerialseg.files import write_atomically
 from aerialseg.model.card import ModelCard
-from aerialseg.model.store import CARD, WEIGHTS, load_whole_card, model_dir, verify
+from aerialseg.model.folders import CARD, WEIGHTS, model_dir
+from aerialseg.model.store import load_whole_card, verify
 from aerialseg.raster.describe import source_date
 
 STAC = "1.1.0"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from aerialseg.errors import InputError, ModelError, OutputError, UsageError
 from aerialseg.files import one_line, parse_json, part_of, write_json
 from aerialseg.model.card import ModelCard
+from aerialseg.model.folders import CARD, WEIGHTS, model_dir, pickles_in, refuse_pickle
 from aerialseg.toml import convert
 
 if TYPE_CHECKING:
@@ -22,64 +23,10 @@ if TYPE_CHECKING:
     from aerialseg.model.unet import UNet
 
 logger = logging.getLogger(__name__)
-CARD = "card.json"
-WEIGHTS = "weights.safetensors"
 HISTORY = "history.json"
 """How the model was trained and calibrated, for people, reports and STAC; maps are made without it."""
-PICKLES = (".pkl", ".pth", ".pt", ".pickle", ".bin", ".ckpt", ".joblib")
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80")
 _FP16_MAX = 65504.0
-
-
-def embedded() -> dict[str, Path]:
-    """The models that come with the package: name to folder. The first is the default."""
-    folder = Path(__file__).parent.parent / "embedded"
-    return {"drone-landcover": folder} if (folder / CARD).exists() else {}
-
-
-def model_dir(ref: str | Path | None = None) -> Path:
-    """The folder of a model: None or "embedded" for the default one, the name of one that comes along, or a path.
-
-    Raises ModelError that lists what exists.
-    """
-    names = embedded()
-    if ref is None or str(ref) == "embedded":
-        if not names:
-            raise ModelError(
-                "this installation has no embedded model: give --model DIR, a folder made by 'aerialseg train'"
-            )
-        return next(iter(names.values()))
-    if str(ref) in names:
-        return names[str(ref)]
-    path = Path(ref).expanduser()
-    if path.is_file():
-        return _folder_of_file(path)
-    if path.is_dir() and (path / CARD).is_file():
-        return path
-    what = f"{path} has no {CARD}{_pickles_in(path)}" if path.is_dir() else f"there is no model {str(ref)!r}"
-    raise ModelError(
-        f"{what}: give a folder with {CARD} and {WEIGHTS}, or one of: {', '.join(names) or '(none embedded)'}"
-    )
-
-
-def _folder_of_file(path: Path) -> Path:
-    if path.name in (CARD, WEIGHTS):
-        return model_dir(path.parent)
-    if path.suffix.lower() in PICKLES:
-        raise ModelError(_refusal(path))
-    raise ModelError(f"{path} is not a model: give the folder with {CARD} and {WEIGHTS}")
-
-
-def _pickles_in(folder: Path) -> str:
-    found = sorted(entry.name for entry in folder.iterdir() if entry.suffix.lower() in PICKLES)
-    return f" but {found[0]}, a pickle, which is never opened because it can run any code" if found else ""
-
-
-def _refusal(path: Path) -> str:
-    return (
-        f"{path} is a pickle, which can run any code when it is opened: it was not opened. "
-        f"Wanted a folder with {CARD} and {WEIGHTS} (safetensors holds numbers only)"
-    )
 
 
 def load_card(ref: str | Path | None = None) -> ModelCard:
@@ -117,10 +64,10 @@ def verify(folder: Path, card: ModelCard) -> Path:
             file.seek(0)
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        hint = _pickles_in(folder) if folder.is_dir() else ""
+        hint = pickles_in(folder) if folder.is_dir() else ""
         raise ModelError(f"cannot read the weights {path}: {error.strerror}{hint}") from error
     if start.startswith(_PICKLE_STARTS) and not _header_fits(start, path):
-        raise ModelError(_refusal(path))
+        raise ModelError(refuse_pickle(path))
     if digest != card.weights_sha256:
         raise ModelError(
             f"{path} has the SHA-256 {digest[:16]}..., the card wants {card.weights_sha256[:16] or '(none)'}...: "

@@ -24,7 +24,8 @@ from aerialseg.errors import InputError, ModelError, UsageError
 from aerialseg.legend import Legend
 from aerialseg.model.card import APPROXIMATE_HALO, Architecture, ModelCard
 from aerialseg.model.encoders import ENCODERS, make_encoder
-from aerialseg.model.store import CARD, WEIGHTS, save
+from aerialseg.model.folders import CARD, WEIGHTS
+from aerialseg.model.store import save
 from aerialseg.model.unet import UNet, build
 from aerialseg.progress import Progress, Silent
 from aerialseg.training.norm_folding import fold_norms

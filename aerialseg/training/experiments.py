@@ -18,7 +18,7 @@ from typing import Any
 from aerialseg.errors import UsageError
 from aerialseg.evaluation.resolutions import evaluate_sizes
 from aerialseg.files import write_atomically
-from aerialseg.model.store import CARD
+from aerialseg.model.folders import CARD
 from aerialseg.progress import Progress, Silent, counted
 from aerialseg.toml import convert, naming_file, read_toml
 from aerialseg.training.config import Step, TrainingConfig

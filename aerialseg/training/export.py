@@ -20,7 +20,8 @@ from aerialseg.evaluation.calibrate import calibrate_on
 from aerialseg.evaluation.evaluate import evaluate
 from aerialseg.legend import Legend
 from aerialseg.model.card import Architecture, ModelCard
-from aerialseg.model.store import CARD, load_network, save, write_history
+from aerialseg.model.folders import CARD
+from aerialseg.model.store import load_network, save, write_history
 from aerialseg.model.unet import build
 from aerialseg.progress import Progress
 from aerialseg.training.checkpoint import Saved

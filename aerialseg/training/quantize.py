@@ -15,8 +15,9 @@ from aerialseg.datasets.images import read_image
 from aerialseg.datasets.pairs import find_pairs, split_pairs
 from aerialseg.errors import UsageError
 from aerialseg.evaluation.evaluate import evaluate
+from aerialseg.model.folders import CARD, model_dir
 from aerialseg.model.int8_ranges import find_ranges
-from aerialseg.model.store import CARD, load_network, model_dir
+from aerialseg.model.store import load_network
 from aerialseg.training.config import TrainingConfig
 
 IMAGES = 24

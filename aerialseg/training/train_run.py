@@ -9,7 +9,7 @@ from pathlib import Path
 
 from aerialseg.errors import UsageError
 from aerialseg.locks import locked
-from aerialseg.model.store import CARD
+from aerialseg.model.folders import CARD
 from aerialseg.progress import Progress, Silent
 from aerialseg.training.config import TrainingConfig
 from aerialseg.training.loop import TrainingLoop

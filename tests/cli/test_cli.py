@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 from aerialseg.cli import cli
 from aerialseg.cli.segment_command import segment_command
-from aerialseg.model.store import model_dir
+from aerialseg.model.folders import model_dir
 from tests.conftest import WriteRaster, land_cover
 
 Done = subprocess.CompletedProcess[str]

@@ -16,8 +16,9 @@ from aerialseg import segment
 from aerialseg.cli import cli
 from aerialseg.errors import ModelError, UsageError
 from aerialseg.model.card import APPROXIMATE_HALO, ModelCard
+from aerialseg.model.folders import CARD
 from aerialseg.model.predictor import resolve
-from aerialseg.model.store import CARD, load_card, save
+from aerialseg.model.store import load_card, save
 from tests.conftest import WriteRaster, land_cover
 from tests.fakes import Oracle, with_halo
 from tests.model.nets import card, legend, lively_network

@@ -10,8 +10,9 @@ import pytest
 
 from aerialseg.legend import Legend
 from aerialseg.model.card import ModelCard
+from aerialseg.model.folders import CARD, embedded, model_dir
 from aerialseg.model.predictor import resolve
-from aerialseg.model.store import CARD, embedded, load_card, load_network, load_whole_card, model_dir
+from aerialseg.model.store import load_card, load_network, load_whole_card
 
 REPOSITORY = Path(__file__).parents[2]
 DRONE = REPOSITORY.parent / "shared" / "data" / "drone"

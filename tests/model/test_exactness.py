@@ -16,9 +16,10 @@ from torch import Tensor
 from aerialseg.datasets.demo import CLASSES, draw_scene
 from aerialseg.model.card import ModelCard
 from aerialseg.model.device import choose
+from aerialseg.model.folders import embedded
 from aerialseg.model.interface import Tile
 from aerialseg.model.predictor import ModelPredictor
-from aerialseg.model.store import embedded, load_network
+from aerialseg.model.store import load_network
 from aerialseg.model.unet import UNet
 from aerialseg.raster.grid import Box, Grid
 from tests.model.nets import card, lively_network

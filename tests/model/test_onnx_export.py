@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from aerialseg.errors import ModelError, UsageError
+from aerialseg.model.folders import embedded
 from aerialseg.model.onnx_export import Answer, export_onnx, overlap_percent
-from aerialseg.model.store import embedded, load_network, save
+from aerialseg.model.store import load_network, save
 from tests.model.nets import card, lively_network
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed (the extra of that name)")

@@ -15,9 +15,10 @@ from aerialseg.errors import ResourceError, UsageError
 from aerialseg.model.card import ModelCard
 from aerialseg.model.device import check_device, choose
 from aerialseg.model.engine import decide
+from aerialseg.model.folders import embedded
 from aerialseg.model.interface import Prediction, Tile
 from aerialseg.model.predictor import ModelPredictor, ModelSpec, resolve, split_tile
-from aerialseg.model.store import embedded, load_network, save
+from aerialseg.model.store import load_network, save
 from aerialseg.model.unet import UNet
 from aerialseg.raster.grid import Box, Grid
 from tests.model.nets import card, legend, lively_network

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,18 +13,10 @@ from safetensors.torch import load_file, save_file
 
 from aerialseg.errors import ModelError, ResourceError
 from aerialseg.model.card import ModelCard
+from aerialseg.model.folders import CARD, WEIGHTS, added, model_dir, user_folder
+from aerialseg.model.listing import find_models
 from aerialseg.model.predictor import resolve
-from aerialseg.model.store import (
-    CARD,
-    HISTORY,
-    WEIGHTS,
-    load_card,
-    load_network,
-    load_whole_card,
-    model_dir,
-    save,
-    write_history,
-)
+from aerialseg.model.store import HISTORY, load_card, load_network, load_whole_card, save, write_history
 from aerialseg.model.unet import UNet
 from tests.model.nets import card, legend, lively_network
 
@@ -223,3 +216,15 @@ def test_weights_that_are_not_there_are_named(folder: Path) -> None:
 def test_row_20_cuda_asked_for_but_not_there_is_found_before_the_weights_are_loaded(folder: Path) -> None:
     with pytest.raises(ResourceError, match="--device cpu"):
         resolve(folder, device="cuda")
+
+
+def test_a_model_in_the_users_data_folder_goes_by_its_name(folder: Path) -> None:
+    place = user_folder() / "mine"
+    assert "mine" not in added()
+    shutil.copytree(folder, place)
+    try:
+        assert added()["mine"] == model_dir("mine") == place
+        assert load_card("mine") == load_card(folder)
+        assert "mine" in [entry.ref for entry in find_models()]
+    finally:
+        shutil.rmtree(place)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from aerialseg.model.store import embedded, load_card
+from aerialseg.model.folders import embedded
+from aerialseg.model.store import load_card
 from aerialseg.model.unet import UNet, build, build_for
 from aerialseg.seams.operations import work_per_pixel
 
