@@ -92,6 +92,7 @@ STAIRS = {
         "network_time result source_files sources",
         "run",
         "plan",
+        "corrections",
         "aoi workers",
         "block settings",
         "kinds outputs timeline",
@@ -110,7 +111,8 @@ STAIRS = {
     ],
     "raster": [
         "block_cache",
-        "cog image labels mosaic polygon_mask source transcode",
+        "checked cog image mosaic source transcode",
+        "labels polygon_mask",
         "collar",
         "blocks decode palette",
         "classes tile_index view vrt",

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aerialseg.errors import UsageError
-from aerialseg.mapping.kinds import aoi_file
+from aerialseg.mapping.kinds import aoi_file, split_layer
 from aerialseg.mapping.settings import OPTIONS, SETTINGS, SUCCESSORS, MapSettings
 from aerialseg.raster.describe import source_sha256
 from aerialseg.toml import nearest
@@ -48,16 +48,28 @@ def read_settings(values: Mapping[str, Any], where: str, at: Callable[[str], Pat
         found[OPTIONS[name].key] = OPTIONS[name].parse(value, f"{where}.{key}")
     if file := aoi_file(found.get("aoi")):
         found["aoi"] = f"{at(file)}{found['aoi'][len(file) :]}"
+    if "corrections" in found:
+        files = [(text, split_layer(text)[0]) for text in found["corrections"]]
+        found["corrections"] = tuple(f"{at(file)}{text[len(file) :]}" for text, file in files)
     return found
 
 
 def decisive_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Those settings that can change a result, JSON-ready; a file among them with its content."""
     kept = {name: value for name, value in sorted(settings.items()) if SETTINGS[name].decides != "nothing"}
-    if os.path.isfile(file := aoi_file(kept.get("aoi"))):
-        state = os.stat(file)
-        kept["aoi"] += f" (SHA-256 {_sha256(file, state.st_size, state.st_mtime_ns)[:12]})"
+    if kept.get("aoi"):
+        kept["aoi"] += _content(aoi_file(kept["aoi"]))
+    if kept.get("corrections"):
+        kept["corrections"] = [text + _content(split_layer(text)[0]) for text in kept["corrections"]]
     return dict(json.loads(json.dumps(kept)))
+
+
+def _content(file: str) -> str:
+    """What a file holds, in short; "" where there is none."""
+    if not os.path.isfile(file):
+        return ""
+    state = os.stat(file)
+    return f" (SHA-256 {_sha256(file, state.st_size, state.st_mtime_ns)[:12]})"
 
 
 @lru_cache(maxsize=64)

@@ -7,12 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pyproj
 import shapely
+from numpy.typing import NDArray
 
 from aerialseg.errors import InputError, UsageError
 from aerialseg.files import printable
 from aerialseg.mapping.kinds import AOI, split_aoi
-from aerialseg.raster.bounds import check_overlap, reproject_bounds
-from aerialseg.raster.features import ENDINGS, Geometries, is_layer, open_features, polygonal
+from aerialseg.raster.bounds import check_comparable, check_overlap, reproject_bounds
+from aerialseg.raster.features import ENDINGS, FeatureFile, Geometries, is_layer, open_features, polygonal
 from aerialseg.raster.georef import Bounds
 from aerialseg.raster.grid import Grid
 from aerialseg.raster.labels import bring, widen
@@ -57,15 +58,23 @@ def _polygons(text: str, name: str, view: View) -> Geometries:
         file = open_features(path, None, more or None)
         crs = file.crs
         check_overlap(f"the raster {printable(view.path)}", view.geo, name, crs, file.bounds)
-        geometries = file.near(_ground(view, crs))[1]
-        geometries = shapely.make_valid(geometries[polygonal(geometries)])
-    return bring(geometries, _ground(view, crs), crs, view.geo.crs, PIECES)
+        return on_raster(file, view, name)[1]
+    return bring(geometries, _ground(view, crs, name), crs, view.geo.crs, PIECES)
 
 
-def _ground(view: View, crs: str | None) -> Bounds:
+def on_raster(file: FeatureFile, view: View, name: str) -> tuple[NDArray[np.int64], Geometries]:
+    """(places in ``fids``, polygons) of what may lie on the raster, in its CRS. Raises InputError."""
+    check_comparable(printable(view.path), view.geo.crs, name, file.crs)
+    ground = _ground(view, file.crs, name)
+    places, geometries = file.near(ground)
+    use = polygonal(geometries)
+    return places[use], bring(shapely.make_valid(geometries[use]), ground, file.crs, view.geo.crs, PIECES)
+
+
+def _ground(view: View, crs: str | None, name: str) -> Bounds:
     there = reproject_bounds(widen(view.geo.bounds), view.geo.crs, crs)
     if there is None:
-        raise InputError(f"{printable(view.path)} has no place in the coordinate system of the area of interest")
+        raise InputError(f"{printable(view.path)} has no place in the coordinate system of {name}")
     return there
 
 

@@ -23,6 +23,7 @@ from aerialseg.mapping.timeline import Timeline
 from aerialseg.progress import Progress
 from aerialseg.raster.block_cache import Pages, reading_order
 from aerialseg.raster.blocks import Bands, join_blocks
+from aerialseg.raster.grid import Box
 from aerialseg.raster.transcode import TILE_PX, decoded_copy
 from aerialseg.raster.view import View
 
@@ -82,8 +83,7 @@ def classify(
     """
     pixels = sum(task.core.area for task in todo)
     blocks = partial(plan.block_path, folder=run.blocks)
-    cut = plan.aoi.cut if plan.aoi else None
-    with join_blocks(plan.grid, blocks, plan.geo, run.classes, run.confidence, cut) as join:
+    with join_blocks(plan.grid, blocks, plan.geo, run.classes, run.confidence, partial(_finish, plan)) as join:
         joined = _Joined(join, plan, timeline)
         progress.stage("blocks", pixels)
         with (
@@ -100,6 +100,12 @@ def classify(
         for index in waiting:
             joined(index)
             progress.advance(1)
+
+
+def _finish(plan: Plan, box: Box, bands: Bands) -> Bands:
+    """Of a block as the network gave it, what belongs into the class raster."""
+    bands = plan.corrections.lay_over(box, bands) if plan.corrections else bands
+    return plan.aoi.cut(box, bands) if plan.aoi else bands
 
 
 class _Joined:

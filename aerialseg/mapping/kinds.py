@@ -106,6 +106,12 @@ def _crs(value: Any) -> str:
     return text
 
 
+def split_layer(text: str) -> tuple[str, str]:
+    """Path and layer of FILE:LAYER; the layer is "" where it is not said."""
+    named = re.fullmatch(r"(.*\.\w+):([^/\\]+)", text)
+    return (named[1], named[2]) if named else (text, "")
+
+
 def split_aoi(text: str) -> tuple[tuple[float, float, float, float] | None, str, str]:
     """Of an area of interest: (xmin, ymin, xmax, ymax), "" and its CRS; or None, a path and the layer.
 
@@ -115,8 +121,7 @@ def split_aoi(text: str) -> tuple[tuple[float, float, float, float] | None, str,
     try:
         numbers = [float(part) for part in corners.split(",")]
     except ValueError:
-        named = re.fullmatch(r"(.*\.\w+):([^/\\]+)", text)
-        return (None, named[1], named[2]) if named else (None, text, "")
+        return None, *split_layer(text)
     left, bottom, right, top = numbers
     if not (left < right and bottom < top and all(map(math.isfinite, numbers))):
         raise ValueError
@@ -134,6 +139,13 @@ def _aoi(value: Any) -> str:
         raise ValueError
     split_aoi(text)
     return text
+
+
+def _files(value: Any) -> tuple[str, ...]:
+    texts = tuple(str(one) for one in ([value] if isinstance(value, (str, Path)) else _no_flag(value)))
+    if not all(texts):
+        raise ValueError
+    return texts
 
 
 def choice(*values: str) -> Kind:
@@ -163,5 +175,6 @@ AOI = Kind(
     "XMIN,YMIN,XMAX,YMAX (of the raster's CRS, or of another: ...@EPSG:4326) or a file of polygons",
     "FILE[:LAYER]|XMIN,YMIN,XMAX,YMAX",
 )
+POLYGON_FILES = Kind(_files, "files of polygons", "FILE[:LAYER]")
 TILING = Kind(_tiling, "exact, approximate or approximate:PX (pixels around each tile)", "exact|approximate[:PX]")
 CRS = Kind(_crs, "EPSG:CODE (such as EPSG:25832) or WKT", "EPSG:CODE")

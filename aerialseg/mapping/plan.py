@@ -27,6 +27,8 @@ from aerialseg.raster.transcode import copy_bytes
 from aerialseg.raster.view import Refusal, View
 
 if TYPE_CHECKING:
+    from aerialseg.legend import Legend
+    from aerialseg.mapping.corrections import Corrections
     from aerialseg.mapping.workers import Cluster
     from aerialseg.raster.describe import RasterInfo
     from aerialseg.raster.polygon_mask import PolygonMask
@@ -83,9 +85,9 @@ class Plan:
 
     Two digests tell what two runs have in common: ``blocks_digest`` their blocks, class and confidence rasters,
     ``digest`` all of their results. numerics: what the network computes in ("cpu fp32", "cuda bf16"); labels may differ
-    at ties between two of them. reading: bands, alpha and scale that were asked for, whatever each
-    source has. tiling: "exact", or in words how far from it (ModelCard.tiling). aoi: what is
-    mapped; what lies outside is nodata, but seen by the network.
+    at ties between two of them. reading: bands, alpha and scale that were asked for, whatever each source has. tiling:
+    "exact", or in words how far from it (ModelCard.tiling). aoi: what is mapped; what lies outside is nodata, but seen
+    by the network. corrections: what is laid over the classes.
     """
 
     sources: tuple[RasterInfo, ...]
@@ -98,6 +100,7 @@ class Plan:
     layer: LayerPlan
     tiling: str = "exact"
     aoi: PolygonMask | None = None
+    corrections: Corrections | None = None
     allow_remote: bool = False
     version: str = __version__
 
@@ -109,14 +112,13 @@ class Plan:
     @cached_property
     def settings(self) -> dict[str, Any]:
         """All that decides the blocks but for the sources: resolution, model, numerics, tiling, version."""
-        grid = self.grid
         return {
             "model": self.model,
             "model_digest": self.model_digest,
             "numerics": self.numerics,
             "tiling": self.tiling,
             "version": self.version,
-            "block": [grid.block, grid.halo, grid.stride],
+            "block": [self.grid.block, self.grid.halo, self.grid.stride],
             "pixel": self.view.geo.linear,
             **self.reading,
         }
@@ -124,11 +126,8 @@ class Plan:
     @cached_property
     def blocks_digest(self) -> str:
         """Of all that decides the class raster: settings, sources, and the pixels to answer for."""
-        return _digest([self.settings, self.view.content(), astuple(self.grid), self.geo.crs, self.aoi_digest])
-
-    @property
-    def aoi_digest(self) -> str:
-        return self.aoi.digest if self.aoi else ""
+        drawn = [one.digest if one else "" for one in (self.aoi, self.corrections)]
+        return _digest([self.settings, self.view.content(), astuple(self.grid), self.geo.crs, *drawn])
 
     @property
     def digest(self) -> str:
@@ -142,7 +141,8 @@ class Plan:
             "settings": self.settings,
             "layer": asdict(self.layer),
             "grid": asdict(self.grid),
-            "aoi": self.aoi_digest,
+            "aoi": self.aoi.digest if self.aoi else "",
+            "corrections": self.corrections.digest if self.corrections else "",
             "view": {**asdict(self.view.geo), "gsd_m": self.view.gsd_m, "note": self.view.note},
             "blocks_digest": self.blocks_digest,
         }
@@ -177,7 +177,7 @@ class Plan:
 
     @property
     def wanted_px(self) -> int:
-        """Those that may have a class, as far as is known before the raster is read."""
+        """Those that may have a class, as far as is known before reading."""
         return self.aoi.area_px if self.aoi else self.pixels
 
     @property
@@ -189,14 +189,16 @@ class Plan:
     @property
     def summary(self) -> str:
         """One paragraph for a person: what is read, how, and what it takes."""
-        height, width = self.grid.answered.shape
-        size = f"{width:,} x {height:,} px ({self.pixels / 1e6:,.1f} Mpx)"
-        disk = f"up to {spoken_bytes(self.disk_bytes)} of disk"
+        box = self.grid.answered
+        size = f"{box.width:,} x {box.height:,} px ({self.pixels / 1e6:,.1f} Mpx)"
         tiles = "" if self.tiling == "exact" else f"; tiles are {self.tiling}: expect seams"
         blocks = f"{len(self.blocks):,} block{'s' if len(self.blocks) > 1 else ''}"
         within = f"within {self.aoi.name}, " if self.aoi else ""
         way = f"; computed by {self.numerics}" if self.numerics else ""
-        return f"{self.view.note}; {within}{size} in {blocks}; {disk}{way}{tiles}"
+        way += f"; {self.corrections.note}" if self.corrections else ""
+        return (
+            f"{self.view.note}; {within}{size} in {blocks}; up to {spoken_bytes(self.disk_bytes)} of disk{way}{tiles}"
+        )
 
 
 def spoken_changes(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
@@ -256,8 +258,17 @@ def make_plan(
         layer=LayerPlan.of(settings, _pixel_size(view)),
         tiling=card.tiling,
         aoi=aoi,
+        corrections=_corrections(settings, view, grid, card.legend),
         allow_remote=settings.allow_remote,
     )
+
+
+def _corrections(settings: MapSettings, view: View, grid: Grid, legend: Legend) -> Corrections | None:
+    if not settings.corrections:
+        return None
+    from aerialseg.mapping.corrections import read_corrections
+
+    return read_corrections(settings.corrections, view, grid.raster, legend)
 
 
 def check_disk(plan: Plan, folder: Path) -> None:

@@ -65,6 +65,7 @@ def metadata_of(work: Work, hashes: Mapping[str, str]) -> dict[str, str]:
         "blocks_digest": plan.blocks_digest,
         "plan_digest": plan.digest,
         "area_of_interest": plan.aoi.name if plan.aoi else "",
+        "corrections": plan.corrections.note if plan.corrections else "",
         "unused_sources": "; ".join(path for path, _ in plan.view.refused),
     }
     return {name: value for name, value in values.items() if value}
@@ -87,6 +88,7 @@ def draw_layer(work: Work, metadata: dict[str, str]) -> LayerInfo:
             pixel_m=plan.view.gsd_m,
             metadata=metadata,
             timestamp=work.timestamp,
+            fixed=plan.corrections.fixed(plan.grid.answered) if plan.corrections else None,
             pool=workers,
             progress=fractions(work.progress),
         )

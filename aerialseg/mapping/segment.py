@@ -16,7 +16,7 @@ from aerialseg.mapping.classify import classify, decode_source, remove_other_blo
 from aerialseg.mapping.estimate import BlockWork, RunEstimate, decide_blocks, estimate_run
 from aerialseg.mapping.flood import with_collar
 from aerialseg.mapping.kept import seal_mosaic
-from aerialseg.mapping.kinds import aoi_file
+from aerialseg.mapping.kinds import aoi_file, split_layer
 from aerialseg.mapping.network_time import network_seconds
 from aerialseg.mapping.outputs import REPORT, Outputs, lock_outputs
 from aerialseg.mapping.plan import PathLike, Plan, check_disk, choose_predictor, make_plan
@@ -156,10 +156,10 @@ def _prepare(
     run = Run(run_folder(absolute(output)) if keep_run is None else absolute(keep_run))
     given = [source] if isinstance(source, (str, Path)) else source
     paths = without_own(find_sources(given, pattern=pattern, order=wanted.order), given, (raster, confidence))
-    inputs: list[PathLike] = [*paths, *given, *filter(None, [aoi_file(wanted.aoi)])]
-    run.check_place(*paths, *filter(None, [aoi_file(wanted.aoi)]), output, raster, confidence, report)
+    drawn = [*filter(None, [aoi_file(wanted.aoi)]), *(split_layer(text)[0] for text in wanted.corrections)]
+    run.check_place(*paths, *drawn, output, raster, confidence, report)
     outputs = Outputs.check(
-        inputs,
+        [*paths, *given, *drawn],
         output,
         raster,
         confidence,

@@ -24,6 +24,7 @@ from aerialseg.mapping.kinds import (
     LENGTH,
     ORDER,
     PIXELS,
+    POLYGON_FILES,
     SCALE,
     TILING,
     Kind,
@@ -113,11 +114,7 @@ class MapSettings:
     """How a raster becomes a map. Values are checked and brought to their types; raises UsageError."""
 
     min_area_m2: float | None = _setting(
-        None,
-        AREA,
-        "layer",
-        "Merge smaller regions into their neighbours.",
-        default_text="100 pixels of the class raster",
+        None, AREA, "layer", "Merge smaller regions into neighbours.", default_text="100 pixels of the class raster"
     )
     simplify_m: float | None = _setting(
         None,
@@ -145,11 +142,7 @@ class MapSettings:
         default_text="the model's",
     )
     scale: tuple[float, float] | None = _setting(
-        None,
-        SCALE,
-        "blocks",
-        "Source values that become 0 and 255, for 16 bit or float.",
-        default_text="8 bit as it is",
+        None, SCALE, "blocks", "Values that become 0 and 255, for 16 bit or float.", default_text="8 bit as it is"
     )
     nodata_colour: tuple[Any, ...] = _setting(
         (),
@@ -174,6 +167,13 @@ class MapSettings:
         "Map only this area of interest: the polygons of a file, or a box in the raster's CRS or another "
         "(...@EPSG:4326).",
         default_text="the whole raster",
+    )
+    corrections: tuple[str, ...] = _setting(
+        (),
+        POLYGON_FILES,
+        "raster",
+        "Polygons whose field checked is true keep their class; of several files the last counts.",
+        default_text="none",
     )
     device: str = _setting(
         "auto", choice("auto", "cpu", "cuda"), "nothing", "Device that computes the network.", shared=True
@@ -211,11 +211,7 @@ class MapSettings:
         "fail", choice("fail", "nodata"), "blocks", "What to do with pixels that cannot be read."
     )
     max_pixels: int = _setting(
-        MAX_PIXELS,
-        PIXELS,
-        "nothing",
-        "Refuse more working pixels than this.",
-        default_text="1e10, 100,000 px square",
+        MAX_PIXELS, PIXELS, "nothing", "Refuse more working pixels than this.", default_text="1e10, 100,000 px square"
     )
     require_crs: bool = _setting(False, FLAG, "nothing", "Refuse a raster without a coordinate reference system.")
     allow_remote: bool = _setting(False, FLAG, "nothing", "Allow URLs and /vsi paths as input.")

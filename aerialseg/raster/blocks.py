@@ -120,13 +120,13 @@ def join_blocks(
     geo: GeoGrid,
     classes_path: Path,
     confidence_path: Path,
-    cut: Callable[[Box, Bands], Bands] | None = None,
+    finish: Callable[[Box, Bands], Bands] | None = None,
 ) -> Iterator[Callable[[int, Bands | None], None]]:
     """A function that joins one more block to two tiled GeoTIFFs: its index, and its bands or None to read its file.
 
     Blocks may come in any order and from any thread, but one at a time; ``block_path`` gives a block's file;
-    ``cut`` makes of a box and its bands what is to be joined; blocks that never come are nodata. The two GeoTIFFs, on
-    the grid ``geo``, appear at their names when this ends well; an error of the block inside goes through as it is.
+    ``finish`` makes of a box and its bands what is to be joined; blocks that never come are nodata. The two GeoTIFFs,
+    on the grid ``geo``, appear at their names when this ends well; an error of the block inside goes through as it is.
     Writing raises OutputError.
     """
     paths = classes_path, confidence_path
@@ -138,7 +138,7 @@ def join_blocks(
         def join(index: int, bands: Bands | None) -> None:
             core, bands = grid.core(index), bands or read_block(block_path(index))
             _check_shape(block_path(index), bands[0].shape, core)
-            bands, core = cut(core, bands) if cut else bands, core.relative_to(grid.answered)
+            bands, core = finish(core, bands) if finish else bands, core.relative_to(grid.answered)
             for path, dataset, band in zip(paths, files, bands, strict=True):
                 with naming_errors(path, GDAL_ERRORS), gdal_environment():
                     dataset.write(band, 1, window=Window(core.left, core.top, core.width, core.height))

@@ -97,6 +97,20 @@ def open_features(path: str | Path, field: str | None, layer: str | None = None)
     return found
 
 
+def field_names(path: str | Path, layer: str | None = None) -> list[str]:
+    """Names of the fields of a layer. Raises InputError: no such file or layer."""
+    import pyarrow.parquet
+    import pyogrio
+
+    place = check_file(Path(path))
+    with reading(place) as file:
+        if place.suffix.lower() == ".parquet":
+            return [str(name) for name in pyarrow.parquet.read_schema(place).names]
+        names = [str(name) for name, _ in pyogrio.list_layers(file)]
+        info = pyogrio.read_info(file, layer=_choose(place, names, layer, "FILE:LAYER"))
+        return [str(name) for name in info["fields"]]
+
+
 def _open(place: Path, field: str | None, layer: str | None) -> FeatureFile:
     import pyogrio
 

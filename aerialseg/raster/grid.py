@@ -87,6 +87,10 @@ class Box:
         """The same pixels counted from the upper left corner of ``origin``."""
         return Box(self.top - origin.top, self.left - origin.left, self.bottom - origin.top, self.right - origin.left)
 
+    def placed_in(self, origin: Box) -> Box:
+        """The inverse of `relative_to`: pixels counted from the corner of ``origin``, counted as ``origin`` is."""
+        return Box(self.top + origin.top, self.left + origin.left, self.bottom + origin.top, self.right + origin.left)
+
     @property
     def slices(self) -> tuple[slice, slice]:
         """(rows, columns), to index an array that starts at the origin."""

@@ -1,4 +1,4 @@
-"""Which pixels of a working grid have their centres inside polygons: an area of interest."""
+"""Which pixels of a working grid have their centres inside polygons: an area of interest, or what a person checked."""
 
 from __future__ import annotations
 
@@ -50,7 +50,10 @@ class PolygonMask:
 
         moved = shapely.make_valid(shapely.transform(geometries, to_pixels))
         whole = shapely.union_all(moved, grid_size=GRID_PX)
-        shape = _polygons(shapely.intersection(whole, _rectangle(raster), grid_size=GRID_PX))
+        return cls._of(name, _polygons(shapely.intersection(whole, _rectangle(raster), grid_size=GRID_PX)))
+
+    @classmethod
+    def _of(cls, name: str, shape: Any) -> PolygonMask | None:
         if shape.is_empty:
             return None
         left, top, right, bottom = shape.bounds
@@ -75,14 +78,19 @@ class PolygonMask:
         rectangles = np.array([_rectangle(box) for box in boxes])
         return np.flatnonzero(shapely.intersects(self.shape, rectangles)).tolist()
 
+    def shared(self, other: PolygonMask) -> PolygonMask | None:
+        """Where both are; None where no pixel has its centre in both."""
+        shape = _polygons(shapely.intersection(self.shape, other.shape, grid_size=GRID_PX))
+        return self._of(self.name, shape)
+
     def cut(self, box: Box, bands: Bands) -> Bands:
         """Both bands of ``box`` with nodata (255) outside of the polygons."""
         if shapely.covers(self.shape, _rectangle(box)):
             return bands
-        inside, (classes, confidence) = self._burn(box), bands
+        inside, (classes, confidence) = self.burn(box), bands
         return np.where(inside, classes, np.uint8(NODATA)), np.where(inside, confidence, np.uint8(NODATA))
 
-    def _burn(self, box: Box) -> NDArray[np.bool_]:
+    def burn(self, box: Box) -> NDArray[np.bool_]:
         """Where centres are inside. Of one that lies on a slanted edge, to the last digit, rounding decides."""
         around = box.grow(1)
         near = _polygons(shapely.clip_by_rect(self.shape, around.left, around.top, around.right, around.bottom))

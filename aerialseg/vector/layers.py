@@ -24,7 +24,7 @@ from aerialseg.vector.areas import make_measure
 from aerialseg.vector.formats import LAYER_NAME, check_place, ending_of
 from aerialseg.vector.merge import merge_small
 from aerialseg.vector.polygons import settle_polygons
-from aerialseg.vector.regions import Regions, find_regions
+from aerialseg.vector.regions import Fixed, Regions, find_regions, regions_with
 from aerialseg.vector.rings import Rings, find_rings
 from aerialseg.vector.rows import Rows
 from aerialseg.vector.simplify import simplify
@@ -80,16 +80,17 @@ def polygonize(
     pool: TaskPool | None = None,
     progress: Progress | None = None,
     timestamp: datetime | None = None,
+    fixed: Fixed | None = None,
 ) -> LayerInfo:
     """Write the polygons of a class raster as a new layer and return what is in it.
 
     The ending of ``output`` is the format (formats.py). Every pixel of ``classes`` that is not nodata belongs to
     exactly one polygon, before and after simplification; the outline of the valid area is kept as it is. ``legend``
     names the classes; without one the raster's own names and colours do, as far as it has any. Regions of fewer than
-    ``min_pixels`` become part of the neighbour with the longest shared edge. Lines are simplified by at most
-    ``tolerance_px`` pixels, then corners are rounded by ``smooth`` (0 to 3) steps of Chaikin's. ``dissolve``: a second
-    layer, ``{layer}_by_class``, has one multipolygon for each class. ``confidence`` (uint8 per cent) gives each
-    polygon's mean over its pixels, as classified, and the lowest one.
+    ``min_pixels`` become part of the neighbour with the longest shared edge, but not those with ``fixed`` pixels. Lines
+    are simplified by at most ``tolerance_px`` pixels, then corners are rounded by ``smooth`` (0 to 3) steps of
+    Chaikin's. ``dissolve``: a second layer, ``{layer}_by_class``, has one multipolygon for each class. ``confidence``
+    (uint8 per cent) gives each polygon's mean over its pixels, as classified, and the lowest one.
     ``pixel_m`` (x, y) is the size of a pixel on the ground in metres, asked only where the raster has no CRS to tell
     it; without either, areas and lengths are in pixels.
 
@@ -113,7 +114,7 @@ def polygonize(
     metric = raster.geo.crs is not None or pixel_m is not None
     with nullcontext(pool) if pool else TaskPool() as pool:
         names = read_palette(classes) if legend is None else legend
-        shapes = find_shapes(raster, names, min_pixels, pool=pool, progress=progress)
+        shapes = find_shapes(raster, names, min_pixels, fixed=fixed, pool=pool, progress=progress)
         lines = make_lines(shapes, tolerance_px, smooth, raster.geo, pool)
         _tell(progress, 0.75)
         measure = make_measure(raster.geo, lines.double_areas(len(shapes.regions)), pixel_m)
@@ -143,6 +144,7 @@ def find_shapes(
     legend: Legend | Palette,
     min_pixels: int,
     *,
+    fixed: Fixed | None = None,
     pool: TaskPool | None = None,
     progress: Progress | None = None,
 ) -> Shapes:
@@ -152,7 +154,8 @@ def find_shapes(
     """
     found, contacts = find_regions(raster, contacts=min_pixels > 1, pool=pool, progress=_part(progress, 0.0, 0.3))
     names = _legend(legend, np.unique(found.classes).tolist())
-    regions = merge_small(found, contacts, min_pixels)
+    stays = None if fixed is None or min_pixels <= 1 else regions_with(raster, found, fixed)
+    regions = merge_small(found, contacts, min_pixels, stays)
     logger.info("%d regions, %d of them merged into neighbours", len(found), len(found) - len(regions))
     arcs = find_arcs(raster, regions, pool=pool, progress=_part(progress, 0.3, 0.6))
     if (arcs.double_areas(len(regions)) != 2 * regions.pixels).any():

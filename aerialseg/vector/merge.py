@@ -3,7 +3,8 @@
 The smallest region (order: pixels, then number) is merged into the neighbour with which it shares the longest edge
 (ties: more pixels, then lower number), and takes its class; it also unites with its other neighbours of that class, for
 else two touching polygons would have one class. This goes on until no region is too small or those that are have no
-neighbour. Nodata is no neighbour. The order is global, so the result does not depend on how the raster was cut.
+neighbour. Nodata is no neighbour. Regions with fixed pixels are never too small, so that these keep their class. The
+order is global, so the result does not depend on how the raster was cut.
 """
 
 from __future__ import annotations
@@ -11,26 +12,41 @@ from __future__ import annotations
 from heapq import heapify, heappop, heappush
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aerialseg.raster.kernel import kernel
 from aerialseg.vector.regions import Contacts, Int32s, Int64s, Regions
 from aerialseg.vector.survey import Ids, find_root
 
 
-def merge_small(regions: Regions, contacts: Contacts, min_pixels: int) -> Regions:
-    """The regions after merging: none has fewer than ``min_pixels`` unless it has no neighbour."""
+def merge_small(
+    regions: Regions, contacts: Contacts, min_pixels: int, fixed: NDArray[np.bool_] | None = None
+) -> Regions:
+    """The regions after merging: none has fewer than ``min_pixels`` unless it has no neighbour or is ``fixed``."""
     if min_pixels <= 1 or not len(contacts.a):
         return regions
     root = np.arange(len(regions))
     classes, pixels = regions.classes.copy(), regions.pixels.copy()
     least = min(min_pixels, int(pixels.sum()) + 1)
-    merge(root, classes, pixels, contacts.a, contacts.b, contacts.length, least)
+    stays = np.zeros(len(regions), np.bool_) if fixed is None else fixed.copy()
+    merge(root, classes, pixels, stays, contacts.a, contacts.b, contacts.length, least)
     return regions.united(root, classes)
 
 
 @kernel
-def merge(root: Int64s, classes: Ids, pixels: Int64s, a: Int32s, b: Int32s, length: Int64s, least: int) -> None:
+def merge(
+    root: Int64s,
+    classes: Ids,
+    pixels: Int64s,
+    stays: NDArray[np.bool_],
+    a: Int32s,
+    b: Int32s,
+    length: Int64s,
+    least: int,
+) -> None:
     """Merge in place; afterwards ``root[region]`` is the lowest region of its group and ``classes[root]`` its class.
+
+    stays: regions that are never too small.
 
     Neighbours are linked lists of half-edges (2e from a to b, 2e + 1 back). Uniting two regions joins their lists in
     constant time, and only lists of regions that are too small are ever walked: those are short.
@@ -39,7 +55,7 @@ def merge(root: Int64s, classes: Ids, pixels: Int64s, a: Int32s, b: Int32s, leng
     head, tail, follow = _link(count, a, b)
     weight = np.zeros(count, np.int64)
     touched = np.empty(count, np.int64)
-    heap = [pixels[one] * count + one for one in range(count) if pixels[one] < least]
+    heap = [pixels[one] * count + one for one in range(count) if pixels[one] < least and not stays[one]]
     heapify(heap)
     while heap:
         key = heappop(heap)
@@ -67,11 +83,12 @@ def merge(root: Int64s, classes: Ids, pixels: Int64s, a: Int32s, b: Int32s, leng
                 low, high = min(one, other), max(one, other)
                 root[high] = low
                 pixels[low] += pixels[high]
+                stays[low] |= stays[high]
                 follow[tail[low]] = head[high]
                 tail[low] = tail[high]
                 one = low
         classes[one] = target_class
-        if pixels[one] < least:
+        if pixels[one] < least and not stays[one]:
             heappush(heap, pixels[one] * count + one)
     for k in range(count):
         root[k] = root[root[k]]

@@ -20,6 +20,7 @@ from aerialseg.errors import ResourceError
 from aerialseg.executor import TaskPool, single_thread
 from aerialseg.legend import NODATA
 from aerialseg.raster.classes import ClassRaster, Strip
+from aerialseg.raster.grid import Box
 from aerialseg.raster.kernel import kernel
 from aerialseg.vector.survey import Ids, StripSurvey, Tables, find_root, label, survey
 from aerialseg.vector.survey import Int32s as Int32s
@@ -27,6 +28,9 @@ from aerialseg.vector.survey import Int64s as Int64s
 
 Corners = NDArray[np.integer[Any]]
 """(row, column) of lattice points, in the smallest type that holds them: `corner_type`."""
+
+Fixed = Callable[[Box], NDArray[np.bool_] | None]
+"""Which pixels of a box keep their class; None: none of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +103,20 @@ def find_regions(
         if progress:
             progress(task.box.bottom / raster.geo.height)
     return joints.joined()
+
+
+def regions_with(raster: ClassRaster, regions: Regions, fixed: Fixed) -> NDArray[np.bool_]:
+    """Which regions have a pixel that keeps its class. Raises InputError."""
+    found = np.zeros(len(regions) + 1, np.bool_)
+    for task in raster.tasks():
+        if fixed(task.box) is None:
+            continue
+        for strip in task.strips():
+            height, width = strip.classes.shape
+            inside = fixed(Box(strip.row, 0, strip.row + height, width))
+            if inside is not None:
+                found[regions.label(strip)[inside]] = True  # -1, no region, is the last place
+    return found[:-1]
 
 
 class _Joints:
