@@ -187,7 +187,7 @@ def _facts(dataset: Any, crs: str | None) -> dict[str, Any]:
     geo = geogrid_of(dataset)
     placed = transform_of(dataset) not in (None, IDENTITY)
     if crs is not None:
-        geo = _with_crs(printable(dataset.name), geo, crs, placed=placed)
+        geo = _with_crs(dataset.name, geo, crs, placed=placed)
     nodata = dataset.nodata
     return {
         "geo": geo,
@@ -216,15 +216,15 @@ def _with_crs(name: str, geo: GeoGrid, crs: str, *, placed: bool) -> GeoGrid:
     """The grid in the CRS that was given for a raster that says none."""
     if not placed:
         raise InputError(
-            f"{name} has no transform from pixels to the ground, so --crs alone does not place it: put its world file "
-            "beside it, or use gdal_translate -a_srs EPSG:CODE -a_ullr ULX ULY LRX LRY"
+            f"{printable(name)} has no transform from pixels to the ground, so --crs alone does not place it: put "
+            "its world file beside it, or use gdal_translate -a_srs EPSG:CODE -a_ullr ULX ULY LRX LRY"
         )
     wkt = wkt_of(crs)
     if geo.crs is not None:
         if not same_crs(geo.crs, wkt):
             raise InputError(
-                f"{name} is in {name_of_crs(geo.crs)}, and --crs says {name_of_crs(wkt)}: leave --crs out, or correct "
-                "the file with gdal_edit.py -a_srs EPSG:CODE"
+                f"{printable(name)} is in {name_of_crs(geo.crs)}, and --crs says {name_of_crs(wkt)}: leave --crs out, "
+                "or correct the file with gdal_edit.py -a_srs EPSG:CODE"
             )
         return geo
     geo = replace(geo, crs=wkt)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pyproj.exceptions import ProjError
 
 from aerialseg.errors import InputError
+from aerialseg.files import printable
 from aerialseg.raster.grid import Box
 
 Bounds = tuple[float, float, float, float]
@@ -37,6 +38,8 @@ MAX_COORDINATE = 1e15
 
 _SIDE_PIECES = 8
 """A straight side may be bent in longitude and latitude, so an outline has so many pieces along each."""
+
+_NINE = np.mgrid[0:3, 0:3].reshape(2, 9) / 2  # shares of width and height, from corner to corner
 
 logger = logging.getLogger(__name__)
 
@@ -210,11 +213,12 @@ def geographic_of(system: pyproj.CRS) -> pyproj.CRS | None:
 
 
 def check_place(name: str, geo: GeoGrid) -> None:
-    """Raise InputError where the transform is no place: singular, not finite, or nowhere in the world of the CRS."""
+    """Raise InputError where the transform of the raster of that name is no place: singular, not finite, or nowhere
+    in the world of the CRS."""
     fault = _transform_fault(geo) or _place_fault(geo)
     if fault:
         raise InputError(
-            f"{name} has the transform {tuple(float(f'{value:.6g}') for value in geo.transform)}, {fault}; "
+            f"{printable(name)} has the transform {tuple(float(f'{value:.6g}') for value in geo.transform)}, {fault}; "
             "correct it: gdal_edit.py -a_srs EPSG:CODE -a_ullr ULX ULY LRX LRY"
         )
 
@@ -238,8 +242,7 @@ def _place_fault(geo: GeoGrid) -> str | None:
         to_lonlat = _to_lonlat(geo.crs) if geo.crs else None
         if geo.crs is None or to_lonlat is None:
             return None
-        col, row = (place.ravel() * size for place, size in zip(np.mgrid[0:3, 0:3] / 2, geo.shape[::-1], strict=True))
-        x, y = geo.at(col, row)
+        x, y = geo.at(_NINE[0] * geo.width, _NINE[1] * geo.height)
         lon, lat = to_lonlat.transform(x, y)
     except ProjError as error:
         logger.debug("place of a raster not found: %s", error)

@@ -28,10 +28,13 @@ from aerialseg.files import FILE_ERRORS, one_line, printable
 from aerialseg.raster.drivers import FORMATS, HEAD_BYTES, NAMES, driver_of, why_refused
 from aerialseg.raster.georef import GeoGrid, Transform, check_place
 from aerialseg.raster.placement import crs_beside, transform_beside
-from aerialseg.raster.sidecars import fault_of, find_sidecars, is_tiff_sidecar, raster_fault
+from aerialseg.raster.sidecars import fault_of, find_sidecars, is_tiff_sidecar, names_in, raster_fault
 
 CACHE_BYTES = 32 << 20
 """GDAL's block cache, for the whole process: windows are read once, a larger cache would only cost memory."""
+
+LISTED = 1000
+"""Names in a folder that GDAL lists (GDAL_READDIR_LIMIT_ON_OPEN): with more it tries each name that it wants."""
 
 GDAL_ERRORS = (RasterioError, rasterio._err.CPLE_BaseError, *FILE_ERRORS)
 """What rasterio raises when GDAL fails."""
@@ -101,17 +104,18 @@ def geogrid_of(dataset: Any) -> GeoGrid:
     if crs is None and not is_remote(dataset.name):
         crs = crs_beside(Path(dataset.name))
     geo = GeoGrid(dataset.height, dataset.width, transform, crs)
-    check_place(printable(dataset.name), geo)
+    check_place(dataset.name, geo)
     return geo
 
 
 @contextmanager
-def gdal_environment(*, alone: bool = False) -> Iterator[None]:
+def gdal_environment(*, alone: bool = False, crowded: bool = False) -> Iterator[None]:
     """A block in which GDAL's cache is small and nobody is asked for credentials.
 
     ``alone``: rasters are opened without the files beside them, as is right for those that we wrote ourselves.
+    ``crowded``: their folder holds more names than GDAL lists, so it need not begin to.
     """
-    options = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"} if alone else {}
+    options = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR" if alone else "TRUE"} if alone or crowded else {}
     with rasterio.Env(session=None, GDAL_CACHEMAX=CACHE_BYTES, GDAL_PAM_ENABLED="YES", **_DECODERS, **options):
         yield
 
@@ -181,11 +185,11 @@ def open_raster(path: str, **options: Any) -> Any:
     Raises InputError when GDAL cannot make sense of it, and when it, or a file beside it, points at another file.
     """
     if is_remote(path):
-        return _open(path, **options)
-    _check_sidecars(Path(path))
-    dataset = _open(Path(path), **options)
-    if os.path.exists(mask := f"{path}.msk"):
-        with _open(Path(mask)) as other:
+        return _open(path, "GTiff", **options)
+    driver, sidecars = _checked(Path(path))
+    dataset = _open(Path(path), driver, alone=not sidecars, **options)
+    for mask in (one for one in sidecars if str(one) == f"{path}.msk"):
+        with _open(mask) as other:
             if other.shape != dataset.shape:
                 dataset.close()
                 raise InputError(
@@ -195,8 +199,9 @@ def open_raster(path: str, **options: Any) -> Any:
     return dataset
 
 
-def _check_sidecars(path: Path) -> None:
-    """Raise InputError unless GDAL may open the file at ``path`` and those beside it (faults 6, 7, 9)."""
+def _checked(path: Path) -> tuple[str, list[Path]]:
+    """The driver of the file at ``path``, and the files beside it that it may open (faults 6, 7, 9). Raises
+    InputError where it must not."""
     try:
         driver = _driver(path)
         if fault := raster_fault(path, driver):
@@ -217,6 +222,7 @@ def _check_sidecars(path: Path) -> None:
         raise InputError(
             f"cannot read {printable(path)} or a file beside it: {error.strerror or error}; make them readable"
         ) from error
+    return driver, sidecars
 
 
 def _check_tiff_sidecar(path: Path) -> None:
@@ -229,19 +235,18 @@ def _check_tiff_sidecar(path: Path) -> None:
             )
 
 
-def _driver(target: str | Path) -> str:
-    if isinstance(target, str):  # an address
-        return "GTiff"
-    with open(target, "rb") as file:
+def _driver(path: Path) -> str:
+    with open(path, "rb") as file:
         return driver_of(file.read(HEAD_BYTES)) or "GTiff"
 
 
-def _open(target: str | Path, **options: Any) -> Any:
-    driver = _driver(target)
+def _open(target: str | Path, driver: str = "GTiff", *, alone: bool = False, **options: Any) -> Any:
+    """alone: no file beside it is part of it; GDAL would list the folder for each raster to see that."""
     if driver == "GPKG":
         options["IMMUTABLE"] = "YES"  # else files appear beside it that are only of use for writing
     try:
-        with gdal_environment(), without_georef_warnings():
+        crowded = isinstance(target, Path) and not alone and len(names_in(target.parent)) > LISTED
+        with gdal_environment(alone=alone, crowded=crowded), without_georef_warnings():
             dataset = rasterio.open(target, driver=driver, sharing=False, **options)
             elsewhere = dataset.tags(ns="OVERVIEWS")  # GDAL follows it when overviews are asked for, not before
     except GDAL_ERRORS as error:

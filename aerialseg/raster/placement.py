@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pyproj
@@ -26,11 +26,13 @@ MAX_BYTES = 1 << 20
 """Of a world file or ``.prj``."""
 
 
-def transform_beside(raster: Path, used: Iterable[str], stored: Transform | None) -> Transform | None:
+def transform_beside(raster: Path, used: Sequence[str], stored: Transform | None) -> Transform | None:
     """The transform of the world file that places the raster; ``stored``, GDAL's, where none does.
 
     used: the files that GDAL took for parts of the raster. Raises InputError for a world file with nonsense.
     """
+    if stored is not None and len(used) == 1:
+        return stored
     names = {name.lower() for name in _world_names(raster)}
     found = [Path(file) for file in used if Path(file).name.lower() in names]
     if stored is None and not found:

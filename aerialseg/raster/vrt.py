@@ -217,7 +217,7 @@ def _place(path: Path, root: ElementTree.Element) -> GeoGrid | None:
     size = int(root.get("rasterYSize", "0")), int(root.get("rasterXSize", "0"))
     affine = Affine.from_gdal(*map(float, transform.split(",")))
     geo = GeoGrid(*size, tuple(affine)[:6], crs or None)
-    check_place(printable(path), geo)
+    check_place(str(path), geo)
     return geo
 
 
