@@ -25,6 +25,17 @@ class InputError(AerialsegError, OSError):
     exit_code = 3
 
 
+class MisfitError(InputError):
+    """A raster's pixels or bands are not those that the model was made for.
+
+    gsd_m: the ground size of its pixels (x, y), if known. bands: what it says of them, if that is what does not fit.
+    """
+
+    def __init__(self, message: str, gsd_m: tuple[float, float] | None = None, bands: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.gsd_m, self.bands = gsd_m, bands
+
+
 class ModelError(AerialsegError, ValueError):
     """The model cannot be loaded or does not fit the job."""
 

@@ -116,6 +116,7 @@ STAIRS = {
         "collar",
         "blocks decode palette",
         "classes tile_index view vrt",
+        "piece",
         "bands working_grid",
         "describe features",
         "bounds lattice opening",

@@ -83,6 +83,13 @@ def _numbers(of: Callable[[Any], Any], count: int | None) -> Callable[[Any], tup
     return parse
 
 
+def _scale(value: Any) -> tuple[float, ...]:
+    numbers = _numbers(float, None)(value)
+    if not numbers or len(numbers) % 2:
+        raise ValueError
+    return numbers
+
+
 def _colours(value: Any) -> tuple[tuple[tuple[int, ...], int], ...]:
     """Colours with their tolerances: of ``255,255,255``, ``0,0,0~8``, ``auto``, or of several of these."""
     if isinstance(value, str):
@@ -166,7 +173,7 @@ AREA = Kind(_number, "0 or more m²", "M2", unit="m²")
 LENGTH = Kind(_number, "0 or more metres", "M", unit="m")
 PIXELS = Kind(_count, "1 or more pixels", "PX", unit="px")
 BANDS = Kind(_numbers(int, None), "1,2,3 (band numbers)", "1,2,3")
-SCALE = Kind(_numbers(float, 2), "LOW,HIGH (two numbers)", "LOW,HIGH")
+SCALE = Kind(_scale, "LOW,HIGH (two numbers), or one such pair a band", "LOW,HIGH")
 COLOURS = Kind(_colours, "R,G,B, R,G,B~TOLERANCE or auto", "R,G,B[~T]|auto")
 ORDER = Kind(_text, "auto, name, newest, given, FIELD or -FIELD (of a tile index)", "name|newest|given|[-]FIELD")
 GSD = Kind(_gsd, "metres per pixel (0.05) or 'native'", "M|native", unit="m/px")

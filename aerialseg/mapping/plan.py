@@ -231,6 +231,7 @@ def make_plan(
         alpha=settings.alpha,
         gsd=settings.gsd_m,
         scale=settings.scale,
+        usual_scale=card.scale,
         on_read_error=settings.on_read_error,
         collar=settings.nodata_colour,
         max_pixels=settings.max_pixels if settings.aoi is None else sys.maxsize,

@@ -126,7 +126,11 @@ class MapSettings:
     smooth: bool = _setting(False, FLAG, "layer", "Round the corners of the lines.")
     dissolve: bool = _setting(False, FLAG, "layer", "Add a layer with one multipolygon for each class.")
     bands: tuple[int, ...] | None = _setting(
-        None, BANDS, "blocks", "Bands that are red, green, blue.", default_text="what the file says of its bands"
+        None,
+        BANDS,
+        "blocks",
+        "Bands that are the model's, in its order (red, green, blue).",
+        default_text="what the file says of its bands",
     )
     alpha: Literal["auto", "none"] = _setting(
         "auto",
@@ -141,8 +145,8 @@ class MapSettings:
         "Work at M metres per pixel (without a CRS: the raster's pixel is M metres), or at its native size.",
         default_text="the model's",
     )
-    scale: tuple[float, float] | None = _setting(
-        None, SCALE, "blocks", "Values that become 0 and 255, for 16 bit or float.", default_text="8 bit as it is"
+    scale: tuple[float, ...] | None = _setting(
+        None, SCALE, "blocks", "Values that become 0 and 255, in all bands or in each.", default_text="8 bit as it is"
     )
     nodata_colour: tuple[Any, ...] = _setting(
         (),

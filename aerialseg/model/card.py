@@ -62,6 +62,7 @@ class ModelCard:
     """Everything about a model but its weights.
 
     bands: names in the order that the network takes them. mean, std: per band, of values scaled to 0..1.
+    scale: source values that became 0 and 255, of all bands or of each in turn; empty where the imagery was 8 bit.
     gsd_m: ground sampling distance in metres per pixel at which the network was trained.
     stride, halo: pixels; windows start at multiples of ``stride`` and reach ``halo`` beyond the core.
     exact: whether a tile with that halo equals the whole image. void: class ids that are never predicted.
@@ -77,6 +78,7 @@ class ModelCard:
     bands: tuple[str, ...] = ("red", "green", "blue")
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    scale: tuple[float, ...] = ()
     architecture: Architecture = field(default_factory=Architecture)
     stride: int = 32
     halo: int = 608
@@ -173,6 +175,7 @@ class ModelCard:
     def digest(self) -> str:
         """SHA-256 of what decides the result: the same digest means the same labels and the same confidence."""
         decisive = {name: self.to_json()[name] for name in _DECISIVE} | ({"ranges": self.ranges} if self.ranges else {})
+        decisive |= {"scale": self.scale} if self.scale else {}
         decisive |= {"temperature": self.temperature} if self.temperature != 1.0 else {}
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
@@ -222,6 +225,8 @@ def _problems(card: ModelCard) -> list[str]:
         ([c.id for c in card.legend] != list(range(len(card.legend))), "class ids must be 0, 1, 2 ..."),
         (not (card.gsd_m > 0 and math.isfinite(card.gsd_m)), f"ground sampling distance {card.gsd_m} m"),
         (len(card.mean) != bands or len(card.std) != bands, f"mean and std need {bands} values, one a band"),
+        (len(card.scale) not in (0, 2, 2 * bands), f"scale has {len(card.scale)} values; wanted 2, or 2 a band"),
+        (not all(map(math.isfinite, card.scale)) or _flat(card.scale), "scale needs different finite values"),
         (not finite or min(card.std, default=0) < MIN_STD, f"mean must be finite, and std at least {MIN_STD}"),
         (
             card.stride < 1 or card.halo < 0 or card.halo % card.stride or card.halo > MAX_HALO,
@@ -233,6 +238,10 @@ def _problems(card: ModelCard) -> list[str]:
         (any(not low <= 0 < high < math.inf for low, high in card.ranges.values()), "an int8 range without zero"),
     ]
     return [problem for failed, problem in checks if failed]
+
+
+def _flat(scale: Sequence[float]) -> bool:
+    return any(low == high for low, high in zip(scale[::2], scale[1::2], strict=False))
 
 
 _INNER = {

@@ -20,7 +20,8 @@ from aerialseg.raster.decode import Pixels, Valid
 from aerialseg.raster.georef import GeoGrid
 from aerialseg.raster.grid import Box
 from aerialseg.raster.opening import GDAL_ERRORS, gdal_environment, without_georef_warnings
-from aerialseg.raster.view import Colour, View
+from aerialseg.raster.piece import Colour
+from aerialseg.raster.view import View
 
 Rows = Iterator[NDArray[np.uint8]]
 

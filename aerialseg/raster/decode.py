@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from aerialseg.raster.damage import noticing_damage
 from aerialseg.raster.describe import MAX_BLOCK_BYTES, block_bytes
 from aerialseg.raster.grid import Box
 from aerialseg.raster.opening import GDAL_ERRORS, gdal_environment, is_remote, local_path, open_raster
-from aerialseg.raster.view import Piece
+from aerialseg.raster.piece import Piece
 
 Pixels = NDArray[np.uint8]
 Valid = NDArray[np.bool_]
@@ -90,7 +90,7 @@ class NativeReader:
             valid &= masks.any(axis=0)
         if self.piece.alpha:
             valid &= data[count] > 0
-        pixels = bands if self.piece.scale is None else _stretch(bands, *self.piece.scale)
+        pixels = bands if self.piece.scale is None else _stretch(bands, self.piece.scale)
         if not self.piece.always_valid and not valid.all():
             pixels = pixels * valid
         return np.ascontiguousarray(pixels, dtype=np.uint8), valid
@@ -154,10 +154,12 @@ def _is_nodata(band: NDArray[Any], nodata: float) -> Valid:
     return same
 
 
-def _stretch(bands: NDArray[Any], low: float, high: float) -> Pixels:
-    """Values from ``low`` to ``high`` as 0 to 255, clipped; NaN becomes 0."""
+def _stretch(bands: NDArray[Any], scale: Sequence[float]) -> Pixels:
+    """Values from low to high as 0 to 255, clipped; NaN becomes 0. scale: low and high of all bands, or of each."""
     out = np.empty(bands.shape, np.uint8)
-    for band, target in zip(bands, out, strict=True):  # one band at a time: floats are eight times as large
+    pairs = list(zip(scale[::2], scale[1::2], strict=True))
+    pairs = pairs * (1 if len(pairs) == len(bands) else len(bands))
+    for band, target, (low, high) in zip(bands, out, pairs, strict=True):  # floats of one are eight times as large
         with np.errstate(all="ignore"):
             scaled = (band.astype(np.float64) - low) * (255.0 / (high - low))
         target[...] = np.rint(np.clip(np.nan_to_num(scaled, nan=0.0, posinf=255.0, neginf=0.0), 0, 255))

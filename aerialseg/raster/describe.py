@@ -36,6 +36,8 @@ from aerialseg.raster.placement import wkt_of
 from aerialseg.raster.sidecars import identity_of
 
 MAX_BANDS = 4096
+MAX_NAME = 80
+"""Characters of a band's description that are kept."""
 MAX_BLOCK_BYTES = 1 << 30
 """A tile or strip decodes as a whole: larger ones would cost more memory than a block of the output."""
 
@@ -61,6 +63,7 @@ class RasterInfo(Georeferenced):
     "+" (a pixel is valid when none of them objects); a band that is flagged alpha but holds an image, as infrared, is
     not among them. NaN is always nodata, so ``nodata`` is never NaN. ``bits`` is NBITS: 12 where values end at 4095.
     ``digest`` is a cheap identity of header, file and sidecars (`identity_of`). ``driver`` is GDAL's for the format.
+    ``descriptions`` are the names that the file gives its bands, "" where it gives none.
     """
 
     count: int
@@ -76,6 +79,7 @@ class RasterInfo(Georeferenced):
     gsd_m: tuple[float, float] | None
     digest: str
     driver: str = "GTiff"
+    descriptions: tuple[str, ...] = ()
 
 
 def describe(path: str | os.PathLike[str], *, allow_remote: bool = False, crs: str | None = None) -> RasterInfo:
@@ -198,6 +202,7 @@ def _facts(dataset: Any, crs: str | None) -> dict[str, Any]:
         "nodata": None if nodata is None or math.isnan(nodata) else float(nodata),
         "mask": _mask(dataset),
         "color": tuple(color.name for color in dataset.colorinterp),
+        "descriptions": tuple((text or "")[:MAX_NAME] for text in dataset.descriptions),
         "bits": _bits(dataset),
         "block_shape": tuple(int(size) for size in dataset.block_shapes[0]),
         "compression": compression_of(dataset),

@@ -13,7 +13,8 @@ from aerialseg.raster.collar import CollarMask, is_near
 from aerialseg.raster.decode import DECODERS, NativeReader, Pixels, Valid
 from aerialseg.raster.grid import Box
 from aerialseg.raster.lattice import SourceSheet
-from aerialseg.raster.view import Piece, View
+from aerialseg.raster.piece import Piece
+from aerialseg.raster.view import View
 
 MAX_SOURCE_PX = 8_000_000
 """Source pixels that one step of resampling reads: what bounds its memory."""

@@ -28,8 +28,8 @@ from aerialseg.raster.damage import noticing_damage
 from aerialseg.raster.decode import DECODERS, NativeReader, Pixels, Valid
 from aerialseg.raster.grid import Box
 from aerialseg.raster.opening import GDAL_ERRORS, gdal_environment, without_georef_warnings
+from aerialseg.raster.piece import Piece
 from aerialseg.raster.sidecars import identity_of
-from aerialseg.raster.view import Piece
 
 TILE_PX = 256
 """Side of a tile of the copy."""

@@ -14,68 +14,22 @@ from numpy.typing import NDArray
 
 from aerialseg.errors import InputError, UsageError
 from aerialseg.files import printable
-from aerialseg.raster.bands import check_bands, check_type, pick_bands
 from aerialseg.raster.bounds import name_of_crs, same_crs
 from aerialseg.raster.describe import RasterInfo
 from aerialseg.raster.georef import GeoGrid, Georeferenced
 from aerialseg.raster.grid import MAX_PIXELS, Box
 from aerialseg.raster.lattice import Layout, SourceSheet, find_lattices, is_anchored, lay_out
+from aerialseg.raster.piece import Colour, OnReadError, Piece, Reading, make_piece
 from aerialseg.raster.working_grid import MAX_COARSER, check_size, mismatch, parse_gsd, working_grid
 
 WIDE = 8192
 """Compressed strips wider than this are decoded again for each of many blocks."""
 REFUSALS_SAID = 5
 
-OnReadError = Literal["fail", "nodata"]
-Colour = tuple[tuple[int, ...], int]
-"""A value for each band, and by how much a pixel may be off in any of them."""
 Refusal = tuple[str, str]
 """Path of a raster, and why it cannot be used."""
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """One file of a view: how its own pixels are read, and where they lie.
-
-    ``bands`` and ``alpha`` count from 1; ``alpha`` is 0 where there is none. ``nodata``, ``alpha`` and
-    ``internal_mask`` say what makes a pixel invalid: a pixel is valid unless *all* used bands are nodata, its alpha or
-    mask is 0 (as in GDAL's dataset mask), or any used band is NaN or infinite. ``top`` and
-    ``left``: of its first pixel on the sheet of that number. ``run``: pieces of one run are joined before they are
-    resampled. ``digest``: RasterInfo's. ``slow``: a window costs much more than its share of the whole, as in all
-    formats but GeoTIFF.
-    """
-
-    path: str
-    shape: tuple[int, int]
-    bands: tuple[int, ...]
-    digest: str = ""
-    sheet: int = 0
-    top: int = 0
-    left: int = 0
-    run: int = 0
-    scale: tuple[float, float] | None = None
-    on_read_error: OnReadError = "fail"
-    nodata: float | None = None
-    alpha: int = 0
-    internal_mask: bool = False
-    slow: bool = False
-
-    @property
-    def box(self) -> Box:
-        """Its pixels on its sheet."""
-        return Box(self.top, self.left, self.top + self.shape[0], self.left + self.shape[1])
-
-    def content(self) -> list[Any]:
-        """JSON-ready: what decides its pixels, wherever the file is."""
-        how = self.bands, self.scale, self.nodata, self.alpha, self.internal_mask
-        return [self.digest, self.shape, self.top, self.left, *how]
-
-    @property
-    def always_valid(self) -> bool:
-        """Whether every pixel that can be read is valid, whatever it holds."""
-        return self.nodata is None and not self.alpha and not self.internal_mask and self.scale is None
 
 
 @dataclass(frozen=True)
@@ -160,18 +114,6 @@ class View(Georeferenced):
         return sheet.rows.unit / sheet.rows.pixel, sheet.cols.unit / sheet.cols.pixel
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """What is wanted of rasters: see `make_view`."""
-
-    wanted: Sequence[str] = ("red", "green", "blue")
-    bands: Sequence[int] | None = None
-    alpha: Literal["auto", "none"] = "auto"
-    scale: tuple[float, float] | None = None
-    on_read_error: OnReadError = "fail"
-    collar: tuple[Colour, ...] = ()
-
-
 def make_view(
     info: RasterInfo | Sequence[RasterInfo],
     *,
@@ -184,7 +126,8 @@ def make_view(
     """How rasters are read, as one, for a model of ``model_gsd_m`` metres a pixel that wants the bands ``wanted``.
 
     ``bands`` are those, in that order; None takes what the file says of its bands. ``alpha`` "none": a band that is
-    flagged alpha is no mask. ``scale``: the values that become 0 and 255.
+    flagged alpha is no mask. ``scale``: the values that become 0 and 255, of all bands or of each in turn;
+    ``usual_scale``: those of rasters that are not 8 bit, where ``scale`` is None.
 
     ``gsd`` is None (resample to the model's where they differ by more than 10 %), "native" (never resample), or
     metres: the working resolution where the raster has a coordinate system, the size of its own pixel where it has
@@ -248,7 +191,7 @@ def _usable(
         try:
             if several:
                 info = _beside(info, crs, size)
-            found.append((info, *_piece(info, want, require_crs=require_crs)))
+            found.append((info, *make_piece(info, want, require_crs=require_crs)))
         except InputError as error:
             if not several:
                 raise
@@ -305,43 +248,6 @@ def check_refused(refused: Sequence[Refusal], count: int, on_read_error: OnReadE
         f"{len(refused):,} of {count:,} rasters cannot be used: {said}{more}. Mend them, or leave them out, or go on "
         "without them: --on-read-error nodata"
     )
-
-
-def _piece(info: RasterInfo, want: Reading, *, require_crs: bool) -> tuple[Piece, str]:
-    """The piece, without its place, and what is to be said of its bands."""
-    placed = info.geo.crs is not None and info.georeferenced
-    if require_crs and not placed:
-        what, how = (
-            ("coordinate system (CRS)", "-a_srs EPSG:CODE")
-            if info.georeferenced
-            else ("transform from pixels to the ground", "-a_srs EPSG:CODE -a_ullr ULX ULY LRX LRY")
-        )
-        raise InputError(f"{printable(info.path)} has no {what}; add it: gdal_edit.py {how}")
-    no_alpha, bands, note = want.alpha == "none", want.bands, ""
-    used = pick_bands(info, want.wanted, no_alpha) if bands is None else check_bands(info, want.wanted, bands)
-    flagged = info.color.index("alpha") + 1 if "alpha" in info.color else 0
-    masked = flagged if "alpha" in info.mask and not no_alpha and flagged not in used else 0
-    check_type(info, used, want.scale)
-    if bands is None and used != tuple(range(1, len(used) + 1)):
-        note += f"; bands {', '.join(map(str, used))} are {', '.join(want.wanted)}, as the file says"
-    unused = [f"{band} ({name})" for band, name in enumerate(info.color, 1) if band not in (*used, flagged)]
-    if bands is None and unused:
-        note += f"; band{'s' if len(unused) > 1 else ''} {', '.join(unused)} not used"
-    if flagged != masked:
-        note += f"; band {flagged}, flagged alpha, is no mask"
-    piece = Piece(
-        path=info.path,
-        shape=info.geo.shape,
-        bands=used,
-        digest=info.digest,
-        scale=None if want.scale is None else (float(want.scale[0]), float(want.scale[1])),
-        on_read_error=want.on_read_error,
-        nodata=info.nodata,
-        alpha=masked,
-        internal_mask="internal" in info.mask,
-        slow=info.driver != "GTiff",
-    )
-    return piece, note
 
 
 def _warn(info: RasterInfo, note: str) -> None:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from aerialseg.errors import InputError, UsageError
+from aerialseg.errors import InputError, MisfitError, UsageError
 from aerialseg.files import printable
 from aerialseg.raster.describe import RasterInfo
 from aerialseg.raster.lattice import working_pixel
@@ -87,10 +87,11 @@ def mismatch(gsd_m: Gsd | None, model: float | None) -> str:
 def _check_coarser(info: RasterInfo, own: Gsd, model: float) -> None:
     times = max(own) / model
     if times > MAX_COARSER * 1.01:
-        raise InputError(
+        raise MisfitError(
             f"{printable(info.path)} has {_metres(own)}, {times:.3g} times coarser than the model's {model:.3f} m/px "
             f"(at most {MAX_COARSER:.0f} times); use finer imagery or a model for it, "
-            "or say --gsd native to run it anyway"
+            "or say --gsd native to run it anyway",
+            own,
         )
 
 

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from aerialseg.datasets.ground_blocks import cut_blocks, make_lattice
 from aerialseg.raster.georef import GeoGrid
 from aerialseg.raster.lattice import SourceSheet
+from aerialseg.raster.piece import Piece
 from aerialseg.raster.resample import PixelAxis
-from aerialseg.raster.view import Piece, View
+from aerialseg.raster.view import View
 from tests.raster.drawing import UTM
 
 EVERYWHERE = (-1e9, -1e9, 1e9, 1e9)

@@ -20,8 +20,9 @@ from aerialseg.raster.describe import describe
 from aerialseg.raster.georef import GeoGrid
 from aerialseg.raster.grid import Box, Grid
 from aerialseg.raster.lattice import IDENTITY, SourceSheet
+from aerialseg.raster.piece import Piece
 from aerialseg.raster.source import Source
-from aerialseg.raster.view import Piece, View, make_view
+from aerialseg.raster.view import View, make_view
 from tests.conftest import WriteRaster, land_cover
 from tests.raster.drawing import spoil
 
