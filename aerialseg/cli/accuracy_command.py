@@ -52,14 +52,15 @@ def accuracy_command(
 ) -> None:
     with errors(debug):
         from aerialseg.cli import display
-        from aerialseg.evaluation.map_accuracy import assess_map
-        from aerialseg.evaluation.report import check_free, write_report
-        from aerialseg.evaluation.results import Evaluation
 
-        if out is not None:
-            check_free(out, overwrite=overwrite)
         given = {name: value for name, value in options.items() if value is not None}
-        with display.progress(quiet) as progress:
+        with display.progress(quiet, first=display.opening([classes])) as progress:
+            from aerialseg.evaluation.map_accuracy import assess_map
+            from aerialseg.evaluation.report import check_free, write_report
+            from aerialseg.evaluation.results import Evaluation
+
+            if out is not None:
+                check_free(out, overwrite=overwrite)
             found = Evaluation.of_assessment(assess_map(classes, truth, progress=progress, **given))
         if not quiet:
             display.show_scores(found)

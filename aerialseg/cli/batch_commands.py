@@ -19,6 +19,7 @@ from aerialseg.cli.cluster_options import CLUSTER_OPTIONS, cluster_of
 from aerialseg.cli.failures import errors, print_lines, tell
 from aerialseg.cli.options import CONTEXT, DEBUG, QUIET
 from aerialseg.cli.sections import SectionedCommand
+from aerialseg.files import printable
 
 BATCH_HELP = """Map many rasters as the job file JOB.toml says.
 
@@ -51,6 +52,8 @@ def batch_command(
     debug: bool,
 ) -> None:
     with errors(debug):
+        if not quiet and json_log != "-":
+            _tell(f"Reading {printable(job)}")
         from aerialseg.batch import dry_run as estimate
         from aerialseg.batch.job import Selection, run_job
         from aerialseg.batch.jobfile import read_job

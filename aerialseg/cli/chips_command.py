@@ -89,9 +89,10 @@ orthophotos, are on one side. chips.gpkg shows them in QGIS; chips.json says wha
 def chips_command(orthos: tuple[str, ...], labels: str, quiet: bool, debug: bool, **given: Any) -> None:
     with errors(debug):
         from aerialseg.cli import display
-        from aerialseg.datasets.chips import make_chips
 
-        with display.progress(quiet) as progress:
+        with display.progress(quiet, first=display.opening(orthos)) as progress:
+            from aerialseg.datasets.chips import make_chips
+
             made = make_chips(orthos, labels, progress=progress, **given)
         if not quiet:
             tell(made.text())

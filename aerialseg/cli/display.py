@@ -7,9 +7,11 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aerialseg.cli.failures import tell, unharmed
+from aerialseg.files import printable
 from aerialseg.progress import Progress, Silent, counted, spoken_duration
 
 if TYPE_CHECKING:
@@ -52,8 +54,11 @@ LINE_EVERY_S = 10.0
 
 
 @contextmanager
-def progress(quiet: bool = False, own: Progress | None = None) -> Iterator[Progress]:
-    """A listener (``own``, if given) for what stderr is: a terminal, or a file that somebody reads tomorrow."""
+def progress(quiet: bool = False, own: Progress | None = None, *, first: str = "") -> Iterator[Progress]:
+    """A listener (``own``, if given) for what stderr is: a terminal, or a file that somebody reads tomorrow.
+
+    first: its first line, to be written before heavy imports, which take seconds.
+    """
     from rich.console import Console
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -64,9 +69,17 @@ def progress(quiet: bool = False, own: Progress | None = None) -> Iterator[Progr
     logger.addHandler(handler)
     try:
         with listener if isinstance(listener, ProgressBars) else nullcontext():
+            if first:
+                listener.note(first)
             yield listener
     finally:
         logger.removeHandler(handler)
+
+
+def opening(sources: Sequence[str | Path]) -> str:
+    """The first line of a command that begins with opening these."""
+    more = f" and {counted(len(sources) - 1, 'other')}" if len(sources) > 1 else ""
+    return f"Opening {printable(sources[0])}{more}"
 
 
 class _Warnings(logging.Handler):

@@ -88,14 +88,15 @@ def evaluate_command(
 ) -> None:
     with errors(debug):
         from aerialseg.cli import display
-        from aerialseg.evaluation.evaluate import evaluate
-        from aerialseg.evaluation.report import check_free, write_report
-        from aerialseg.model.store import load_whole_card
 
-        if out is not None:
-            check_free(out, overwrite=overwrite)
         given = {name: value for name, value in options.items() if value is not None}
-        with display.progress(quiet) as progress:
+        with display.progress(quiet, first=display.opening([data])) as progress:
+            from aerialseg.evaluation.evaluate import evaluate
+            from aerialseg.evaluation.report import check_free, write_report
+            from aerialseg.model.store import load_whole_card
+
+            if out is not None:
+                check_free(out, overwrite=overwrite)
             found = evaluate(model, data, progress=progress, **given)
         if not quiet:
             display.show_scores(found)

@@ -61,11 +61,12 @@ def polygonize_command(
 ) -> None:
     with json_lines(json_progress) as lines, errors(debug, lines.failed if lines else None):
         from aerialseg.cli import display
-        from aerialseg.executor import run_in_thread
-        from aerialseg.mapping.polygonize import discard, polygonize
 
         given = {name: value for name, value in options.items() if value is not None}
-        with display.progress(quiet, lines) as progress:
+        with display.progress(quiet, lines, first=display.opening([classes])) as progress:
+            from aerialseg.executor import run_in_thread
+            from aerialseg.mapping.polygonize import discard, polygonize
+
             try:
                 result = run_in_thread(lambda: polygonize(classes, output, progress=progress, **given))
             except KeyboardInterrupt:

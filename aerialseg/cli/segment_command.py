@@ -84,16 +84,17 @@ def segment_command(
 ) -> None:
     with json_lines(json_progress) as lines, errors(debug, lines.failed if lines else None):
         from aerialseg.cli import display
-        from aerialseg.executor import run_in_thread
-        from aerialseg.mapping.estimate import describe_run
-        from aerialseg.mapping.segment import plan_run, segment
 
         given = {name: value for name, value in options.items() if value is not None}
         with (
-            display.progress(quiet, lines) as progress,
+            display.progress(quiet, lines, first=display.opening(sources)) as progress,
             _leaving(output, options["keep_run"]),
             cluster_of(dask, workers) as cluster,
         ):
+            from aerialseg.executor import run_in_thread
+            from aerialseg.mapping.estimate import describe_run
+            from aerialseg.mapping.segment import plan_run, segment
+
             if dry_run:
                 estimate = run_in_thread(lambda: plan_run(sources, output, cluster=cluster, **given))
                 print_lines(describe_run(estimate))

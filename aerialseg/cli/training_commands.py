@@ -11,6 +11,7 @@ from aerialseg.cli.failures import errors, print_lines
 from aerialseg.cli.options import CONTEXT, DEBUG
 from aerialseg.cli.sections import SectionedCommand
 
+_LOADING = "Loading PyTorch and fastai"
 WEIGHTS = click.option(
     "--encoder-weights",
     metavar="FILE",
@@ -44,9 +45,10 @@ def train_command(config: Path, data: Path, out: Path, debug: bool, **options: A
     """
     with errors(debug):
         from aerialseg.cli import display
-        from aerialseg.training import train
 
-        with display.progress() as progress:
+        with display.progress(first=_LOADING) as progress:
+            from aerialseg.training import train
+
             path = train(config, data, out, progress=progress, **options)
         print_lines([path])
 
@@ -68,10 +70,11 @@ def experiment_command(config: Path, data: Path, out: Path, encoder_weights: Pat
     """
     with errors(debug):
         from aerialseg.cli import display
-        from aerialseg.evaluation.comparison import write_comparison
-        from aerialseg.training import experiment
 
-        with display.progress() as progress:
+        with display.progress(first=_LOADING) as progress:
+            from aerialseg.evaluation.comparison import write_comparison
+            from aerialseg.training import experiment
+
             results = experiment(config, data, out, encoder_weights=encoder_weights, progress=progress)
         print_lines(write_comparison(out, results))
 
@@ -90,8 +93,9 @@ def quantize_command(config: Path, data: Path, model: Path, images: int, debug: 
     """
     with errors(debug):
         from aerialseg.cli import display
-        from aerialseg.training.quantize import quantize
 
-        with display.progress() as progress:
+        with display.progress(first=_LOADING) as progress:
+            from aerialseg.training.quantize import quantize
+
             path = quantize(config, data, model, images=images, progress=progress.note)
         print_lines([path])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -41,3 +42,18 @@ def test_all_that_is_compiled_can_do_without_a_cache() -> None:
     command = [sys.executable, "-W", "error", "-c", textwrap.dedent(HOMELESS)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, cwd=ROOT)
     assert done.stdout == "[[[7]]]\n", done.stderr
+
+
+def test_machine_code_is_kept_in_the_users_cache_and_not_beside_the_package(tmp_path: Path) -> None:
+    package, cache = tmp_path / "package", tmp_path / "cache"
+    package.mkdir()
+    (package / "module.py").write_text(
+        "from aerialseg.raster.kernel import kernel\n@kernel\ndef one_more(x):\n    return x + 1\nprint(one_more(2))\n"
+    )
+    environment = {**os.environ, "XDG_CACHE_HOME": str(cache), "LOCALAPPDATA": str(cache), "PYTHONPATH": str(package)}
+    environment.pop("NUMBA_CACHE_DIR", None)
+    command = [sys.executable, "-c", "import module"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT, env=environment, check=True)
+    assert done.stdout == "3\n"
+    assert list(cache.rglob("module.one_more-*.nbi"))
+    assert not list(package.rglob("*.nbi"))
