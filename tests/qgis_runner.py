@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,8 @@ print({_MARK!r} + json.dumps(answer), flush=True)
 """
 
 
-def _environment(home: str) -> dict[str, str]:
+def environment(home: str) -> dict[str, str]:
+    """The variables of a QGIS without a screen whose profile lies in ``home``."""
     hidden = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "GDAL_DATA", "PROJ_LIB", "PROJ_DATA")
     kept = {name: value for name, value in os.environ.items() if name not in hidden}
     return kept | {"QT_QPA_PLATFORM": "offscreen", "HOME": home, "XDG_RUNTIME_DIR": home}
@@ -41,10 +43,11 @@ def _qgis_is_there() -> bool:
     return subprocess.run(probe, capture_output=True, timeout=120, check=False).returncode == 0
 
 
-def run_qgis(script: str, *args: str) -> dict[str, Any]:
+def run_qgis(script: str, *args: str, variables: Mapping[str, str] | None = None) -> dict[str, Any]:
     """The dict ``answer`` as the script left it; skips the test where there is no QGIS.
 
     The script finds QGIS started, the names of ``qgis.core``, the arguments in the list ``args`` and ``answer``, empty.
+    ``variables`` are those of another profile than a new, empty one.
     """
     if not _qgis_is_there():
         pytest.skip(f"{PYTHON} cannot import qgis.core: install the Debian package python3-qgis")
@@ -52,7 +55,8 @@ def run_qgis(script: str, *args: str) -> dict[str, Any]:
         file = Path(home, "script.py")
         file.write_text(_BEFORE + script + _AFTER, encoding="utf-8")
         command = [PYTHON, str(file), *(str(one) for one in args)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False, env=_environment(home))
+        known = variables or environment(home)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False, env=dict(known))
     lines = [line for line in done.stdout.splitlines() if line.startswith(_MARK)]
     assert lines, f"the script gave no answer (exit code {done.returncode}):\n{done.stdout}\n{done.stderr}"
     answer: dict[str, Any] = json.loads(lines[-1].removeprefix(_MARK))

@@ -1,0 +1,45 @@
+"""Layers of QGIS as files that another program can read."""
+
+from __future__ import annotations
+
+import os
+
+from qgis.core import (
+    QgsFeatureSink,
+    QgsFields,
+    QgsMapLayer,
+    QgsProcessingContext,
+    QgsProcessingException,
+    QgsProcessingFeatureSource,
+    QgsProviderRegistry,
+    QgsVectorFileWriter,
+)
+
+
+def path_of(layer: QgsMapLayer) -> str:
+    """The file that holds the layer.
+
+    Raises QgsProcessingException for a layer of a service or of memory.
+    """
+    parts = QgsProviderRegistry.instance().decodeUri(layer.providerType(), layer.source())
+    path = str(parts.get("path", ""))
+    if layer.providerType() not in ("gdal", "ogr") or not os.path.exists(path):
+        raise QgsProcessingException(
+            f"The layer '{layer.name()}' ({layer.providerType()}) is not a file on this computer. "
+            "Save it as a file first: right-click the layer, Export, Save As."
+        )
+    return path
+
+
+def write_polygons(source: QgsProcessingFeatureSource, path: str, context: QgsProcessingContext) -> None:
+    """Write the geometries (of the selected features, if only those are asked for) as a GeoPackage."""
+    options = QgsVectorFileWriter.SaveVectorOptions()
+    options.driverName = "GPKG"
+    writer = QgsVectorFileWriter.create(
+        path, QgsFields(), source.wkbType(), source.sourceCrs(), context.transformContext(), options
+    )
+    if writer.hasError() != QgsVectorFileWriter.NoError:
+        raise QgsProcessingException(f"The area of interest cannot be written: {writer.errorMessage()}")
+    for feature in source.getFeatures():
+        writer.addFeature(feature, QgsFeatureSink.FastInsert)
+    del writer  # closes the file

@@ -1,0 +1,225 @@
+"""The plugin in the real QGIS: Debian's, without a screen."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import geopandas
+import pytest
+
+from tests.qgis_plugin.profile import SCRIPTS, Profile, qgis_process
+from tests.qgis_runner import run_qgis
+
+pytestmark = pytest.mark.qgis
+
+PLUGIN = """
+import os, sys, threading, time
+sys.path.insert(0, "/usr/share/qgis/python/plugins")
+sys.path.insert(0, os.path.expanduser("~/.local/share/QGIS/QGIS3/profiles/default/python/plugins"))
+from processing.core.Processing import Processing
+Processing.initialize()
+from aerialseg_plugin.provider import AerialsegProvider
+provider = AerialsegProvider()
+QgsApplication.processingRegistry().addProvider(provider)
+import processing
+"""
+
+
+@pytest.fixture(scope="module")
+def profile(tmp_path_factory: pytest.TempPathFactory) -> Profile:
+    made = Profile(tmp_path_factory.mktemp("profile"))
+    made.install()
+    return made
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("scene")
+    subprocess.run([str(SCRIPTS / "aerialseg"), "demo", str(folder), "--size", "500,400"], check=True)
+    return folder / "ortho.tif"
+
+
+def _command(*args: object) -> None:
+    line = [str(SCRIPTS / "segment-raster"), *(str(one) for one in args)]
+    subprocess.run(line, check=True, capture_output=True, timeout=250)
+
+
+def _same_layer(one: Path, other: Path) -> bool:
+    first, second = (geopandas.read_file(path, layer="landcover") for path in (one, other))
+    return len(first) > 0 and first.equals(second)
+
+
+def test_the_plugin_loads_from_an_empty_profile_and_lists_its_algorithms(profile: Profile) -> None:
+    assert "* aerialseg_plugin" in profile.process("plugins")
+    listed = profile.process("list")
+    for name in ("maplandcover", "redrawpolygons", "polygonizeclassraster", "evaluatemap", "drawdemo"):
+        assert f"aerialseg:{name}\t" in listed
+
+
+def test_without_the_command_it_says_what_to_do(tmp_path: Path, scene: Path) -> None:
+    empty = Profile(tmp_path, with_command=False)
+    empty.install()
+    said = empty.run("maplandcover", code=1, INPUT=scene, OUTPUT=tmp_path / "m.gpkg")
+    assert "The command aerialseg was not found" in said
+    assert not (tmp_path / "m.gpkg").exists()
+
+
+def test_map_land_cover_gives_the_layer_of_the_command_and_redraws_it_without_the_network(
+    profile: Profile, scene: Path, tmp_path: Path
+) -> None:
+    said = profile.run(
+        "maplandcover",
+        INPUT=scene,
+        MIN_AREA=0.5,
+        OUTPUT=tmp_path / "map.gpkg",
+        CLASSES=tmp_path / "classes.tif",
+        RUN=tmp_path / "kept",
+    )
+    assert "Starting aerialseg" in said
+    _command(scene, tmp_path / "wanted.gpkg", "--min-area", 0.5, "--raster", tmp_path / "wanted.tif")
+    assert _same_layer(tmp_path / "map.gpkg", tmp_path / "wanted.gpkg")
+    profile.run("redrawpolygons", RUN=tmp_path / "kept", SMOOTH="true", OUTPUT=tmp_path / "smooth.gpkg")
+    _command(scene, tmp_path / "wanted-smooth.gpkg", "--smooth")
+    assert _same_layer(tmp_path / "smooth.gpkg", tmp_path / "wanted-smooth.gpkg")
+    profile.run("polygonizeclassraster", INPUT=tmp_path / "classes.tif", OUTPUT=tmp_path / "polygons.gpkg")
+    assert len(geopandas.read_file(tmp_path / "polygons.gpkg", layer="landcover")) > 0
+    said = profile.run(
+        "evaluatemap", MAP=tmp_path / "classes.tif", TRUTH=scene.with_name("truth.tif"), OUTPUT=tmp_path / "report"
+    )
+    assert "pixel accuracy" in said
+    assert (tmp_path / "report" / "report.html").exists()
+
+
+AREAS = """
+from qgis.PyQt.QtCore import QVariant
+ortho = QgsRasterLayer(args[0], "ortho")
+box = ortho.extent()
+middle = QgsRectangle(box.center().x() - 3, box.center().y() - 2, box.center().x() + 3, box.center().y() + 2)
+polygons = QgsVectorLayer("Polygon?crs=EPSG:4326", "area", "memory")
+to_degrees = QgsCoordinateTransform(ortho.crs(), polygons.crs(), QgsProject.instance())
+feature = QgsFeature()
+geometry = QgsGeometry.fromRect(middle)
+geometry.transform(to_degrees)
+feature.setGeometry(geometry)
+polygons.dataProvider().addFeatures([feature])
+QgsProject.instance().addMapLayer(polygons)
+inputs = [{"EXTENT": QgsReferencedRectangle(middle, ortho.crs())}, {"AOI": polygons.id()}]
+answer["areas"] = []
+for number, area in enumerate(inputs):
+    output = os.path.join(args[1], f"part{number}.gpkg")
+    found = processing.run("aerialseg:maplandcover", {"INPUT": ortho, "OUTPUT": output, **area})
+    layer = QgsVectorLayer(found["OUTPUT"], "map", "ogr")
+    answer["areas"].append(sum(f["area_m2"] for f in layer.getFeatures()))
+alg = QgsApplication.processingRegistry().algorithmById("aerialseg:maplandcover")
+context = QgsProcessingContext()
+answer["refused"] = [
+    alg.checkParameterValues({"OUTPUT": "/tmp/x.gpkg", **given}, context)
+    for given in ({}, {"INPUT": args[0], "FOLDER": "/tmp"}, {"INPUT": args[0], **inputs[0], **inputs[1]})
+]
+"""
+
+
+def test_an_extent_and_a_layer_of_polygons_in_another_crs_are_areas_of_interest(
+    profile: Profile, scene: Path, tmp_path: Path
+) -> None:
+    seen = run_qgis(PLUGIN + AREAS, str(scene), str(tmp_path), variables=profile.environment)
+    assert seen["areas"] == pytest.approx([24, 24], rel=0.02)
+    assert [ok for ok, _ in seen["refused"]] == [False] * 3
+    assert "Give an orthophoto" in seen["refused"][0][1]
+
+
+LOADED = """
+project = QgsProject.instance()
+ortho = QgsRasterLayer(args[0], "ortho")
+project.addMapLayer(ortho)
+parameters = {"INPUT": ortho.id(), "OUTPUT": args[1] + "/map.gpkg", "CLASSES": args[1] + "/classes.tif"}
+processing.runAndLoadResults("aerialseg:maplandcover", parameters)
+root = project.layerTreeRoot()
+answer["groups"] = {group.name(): [node.name() for node in group.findLayers()] for group in root.findGroups()}
+answer["at_top"] = [node.name() for node in root.children()]
+layer = project.mapLayersByName("Land cover")[0]
+answer["renderer"] = layer.renderer().type()
+answer["features"] = layer.featureCount()
+answer["raster"] = project.mapLayersByName("Class raster")[0].renderer().type()
+"""
+
+
+def test_results_are_loaded_in_a_group_with_their_styles(profile: Profile, scene: Path, tmp_path: Path) -> None:
+    seen = run_qgis(PLUGIN + LOADED, str(scene), str(tmp_path), variables=profile.environment)
+    assert seen["groups"] == {"Land cover of ortho": ["Land cover", "Class raster"]}
+    assert seen["at_top"] == ["Land cover of ortho", "ortho"]
+    assert seen["renderer"] == "categorizedSymbol"
+    assert seen["raster"] == "paletted"
+    assert seen["features"] > 0
+
+
+CANCELLED = """
+class Feedback(QgsProcessingFeedback):
+    started = None
+    said = []
+    def setProgressText(self, text):
+        self.said.append((time.monotonic(), text))
+        if text.startswith("Classifying"):
+            answer["children"] = children()
+            threading.Timer(0.5, self.cancel).start()
+
+def children():
+    found = {}
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{name}/cmdline") as file:
+                line = file.read()
+        except OSError:
+            continue
+        if args[1] in line and int(name) != os.getpid():
+            found[name] = line
+    return found
+
+feedback = Feedback()
+begin = time.monotonic()
+try:
+    processing.run("aerialseg:maplandcover", {"INPUT": args[0], "OUTPUT": args[1] + "/map.gpkg"}, feedback=feedback)
+    answer["ended"] = "finished"
+except QgsProcessingException as error:
+    answer["ended"] = str(error)
+answer["first_after_s"] = feedback.said[0][0] - begin
+answer["first"] = feedback.said[0][1]
+answer["left"] = children()
+answer["files"] = os.listdir(args[1])
+"""
+
+
+def test_cancelling_ends_the_command_and_leaves_nothing(profile: Profile, scene: Path, tmp_path: Path) -> None:
+    seen = run_qgis(PLUGIN + CANCELLED, str(scene), str(tmp_path), variables=profile.environment)
+    assert "Cancelled" in seen["ended"] or "execution" in seen["ended"]
+    assert len(seen["children"]) == 1
+    assert seen["left"] == {}
+    assert seen["files"] == []
+    assert seen["first"] == "Starting aerialseg …"
+    assert seen["first_after_s"] < 1
+
+
+def _commands_at_work(folder: Path) -> list[str]:
+    """Their command lines."""
+    lines = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            lines.append(file.read_text())
+    return [line for line in lines if str(folder) in line and "segment" in line]
+
+
+def test_a_qgis_that_is_killed_takes_the_command_with_it(profile: Profile, scene: Path, tmp_path: Path) -> None:
+    line = [qgis_process(), "run", "aerialseg:maplandcover", f"--INPUT={scene}", f"--OUTPUT={tmp_path}/map.gpkg"]
+    qgis = subprocess.Popen(line, env=profile.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not _commands_at_work(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert _commands_at_work(tmp_path)
+    qgis.kill()
+    qgis.wait()
+    while _commands_at_work(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _commands_at_work(tmp_path)
