@@ -30,7 +30,7 @@ print({_MARK!r} + json.dumps(answer), flush=True)
 
 def environment(home: str) -> dict[str, str]:
     """The variables of a QGIS without a screen whose profile lies in ``home``."""
-    hidden = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "GDAL_DATA", "PROJ_LIB", "PROJ_DATA")
+    hidden = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "GDAL_DATA", "PROJ_LIB", "PROJ_DATA", "XDG_DATA_HOME")
     kept = {name: value for name, value in os.environ.items() if name not in hidden}
     return kept | {"QT_QPA_PLATFORM": "offscreen", "HOME": home, "XDG_RUNTIME_DIR": home}
 

@@ -223,3 +223,36 @@ def test_a_qgis_that_is_killed_takes_the_command_with_it(profile: Profile, scene
     while _commands_at_work(tmp_path) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not _commands_at_work(tmp_path)
+
+
+CORRECTED = """
+layer = QgsVectorLayer(args[1] + "|layername=landcover", "map", "ogr")
+fields = layer.fields()
+biggest = max(layer.getFeatures(), key=lambda feature: feature.geometry().area())
+layer.startEditing()
+layer.changeAttributeValue(biggest.id(), fields.indexOf("class_id"), int(args[3]))
+layer.changeAttributeValue(biggest.id(), fields.indexOf("class_name"), args[4])
+layer.changeAttributeValue(biggest.id(), fields.indexOf("checked"), True)
+QgsProject.instance().addMapLayer(layer)
+parameters = {"INPUT": args[0], "CORRECTIONS": layer.id(), "OUTPUT": args[2]}
+try:
+    processing.run("aerialseg:maplandcover", parameters)
+    answer["unsaved"] = "taken"
+except QgsProcessingException as error:
+    answer["unsaved"] = str(error)
+layer.commitChanges()
+found = QgsVectorLayer(processing.run("aerialseg:maplandcover", parameters)["OUTPUT"], "corrected", "ogr")
+inside = biggest.geometry().pointOnSurface()
+answer["class"] = [f["class_name"] for f in found.getFeatures() if f.geometry().contains(inside)]
+answer["was"] = biggest["class_name"]
+"""
+
+
+def test_a_polygon_that_is_corrected_in_qgis_keeps_its_class_on_the_next_map(
+    profile: Profile, scene: Path, tmp_path: Path
+) -> None:
+    _command(scene, tmp_path / "map.gpkg")
+    paths = str(scene), str(tmp_path / "map.gpkg"), str(tmp_path / "corrected.gpkg")
+    seen = run_qgis(PLUGIN + CORRECTED, *paths, "7", "pool", variables=profile.environment)
+    assert "edits that are not saved" in seen["unsaved"]
+    assert seen["class"] == ["pool"] != [seen["was"]]

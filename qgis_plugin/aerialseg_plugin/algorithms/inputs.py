@@ -31,6 +31,18 @@ def path_of(layer: QgsMapLayer) -> str:
     return path
 
 
+def file_and_layer(layer: QgsMapLayer) -> str:
+    """``FILE:LAYER``, or ``FILE`` where it holds one layer.
+
+    Raises QgsProcessingException for a layer with edits that are not saved.
+    """
+    if layer.isEditable() and layer.isModified():
+        raise QgsProcessingException(f"The layer '{layer.name()}' has edits that are not saved: save them first.")
+    path = path_of(layer)
+    name = QgsProviderRegistry.instance().decodeUri(layer.providerType(), layer.source()).get("layerName")
+    return f"{path}:{name}" if name else path
+
+
 def write_polygons(source: QgsProcessingFeatureSource, path: str, context: QgsProcessingContext) -> None:
     """Write the geometries (of the selected features, if only those are asked for) as a GeoPackage."""
     options = QgsVectorFileWriter.SaveVectorOptions()

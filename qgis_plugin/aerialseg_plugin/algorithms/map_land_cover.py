@@ -16,6 +16,7 @@ from qgis.core import (
     QgsProcessingParameterRasterDestination,
     QgsProcessingParameterRasterLayer,
     QgsProcessingParameterString,
+    QgsProcessingParameterVectorLayer,
 )
 
 from aerialseg_plugin.kept_run import KeptRun, RunPlace
@@ -23,9 +24,9 @@ from aerialseg_plugin.results import show_result
 
 from . import drawing
 from .base import AerialsegAlgorithm
-from .inputs import path_of, write_polygons
+from .inputs import file_and_layer, path_of, write_polygons
 
-INPUT, FOLDER, EXTENT, AOI, MODEL = "INPUT", "FOLDER", "EXTENT", "AOI", "MODEL"
+INPUT, FOLDER, EXTENT, AOI, MODEL, CORRECTIONS = "INPUT", "FOLDER", "EXTENT", "AOI", "MODEL", "CORRECTIONS"
 RESOLUTION, OPTIONS, RUN, CLASSES, CONFIDENCE = "RESOLUTION", "OPTIONS", "RUN", "CLASSES", "CONFIDENCE"
 _RASTERS = {CLASSES: ("--raster", "Class raster"), CONFIDENCE: ("--confidence", "Confidence raster")}
 
@@ -39,6 +40,7 @@ Give a raster layer (or file), or a folder of tiles, which are mapped as one ort
 extent or a layer of polygons as the area of interest.
 Model: the folder of a model, such as one taught by you, or the name of an installed one (empty: the bundled model, for
 imagery of 1 to 6 cm per pixel; its weights are for non-commercial use).
+Corrections: a corrected layer of an earlier map. Its polygons with checked = true keep their class exactly.
 {drawing.HELP}
 
 Kept run: name a folder, and 'Redraw polygons' makes another layer from it without computing the classes again. A
@@ -54,6 +56,8 @@ cancelled run resumes from it; without it, nothing of a cancelled run stays."""
             QgsProcessingParameterFile(MODEL, "Model: folder or name (empty: the bundled one)", folder, optional=True),
         ):
             self.addParameter(parameter)
+        text = "Corrections: polygons of which the checked ones keep their class"
+        self.addParameter(QgsProcessingParameterVectorLayer(CORRECTIONS, text, polygons, optional=True))
         drawing.add_drawing(self)
         double = QgsProcessingParameterNumber.Double
         text = "Resolution to work at (m per pixel; empty: the model's)"
@@ -109,7 +113,13 @@ cancelled run resumes from it; without it, nothing of a cancelled run stays."""
         model = self.parameterAsString(parameters, MODEL, context)
         more = shlex.split(self.parameterAsString(parameters, OPTIONS, context))
         numbers = self.number_options(parameters, context, {RESOLUTION: "--gsd"})
-        return [*([f"--model={model}"] if model else []), *numbers, *more]
+        corrections = self.parameterAsVectorLayer(parameters, CORRECTIONS, context)
+        return [
+            *([f"--model={model}"] if model else []),
+            *([f"--corrections={file_and_layer(corrections)}"] if corrections else []),
+            *numbers,
+            *more,
+        ]
 
     def _area(self, parameters, context, layer, place: RunPlace) -> list[str]:
         polygons = self.parameterAsSource(parameters, AOI, context) if parameters.get(AOI) else None
