@@ -38,9 +38,9 @@ from aerialseg.model.cpu import has_openvino
 from aerialseg.model.device import choose, choose_size
 from aerialseg.model.folders import model_dir
 from aerialseg.model.interface import Tile
+from aerialseg.model.network import Network
 from aerialseg.model.predictor import ModelPredictor, ModelSpec
 from aerialseg.model.store import load_network
-from aerialseg.model.unet import UNet
 from aerialseg.raster.grid import Box, Grid
 from aerialseg.seams.operations import work_per_pixel
 from aerialseg.training.torchvision_compat import patch_torchvision
@@ -59,7 +59,7 @@ class Naive:
 
     side = 512
 
-    def __init__(self, network: UNet, card: ModelCard, device: str, overlap: int, *, blend: bool) -> None:
+    def __init__(self, network: Network, card: ModelCard, device: str, overlap: int, *, blend: bool) -> None:
         self.network, self.card, self.device, self.overlap, self.blend = (
             copy.deepcopy(network).to(device),
             card,
@@ -157,7 +157,7 @@ class OnnxRuntime:
 
     core = 1024
 
-    def __init__(self, network: UNet, card: ModelCard, folder: Path) -> None:
+    def __init__(self, network: Network, card: ModelCard, folder: Path) -> None:
         import onnxruntime
 
         from aerialseg.model.fold import fold_for_inference
@@ -261,7 +261,7 @@ def end_to_end(model: str | None, device: str, side: int) -> dict[str, Any]:
     }
 
 
-def installed_peers(network: UNet, card: ModelCard) -> dict[str, Callable[[Any], Labels]]:
+def installed_peers(network: Network, card: ModelCard) -> dict[str, Callable[[Any], Labels]]:
     """The same weights through other people's tilers, at their defaults but for a 512 px window."""
     mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (card.mean, card.std))
     found: dict[str, Callable[[Any], Labels]] = {}
@@ -289,7 +289,7 @@ def installed_peers(network: UNet, card: ModelCard) -> dict[str, Callable[[Any],
     return found
 
 
-def _geoai(network: UNet, card: ModelCard, inference: Callable[..., Any]) -> Callable[[Any], Labels]:
+def _geoai(network: Network, card: ModelCard, inference: Callable[..., Any]) -> Callable[[Any], Labels]:
     class Normalising(torch.nn.Module):
         """geoai divides by 255 and no more."""
 
@@ -356,7 +356,7 @@ def main() -> None:
         given.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
-def _onnx(network: UNet, card: ModelCard, device: str, folder: Path) -> dict[str, Any]:
+def _onnx(network: Network, card: ModelCard, device: str, folder: Path) -> dict[str, Any]:
     try:
         import onnx  # noqa: F401
 

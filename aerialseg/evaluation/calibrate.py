@@ -33,8 +33,8 @@ from aerialseg.legend import NODATA
 from aerialseg.model.card import ModelCard
 from aerialseg.model.engine import decide
 from aerialseg.model.folders import CARD, model_dir
+from aerialseg.model.network import Network
 from aerialseg.model.store import load_card, load_network, read_history, write_history
-from aerialseg.model.unet import UNet
 from aerialseg.progress import Progress, Silent
 from aerialseg.raster.grid import Grid
 
@@ -257,7 +257,7 @@ def reliability(samples: Samples, card: ModelCard, temperature: float) -> Reliab
 
 
 def sample_frame(
-    network: UNet,
+    network: Network,
     card: ModelCard,
     image: Path,
     mask: Path,
@@ -278,7 +278,7 @@ def sample_frame(
 
 @torch.inference_mode()
 def logits_at(
-    network: UNet, card: ModelCard, pixels: NDArray[np.uint8], chosen: NDArray[np.bool_]
+    network: Network, card: ModelCard, pixels: NDArray[np.uint8], chosen: NDArray[np.bool_]
 ) -> tuple[Tensor, tuple[NDArray[np.intp], NDArray[np.intp]]]:
     """(logits float32 (n, classes), (rows, columns)) of the chosen pixels (h, w) of an image (h, w, bands).
 

@@ -38,8 +38,9 @@ MIN_STD = 1e-4
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """What is needed to rebuild the network: fastai's DynamicUnet over a ResNet encoder.
+    """What is needed to rebuild the network.
 
+    encoder, decoder: names of encoders.py and networks.py; a card without a decoder means fastai's DynamicUnet.
     norm: of the decoder's convolutions ("none", "batch", "instance", "group"); encoder_norm: of the encoder's.
     With self_attention, or with instance or group norm, no tile can equal the whole image.
     """

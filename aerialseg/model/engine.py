@@ -15,7 +15,7 @@ from aerialseg.model.card import ModelCard
 from aerialseg.model.device import ComputeMode
 from aerialseg.model.fold import fold_for_inference
 from aerialseg.model.interface import NOT_FINITE, Tile
-from aerialseg.model.unet import UNet
+from aerialseg.model.network import Network
 from aerialseg.raster.grid import Box
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _CUDA_CHANNELS = 16
 """Tensor cores take channels by so many; on a CPU the padding costs more than it gains (3 % and more, measured)."""
 
 
-class Network(Protocol):
+class Tileable(Protocol):
     """Logits (B, classes, h, w) of ``core``, from normalised pixels of ``window``."""
 
     def forward_tile(self, x: Tensor, window: Box, core: Box) -> Tensor: ...
@@ -66,7 +66,7 @@ def make_engine(network: Any, card: ModelCard, way: ComputeMode, *, logits: bool
 
     logits: it will be asked for probabilities, and not for answers.
     """
-    if way.runtime == "openvino" and isinstance(network, UNet):
+    if way.runtime == "openvino" and isinstance(network, Network):
         from aerialseg.model.openvino import OpenVinoNetwork
 
         return OpenVinoEngine(OpenVinoNetwork(network, card, way.precision, logits=logits), card)
@@ -112,18 +112,18 @@ class TorchEngine:
         self._way, self._card = way, card
         self._cuda = way.device.type == "cuda"
         self.concurrent_calls = 2 if self._cuda else 1
-        self._dtype = torch.bfloat16 if way.precision == "bf16" and isinstance(network, UNet) else torch.float32
-        self._network: Network = self._placed(network)
+        self._dtype = torch.bfloat16 if way.precision == "bf16" and isinstance(network, Network) else torch.float32
+        self._network: Tileable = self._placed(network)
         mean, std = (torch.tensor(values, device=way.device).view(-1, 1, 1) for values in (card.mean, card.std))
         self._scale, self._shift = 1 / (255 * std), mean / std
 
-    def _placed(self, network: Any) -> Network:
-        if isinstance(network, UNet):
+    def _placed(self, network: Any) -> Tileable:
+        if isinstance(network, Network):
             network = fold_for_inference(network, channels=_CUDA_CHANNELS if self._cuda else 1).to(
                 self._way.device, self._dtype
             )
             network = network.to(memory_format=torch.channels_last)
-        placed: Network = network
+        placed: Tileable = network
         return placed
 
     def _stream(self) -> Any:

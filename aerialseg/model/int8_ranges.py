@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from aerialseg.model.fold import fold_for_inference
-from aerialseg.model.unet import UNet
+from aerialseg.model.network import Network
 
 Ranges = Mapping[str, tuple[float, float]]
 """(low, high) of the input of each convolution, by the module's name."""
@@ -23,7 +23,7 @@ STEPS = 255
 
 
 @torch.inference_mode()
-def find_ranges(network: UNet, images: Iterable[Tensor]) -> dict[str, tuple[float, float]]:
+def find_ranges(network: Network, images: Iterable[Tensor]) -> dict[str, tuple[float, float]]:
     """The range of each convolution's input: lowest and highest value, each the mean over the images.
 
     images: normalised, float32 (1, bands, h, w), like those that the model is to be used on. Their labels are not

@@ -26,8 +26,8 @@ from aerialseg.errors import ModelError, UsageError
 from aerialseg.files import write_atomically
 from aerialseg.model.card import APPROXIMATE_HALO, ModelCard
 from aerialseg.model.fold import fold_for_inference
+from aerialseg.model.network import Network
 from aerialseg.model.store import load_network
-from aerialseg.model.unet import UNet
 
 OPSET = 17
 TILE_PX = 1024
@@ -71,7 +71,7 @@ class Answer(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, network: UNet, card: ModelCard, output: str = PROBABILITIES) -> None:
+    def __init__(self, network: Network, card: ModelCard, output: str = PROBABILITIES) -> None:
         super().__init__()
         self.network, self.temperature, self.softmax = (
             fold_for_inference(network),
@@ -89,7 +89,7 @@ class Answer(nn.Module):
         return torch.softmax(logits / self.temperature, dim=1) if self.softmax else logits
 
 
-def _graph(network: UNet, card: ModelCard, tile: int | None, output: str) -> bytes:
+def _graph(network: Network, card: ModelCard, tile: int | None, output: str) -> bytes:
     """By torch's exporter of traces: the newer one needs packages of its own and gives the same graph."""
     axes = {0: "batch"} | ({} if tile else {2: "height", 3: "width"})
     file: Any = io.BytesIO()  # which the exporter takes, whatever its signature says

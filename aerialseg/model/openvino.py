@@ -27,7 +27,7 @@ from aerialseg.model.fold import fold_for_inference
 from aerialseg.model.fx_trace import find_crops, trace_network
 from aerialseg.model.int8_ranges import STEPS, Ranges
 from aerialseg.model.interface import NOT_FINITE
-from aerialseg.model.unet import STRIDE, UNet
+from aerialseg.model.network import STRIDE, Network
 from aerialseg.raster.grid import Box
 
 Node = Any
@@ -39,7 +39,7 @@ _NEVER = -1e30
 class OpenVinoNetwork:
     """An exact network compiled for this machine's processor, for labels or for logits. One call at a time."""
 
-    def __init__(self, network: UNet, card: ModelCard, precision: str, *, logits: bool = False) -> None:
+    def __init__(self, network: Network, card: ModelCard, precision: str, *, logits: bool = False) -> None:
         self._network = fold_for_inference(network)
         _check_finite(self._network, card)
         model = build_graph(self._network, card, int8=precision == "int8", logits=logits)
@@ -78,7 +78,7 @@ class OpenVinoNetwork:
         self._compiled.release_memory()
 
 
-def _check_finite(network: UNet, card: ModelCard) -> None:
+def _check_finite(network: Network, card: ModelCard) -> None:
     """Raise ModelError where torch's network is not finite on noise: OpenVINO's ReLU makes 0 of NaN, and hides it."""
     box = Box(0, 0, 2 * STRIDE, 2 * STRIDE)
     levels = torch.randint(0, 2, (1, len(card.bands), *box.shape), generator=torch.Generator().manual_seed(0))
@@ -91,7 +91,7 @@ def _check_finite(network: UNet, card: ModelCard) -> None:
             )
 
 
-def build_graph(network: UNet, card: ModelCard, *, int8: bool = False, logits: bool = False) -> ov.Model:
+def build_graph(network: Network, card: ModelCard, *, int8: bool = False, logits: bool = False) -> ov.Model:
     """Inputs: uint8 pixels (B, C, h, w), uint8 valid (B, 1, h, w), int64 crops as ``find_crops`` gives them.
 
     Output: uint8 (B, 2, h', w'), class and confidence per cent (`NOT_FINITE` where a logit is not); or ``logits``,
@@ -136,7 +136,7 @@ def _constant(values: Any) -> Node:
 class _Translation:
     """Torch's steps as OpenVINO's, one by one."""
 
-    def __init__(self, network: UNet, crops: Node, ranges: Ranges | None = None) -> None:
+    def __init__(self, network: Network, crops: Node, ranges: Ranges | None = None) -> None:
         self._network, self._crops, self._cropped, self._ranges = network, crops, 0, ranges
 
     def run(self, image: Node) -> Node:
@@ -231,6 +231,12 @@ def _average_pool(module: nn.AvgPool2d, x: Node) -> Node:
     return op.avg_pool(x, stride, [0, 0], [0, 0], kernel, exclude_pad=False)
 
 
+def _nearest(module: nn.UpsamplingNearest2d, x: Node) -> Node:
+    scales = _constant(np.array([module.scale_factor] * 2, np.float32))
+    how = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    return op.interpolate(x, scales, "nearest", "scales", axes=_constant(np.array([2, 3])), **how)
+
+
 def _repeat_edge(module: nn.ReplicationPad2d, x: Node) -> Node:
     left, right, top, bottom = module.padding
     return op.pad(x, _constant(np.array([0, 0, top, left])), _constant(np.array([0, 0, bottom, right])), "edge")
@@ -252,6 +258,7 @@ _MODULES: dict[type[nn.Module], Callable[[Any, Node], Node]] = {
     nn.AvgPool2d: _average_pool,
     nn.PixelShuffle: lambda module, x: op.depth_to_space(x, "depth_first", module.upscale_factor),
     nn.ReplicationPad2d: _repeat_edge,
+    nn.UpsamplingNearest2d: _nearest,
 }
 _FUNCTIONS: dict[Any, Callable[..., Node]] = {
     F.relu: op.relu,

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from aerialseg.errors import ModelError
-from aerialseg.model.unet import STRIDE, UNet
+from aerialseg.model.network import STRIDE, Network
 
 _AXES = (2, 3)
 _BEYOND = 2 * STRIDE
@@ -33,7 +33,7 @@ class ProbeResult:
     tight: bool
 
 
-def probe(network: UNet) -> ProbeResult:
+def probe(network: Network) -> ProbeResult:
     """What ``network`` depends on, once it is certain that nothing beyond its derived reach touches an answer.
 
     Raises ModelError where poison beyond the reach comes through (naming the layer for a network without a reach), so
@@ -52,7 +52,7 @@ def probe(network: UNet) -> ProbeResult:
 
 
 @torch.inference_mode()
-def touches(network: UNet, margin: int, axis: int) -> bool:
+def touches(network: Network, margin: int, axis: int) -> bool:
     """Whether anything further than ``margin`` pixels from a cell of the lattice, along ``axis``, decides its answer.
 
     The network is asked as it is for a whole image, on the CPU in float32.

@@ -24,7 +24,7 @@ class Branching(Protocol):
 
 
 class Composed(nn.Module):
-    """A module that looks no further than its parts, one after the other, do: the base of all those in unet.py."""
+    """A module that looks no further than its parts, one after the other, do: the base of the networks' modules."""
 
 
 class Margin(NamedTuple):
@@ -74,6 +74,8 @@ def margin_before(module: nn.Module, margin: Margin) -> Margin:
         return _before_kernel(module, margin)
     if isinstance(module, nn.PixelShuffle):
         return Margin(*(-(-side // module.upscale_factor) for side in margin))
+    if isinstance(module, nn.UpsamplingNearest2d):
+        return Margin(*(-(-side // _first(module.scale_factor)) for side in margin))
     if isinstance(module, nn.ReplicationPad2d):
         return Margin(margin.low + module.padding[0], margin.high - module.padding[0])  # moves every cell
     if isinstance(module, nn.BatchNorm2d | nn.ReLU | nn.Identity):
@@ -89,6 +91,7 @@ def widest(margins: Iterable[Margin]) -> Margin:
 
 _LOCAL = (
     *(nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, nn.PixelShuffle, nn.ReplicationPad2d),
+    nn.UpsamplingNearest2d,
     *(nn.BatchNorm2d, nn.ReLU, nn.Identity),
 )
 
@@ -112,6 +115,7 @@ def _before_kernel(module: nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d, margin: Marg
 
 def _first(value: object) -> int:
     number = value[0] if isinstance(value, tuple) else value
+    number = int(number) if isinstance(number, float) and number.is_integer() else number
     if not isinstance(number, int):
         raise TypeError(f"{value!r} is not a number of cells: the reach is not known")
     return number

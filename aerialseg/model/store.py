@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from aerialseg.model.unet import UNet
+    from aerialseg.model.network import Network
 
 logger = logging.getLogger(__name__)
 HISTORY = "history.json"
@@ -143,7 +143,7 @@ def _stored(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return plain.to(torch.float32 if small else dtype).contiguous().clone()
 
 
-def load_network(ref: str | Path | None = None) -> tuple[ModelCard, UNet]:
+def load_network(ref: str | Path | None = None) -> tuple[ModelCard, Network]:
     """(card, network in float32 and eval mode, on the CPU). Raises ModelError that names what does not fit."""
     folder = model_dir(ref)
     card = ModelCard.read(folder / CARD)
@@ -151,14 +151,14 @@ def load_network(ref: str | Path | None = None) -> tuple[ModelCard, UNet]:
     return card, _filled(network, state)
 
 
-def _filled(network: UNet, state: Mapping[str, Tensor]) -> UNet:
+def _filled(network: Network, state: Mapping[str, Tensor]) -> Network:
     """The network with these weights in float32, in eval mode; nothing is copied that is float32 already."""
     floats = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
     network.load_state_dict(floats, assign=True)
     return network.eval().requires_grad_(False)
 
 
-def _checked(folder: Path, card: ModelCard) -> tuple[UNet, dict[str, Tensor]]:
+def _checked(folder: Path, card: ModelCard) -> tuple[Network, dict[str, Tensor]]:
     """(network without weights, its weights as stored), once everything about them fits together."""
     state = _read_tensors(verify(folder, card))
     network = _fitting(card, state, folder)
@@ -166,20 +166,20 @@ def _checked(folder: Path, card: ModelCard) -> tuple[UNet, dict[str, Tensor]]:
     return network, state
 
 
-def _fitting(card: ModelCard, state: Mapping[str, Tensor], folder: Path) -> UNet:
+def _fitting(card: ModelCard, state: Mapping[str, Tensor], folder: Path) -> Network:
     """The network of the card, without weights, once it is known that these ones fit it."""
     import torch
 
-    from aerialseg.model.unet import build_for
+    from aerialseg.model.networks import build_for
 
-    _check_classes(card, state, folder)
     with torch.device("meta"):
         network = build_for(card)
+    _check_classes(card, network, state, folder)
     _check_fit(network, state, folder)
     return network
 
 
-def _check_exact(card: ModelCard, network: UNet, folder: Path) -> None:
+def _check_exact(card: ModelCard, network: Network, folder: Path) -> None:
     """Raise ModelError where the card promises a tile that equals the whole image and the network cannot keep it."""
     if not card.exact:
         return
@@ -213,15 +213,15 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def _check_classes(card: ModelCard, state: Mapping[str, Tensor], folder: Path) -> None:
-    last = state.get("layers.12.0.weight")
+def _check_classes(card: ModelCard, network: Network, state: Mapping[str, Tensor], folder: Path) -> None:
+    last = state.get(network.classifier)
     if last is not None and last.shape[0] != len(card.legend):
         raise ModelError(
             f"{folder}: the network has {last.shape[0]} classes, the legend of its card {len(card.legend)}"
         )
 
 
-def _check_fit(network: UNet, state: Mapping[str, Tensor], folder: Path) -> None:
+def _check_fit(network: Network, state: Mapping[str, Tensor], folder: Path) -> None:
     wanted = network.state_dict()
     missing, unexpected = sorted(set(wanted) - set(state)), sorted(set(state) - set(wanted))
     if missing or unexpected:

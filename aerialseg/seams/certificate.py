@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from aerialseg.model.card import ModelCard
-    from aerialseg.model.unet import UNet
+    from aerialseg.model.network import Network
     from aerialseg.seams.tilings import Difference, Whole
 
     Pixels = tuple[NDArray[np.uint8], NDArray[np.bool_]]
@@ -178,12 +178,12 @@ def certify(
 
 
 def _measure(
-    whole: Whole, network: UNet, card: ModelCard, labels: dict[str, NDArray[np.uint8]], progress: Progress
+    whole: Whole, network: Network, card: ModelCard, labels: dict[str, NDArray[np.uint8]], progress: Progress
 ) -> Iterator[TilingResult]:
     """One line a way to tile; the labels of two of them are kept in ``labels``."""
     import torch
 
-    from aerialseg.model.unet import build_for
+    from aerialseg.model.networks import build_for
     from aerialseg.seams.operations import work_per_pixel
 
     area = whole.raster.area

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from aerialseg.model.unet import STRIDE, UNet
+from aerialseg.model.network import STRIDE, Network
 from aerialseg.raster.grid import Box
 
 
-def work_per_pixel(network: UNet, core_px: int, halo: int | None = None) -> float:
+def work_per_pixel(network: Network, core_px: int, halo: int | None = None) -> float:
     """Operations per output pixel of a tile in the middle of a raster, against those of the whole image at once.
 
     core_px: side of the tile's core, a multiple of 32. halo: pixels around it, the network's own reach unless told.
@@ -24,14 +24,14 @@ def work_per_pixel(network: UNet, core_px: int, halo: int | None = None) -> floa
     )
 
 
-def _flops(network: UNet, window: Box, core: Box) -> int:
+def _flops(network: Network, window: Box, core: Box) -> int:
     image = torch.empty(1, network.bands, *window.shape, device="meta")
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         _on_meta(network).forward_tile(image, window, core)
     return int(counter.get_total_flops())
 
 
-def _on_meta(network: UNet) -> UNet:
+def _on_meta(network: Network) -> Network:
     if next(network.parameters()).device.type == "meta":
         return network
     import copy

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aerialseg.model.card import ModelCard
-from aerialseg.model.unet import UNet
+from aerialseg.model.network import Network
 from aerialseg.raster.grid import Box, Grid
 
 TIE = 1e-4
@@ -47,7 +47,7 @@ class Whole:
     @torch.inference_mode()
     def __init__(
         self,
-        network: UNet,
+        network: Network,
         card: ModelCard,
         pixels: NDArray[np.uint8],
         valid: NDArray[np.bool_],

@@ -10,13 +10,14 @@ from typing import Any, ClassVar
 
 from aerialseg.datasets.layout import DataConfig, placed
 from aerialseg.errors import UsageError
+from aerialseg.model.card import Architecture
 from aerialseg.toml import build, naming_file, read_toml
 from aerialseg.training.partial_unet import STRIDES
 
 ENCODER_STARTS = ("deepen", "pretrained", "model", "scratch")
 FIND = "find"
 """In place of a number: search for it."""
-DECODER_KINDS = ("unet", "pyramid")
+DECODER_KINDS = ("unet", "smp-unet", "pyramid")
 DECODER_NORMS = ("none", "batch")
 
 
@@ -40,10 +41,11 @@ class EncoderConfig:
 
 @dataclass(frozen=True, slots=True)
 class DecoderConfig:
-    """What stands on the encoder: fastai's decoder or a pyramid.
+    """What stands on the encoder.
 
-    kind: "unet", or "pyramid", which makes a teacher (``aerialseg.training.pyramid``) instead of a model. norm: after
-    each convolution of fastai's decoder, "none" or "batch".
+    kind: "unet", fastai's decoder; "smp-unet", that of segmentation_models_pytorch's ``Unet``, with a quarter of its
+    work; or "pyramid", which makes a teacher (``aerialseg.training.pyramid``) instead of a model. norm: after each
+    convolution of fastai's decoder, "none" or "batch"; smp's always has BatchNorm.
     """
 
     REMOVED: ClassVar[Mapping[str, str]] = dict.fromkeys(
@@ -64,7 +66,8 @@ class FollowConfig:
     features and what a convolution reads of them from the network's, in steps with a stride. blend: share of the
     batches, in steps with a stride, whose crops are blended with one another; what they show the teacher alone says.
     looks: how often each batch is looked at, by several teachers in turn and by each at least once; but for the first
-    look, which gives the features, at the crops in a random one of their eight flips and turns.
+    look, which gives the features, at the crops in a random one of their eight flips and turns. only_blends: batches
+    that are not blended learn from masks alone, in half of the time.
     """
 
     weight: float = 0.0
@@ -72,12 +75,15 @@ class FollowConfig:
     hints: float = 0.0
     blend: float = 0.0
     looks: int = 1
+    only_blends: bool = False
 
     def __post_init__(self) -> None:
         if self.weight < 0 or self.hints < 0 or self.temperature <= 0:
             raise UsageError(f"[follow] is {self}; wanted weights of 0 or more and a temperature above 0")
         if not 0 <= self.blend <= (1 if self.wanted else 0):
             raise UsageError(f"follow.blend is {self.blend}; wanted 0 to 1, and a teacher that is followed")
+        if self.only_blends and not self.blend:
+            raise UsageError("follow.only_blends is true and follow.blend is 0: no batch would follow the teacher")
         if self.looks < 1:
             raise UsageError(f"follow.looks is {self.looks}; wanted 1 or more")
 
@@ -210,6 +216,9 @@ class TrainingConfig:
                 raise UsageError(f"{name} is {value!r}; wanted one of {', '.join(wanted)}")
         if self.teaches:
             self._check_teaching()
+        strided = any(step.stride != 1 for step in self.steps)
+        if self.decoder.kind == "smp-unet" and (strided or self.follow.hints):
+            raise UsageError("decoder.kind is 'smp-unet', which learns as a whole: leave out stride and follow.hints")
 
     def _check_teaching(self) -> None:
         strided = any(step.stride != 1 for step in self.steps)
@@ -223,6 +232,13 @@ class TrainingConfig:
     def teaches(self) -> bool:
         """Whether what is trained is a teacher and not a model."""
         return self.decoder.kind == "pyramid"
+
+    @property
+    def architecture(self) -> Architecture:
+        """The network that is trained, as a card names it."""
+        if self.decoder.kind == "smp-unet":
+            return Architecture(encoder=self.encoder.arch, decoder="smp-unet", norm="batch")
+        return Architecture(encoder=self.encoder.arch, norm=self.decoder.norm)
 
     def to_json(self) -> dict[str, Any]:
         """What a card keeps: all of it, paths by their names alone."""

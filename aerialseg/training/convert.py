@@ -25,8 +25,9 @@ from aerialseg.legend import Legend
 from aerialseg.model.card import APPROXIMATE_HALO, Architecture, ModelCard
 from aerialseg.model.encoders import ENCODERS, make_encoder
 from aerialseg.model.folders import CARD, WEIGHTS
+from aerialseg.model.network import Network
+from aerialseg.model.networks import build
 from aerialseg.model.store import save
-from aerialseg.model.unet import UNet, build
 from aerialseg.progress import Progress, Silent
 from aerialseg.training.norm_folding import fold_norms
 from aerialseg.training.unpickle_process import ANSWERED, ASKED, FACTS, NUMBERS, WEIGHT
@@ -259,7 +260,7 @@ def _with_blur(
     image, theirs = origin.answers
     apart = {}
     for blur in (False, True):
-        network: UNet = build(classes=theirs.shape[1], **asdict(replace(architecture, blur=blur)))
+        network: Network = build(classes=theirs.shape[1], **asdict(replace(architecture, blur=blur)))
         network.load_state_dict({name: tensor.float() for name, tensor in state.items()})
         with torch.inference_mode():
             apart[blur] = float((network.eval()(image) - theirs).abs().max() / theirs.abs().max().clamp(min=1e-6))

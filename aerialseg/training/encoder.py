@@ -15,9 +15,11 @@ from torch import Tensor, nn
 
 from aerialseg.errors import ModelError
 from aerialseg.legend import Legend
+from aerialseg.model.card import ModelCard
+from aerialseg.model.network import Network
 from aerialseg.model.store import load_card, load_network
 from aerialseg.training.config import TrainingConfig
-from aerialseg.training.norm_folding import CLASSIFIER, without_norm
+from aerialseg.training.norm_folding import without_norm
 from aerialseg.training.partial_unet import ASIDE
 
 logger = logging.getLogger(__name__)
@@ -104,28 +106,37 @@ def encoder_state(arch: str, start: str, path: str | Path) -> dict[str, Tensor]:
 
 
 def load_encoder(body: nn.Module, arch: str, start: str, path: str | Path) -> None:
-    """Load the weights of ``path`` into fastai's encoder ``body``, deepened if ``start`` says so. Raises ModelError."""
+    """Load the weights of ``path`` into an encoder, ``body``, deepened if ``start`` says so. Raises ModelError.
+
+    body: with torchvision's names, or as fastai cuts it.
+    """
     state = encoder_state(arch, start, path)
-    renamed = {".".join([BODY[name.split(".")[0]], *name.split(".")[1:]]): tensor for name, tensor in state.items()}
+    places = {name: name for name in BODY} if hasattr(body, "conv1") else BODY
+    renamed = {".".join([places[name.split(".")[0]], *name.split(".")[1:]]): tensor for name, tensor in state.items()}
     missing, unexpected = body.load_state_dict(renamed, strict=False)
     lost = [name for name in missing if not name.endswith("num_batches_tracked")]
     if lost or unexpected:
         raise ModelError(f"{path} does not fit {arch}: missing {lost[:3]}, unexpected {list(unexpected)[:3]}")
 
 
-def load_model_weights(network: nn.Module, model: str | Path | None, legend: Legend) -> list[str]:
-    """Load a model of this project into fastai's network; the names of what did not fit and stays as it is.
+def load_model_weights(
+    network: nn.Module, body: nn.Module, model: str | Path | None, config: TrainingConfig
+) -> list[str]:
+    """Load a model of this project into a network that is trained; the names of what did not fit and stays as it is.
 
-    The last layers fit where the legends have the same names in the same order. Raises ModelError where the encoder is
-    another one.
+    body: the network's encoder, the only part that fits where the model has a decoder of another kind. The last layers
+    fit where the legends have the same names in the same order. Raises ModelError where the encoder is another one.
     """
     card, source = load_network(model)
+    if card.architecture.decoder != config.architecture.decoder:
+        return _load_encoder_alone(network, body, card, source)
+    classifier = source.classifier.rsplit(".", 2)[0] + "."
     given, wanted = without_norm(source.state_dict()), network.state_dict()
     fitting = {name: tensor for name, tensor in given.items() if name in wanted and tensor.shape == wanted[name].shape}
-    if card.legend.names != legend.names:
-        fitting = {name: tensor for name, tensor in fitting.items() if not name.startswith(_CLASSIFIER)}
+    if card.legend.names != Legend.from_csv(config.data.legend).names:
+        fitting = {name: tensor for name, tensor in fitting.items() if not name.startswith(classifier)}
     left = sorted(set(wanted) - set(fitting))
-    lost = [name for name in left if not name.startswith((_CLASSIFIER, ASIDE))]
+    lost = [name for name in left if not name.startswith((classifier, ASIDE))]
     if lost:
         raise ModelError(f"the model {card.name!r} does not fit this network: {lost[0]} and {len(lost) - 1} others")
     network.load_state_dict(fitting, strict=False)
@@ -133,7 +144,18 @@ def load_model_weights(network: nn.Module, model: str | Path | None, legend: Leg
     return left
 
 
-_CLASSIFIER = f"layers.{CLASSIFIER}."
+def _load_encoder_alone(network: nn.Module, body: nn.Module, card: ModelCard, source: Network) -> list[str]:
+    """As ``load_model_weights``, of the encoder. Its layers come in one order, whatever their names are."""
+    wanted, given = body.state_dict(), source.encoder_layers().state_dict()
+    shapes = [[tensor.shape for tensor in state.values()] for state in (wanted, given)]
+    if shapes[0] != shapes[1]:
+        raise ModelError(
+            f"the encoder of the model {card.name!r}, {card.architecture.encoder}, does not fit this network"
+        )
+    body.load_state_dict(dict(zip(wanted, given.values(), strict=True)))
+    logger.info("started from the encoder of %s", card.name)
+    own = {id(tensor) for tensor in body.state_dict(keep_vars=True).values()}
+    return [name for name, tensor in network.state_dict(keep_vars=True).items() if id(tensor) not in own]
 
 
 def describe_start(config: TrainingConfig, weights: str | Path | None) -> dict[str, str]:

@@ -19,10 +19,10 @@ from aerialseg.errors import InputError
 from aerialseg.evaluation.calibrate import calibrate_on
 from aerialseg.evaluation.evaluate import evaluate
 from aerialseg.legend import Legend
-from aerialseg.model.card import Architecture, ModelCard
+from aerialseg.model.card import ModelCard
 from aerialseg.model.folders import CARD
+from aerialseg.model.networks import build
 from aerialseg.model.store import load_network, save, write_history
-from aerialseg.model.unet import build
 from aerialseg.progress import Progress
 from aerialseg.training.checkpoint import Saved
 from aerialseg.training.config import TrainingConfig
@@ -98,7 +98,7 @@ def network_state(config: TrainingConfig, weights: Mapping[str, Tensor]) -> dict
 def make_card(config: TrainingConfig) -> ModelCard:
     """The card of a trained model but for its hash and scores; the halo is the network's own reach."""
     legend = Legend.from_csv(config.data.legend)
-    architecture = Architecture(encoder=config.encoder.arch, norm=config.decoder.norm)
+    architecture = config.architecture
     with torch.device("meta"):
         network = build(classes=len(legend), **asdict(architecture))
     return ModelCard(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from aerialseg.errors import UsageError
-from aerialseg.legend import NODATA, Legend
+from aerialseg.legend import NODATA
+from aerialseg.model.networks import build
 from aerialseg.training.config import TrainingConfig
 from aerialseg.training.encoder import calibrate, encoder_state, load_encoder, load_model_weights
 from aerialseg.training.norm_folding import CLASSIFIER
@@ -40,18 +42,14 @@ from torchvision import models  # noqa: E402
 def make_learner(
     loaders: DataLoaders, config: TrainingConfig, classes: int, weights: Tensor | None = None, stride: int = 1
 ) -> Learner:
-    """A ``unet_learner`` over the configured encoder, from random weights; void does not count in its loss.
+    """A learner of the configured network, from random weights; void does not count in its loss.
 
-    With a ``stride`` above 1 it trains the network without its finest layers, and gives hints where a teacher's are
-    followed. For a teacher it trains a ``Pyramid``.
+    With a ``stride`` above 1 it trains fastai's U-Net without its finest layers, and gives hints where a teacher's are
+    followed.
     """
     weights = None if weights is None else weights.to(loaders.device)
     loss = CrossEntropyLossFlat(axis=1, ignore_index=NODATA, weight=weights)
-    learner = (
-        _pyramid_learner(loaders, config, classes, loss)
-        if config.teaches
-        else _unet_learner(loaders, config, classes, loss)
-    )
+    learner = _LEARNERS[config.decoder.kind](loaders, config, classes, loss)
     learner.remove_cbs([cb for cb in learner.cbs if type(cb).__name__ in ("ProgressCallback",)])
     if stride > 1:
         hints = WIDTH if config.follow.hints else 0
@@ -86,12 +84,26 @@ def _unet_learner(loaders: DataLoaders, config: TrainingConfig, classes: int, lo
     return learner
 
 
+def _smp_learner(loaders: DataLoaders, config: TrainingConfig, classes: int, loss: Any) -> Learner:
+    model = build(classes=classes, **asdict(config.architecture)).to(loaders.device)
+    return Learner(loaders, model, loss, splitter=parameter_groups, metrics=DiceMulti(), wd=config.weight_decay)
+
+
+_LEARNERS = {"unet": _unet_learner, "smp-unet": _smp_learner, "pyramid": _pyramid_learner}
+"""The learner of each ``decoder.kind``."""
+
+
+def _encoder_of(learner: Learner, config: TrainingConfig) -> Any:
+    """stem, pooling, stages: the part of the learner's network that starts from weights of a ResNet."""
+    return learner.model.layers[0] if config.decoder.kind == "unet" else learner.model.encoder
+
+
 def start_encoder(learner: Learner, config: TrainingConfig, weights: str | Path | None) -> None:
     """Load and calibrate the encoder as the configuration says. Raises UsageError where the weights are missing."""
     if config.encoder.start == "scratch":
         return
     if config.encoder.start == "model":
-        load_model_weights(learner.model, weights, Legend.from_csv(config.data.legend))
+        load_model_weights(learner.model, _encoder_of(learner, config), weights, config)
         return
     if weights is None and config.encoder.start == "deepen":
         raise UsageError(
@@ -105,7 +117,7 @@ def start_encoder(learner: Learner, config: TrainingConfig, weights: str | Path 
             raise UsageError(f"encoder.v1 is {encoder.v1}, and {file} says otherwise: set it to {not encoder.v1}")
         fill_weights(body.network, encoder_state(encoder.arch, encoder.start, file), file)
     else:
-        body = learner.model.layers[0].to(learner.dls.device)
+        body = _encoder_of(learner, config).to(learner.dls.device)
         load_encoder(body, encoder.arch, encoder.start, file)
     if encoder.calibrate:
         calibrate(body, some_batches(learner.dls, config.encoder.calibrate))

@@ -7,6 +7,8 @@ networks for object detection", arXiv 1612.03144.)
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -45,7 +47,7 @@ class Pyramid(nn.Module):
         return self.classes(self.hints(x), (x.shape[-2], x.shape[-1]))
 
 
-def parameter_groups(model: Pyramid) -> list[list[nn.Parameter]]:
+def parameter_groups(model: Any) -> list[list[nn.Parameter]]:
     """The encoder's parameters, and those of the rest: fastai's splitter, for learning rates of their own."""
     encoder = list(model.encoder.parameters())
     known = {id(parameter) for parameter in encoder}

@@ -23,6 +23,9 @@ from aerialseg.errors import ModelError, UsageError
 from aerialseg.evaluation.scores import Confusion
 from aerialseg.files import FILE_ERRORS, write_atomically
 from aerialseg.legend import Legend
+from aerialseg.model.fold import fold_for_inference
+from aerialseg.model.folders import CARD, embedded
+from aerialseg.model.store import load_network, load_whole_card
 from aerialseg.training.config import TrainingConfig
 from aerialseg.training.learner import autocast
 from aerialseg.training.pyramid import Pyramid
@@ -34,9 +37,12 @@ _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Teacher:
-    """A ``Pyramid`` with its weights; its name, arch, v1, classes, training and scores; the SHA-256 of its file."""
+    """A ``Pyramid``, or a model, with its weights; what is known of it; the SHA-256 of its weights.
 
-    network: Pyramid
+    about: its name, classes, training and scores; of a ``Pyramid`` arch and v1, too.
+    """
+
+    network: nn.Module
     about: dict[str, Any]
     sha256: str
 
@@ -61,10 +67,30 @@ def write_teacher(
 
 
 def read_teacher(path: str | Path, legend: Legend) -> Teacher:
-    """The teacher in a folder that ``train`` has made, or in its file. Raises ModelError.
+    """The teacher in a folder that ``train`` has made, or in its file; or a model, by its name or folder.
 
-    legend: what it must know: the same classes in the same order.
+    legend: what it must know: the same classes in the same order. Raises ModelError.
     """
+    teacher = _read_model(path) if _is_model(path) else _read_pyramid(path)
+    if tuple(teacher.about["classes"]) != tuple(legend.names):
+        raise ModelError(f"the teacher {path} knows other classes than {', '.join(legend.names[:3])} ...")
+    return teacher
+
+
+def _is_model(path: str | Path) -> bool:
+    return str(path) in {"embedded", *embedded()} or (Path(path) / CARD).is_file()
+
+
+def _read_model(path: str | Path) -> Teacher:
+    """A model as a teacher: slower than a ``Pyramid``, and without features to give hints by."""
+    _, network = load_network(path)
+    card = load_whole_card(path)
+    about = {"name": card.name, "classes": list(card.legend.names), "scores": card.scores.get("held_out", {})}
+    training = {"split_sha256": card.training.get("split_sha256")}
+    return Teacher(fold_for_inference(network), {**about, "training": training}, card.weights_sha256)
+
+
+def _read_pyramid(path: str | Path) -> Teacher:
     path = Path(path) / NAME if Path(path).is_dir() else Path(path)
     try:
         with safe_open(path, "pt") as file:
@@ -79,8 +105,6 @@ def read_teacher(path: str | Path, legend: Legend) -> Teacher:
         raise ModelError(
             f"cannot read the teacher {path}: {first}; wanted what a training with decoder.kind = 'pyramid' leaves"
         ) from error
-    if tuple(about["classes"]) != tuple(legend.names):
-        raise ModelError(f"the teacher {path} knows other classes than {', '.join(legend.names[:3])} ...")
     return Teacher(network, about, digest)
 
 
@@ -97,6 +121,8 @@ def followed_teachers(config: TrainingConfig, paths: Sequence[str | Path]) -> tu
 
 def _followed(config: TrainingConfig, path: str | Path) -> Teacher:
     teacher = read_teacher(path, Legend.from_csv(config.data.legend))
+    if config.follow.hints and not isinstance(teacher.network, Pyramid):
+        raise UsageError(f"the teacher {path} is a model, which gives no hints: leave out follow.hints")
     if teacher.about["training"].get("split_sha256") != hash_file(config.data.split):
         raise UsageError(
             f"the teacher {path} learned by another split than {config.data.split}: it may have learned frames that "

@@ -21,8 +21,9 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from aerialseg.model.network import Network
 from aerialseg.model.tta import TURNS
 from aerialseg.training.config import FollowConfig
 from aerialseg.training.partial_unet import PartialUNet
@@ -42,22 +43,21 @@ class TeacherLoss(Callback):
 
     order = 5  # before gradients are scaled for accumulation, and inside of autocast
 
-    def __init__(self, teachers: Sequence[Pyramid], config: FollowConfig) -> None:
+    def __init__(self, teachers: Sequence[nn.Module], config: FollowConfig) -> None:
         super().__init__()
         self.teachers, self.config = [teacher.eval().requires_grad_(False) for teacher in teachers], config
         self.blended = False
         for teacher in teachers:
-            teacher.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def before_fit(self) -> None:
         for teacher in self.teachers:
             teacher.to(self.dls.device)
 
     def before_batch(self) -> None:
-        strided = isinstance(
-            self.learn.model, PartialUNet
-        )  # outlines, which the last layers learn, lie double in a blend
-        wanted = self.config.blend > 0 and self.training and strided
+        # Outlines, which the last layers of fastai's network learn in steps of their own, lie double in a blend.
+        blendable = isinstance(self.learn.model, PartialUNet | Network)
+        wanted = self.config.blend > 0 and self.training and blendable
         self.blended = (
             wanted and random.random() < self.config.blend
         )  # without blending nothing else is drawn otherwise
@@ -65,18 +65,26 @@ class TeacherLoss(Callback):
             self.learn.xb = (mix_crops(self.x),)
 
     def after_loss(self) -> None:
-        if not self.training:
+        if not self.training or (self.config.only_blends and not self.blended):
             return
         image, said = plain(self.x), plain(self.pred)
         with torch.no_grad():
-            hints = self.teachers[0].hints(image)
-            wanted = [self.teachers[0].classes(hints, (said.shape[-2], said.shape[-1]))]
+            hints, first = self._seen_by_first(image)
+            wanted = [first]
             wanted += [self._look(number, image) for number in range(1, max(self.config.looks, len(self.teachers)))]
         distance = self.config.weight * class_distance(said, wanted, self.config.temperature)
         hinted = getattr(self.learn.model, "hinted", None)
         if self.config.hints and hinted is not None:
             distance = distance + self.config.hints * hint_distance(hinted, hints)
         self.learn.loss_grad = distance if self.blended else self.learn.loss_grad + distance
+
+    def _seen_by_first(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """(features, logits) of the first teacher; no features where none are followed."""
+        first = self.teachers[0]
+        if not (self.config.hints and isinstance(first, Pyramid)):
+            return torch.empty(0), first(image)
+        hints = first.hints(image)
+        return hints, first.classes(hints, (image.shape[-2], image.shape[-1]))
 
     def _look(self, number: int, image: Tensor) -> Tensor:
         """Logits of one of the teachers, which sees the crops in a flip or turn drawn at random."""

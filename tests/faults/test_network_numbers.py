@@ -14,9 +14,9 @@ from aerialseg.cli import cli
 from aerialseg.errors import ModelError
 from aerialseg.model.device import choose
 from aerialseg.model.interface import Tile
+from aerialseg.model.network import Network
 from aerialseg.model.predictor import ModelPredictor
 from aerialseg.model.store import save
-from aerialseg.model.unet import UNet
 from aerialseg.raster.grid import Box
 from tests.model.nets import card, lively_network
 from tests.raster.drawing import picture, write
@@ -24,18 +24,18 @@ from tests.raster.drawing import picture, write
 RUNTIMES = ("torch", "openvino")
 
 
-def convolutions(network: UNet) -> list[torch.nn.Conv2d]:
+def convolutions(network: Network) -> list[torch.nn.Conv2d]:
     return [module for module in network.modules() if isinstance(module, torch.nn.Conv2d)]
 
 
-def spoiled(value: float, which: int) -> UNet:
+def spoiled(value: float, which: int) -> Network:
     """A network with one weight of that value in the convolution of that number."""
     network = lively_network()
     convolutions(network)[which].weight.data[0] = value
     return network
 
 
-def answer(network: UNet, runtime: str, *, tta: bool = False) -> object:
+def answer(network: Network, runtime: str, *, tta: bool = False) -> object:
     predictor = ModelPredictor(network, card(network), choose("cpu", "fp32", runtime), tta=tta)
     core = Box(0, 0, 64, 96)
     return predictor.predict(Tile(picture(64, 96), np.ones(core.shape, bool), core, core))

@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from aerialseg.legend import LandClass, Legend
 from aerialseg.model.card import Architecture, ModelCard
 from aerialseg.model.global_layers import SelfAttention
-from aerialseg.model.unet import UNet, build
+from aerialseg.model.network import Network
+from aerialseg.model.networks import build
 
 NARROW = "resnet10-narrow"
 
 
-def lively_network(encoder: str = NARROW, classes: int = 5, *, seed: int = 0, **options: Any) -> UNet:
+def lively_network(encoder: str = NARROW, classes: int = 5, *, seed: int = 0, **options: Any) -> Network:
     """A network in eval mode whose convolutions give values of unit size (layer-wise, on noise)."""
     torch.manual_seed(seed)
     network = build(encoder, classes, **options)
@@ -53,7 +54,7 @@ def legend(classes: int = 5) -> Legend:
     )
 
 
-def card(network: UNet, *, encoder: str = NARROW, blur: bool = False, **changes: Any) -> ModelCard:
+def card(network: Network, *, encoder: str = NARROW, blur: bool = False, **changes: Any) -> ModelCard:
     values: dict[str, Any] = {
         "name": "test",
         "legend": legend(network.classes),

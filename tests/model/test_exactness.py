@@ -18,9 +18,9 @@ from aerialseg.model.card import ModelCard
 from aerialseg.model.device import choose
 from aerialseg.model.folders import embedded
 from aerialseg.model.interface import Tile
+from aerialseg.model.network import Network
 from aerialseg.model.predictor import ModelPredictor
 from aerialseg.model.store import load_network
-from aerialseg.model.unet import UNet
 from aerialseg.raster.grid import Box, Grid
 from tests.model.nets import card, lively_network
 
@@ -32,7 +32,7 @@ TIE = 1e-4
 class Ground:
     """A raster and what the network says of all of it at once; pixels and valid are padded to the lattice."""
 
-    network: UNet
+    network: Network
     card: ModelCard
     pixels: NDArray[np.uint8]
     valid: NDArray[np.bool_]
@@ -64,7 +64,7 @@ class Ground:
         return image.masked_fill(~torch.from_numpy(self.valid), 0.0)[None]
 
 
-def ground(network: UNet, described: ModelCard, pixels: NDArray[np.uint8], valid: NDArray[np.bool_]) -> Ground:
+def ground(network: Network, described: ModelCard, pixels: NDArray[np.uint8], valid: NDArray[np.bool_]) -> Ground:
     """The whole image is what FAULTS and the plan define: padded to the lattice, nodata at the mean."""
     raster = Box(0, 0, *valid.shape)
     padding = [(0, raster.align(32).height - raster.height), (0, raster.align(32).width - raster.width)]

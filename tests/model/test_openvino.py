@@ -24,8 +24,8 @@ from aerialseg.model.fold import fold_for_inference
 from aerialseg.model.fx_trace import find_crops
 from aerialseg.model.int8_ranges import find_ranges
 from aerialseg.model.interface import Tile
+from aerialseg.model.network import Network
 from aerialseg.model.predictor import ModelPredictor
-from aerialseg.model.unet import UNet
 from aerialseg.raster.grid import Box, Grid
 from tests.model.nets import card, lively_network, smooth_noise
 
@@ -37,7 +37,7 @@ from aerialseg.model.openvino import build_graph  # noqa: E402
 Logits = Callable[[NDArray[np.uint8], NDArray[np.bool_], Box, Box], NDArray[np.float32]]
 
 
-def on_openvino(network: UNet, reference: ModelCard) -> Logits:
+def on_openvino(network: Network, reference: ModelCard) -> Logits:
     """Its logits in fp32, from one compiled graph."""
     folded = fold_for_inference(network)
     graph = build_graph(folded, reference, logits=True)
@@ -52,7 +52,7 @@ def on_openvino(network: UNet, reference: ModelCard) -> Logits:
     return run
 
 
-def on_torch(network: UNet, reference: ModelCard) -> Logits:
+def on_torch(network: Network, reference: ModelCard) -> Logits:
     mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (reference.mean, reference.std))
 
     def run(pixels: NDArray[np.uint8], valid: NDArray[np.bool_], window: Box, core: Box) -> NDArray[np.float32]:
@@ -113,7 +113,7 @@ def test_every_kind_of_layer_is_translated(
     assert apart(theirs, ours) < 1e-4
 
 
-def predictor(network: UNet, precision: str, **options: int) -> ModelPredictor:
+def predictor(network: Network, precision: str, **options: int) -> ModelPredictor:
     return ModelPredictor(network, card(network), choose("cpu", precision, "openvino"), **options)
 
 
@@ -175,7 +175,7 @@ def test_int8_mostly_agrees_and_its_tiles_equal_the_whole_image() -> None:
     assert (in_blocks(fp32, pixels, 544, quantized.halo)[0] == whole).mean() > 0.85
 
 
-def rounding(network: UNet, reference: ModelCard) -> UNet:
+def rounding(network: Network, reference: ModelCard) -> Network:
     """The network in torch, its kernels and what they are fed with rounded as the card's ranges say."""
     folded = fold_for_inference(network)
     for name, module in folded.named_modules():
@@ -190,13 +190,14 @@ def rounding(network: UNet, reference: ModelCard) -> UNet:
 
 
 @pytest.mark.parametrize("multiplies", [True, False])
+@pytest.mark.parametrize("kind", ["fastai-dynamic-unet", "smp-unet"])
 def test_int8_is_torchs_own_rounding_whether_the_processor_has_the_integers_or_not(
-    monkeypatch: pytest.MonkeyPatch, multiplies: bool
+    monkeypatch: pytest.MonkeyPatch, multiplies: bool, kind: str
 ) -> None:
     if multiplies and not multiplies_int8():
         pytest.skip("no 8-bit products on this processor: they overflow")
     monkeypatch.setattr("aerialseg.model.openvino.multiplies_int8", lambda: multiplies)
-    network = lively_network()
+    network = lively_network(decoder=kind)
     images = [smooth_noise(1, 3, 128, 128, seed=seed) for seed in range(4)]
     quantized = card(network, quantization={"ranges": find_ranges(network, images)})
     folded, (pixels, valid), box = fold_for_inference(network), drawn((160, 128)), Box(0, 0, 160, 128)

@@ -17,15 +17,15 @@ from aerialseg.model.device import check_device, choose
 from aerialseg.model.engine import decide
 from aerialseg.model.folders import embedded
 from aerialseg.model.interface import Prediction, Tile
+from aerialseg.model.network import Network
 from aerialseg.model.predictor import ModelPredictor, ModelSpec, resolve, split_tile
 from aerialseg.model.store import load_network, save
-from aerialseg.model.unet import UNet
 from aerialseg.raster.grid import Box, Grid
 from tests.model.nets import card, legend, lively_network
 
 
 @pytest.fixture(scope="module")
-def network() -> UNet:
+def network() -> Network:
     return lively_network()
 
 
@@ -56,11 +56,11 @@ def predictor(
     tile: int | None = None,
     batch: int | None = None,
 ) -> ModelPredictor:
-    reference = network if isinstance(network, UNet) else lively_network()
+    reference = network if isinstance(network, Network) else lively_network()
     return ModelPredictor(network, card(reference), choose(device, precision, runtime), tile=tile, batch=batch)
 
 
-def test_answers_cover_the_core_and_are_uint8(network: UNet) -> None:
+def test_answers_cover_the_core_and_are_uint8(network: Network) -> None:
     answer = predictor(network).predict(drawn_tile())
     assert answer.classes.shape == answer.confidence.shape == (130, 160)
     assert answer.classes.dtype == answer.confidence.dtype == np.uint8
@@ -71,13 +71,13 @@ def test_answers_cover_the_core_and_are_uint8(network: UNet) -> None:
 
 
 @pytest.mark.parametrize(("tile", "batch"), [(32, 1), (32, 5), (64, 2), (96, 3), (1024, 1)])
-def test_labels_do_not_depend_on_tile_and_batch(network: UNet, tile: int, batch: int) -> None:
+def test_labels_do_not_depend_on_tile_and_batch(network: Network, tile: int, batch: int) -> None:
     drawn = drawn_tile(Box(32, 64, 102, 170))
     reference = predictor(network, tile=256, batch=1).predict(drawn)
     assert same(predictor(network, tile=tile, batch=batch).predict(drawn), reference)
 
 
-def test_what_invalid_pixels_hold_means_nothing(network: UNet) -> None:
+def test_what_invalid_pixels_hold_means_nothing(network: Network) -> None:
     tile = drawn_tile()
     other = tile.pixels.copy()
     other[:, ~tile.valid] = 77
@@ -87,7 +87,7 @@ def test_what_invalid_pixels_hold_means_nothing(network: UNet) -> None:
     assert (one.confidence == two.confidence).all()
 
 
-def test_nodata_is_the_same_as_the_padding_beyond_the_raster(network: UNet) -> None:
+def test_nodata_is_the_same_as_the_padding_beyond_the_raster(network: Network) -> None:
     """A raster of 100 rows padded to 128 is answered as the network answers for zeros there."""
     grid = Grid(100, 128, block=128, halo=224)
     pixels = np.random.default_rng(5).integers(0, 256, (3, 128, 128), dtype=np.uint8)
@@ -115,7 +115,7 @@ def test_void_classes_are_never_predicted() -> None:
 class Cramped:
     """A network that runs out of memory above so many pixels a call, and counts its calls."""
 
-    def __init__(self, network: UNet, most_px: int) -> None:
+    def __init__(self, network: Network, most_px: int) -> None:
         self.network, self.most_px, self.calls, self.busy, self.clash = network, most_px, 0, False, False
 
     def forward_tile(self, x: Tensor, window: Box, core: Box) -> Tensor:
@@ -133,7 +133,7 @@ class Cramped:
 @pytest.mark.slow
 @pytest.mark.parametrize("most_px", [32 * 32, 64 * 64, 3 * 64 * 64])
 def test_row_20_labels_stay_the_same_when_memory_runs_out(
-    network: UNet, most_px: int, caplog: pytest.LogCaptureFixture
+    network: Network, most_px: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     reference = predictor(network, tile=1024, batch=1).predict(drawn_tile())
     cramped = predictor(Cramped(network, most_px), tile=128, batch=4)
@@ -142,7 +142,7 @@ def test_row_20_labels_stay_the_same_when_memory_runs_out(
     assert cramped.batch * cramped.tile**2 <= 4 * most_px
 
 
-def test_the_smaller_size_is_kept_for_the_next_tile(network: UNet) -> None:
+def test_the_smaller_size_is_kept_for_the_next_tile(network: Network) -> None:
     cramped = Cramped(network, 64 * 64)
     answering = predictor(cramped, tile=128, batch=1)
     answering.predict(drawn_tile())
@@ -152,12 +152,12 @@ def test_the_smaller_size_is_kept_for_the_next_tile(network: UNet) -> None:
 
 
 @pytest.mark.slow
-def test_row_20_no_memory_at_all_is_a_resource_error(network: UNet) -> None:
+def test_row_20_no_memory_at_all_is_a_resource_error(network: Network) -> None:
     with pytest.raises(ResourceError, match="too little memory even for a tile of 32 px"):
         predictor(Cramped(network, 0), tile=128, batch=2).predict(drawn_tile())
 
 
-def test_other_errors_are_not_swallowed(network: UNet) -> None:
+def test_other_errors_are_not_swallowed(network: Network) -> None:
     class Broken(Cramped):
         def forward_tile(self, x: Tensor, window: Box, core: Box) -> Tensor:
             raise RuntimeError("something else")
@@ -166,7 +166,7 @@ def test_other_errors_are_not_swallowed(network: UNet) -> None:
         predictor(Broken(network, 0)).predict(drawn_tile())
 
 
-def test_threads_get_the_same_answers_one_call_at_a_time(network: UNet) -> None:
+def test_threads_get_the_same_answers_one_call_at_a_time(network: Network) -> None:
     cramped = Cramped(network, 10**9)
     answering = predictor(cramped, tile=64)
     tiles = [drawn_tile(seed=seed) for seed in range(3)]
@@ -186,7 +186,7 @@ def test_threads_get_the_same_answers_one_call_at_a_time(network: UNet) -> None:
     assert all(same(answers[i], alone[i], confidence_steps=0) for i in range(3))
 
 
-def test_bf16_labels_mostly_agree(network: UNet) -> None:
+def test_bf16_labels_mostly_agree(network: Network) -> None:
     fp32, bf16 = (predictor(network, precision=p).predict(drawn_tile()).classes for p in ("fp32", "bf16"))
     assert (fp32 == bf16).mean() > 0.9
 
@@ -201,7 +201,7 @@ def test_parts_cover_a_core_once_and_lie_on_the_lattice() -> None:
     assert count.sum() == core.area
 
 
-def test_a_spec_is_picklable_and_loads_once(tmp_path: object, network: UNet) -> None:
+def test_a_spec_is_picklable_and_loads_once(tmp_path: object, network: Network) -> None:
     save(tmp_path, card(network), network.state_dict())  # type: ignore[arg-type]
     spec = resolve(str(tmp_path), device="cpu", precision="fp32", runtime="torch", tile=64)
     again = pickle.loads(pickle.dumps(spec))
@@ -212,7 +212,7 @@ def test_a_spec_is_picklable_and_loads_once(tmp_path: object, network: UNet) -> 
     assert same(again.load().predict(drawn_tile()), predictor(stored).predict(drawn_tile()))
 
 
-def test_a_model_of_the_package_goes_to_workers_by_its_name_and_another_by_its_folder(network: UNet) -> None:
+def test_a_model_of_the_package_goes_to_workers_by_its_name_and_another_by_its_folder(network: Network) -> None:
     folder = next(iter(embedded().values())).resolve()
     spec = ModelSpec(str(folder), card(network), tile=64)
     assert spec.on_workers() == replace(spec, path="drone-landcover")
@@ -240,13 +240,13 @@ def test_torch_on_a_cpu_computes_in_fp32_unless_told() -> None:
         choose("cpu", "fp16", "torch")
 
 
-def test_a_tile_off_the_lattice_is_refused(network: UNet) -> None:
+def test_a_tile_off_the_lattice_is_refused(network: Network) -> None:
     with pytest.raises(UsageError, match="multiple of 32"):
         predictor(network, tile=100)
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_the_gpu_says_what_the_cpu_says(network: UNet) -> None:
+def test_the_gpu_says_what_the_cpu_says(network: Network) -> None:
     answers = [predictor(network, device=d, precision="fp32").predict(drawn_tile()).classes for d in ("cpu", "cuda")]
     assert (answers[0] == answers[1]).mean() > 0.999

@@ -11,9 +11,11 @@ from torch import nn
 from aerialseg.errors import ModelError
 from aerialseg.model.card import Architecture
 from aerialseg.model.encoders import ENCODERS
+from aerialseg.model.network import Network
+from aerialseg.model.networks import build
 from aerialseg.model.probe import probe, touches
 from aerialseg.model.reach import Margin, margin_before, unbounded_layers
-from aerialseg.model.unet import UNet, build
+from aerialseg.model.unet import UNet
 from tests.model.nets import lively_network
 
 HALOS = {
@@ -35,7 +37,7 @@ HALOS = {
 QUICK = ("resnet34", "resnet50", "resnet10-narrow")
 
 
-def slender(encoder: str, *, blur: bool) -> UNet:
+def slender(encoder: str, *, blur: bool) -> Network:
     shape = replace(ENCODERS[encoder], widths=(4, 4, 4, 4), groups=1, group_width=64)
     return UNet(shape, 2, options=Architecture(encoder, blur=blur)).eval()
 

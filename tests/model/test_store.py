@@ -15,19 +15,19 @@ from aerialseg.errors import ModelError, ResourceError
 from aerialseg.model.card import ModelCard
 from aerialseg.model.folders import CARD, WEIGHTS, added, model_dir, user_folder
 from aerialseg.model.listing import find_models
+from aerialseg.model.network import Network
 from aerialseg.model.predictor import resolve
 from aerialseg.model.store import HISTORY, load_card, load_network, load_whole_card, save, write_history
-from aerialseg.model.unet import UNet
 from tests.model.nets import card, legend, lively_network
 
 
 @pytest.fixture(scope="module")
-def network() -> UNet:
+def network() -> Network:
     return lively_network()
 
 
 @pytest.fixture
-def folder(tmp_path: Path, network: UNet) -> Path:
+def folder(tmp_path: Path, network: Network) -> Path:
     save(tmp_path / "model", card(network), network.state_dict())
     return tmp_path / "model"
 
@@ -46,7 +46,7 @@ def rewrite(folder: Path, **changes: torch.Tensor | None) -> None:
     rehash(folder)
 
 
-def test_what_was_saved_loads_and_answers_the_same_but_for_float16(folder: Path, network: UNet) -> None:
+def test_what_was_saved_loads_and_answers_the_same_but_for_float16(folder: Path, network: Network) -> None:
     loaded_card, loaded = load_network(folder)
     assert loaded_card == load_card(folder)
     assert not loaded.training
@@ -73,7 +73,7 @@ def test_a_card_of_an_older_model_keeps_its_history_inside(folder: Path) -> None
     assert load_network(folder)[0].training == load_whole_card(folder).training == training
 
 
-def test_a_float32_model_is_kept_to_the_bit(tmp_path: Path, network: UNet) -> None:
+def test_a_float32_model_is_kept_to_the_bit(tmp_path: Path, network: Network) -> None:
     save(tmp_path, card(network), network.state_dict(), dtype=torch.float32)
     _, loaded = load_network(tmp_path)
     assert all(
@@ -154,7 +154,7 @@ def test_row_18_a_legend_of_another_length_is_refused(folder: Path) -> None:
         load_network(folder)
 
 
-def test_row_18_weights_that_are_not_finite_are_refused(folder: Path, tmp_path: Path, network: UNet) -> None:
+def test_row_18_weights_that_are_not_finite_are_refused(folder: Path, tmp_path: Path, network: Network) -> None:
     rewrite(folder, layers__1__bias=torch.full((32,), torch.nan))
     with pytest.raises(ModelError, match=r"layers\.1\.bias holds values that are not finite"):
         load_network(folder)
@@ -178,12 +178,12 @@ def test_a_card_that_promises_exactness_with_too_small_a_halo_is_refused(folder:
 
 
 @pytest.mark.parametrize("claimed", [0, 64, 512])
-def test_the_halo_in_the_card_is_the_one_that_was_probed(tmp_path: Path, network: UNet, claimed: int) -> None:
+def test_the_halo_in_the_card_is_the_one_that_was_probed(tmp_path: Path, network: Network, claimed: int) -> None:
     assert save(tmp_path, card(network, halo=claimed), network.state_dict()).halo == 256
     assert load_card(tmp_path).halo == 256
 
 
-def test_an_approximate_card_keeps_its_halo(tmp_path: Path, network: UNet) -> None:
+def test_an_approximate_card_keeps_its_halo(tmp_path: Path, network: Network) -> None:
     assert save(tmp_path, card(network, halo=64, exact=False), network.state_dict()).halo == 64
 
 
@@ -193,7 +193,7 @@ def test_a_lattice_finer_than_the_networks_is_refused(folder: Path) -> None:
         load_network(folder)
 
 
-def test_weights_that_do_not_fit_the_card_are_not_saved(tmp_path: Path, network: UNet) -> None:
+def test_weights_that_do_not_fit_the_card_are_not_saved(tmp_path: Path, network: Network) -> None:
     with pytest.raises(ModelError, match="network has 5 classes, the legend of its card 4"):
         save(tmp_path / "model", card(network, legend=legend(4)), network.state_dict())
     assert not (tmp_path / "model").exists()

@@ -13,24 +13,24 @@ from hypothesis import strategies as st
 from aerialseg.model.card import ModelCard
 from aerialseg.model.device import choose, choose_size
 from aerialseg.model.interface import Prediction, Tile
+from aerialseg.model.network import Network
 from aerialseg.model.predictor import ModelPredictor
 from aerialseg.model.tta import TURNS, Turn
-from aerialseg.model.unet import UNet
 from aerialseg.raster.grid import Box, Grid
 from tests.model.nets import card, lively_network
 
 
 @pytest.fixture(scope="module")
-def network() -> UNet:
+def network() -> Network:
     return lively_network()
 
 
 @pytest.fixture(scope="module")
-def known(network: UNet) -> ModelCard:
+def known(network: Network) -> ModelCard:
     return card(network, void=(0,), temperature=1.7)
 
 
-def averaging(network: UNet, known: ModelCard, runtime: str = "torch", tile: int | None = None) -> ModelPredictor:
+def averaging(network: Network, known: ModelCard, runtime: str = "torch", tile: int | None = None) -> ModelPredictor:
     way = choose("cpu", "fp32", runtime)
     return ModelPredictor(copy.deepcopy(network), known, way, tile=tile, batch=2, tta=True)
 
@@ -72,7 +72,7 @@ def test_the_eight_turns_are_all_that_there_are() -> None:
     assert len({turn.pixels(corner).tobytes() for turn in TURNS}) == len(TURNS) == 8
 
 
-def test_it_says_the_mean_of_what_the_network_says_of_eight_turned_images(network: UNet, known: ModelCard) -> None:
+def test_it_says_the_mean_of_what_the_network_says_of_eight_turned_images(network: Network, known: ModelCard) -> None:
     """Against plain torch on the whole image, without any of the code of tiles."""
     grid = Grid(96, 128, block=128, halo=known.halo)
     pixels, valid = drawn(grid)
@@ -96,7 +96,7 @@ def test_it_says_the_mean_of_what_the_network_says_of_eight_turned_images(networ
 
 
 @pytest.fixture(scope="module")
-def tiled(network: UNet, known: ModelCard) -> ModelPredictor:
+def tiled(network: Network, known: ModelCard) -> ModelPredictor:
     return averaging(network, known, tile=96)
 
 
@@ -115,7 +115,7 @@ def test_tiles_equal_the_whole_image(tiled: ModelPredictor, height: int, width: 
     assert steps <= 1
 
 
-def test_openvino_says_what_torch_says(network: UNet, known: ModelCard, tiled: ModelPredictor) -> None:
+def test_openvino_says_what_torch_says(network: Network, known: ModelCard, tiled: ModelPredictor) -> None:
     pytest.importorskip("openvino", reason="openvino is not installed (the extra 'fast')")
     grid, there = Grid(100, 170, block=96, halo=known.halo), averaging(network, known, "openvino", tile=96)
     for core in list(grid)[:3]:

@@ -10,7 +10,8 @@ import torch
 
 from aerialseg.errors import ModelError
 from aerialseg.model import global_layers as layers
-from aerialseg.model.unet import UNet, build
+from aerialseg.model.network import Network
+from aerialseg.model.networks import build
 from aerialseg.raster.grid import Box, Grid
 from tests.model.nets import NARROW, lively_network, smooth_noise
 
@@ -19,12 +20,12 @@ PROTOTYPED = {"layers": (148, 140, 64, 20), "halo": 608}
 
 
 @pytest.fixture(scope="module")
-def network() -> UNet:
+def network() -> Network:
     return lively_network()
 
 
 @pytest.fixture(scope="module")
-def grid(network: UNet) -> Grid:
+def grid(network: Network) -> Grid:
     halo = network.reach.halo
     return Grid(2 * halo + 165, 2 * halo + 300, block=96, halo=halo)
 
@@ -35,12 +36,12 @@ def image(grid: Grid) -> torch.Tensor:
 
 
 @pytest.fixture(scope="module")
-def whole(network: UNet, image: torch.Tensor) -> torch.Tensor:
+def whole(network: Network, image: torch.Tensor) -> torch.Tensor:
     with torch.inference_mode():
         return network(image)
 
 
-def largest_difference(network: UNet, image: torch.Tensor, whole: torch.Tensor, window: Box, core: Box) -> float:
+def largest_difference(network: Network, image: torch.Tensor, whole: torch.Tensor, window: Box, core: Box) -> float:
     with torch.inference_mode():
         part = network.forward_tile(image[..., *window.slices], window, core)
     assert part.shape[-2:] == core.shape
@@ -54,31 +55,31 @@ def some_blocks(grid: Grid) -> list[int]:
 
 
 def test_every_kind_of_tile_equals_the_whole_image(
-    network: UNet, grid: Grid, image: torch.Tensor, whole: torch.Tensor
+    network: Network, grid: Grid, image: torch.Tensor, whole: torch.Tensor
 ) -> None:
     for index in some_blocks(grid):
         core = grid.core(index)
         assert largest_difference(network, image, whole, grid.window(core), core) < 1e-4, core
 
 
-def test_a_core_may_have_edges_anywhere(network: UNet, grid: Grid, image: torch.Tensor, whole: torch.Tensor) -> None:
+def test_a_core_may_have_edges_anywhere(network: Network, grid: Grid, image: torch.Tensor, whole: torch.Tensor) -> None:
     core = Box(261, 307, 290, 308)
     assert largest_difference(network, image, whole, grid.window(core), core) < 1e-4
 
 
 def test_a_window_larger_than_needed_changes_nothing(
-    network: UNet, grid: Grid, image: torch.Tensor, whole: torch.Tensor
+    network: Network, grid: Grid, image: torch.Tensor, whole: torch.Tensor
 ) -> None:
     assert largest_difference(network, image, whole, grid.canvas, grid.core(len(grid) // 2)) < 1e-4
 
 
-def test_too_small_a_halo_shows(network: UNet, grid: Grid, image: torch.Tensor, whole: torch.Tensor) -> None:
+def test_too_small_a_halo_shows(network: Network, grid: Grid, image: torch.Tensor, whole: torch.Tensor) -> None:
     core = grid.core(some_blocks(grid)[4])
     window = core.align(32).grow(32) & grid.canvas
     assert largest_difference(network, image, whole, window, core) > 1e-2
 
 
-def test_a_window_off_the_lattice_shows(network: UNet, grid: Grid, image: torch.Tensor, whole: torch.Tensor) -> None:
+def test_a_window_off_the_lattice_shows(network: Network, grid: Grid, image: torch.Tensor, whole: torch.Tensor) -> None:
     core = grid.core(some_blocks(grid)[4])
     window = grid.window(core)
     shifted = image[..., window.top - 1 : window.bottom - 1, window.left - 1 : window.right - 1]
@@ -171,6 +172,6 @@ def test_an_unknown_part_of_an_architecture_is_refused(name: str) -> None:
         build(**{"encoder": NARROW, "classes": 3, name: "no-such"})
 
 
-def test_a_core_outside_its_window_is_refused(network: UNet) -> None:
+def test_a_core_outside_its_window_is_refused(network: Network) -> None:
     with pytest.raises(ValueError, match="core inside the window"):
         network.forward_tile(torch.zeros(1, 3, 64, 64), Box(0, 0, 64, 64), Box(0, 0, 65, 10))

@@ -6,37 +6,38 @@ import pytest
 import torch
 
 from aerialseg.model.folders import embedded
+from aerialseg.model.network import Network
+from aerialseg.model.networks import build, build_for
 from aerialseg.model.store import load_card
-from aerialseg.model.unet import UNet, build, build_for
 from aerialseg.seams.operations import work_per_pixel
 
 GPU_CORE, CPU_CORE = 2048, 1024
 
 
 @pytest.fixture(scope="module")
-def shipped() -> UNet:
+def shipped() -> Network:
     """The shipped architecture, without numbers."""
     with torch.device("meta"):
         return build_for(load_card()) if embedded() else build("resnet34", 24)
 
 
-def test_a_core_for_a_gpu_costs_at_most_a_quarter_more_than_the_whole_image(shipped: UNet) -> None:
+def test_a_core_for_a_gpu_costs_at_most_a_quarter_more_than_the_whole_image(shipped: Network) -> None:
     assert 1 < work_per_pixel(shipped, GPU_CORE) <= 1.25
 
 
-def test_a_core_for_a_cpu_costs_at_most_half_more(shipped: UNet) -> None:
+def test_a_core_for_a_cpu_costs_at_most_half_more(shipped: Network) -> None:
     assert 1 < work_per_pixel(shipped, CPU_CORE) <= 1.55
 
 
 @pytest.mark.slow
-def test_the_work_is_what_was_prototyped(shipped: UNet) -> None:
+def test_the_work_is_what_was_prototyped(shipped: Network) -> None:
     """ALGORITHMS.md, 1: the prototype's table."""
     prototyped = {512: 2.33, 1024: 1.51, 2048: 1.21, 4096: 1.09}
     assert all(work_per_pixel(shipped, core) <= most + 0.01 for core, most in prototyped.items())
 
 
 @pytest.mark.slow
-def test_an_approximate_halo_costs_less_and_none_costs_nothing(shipped: UNet) -> None:
+def test_an_approximate_halo_costs_less_and_none_costs_nothing(shipped: Network) -> None:
     factors = [work_per_pixel(shipped, 1024, halo) for halo in (0, 64, 256, 608)]
     assert factors[0] == pytest.approx(1.0)
     assert factors == sorted(factors)

@@ -18,8 +18,8 @@ from PIL import Image
 from aerialseg.cli import cli
 from aerialseg.errors import InputError, ModelError, OutputError, UsageError
 from aerialseg.legend import NODATA
+from aerialseg.model.network import Network
 from aerialseg.model.store import save
-from aerialseg.model.unet import UNet
 from aerialseg.seams import certificate as seams
 from aerialseg.seams.certificate import Certificate, TilingResult, certify
 from aerialseg.seams.certificate_files import CertificateFiles
@@ -33,12 +33,12 @@ SMALL = {"HALOS": (0, 64, 512), "CORE_PX": 160, "USUAL_PX": 192, "USUAL_OVERLAP_
 
 
 @pytest.fixture(scope="module")
-def network() -> UNet:
+def network() -> Network:
     return lively_network(classes=12)
 
 
 @pytest.fixture(scope="module")
-def model(network: UNet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def model(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
     save(folder, card(network, legend=legend(12)), network.state_dict(), dtype=torch.float32)
     return folder
@@ -84,7 +84,7 @@ def test_tiles_that_are_pulled_back_change_labels(certificate: Certificate) -> N
 
 
 @pytest.mark.slow
-def test_windows_off_the_lattice_change_labels_whatever_the_halo(network: UNet) -> None:
+def test_windows_off_the_lattice_change_labels_whatever_the_halo(network: Network) -> None:
     pixels = np.random.default_rng(1).integers(0, 256, (3, 580, 640), dtype=np.uint8)
     whole = Whole(network, card(network, legend=legend(12)), pixels, np.ones((580, 640), bool))
     for offset in (1, 16):
@@ -189,7 +189,7 @@ def test_usual_tiles_cover_an_axis_once_and_the_last_is_pulled_back() -> None:
         assert found[-1][2] == max(0, length - 512)
 
 
-def test_an_image_too_small_for_a_misaligned_window_has_no_such_line(network: UNet) -> None:
+def test_an_image_too_small_for_a_misaligned_window_has_no_such_line(network: Network) -> None:
     pixels = np.full((3, 100, 100), 90, np.uint8)
     whole = Whole(network, card(network, legend=legend(12)), pixels, np.ones((100, 100), bool))
     assert whole.moved(1) is None

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 
 from aerialseg.errors import UsageError
+from aerialseg.model.networks import build
 from aerialseg.model.store import load_whole_card
-from aerialseg.model.unet import build
 from aerialseg.training import train
 from aerialseg.training.checkpoint import read_checkpoint
 from aerialseg.training.config import TrainingConfig

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from aerialseg.model.unet import build
+from aerialseg.model.networks import build
 from aerialseg.training.norm_folding import fold_norms
 from aerialseg.training.torchvision_compat import patch_torchvision
 

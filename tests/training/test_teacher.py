@@ -253,7 +253,7 @@ def test_a_teacher_that_learned_by_another_split_is_refused(teacher: Path, drawn
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (('kind = "pyramid"', 'kind = "tower"'), "decoder.kind is 'tower'; wanted one of unet, pyramid"),
+        (('kind = "pyramid"', 'kind = "tower"'), "decoder.kind is 'tower'; wanted one of unet, smp-unet, pyramid"),
         (("epochs = 10", "epochs = 10\nstride = 8"), "no finer layers to leave out"),
         (("[decoder]", "[follow]\nweight = 1.0\n\n[decoder]"), "follows no teacher"),
         (("[decoder]", "[follow]\nweight = -1.0\n\n[decoder]"), "wanted weights of 0 or more"),
