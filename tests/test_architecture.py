@@ -123,7 +123,7 @@ STAIRS = {
         "bounds lattice opening",
         "placement",
         "georef resample sidecars",
-        "damage drivers grid ifd jp2 kernel sqlite_check",
+        "damage drivers grid ifd jp2 kernel ramp sqlite_check",
         "pam_check",
     ],
     "seams": [
@@ -154,7 +154,10 @@ STAIRS = {
         "rings simplify writing",
         "arcs transplant",
         "geopackage join merge trace",
-        "corners existing parquet qgis regions stream",
+        "existing",
+        "corners parquet regions sld stream",
+        "qgis",
+        "qgis_fields",
         "fields formats survey",
     ],
 }

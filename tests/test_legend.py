@@ -51,3 +51,21 @@ def test_a_missing_legend_is_an_input_error(tmp_path: Path) -> None:
 def test_an_unknown_class_is_a_key_error() -> None:
     with pytest.raises(KeyError, match="no class 77"):
         LEGEND[77]
+
+
+def test_what_a_map_shows_stands_beside_the_names_and_colours_of_the_data(tmp_path: Path) -> None:
+    path = tmp_path / "legend.csv"
+    path.write_text("name,r,g,b,title,map_color\nbald-tree,190,250,190,bare tree,#d0bf84\nwater,0,0,255,,\n")
+    legend = Legend.from_csv(path)
+    assert legend[0] == LandClass(0, "bald-tree", (190, 250, 190), "bare tree", (208, 191, 132))
+    assert legend.on_maps().classes == (LandClass(0, "bare tree", (208, 191, 132)), LandClass(1, "water", (0, 0, 255)))
+    assert legend.on_maps(void=[1]).names == ("bare tree",)
+    legend.to_csv(tmp_path / "again.csv")
+    assert Legend.from_csv(tmp_path / "again.csv") == legend == Legend.from_json(legend.to_json())
+
+
+def test_a_map_colour_that_is_none_is_an_error_with_the_line(tmp_path: Path) -> None:
+    path = tmp_path / "legend.csv"
+    path.write_text("name,r,g,b,map_color\na,1,2,3,blue\n")
+    with pytest.raises(InputError, match=r"line 2: map_color is 'blue': wanted a colour such as #"):
+        Legend.from_csv(path)

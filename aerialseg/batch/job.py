@@ -87,7 +87,7 @@ def run_job(
             runner = Runner(job, backend, ledger, events, ledger.begin_run(began))
             runner.work(decisions)
             report = JobReport(
-                job, runner.run, began, time.time(), runner.exit_code, predictor.card.legend, runner.retries, gantt
+                job, runner.run, began, time.time(), runner.exit_code, predictor.card.map_legend, runner.retries, gantt
             )
             paths, totals = write_reports(report, decisions, ledger)
             ledger.end_run(runner.run, report.ended, runner.exit_code, totals)

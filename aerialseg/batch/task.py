@@ -149,7 +149,7 @@ def _segment(task: InputTask, predictor: PredictorSpec, cluster: Cluster | None,
     report = run.report
     values = _values(result, report)
     with suppress(OSError, AerialsegError):  # a picture for the report: nothing that anybody misses
-        values["thumbnail"] = class_thumbnail(run.classes, predictor.card.legend, THUMBNAIL_PX)
+        values["thumbnail"] = class_thumbnail(run.classes, predictor.card.map_legend, THUMBNAIL_PX)
     if not task.keep:
         discard_run(task.folder)
     return values

@@ -110,7 +110,7 @@ def _classes(card: ModelCard, *, colored: bool) -> Table:
         swatch = f"[{entry.hex}]■[/] " if colored else ""
         iou = per_class.get(entry.name, {}).get("iou")
         shown = f"{iou:.3f}" if isinstance(iou, float) else ""
-        note = "never predicted" if entry.id in card.void else ""
+        note = "never predicted" if entry.id in card.void else f"on maps: {entry.title}" * bool(entry.title)
         table.add_row(str(entry.id), swatch + _plain(entry.name), entry.hex, shown, note)
     return table
 

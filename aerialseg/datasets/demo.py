@@ -82,8 +82,8 @@ def draw_demo(
     there = [path for path in (ortho, truth) if path.exists()]
     if there and not overwrite:
         raise UsageError(f"{there[0]} exists: add --overwrite to draw it again")
-    legend = load_card(None).legend
-    ids = {entry.name: entry.id for entry in legend}
+    card = load_card(None)
+    ids = {entry.name: entry.id for entry in card.legend}
     scene = draw_scene(width, height, {name: ids[name] for name in CLASSES}, seed)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -91,7 +91,7 @@ def draw_demo(
         raise OutputError(f"cannot make the folder {folder}: {error.strerror or error}") from error
     geo = GeoGrid(height, width, (GSD_M, 0.0, UPPER_LEFT[0], 0.0, -GSD_M, UPPER_LEFT[1]), f"EPSG:{EPSG}")
     write_rgb(ortho, scene.pixels, scene.valid, geo)
-    write_classes(truth, scene.truth, geo, legend)
+    write_classes(truth, scene.truth, geo, card.map_legend)
     return ortho, truth
 
 

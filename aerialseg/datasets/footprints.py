@@ -16,7 +16,7 @@ from aerialseg.vector.fields import LayerKind
 from aerialseg.vector.qgis import qml
 
 SIDES = Legend((LandClass(0, "learned from", (40, 110, 220)), LandClass(1, "held out", (240, 130, 20))))
-_SEE_THROUGH = 'alpha="0.35"'
+_SEE_THROUGH = 'alpha="0.65"'
 
 
 def write_footprints(path: Path, chips: ChipSet) -> None:
@@ -60,7 +60,7 @@ def _styles() -> Any:
 
     now = pd.Timestamp.now("UTC").floor("s")
     kind = LayerKind("Polygon", "", ())
-    style = qml(SIDES, kind, field="held_out").replace('alpha="1"', _SEE_THROUGH)
+    style = qml(SIDES, [side.id for side in SIDES], kind, field="held_out").replace('alpha="1"', _SEE_THROUGH)
     rows = [
         {
             "f_table_catalog": "",

@@ -83,7 +83,7 @@ def draw_layer(work: Work, metadata: dict[str, str]) -> LayerInfo:
             run.classes,
             run.confidence,
             run.products / work.outputs.layer_product,
-            legend=work.predictor.card.legend,
+            legend=work.predictor.card.map_legend,
             **asdict(plan.layer),
             pixel_m=plan.view.gsd_m,
             metadata=metadata,
@@ -98,7 +98,7 @@ def write_rasters(work: Work, metadata: dict[str, str]) -> None:
     """The class and confidence raster that are wanted, written among the run's products. Raises OutputError."""
     from aerialseg.raster.cog import write_cog
 
-    sources = {CLASSES: (work.run.classes, work.predictor.card.legend), CONFIDENCE: (work.run.confidence, None)}
+    sources = {CLASSES: (work.run.classes, work.predictor.card.map_legend), CONFIDENCE: (work.run.confidence, None)}
     wanted = [name for name in sources if name in work.outputs.products]
     if not wanted:
         return

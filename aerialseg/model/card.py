@@ -101,6 +101,11 @@ class ModelCard:
             raise ModelError(f"model card {self.name!r}: {problems[0]}")
 
     @property
+    def map_legend(self) -> Legend:
+        """The classes that it predicts, as maps name and colour them."""
+        return self.legend.on_maps(self.void)
+
+    @property
     def ranges(self) -> dict[str, tuple[float, float]]:
         """(low, high) of the input of each convolution, for int8; empty where the model was not quantized."""
         return {name: (float(low), float(high)) for name, (low, high) in self.quantization.get("ranges", {}).items()}
@@ -175,10 +180,7 @@ class ModelCard:
     @property
     def digest(self) -> str:
         """SHA-256 of what decides the result: the same digest means the same labels and the same confidence."""
-        decisive = {name: self.to_json()[name] for name in _DECISIVE} | ({"ranges": self.ranges} if self.ranges else {})
-        decisive |= {"scale": self.scale} if self.scale else {}
-        decisive |= {"temperature": self.temperature} if self.temperature != 1.0 else {}
-        return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(_decisive(self), sort_keys=True).encode()).hexdigest()
 
 
 def split_tiling(tiling: str) -> tuple[Tiling, int | None]:
@@ -187,6 +189,15 @@ def split_tiling(tiling: str) -> tuple[Tiling, int | None]:
     if kind not in TILINGS or (colon and not halo.isdecimal()):
         raise UsageError(f"tiling is {tiling!r}: wanted exact, approximate or approximate:PX")
     return kind, int(halo) if halo else None
+
+
+def _decisive(card: ModelCard) -> dict[str, Any]:
+    """What labels and confidence depend on; how maps name and colour the classes is not among it."""
+    legend = Legend(tuple(replace(entry, title="", map_color=None) for entry in card.legend))
+    values = replace(card, legend=legend).to_json()
+    decisive = {name: values[name] for name in _DECISIVE} | ({"ranges": card.ranges} if card.ranges else {})
+    decisive |= {"scale": card.scale} if card.scale else {}
+    return decisive | ({"temperature": card.temperature} if card.temperature != 1.0 else {})
 
 
 def _why_inexact(card: ModelCard, inexact: Sequence[str]) -> str:

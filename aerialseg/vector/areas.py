@@ -9,6 +9,7 @@ and so are areas (Green's theorem): no vertex is projected; poles and the antime
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ from pyproj import CRS, Geod, Transformer
 from pyproj.exceptions import ProjError
 
 from aerialseg.raster.georef import ONE_PIXEL, GeoGrid, geographic_of
+from aerialseg.vector.fields import Measures
 from aerialseg.vector.polygons import Batch
 
 TRUE_TO_SCALE = 0.001
@@ -75,6 +77,31 @@ def make_measure(
         )
 
     return measure
+
+
+def describe_measures(geo: GeoGrid, pixel_m: tuple[float, float] | None = None) -> Measures:
+    """What `make_measure` measures, and how QGIS measures a polygon that is changed there.
+
+    As in the plane, where that is true to scale; otherwise areas on an equal-area projection of the whole Earth.
+    """
+    if geo.crs is None:
+        x, y = pixel_m or ONE_PIXEL
+        across, down = geo.resolution
+        return Measures(pixel_m is not None, _in_plane(x * y / abs(geo.determinant), x / across, y / down))
+    system = CRS.from_user_input(geo.crs)
+    survey = _survey(system, geo)
+    unit = _metres_per_unit(system)
+    if survey is None or all(survey.true_to_scale()):
+        return Measures(True, _in_plane(unit**2, unit, unit))
+    area = "area(transform($geometry, layer_property(@layer_id, 'crs'), 'EPSG:6933'))"
+    return Measures(True, {"area_m2": area, "perimeter_m": "$perimeter"})
+
+
+def _in_plane(area: float, across: float, down: float) -> dict[str, str]:
+    found = {"area_m2": f"area($geometry) * {area:.12g}"}
+    if math.isclose(across, down, rel_tol=TRUE_TO_SCALE):
+        found["perimeter_m"] = f"perimeter($geometry) * {across:.12g}"
+    return found
 
 
 @dataclass(frozen=True)

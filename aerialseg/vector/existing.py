@@ -14,12 +14,15 @@ from aerialseg.errors import OutputError, ResourceError, UsageError
 from aerialseg.files import cannot_write
 from aerialseg.vector.fields import CLASSES, POLYGONS
 from aerialseg.vector.formats import BY_CLASS
+from aerialseg.vector.qgis import STYLES
 
 SQLITE_LOGS = ("-wal", "-shm", "-journal")
 """What SQLite keeps beside a GeoPackage that is open somewhere; it would be replayed into the new one."""
 
-STYLE_NAME, STYLE_DESCRIPTION = "land cover", "classes and colours of the legend"
-"""Of our rows in ``layer_styles``; rows of other names are the user's."""
+OUR_STYLE = "(styleName, description) IN (VALUES {})".format(
+    ", ".join(f"('{name}', '{description}')" for name, description in STYLES.items())
+)
+"""Of ``layer_styles``: a row of ours; the others are the user's."""
 
 # Every version wrote provenance into the layer's metadata, through GDAL; descriptions came a little later.
 _OUR_METADATA = """metadata LIKE '%<MDI key="software">aerialseg %'"""
@@ -175,10 +178,7 @@ def _has_additions(database: sqlite3.Connection, known: Collection[str], ours: C
     """Whether somebody has put styles or metadata of their own beside ours."""
     if (
         "layer_styles" in known
-        and database.execute(
-            "SELECT 1 FROM layer_styles WHERE styleName IS NOT ? OR description IS NOT ?",
-            [STYLE_NAME, STYLE_DESCRIPTION],
-        ).fetchone()
+        and database.execute(f"SELECT 1 FROM layer_styles WHERE NOT coalesce({OUR_STYLE}, 0)").fetchone()
     ):
         return True
     if not {"gpkg_metadata", "gpkg_metadata_reference"} <= set(known):

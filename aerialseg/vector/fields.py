@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,12 +18,17 @@ GEOMETRY = "geom"
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One column: its Arrow type, and its name (``alias``) and explanation (``comment``) for people."""
+    """One column: its Arrow type, and its name (``alias``) and explanation (``comment``) for people.
+
+    decimals: shown of a number. on_update: QGIS's expression for the value after a polygon was changed.
+    """
 
     name: str
     type: pa.DataType
     alias: str
     comment: str
+    decimals: int | None = None
+    on_update: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,24 +51,29 @@ class LayerKind:
 
 _CLASS_ID = Field("class_id", pa.int32(), "Class ID", "Number of the class, as in the legend")
 _CLASS_NAME = Field("class_name", pa.string(), "Class", "Name of the class, as in the legend")
-_AREA = Field("area_m2", pa.float64(), "Area (m²)", "Area on the ground, as drawn, in square metres")
+_AREA = Field("area_m2", pa.float64(), "Area (m²)", "Area on the ground, as drawn, in square metres", 2)
 _PERIMETER = Field(
-    "perimeter_m", pa.float64(), "Perimeter (m)", "Length of all outlines on the ground, holes included, in metres"
+    "perimeter_m", pa.float64(), "Perimeter (m)", "Length of all outlines on the ground, holes included, in metres", 2
 )
 _IN_PIXELS = {
-    "area_m2": Field("area_m2", pa.float64(), "Area (px²)", "Area as drawn, in pixels: their size is not known"),
+    "area_m2": Field("area_m2", pa.float64(), "Area (px²)", "Area as drawn, in pixels: their size is not known", 1),
     "perimeter_m": Field(
-        "perimeter_m", pa.float64(), "Perimeter (px)", "Length of all outlines, in pixels: their size is not known"
+        "perimeter_m", pa.float64(), "Perimeter (px)", "Length of all outlines, in pixels: their size is not known", 1
     ),
 }
 _CONFIDENCE = Field(
-    "confidence", pa.float64(), "Confidence (mean)", "Mean confidence over the pixels as they were classified, 0 to 1"
+    "confidence",
+    pa.float64(),
+    "Confidence (mean)",
+    "Mean confidence over the pixels as they were classified, 0 to 1",
+    2,
 )
 _LOWEST = Field(
     "confidence_min",
     pa.float64(),
     "Confidence (lowest)",
     "Lowest confidence among the pixels as they were classified, 0 to 1",
+    2,
 )
 _PIXELS = Field("pixels", pa.int64(), "Pixels", "Pixels of the class raster, after small regions were merged")
 _CHECKED = Field("checked", pa.bool_(), "Checked", "Whether a person has checked the class of this polygon")
@@ -81,9 +91,24 @@ CLASSES = LayerKind(
 )
 
 
-def in_pixels(kind: LayerKind) -> LayerKind:
-    """The same kind of layer, for a raster of which nobody knows the size of a pixel on the ground."""
-    return replace(kind, fields=tuple(_IN_PIXELS.get(field.name, field) for field in kind.fields))
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """How the measures of a layer are to be understood.
+
+    metric: areas and lengths are in metres; else in pixels, of which nobody knows the size on the ground. on_update:
+    field -> the same measure as an expression of QGIS, for polygons that are changed there.
+    """
+
+    metric: bool = True
+    on_update: Mapping[str, str] = field(default_factory=dict)
+
+    def of(self, kind: LayerKind) -> LayerKind:
+        """The kind of layer with fields that say so."""
+        fields = kind.fields if self.metric else [_IN_PIXELS.get(one.name, one) for one in kind.fields]
+        return replace(kind, fields=tuple(replace(one, on_update=self.on_update.get(one.name, "")) for one in fields))
+
+
+METRES = Measures()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 from aerialseg.legend import Legend
-from aerialseg.vector.existing import STYLE_DESCRIPTION, STYLE_NAME
 from aerialseg.vector.fields import GEOMETRY, LayerKind
-from aerialseg.vector.qgis import qml, sld
+from aerialseg.vector.qgis import layer_styles
+from aerialseg.vector.sld import sld
 
 _STYLES = """
 CREATE TABLE layer_styles (
@@ -37,7 +38,16 @@ CREATE TABLE IF NOT EXISTS gpkg_data_column_constraints (
 _SCHEMA_URL = "http://www.geopackage.org/spec121/#extension_schema"
 
 
-def complete_geopackage(path: Path, layers: Mapping[str, LayerKind], legend: Legend, when: str) -> dict[str, int]:
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A layer that has been written: its kind, how many features, and the classes that occur in it."""
+
+    kind: LayerKind
+    features: int
+    classes: frozenset[int]
+
+
+def complete_geopackage(path: Path, layers: Mapping[str, Written], legend: Legend, when: str) -> dict[str, int]:
     """Add styles and descriptions of the fields, set the time of change; features found in each layer.
 
     ``when`` is an ISO 8601 time in UTC. Raises sqlite3.Error.
@@ -66,24 +76,26 @@ def open_part(path: Path) -> sqlite3.Connection:
     return database
 
 
-def _add_styles(database: sqlite3.Connection, layers: Mapping[str, LayerKind], legend: Legend, when: str) -> None:
+def _add_styles(database: sqlite3.Connection, layers: Mapping[str, Written], legend: Legend, when: str) -> None:
     database.execute(_STYLES)
     database.execute(
         "INSERT INTO gpkg_contents (table_name, data_type, identifier, description, last_change, srs_id) "
         "VALUES ('layer_styles', 'attributes', 'layer_styles', '', ?, 0)",
         [when],
     )
-    for layer, kind in layers.items():
-        row = ["", "", layer, GEOMETRY, STYLE_NAME, qml(legend, kind), sld(legend, layer=layer), STYLE_DESCRIPTION]
-        database.execute(
-            "INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name, f_geometry_column, styleName, "
-            "styleQML, styleSLD, useAsDefault, description, owner, ui, update_time) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?, '', NULL, ?)",
-            [*row, when],
-        )
+    for layer, written in layers.items():
+        for number, style in enumerate(layer_styles(legend, written.classes, written.kind)):
+            described = sld(legend, written.classes, layer=layer) if number == 0 else ""
+            row = ["", "", layer, GEOMETRY, style.name, style.qml, described, number == 0, style.description]
+            database.execute(
+                "INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name, f_geometry_column, "
+                "styleName, styleQML, styleSLD, useAsDefault, description, owner, ui, update_time) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, '', NULL, ?)",
+                [*row, when],
+            )
 
 
-def _describe_fields(database: sqlite3.Connection, layers: Mapping[str, LayerKind]) -> None:
+def _describe_fields(database: sqlite3.Connection, layers: Mapping[str, Written]) -> None:
     for table in ("gpkg_data_columns", "gpkg_data_column_constraints"):
         database.execute(
             "INSERT OR IGNORE INTO gpkg_extensions (table_name, column_name, extension_name, definition, scope) "
@@ -94,8 +106,8 @@ def _describe_fields(database: sqlite3.Connection, layers: Mapping[str, LayerKin
         "INSERT INTO gpkg_data_columns (table_name, column_name, name, title, description) VALUES (?, ?, ?, ?, ?)",
         [
             (layer, field.name, field.alias, field.alias, field.comment)
-            for layer, kind in layers.items()
-            for field in kind.fields
+            for layer, written in layers.items()
+            for field in written.kind.fields
         ],
     )
 

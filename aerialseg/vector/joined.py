@@ -11,7 +11,7 @@ from aerialseg.errors import InputError
 from aerialseg.executor import TaskPool
 from aerialseg.legend import Legend
 from aerialseg.raster.classes import ClassRaster
-from aerialseg.vector.areas import make_measure
+from aerialseg.vector.areas import describe_measures, make_measure
 from aerialseg.vector.fields import Features
 from aerialseg.vector.formats import LAYER_NAME, check_place
 from aerialseg.vector.layers import find_shapes, make_lines
@@ -47,10 +47,11 @@ def polygonize_parts(
     Raises InputError (a raster cannot be read, coordinate systems differ), OutputError, UsageError.
     """
     output = Path(output).absolute()
-    systems = {ClassRaster(part.classes).geo.crs for part in parts}
+    places = [ClassRaster(part.classes).geo for part in parts]
+    systems = {geo.crs for geo in places}
     if len(systems) > 1:
         raise InputError("the class rasters have different coordinate systems, a layer has one: collect them apart")
-    crs = systems.pop()
+    crs, measures = places[0].crs, describe_measures(places[0])
     check_place(output, crs)
     count = 0
 
@@ -63,7 +64,7 @@ def polygonize_parts(
 
     with (
         TaskPool(workers) as pool,
-        NewLayers(output, layer=layer, crs=crs, legend=legend, metadata=metadata, metric=crs is not None) as layers,
+        NewLayers(output, layer=layer, crs=crs, legend=legend, metadata=metadata, measures=measures) as layers,
     ):
         layers.write(features())
         layers.finish(timestamp)

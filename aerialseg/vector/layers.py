@@ -20,7 +20,7 @@ from aerialseg.raster.describe import source_date
 from aerialseg.raster.georef import GeoGrid
 from aerialseg.raster.palette import Palette, read_palette
 from aerialseg.vector.arcs import Arcs, find_arcs
-from aerialseg.vector.areas import make_measure
+from aerialseg.vector.areas import describe_measures, make_measure
 from aerialseg.vector.formats import LAYER_NAME, check_place, ending_of
 from aerialseg.vector.merge import merge_small
 from aerialseg.vector.polygons import settle_polygons
@@ -111,7 +111,7 @@ def polygonize(
     made = timestamp or source_date(classes)
     raster = ClassRaster(classes, confidence, strip_rows=strip_rows)
     check_place(output, raster.geo.crs)
-    metric = raster.geo.crs is not None or pixel_m is not None
+    measures = describe_measures(raster.geo, pixel_m)
     with nullcontext(pool) if pool else TaskPool() as pool:
         names = read_palette(classes) if legend is None else legend
         shapes = find_shapes(raster, names, min_pixels, fixed=fixed, pool=pool, progress=progress)
@@ -128,14 +128,14 @@ def polygonize(
             legend=shapes.legend,
             metadata=metadata,
             dissolve=dissolve,
-            metric=metric,
+            measures=measures,
         ) as layers:
             layers.write(rows.features(measure, _part(progress, 0.75, 0.9 if dissolve else 0.99)))
             if dissolve:
                 layers.write_by_class(rows.by_class())
             layers.finish(made)
     _tell(progress, 1.0)
-    areas = {one: area if metric and math.isfinite(area) else None for one, area in rows.area_m2.items()}
+    areas = {one: area if measures.metric and math.isfinite(area) else None for one, area in rows.area_m2.items()}
     return LayerInfo(len(shapes.regions), vertices, rows.pixels, areas, shapes.merged, shapes.legend)
 
 

@@ -15,9 +15,8 @@ from aerialseg.files import identity
 from aerialseg.raster.opening import name_for_pyogrio
 from aerialseg.vector.existing import (
     BY_GDAL,
+    OUR_STYLE,
     SQLITE_LOGS,
-    STYLE_DESCRIPTION,
-    STYLE_NAME,
     check_replaceable,
     copy_database,
     layer_names,
@@ -94,9 +93,7 @@ def _drop_layers(part: Path, names: Sequence[str]) -> None:
                 database.execute(f"DELETE FROM {table} WHERE lower(table_name) = lower(?)", [name])
             if "layer_styles" in known:
                 database.execute(
-                    "DELETE FROM layer_styles "
-                    "WHERE lower(f_table_name) = lower(?) AND styleName = ? AND description = ?",
-                    [name, STYLE_NAME, STYLE_DESCRIPTION],
+                    f"DELETE FROM layer_styles WHERE lower(f_table_name) = lower(?) AND {OUR_STYLE}", [name]
                 )
             if "gpkg_metadata_reference" in known:
                 _drop_metadata(database, name)
@@ -162,8 +159,8 @@ def _make_tables(database: sqlite3.Connection) -> None:
 def _copy_rows(database: sqlite3.Connection, name: str) -> None:
     # A default style that somebody has saved for this layer stays the default.
     database.execute(
-        f"INSERT INTO main.layer_styles ({_STYLE_COLUMNS}, useAsDefault) SELECT {_STYLE_COLUMNS}, NOT EXISTS "
-        "(SELECT 1 FROM main.layer_styles WHERE lower(f_table_name) = lower(?1) AND useAsDefault) "
+        f"INSERT INTO main.layer_styles ({_STYLE_COLUMNS}, useAsDefault) SELECT {_STYLE_COLUMNS}, useAsDefault "
+        "AND NOT EXISTS (SELECT 1 FROM main.layer_styles WHERE lower(f_table_name) = lower(?1) AND useAsDefault) "
         "FROM new.layer_styles WHERE f_table_name = ?1",
         [name],
     )

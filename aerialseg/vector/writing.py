@@ -13,6 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
 
+import numpy as np
 import pyarrow as pa
 import pyogrio.raw
 from pyogrio.errors import CRSError, DataLayerError, DataSourceError, FeatureError, FieldError, GeometryError
@@ -21,7 +22,7 @@ from aerialseg.errors import AerialsegError, ResourceError
 from aerialseg.files import cannot_write, move_into_place
 from aerialseg.legend import Legend
 from aerialseg.raster.opening import name_for_pyogrio
-from aerialseg.vector.fields import CLASSES, POLYGONS, Features, LayerKind, in_pixels
+from aerialseg.vector.fields import CLASSES, METRES, POLYGONS, Features, LayerKind, Measures
 from aerialseg.vector.formats import (
     BY_CLASS,
     GEOJSON,
@@ -33,7 +34,7 @@ from aerialseg.vector.formats import (
     ending_of,
     layer_files,
 )
-from aerialseg.vector.geopackage import complete_geopackage
+from aerialseg.vector.geopackage import Written, complete_geopackage
 from aerialseg.vector.parquet import count_rows, write_parquet
 from aerialseg.vector.qgis import qml
 from aerialseg.vector.stream import write_stream
@@ -66,7 +67,7 @@ class NewLayers:
 
     A context manager. Until ``finish`` the files have other names beside their own; if that is never reached, they are
     removed and older files stay as they were. Of a GeoPackage only layers of these names are replaced. Everything that
-    goes wrong in writing is an OutputError with the path. ``metric``: areas and lengths are in metres, not in pixels.
+    goes wrong in writing is an OutputError with the path. ``measures``: in which unit areas and lengths are.
     """
 
     def __init__(
@@ -78,12 +79,12 @@ class NewLayers:
         legend: Legend,
         metadata: Mapping[str, str] | None = None,
         dissolve: bool = False,
-        metric: bool = True,
+        measures: Measures = METRES,
     ) -> None:
         self.output, self.layer, self.crs, self.legend = Path(output).absolute(), layer, crs, legend
-        self.metadata, self.metric = dict(metadata or {}), metric
+        self.metadata, self.measures = dict(metadata or {}), measures
         self.files = layer_files(self.output, dissolve=dissolve)
-        self._written: dict[str, tuple[Path, LayerKind, int]] = {}
+        self._written: dict[str, tuple[Path, Written]] = {}
 
     def __enter__(self) -> NewLayers:
         for file in self.files:
@@ -110,7 +111,7 @@ class NewLayers:
         self._write(by_class_file(self.output), self.layer + BY_CLASS, CLASSES, features)
 
     def _write(self, file: Path, layer: str, kind: LayerKind, features: Iterator[Features]) -> None:
-        counter, kind = _Counter(features), kind if self.metric else in_pixels(kind)
+        counter, kind = _Counter(features), self.measures.of(kind)
         part = part_of(file)
         try:
             if ending_of(file) == GEOPARQUET:
@@ -119,12 +120,12 @@ class NewLayers:
                 about = {} if self._written else self.metadata  # a GeoPackage says it once
                 write_stream(part, layer, kind, iter(counter), legend=self.legend, crs=self.crs, metadata=about)
             if ending_of(file) != GEOPACKAGE:
-                part_of(file.with_suffix(STYLE)).write_text(qml(self.legend, kind), encoding="utf-8")
+                part_of(file.with_suffix(STYLE)).write_text(qml(self.legend, counter.classes, kind), encoding="utf-8")
         except WRITE_ERRORS as error:
             if counter.failed:
                 raise
             raise cannot_write(file, error) from error
-        self._written[layer] = (file, kind, counter.count)
+        self._written[layer] = file, Written(kind, counter.count, frozenset(counter.classes))
 
     def finish(self, timestamp: datetime) -> None:
         """Add styles and descriptions, check that everything has arrived, give the files their names.
@@ -132,7 +133,7 @@ class NewLayers:
         timestamp: time of change that a GeoPackage notes, in UTC.
         """
         when = timestamp.strftime("%Y-%m-%dT%H:%M:%S.000Z")
-        for file in {file for file, _, _ in self._written.values()}:
+        for file in {file for file, _ in self._written.values()}:
             try:
                 self._complete(file, when)
             except WRITE_ERRORS as error:
@@ -154,29 +155,29 @@ class NewLayers:
 
     def _complete(self, file: Path, when: str) -> None:
         part = part_of(file)
-        counts = {layer: count for layer, (where, _, count) in self._written.items() if where == file}
+        written = {layer: what for layer, (where, what) in self._written.items() if where == file}
         if ending_of(file) != GEOPACKAGE:
-            [count] = counts.values()
-            _expect(_found(part, count), count)
+            [what] = written.values()
+            _expect(_found(part, what.features), what.features)
             return
-        found = complete_geopackage(
-            part, {layer: kind for layer, (_, kind, _) in self._written.items()}, self.legend, when
-        )
-        for layer, count in counts.items():
-            _expect(found[layer], count)
+        found = complete_geopackage(part, written, self.legend, when)
+        for layer, what in written.items():
+            _expect(found[layer], what.features)
 
 
 class _Counter:
-    """Counts features on their way, and knows whether an error was theirs."""
+    """Counts features and notes their classes on their way, and knows whether an error was theirs."""
 
     def __init__(self, features: Iterator[Features]) -> None:
         self._features = features
         self.count, self.failed = 0, False
+        self.classes: set[int] = set()
 
     def __iter__(self) -> Iterator[Features]:
         try:
             for part in self._features:
                 self.count += len(part)
+                self.classes.update(np.unique(part.columns["class_id"]).tolist())
                 yield part
         except GeneratorExit:
             raise

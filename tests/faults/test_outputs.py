@@ -28,7 +28,9 @@ from aerialseg.errors import OutputError, UsageError
 from aerialseg.mapping.outputs import Outputs
 from aerialseg.mapping.segment import segment
 from aerialseg.vector import transplant
+from aerialseg.vector.fields import POLYGONS
 from aerialseg.vector.geopackage import quoted
+from aerialseg.vector.qgis import STYLES
 from tests.batch.conftest import Folder, draw
 from tests.conftest import WriteRaster, land_cover
 from tests.fakes import Oracle
@@ -260,7 +262,7 @@ def test_row_24_layers_of_the_first_version_are_known_as_ours(tmp_path: Path, cl
     style(path, "landcover")
     aerialseg.polygonize(write(tmp_path / "d.tif", noise(9, 9)), path, overwrite=True)
     assert_sound(path)
-    assert len(rows(path, "SELECT * FROM gpkg_data_columns")) == 7
+    assert len(rows(path, "SELECT * FROM gpkg_data_columns")) == len(POLYGONS.fields)
 
 
 def test_row_24_a_style_and_metadata_that_the_user_gave_our_layer_stay(tmp_path: Path, classes: Path) -> None:
@@ -276,7 +278,7 @@ def test_row_24_a_style_and_metadata_that_the_user_gave_our_layer_stay(tmp_path:
     aerialseg.polygonize(classes, path, overwrite=True)
     default = "SELECT styleName FROM layer_styles WHERE useAsDefault AND f_table_name = 'landcover'"
     assert rows(path, default) == [("mine",)]
-    assert len(rows(path, "SELECT * FROM layer_styles")) == 2
+    assert len(rows(path, "SELECT * FROM layer_styles")) == 1 + len(STYLES)
     kept = "SELECT timestamp FROM gpkg_metadata_reference JOIN gpkg_metadata ON id = md_file_id WHERE metadata = 'x'"
     assert rows(path, kept) == [("2020-01-01T00:00:00Z",)]
     assert len(rows(path, "SELECT * FROM gpkg_metadata")) == 2

@@ -22,7 +22,8 @@ from aerialseg.legend import LandClass, Legend
 from aerialseg.model.card import ModelCard
 from aerialseg.model.store import read_history
 from aerialseg.toml import read_toml
-from aerialseg.vector.qgis import qml, sld
+from aerialseg.vector.qgis import qml
+from aerialseg.vector.sld import sld
 
 LEGEND = "id,name,r,g,b\n0,Straße,90,90,90\n1,Gebäude,200,0,0\n"
 HABITS = {
@@ -123,7 +124,7 @@ def test_row_32_no_style_holds_what_xml_cannot():
         except InputError:
             assert code not in (9, 0x1F600)
             continue
-        for text in (qml(legend), sld(legend, layer="x")):
+        for text in (qml(legend, [0]), sld(legend, [0], layer="x")):
             ElementTree.fromstring(text.partition("\n")[2])
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from aerialseg.errors import ModelError
+from aerialseg.legend import Legend
 from aerialseg.model.card import ModelCard
 from tests.fakes import CARD
 
@@ -71,3 +72,11 @@ def test_a_temperature_is_part_of_the_digest_and_a_card_without_one_keeps_its_ow
 def test_a_temperature_that_makes_no_sense_is_refused(temperature: float) -> None:
     with pytest.raises(ModelError, match="temperature"):
         replace(CARD, temperature=temperature)
+
+
+def test_how_a_map_shows_the_classes_does_not_make_another_model() -> None:
+    legend = Legend(tuple(replace(one, title=f"my {one.name}", map_color=(1, 2, one.id)) for one in CARD.legend))
+    renamed = replace(CARD, legend=legend)
+    assert renamed.digest == CARD.digest
+    assert ModelCard.from_json(renamed.to_json()) == renamed
+    assert renamed.map_legend.names[0] == f"my {CARD.legend.names[0]}"

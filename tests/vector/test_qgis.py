@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -9,10 +10,14 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import rasterio
+from affine import Affine
 
 from aerialseg.legend import NODATA, LandClass, Legend
+from aerialseg.raster.opening import without_georef_warnings
 from aerialseg.vector.fields import CLASSES, POLYGONS
 from aerialseg.vector.layers import polygonize
+from aerialseg.vector.qgis import OPACITY, OUTLINES_TO_SCALE, STYLES
 from tests.qgis_runner import run_qgis
 from tests.vector.drawn import blobs, write
 
@@ -49,22 +54,6 @@ if renderer.type() == "categorizedSymbol":
             answer["valid"] = False
     renderer.stopRender(context)
     answer["drawn"] = drawn
-settings = QgsMapSettings()
-settings.setLayers([layer])
-settings.setDestinationCrs(layer.crs())
-settings.setExtent(layer.extent())
-from PyQt5.QtCore import QSize
-settings.setOutputSize(QSize(220, 180))
-job = QgsMapRendererParallelJob(settings)
-job.start()
-job.waitForFinished()
-image = job.renderedImage()
-colors = {}
-for y in range(image.height()):
-    for x in range(image.width()):
-        name = image.pixelColor(x, y).name()
-        colors[name] = colors.get(name, 0) + 1
-answer["colors"] = colors
 """
 
 
@@ -84,10 +73,10 @@ def test_qgis_opens_the_layer_with_names_and_colours(tmp_path: Path) -> None:
     assert answer["features"] > 20
     assert (answer["crs"], answer["geometry"]) == ("EPSG:32633", "Polygon")
     assert (answer["renderer"], answer["field"]) == ("categorizedSymbol", "class_id")
-    assert [(label, color) for _, label, color in answer["classes"]] == [(one.name, one.hex) for one in AWKWARD]
     present = np.unique(drawn[drawn != NODATA]).tolist()
-    assert answer["drawn"] == {AWKWARD[one].name: AWKWARD[one].hex for one in present}
-    assert {AWKWARD[one].hex for one in present} <= {name for name, count in answer["colors"].items() if count > 50}
+    shown = [(AWKWARD[one].name, AWKWARD[one].hex) for one in present]
+    assert [(label, color) for _, label, color in answer["classes"]] == [*shown, ("other classes", "#c8c8c8")]
+    assert answer["drawn"] == dict(shown)
     assert path.read_bytes() == before
 
 
@@ -150,8 +139,125 @@ def test_styles_are_well_formed_and_set_as_default(tmp_path: Path) -> None:
             "SELECT f_table_catalog, f_table_schema, f_table_name, f_geometry_column, useAsDefault, styleQML, styleSLD "
             "FROM layer_styles"
         ).fetchall()
-    assert [row[:5] for row in rows] == [("", "", "landcover", "geom", 1)]
+    assert [row[:5] for row in rows] == [("", "", "landcover", "geom", int(first)) for first in (True, False, False)]
     labels = [one.get("label") for one in ElementTree.fromstring(rows[0][5]).iter("category")]
-    assert labels == list(AWKWARD.names)
+    assert labels == [*AWKWARD.names[:3], "other classes"]
     titles = [one.text for one in ElementTree.fromstring(rows[0][6]).iter("{http://www.opengis.net/se}Title")]
-    assert titles == list(AWKWARD.names)
+    assert titles == list(AWKWARD.names[:3])
+
+
+EDITED = """
+layer = QgsVectorLayer(args[0] + "|layername=landcover", "landcover", "ogr")
+answer["styles"] = layer.listStylesInDatabase()[2]
+answer["widgets"] = {f.name(): layer.editorWidgetSetup(n).type() for n, f in enumerate(layer.fields())}
+number = layer.fields().indexOf("class_id")
+answer["choice"] = [list(one.items())[0] for one in layer.editorWidgetSetup(number).config()["map"]]
+formatter = QgsApplication.fieldFormatterRegistry().fieldFormatter("Range")
+confidence = layer.fields().indexOf("confidence")
+setup = layer.editorWidgetSetup(confidence)
+answer["shown"] = formatter.representValue(layer, confidence, setup.config(), None, 0.87654)
+feature = max(layer.getFeatures(), key=lambda one: one["area_m2"])
+names = ["class_id", "class_name", "area_m2", "checked"]
+answer["before"] = [feature[name] for name in names]
+layer.startEditing()
+layer.changeAttributeValue(feature.id(), number, 3)
+half = QgsRectangle(feature.geometry().boundingBox())
+half.setXMaximum(half.center().x())
+shape = feature.geometry().intersection(QgsGeometry.fromRect(half))
+layer.changeGeometry(feature.id(), shape)
+layer.changeAttributeValue(feature.id(), layer.fields().indexOf("checked"), True)
+answer["saved"] = layer.commitChanges()
+answer["errors"] = layer.commitErrors()
+again = QgsVectorLayer(args[0] + "|layername=landcover", "landcover", "ogr")
+answer["after"] = [again.getFeature(feature.id())[name] for name in names]
+answer["plane"] = shape.area()
+context = QgsRenderContext()
+context.setExpressionContext(QgsExpressionContext(QgsExpressionContextUtils.globalProjectLayerScopes(again)))
+renderer = again.renderer()
+renderer.startRender(context, again.fields())
+answer["label"] = [
+    one.label() for one in renderer.categories() if one.value() == 3 or one.value() in (None, "")
+]
+renderer.stopRender(context)
+"""
+
+
+@pytest.mark.qgis
+def test_a_class_changed_in_qgis_changes_name_and_area_too(tmp_path: Path) -> None:
+    drawn = np.where((classes := blobs(60, 70)) == 3, 4, classes)
+    answer = run_qgis(EDITED, str(made(tmp_path, drawn)))
+    assert set(answer["styles"]) == set(STYLES)
+    assert answer["widgets"]["class_id"] == "ValueMap"
+    assert answer["choice"] == [[one.name, str(one.id)] for one in AWKWARD]
+    assert answer["shown"] in ("0.88", "0,88")
+    assert answer["saved"], answer["errors"]
+    assert answer["before"][3] is False
+    assert answer["after"] == [3, "not in the raster", pytest.approx(answer["plane"]), True]
+    assert answer["after"][2] < answer["before"][2]
+
+
+@pytest.mark.qgis
+def test_an_area_measured_in_qgis_is_ours_also_where_the_plane_is_not_true_to_scale(tmp_path: Path) -> None:
+    for crs, transform in (
+        ("EPSG:3857", Affine(3, 0, 1e6, 0, -3, 7e6)),
+        ("EPSG:4326", Affine(3e-5, 0, 9, 0, -3e-5, 52)),
+    ):
+        path = tmp_path / f"{crs[5:]}.gpkg"
+        raster = write(tmp_path / f"{crs[5:]}.tif", blobs(60, 70, classes=3), crs=crs, transform=transform)
+        polygonize(raster, None, path, legend=AWKWARD)
+        measured = run_qgis(MEASURED, str(path))
+        assert measured["again"] == pytest.approx(measured["ours"], rel=1e-3)
+
+
+MEASURED = """
+layer = QgsVectorLayer(args[0] + "|layername=landcover", "landcover", "ogr")
+QgsProject.instance().addMapLayer(layer)
+expression = QgsExpression(layer.defaultValueDefinition(layer.fields().indexOf("area_m2")).expression())
+context = QgsExpressionContext(QgsExpressionContextUtils.globalProjectLayerScopes(layer))
+answer.update(ours=[], again=[])
+for feature in layer.getFeatures():
+    context.setFeature(feature)
+    answer["ours"].append(feature["area_m2"])
+    answer["again"].append(expression.evaluate(context))
+"""
+
+RENDERED = """
+from PyQt5.QtCore import QSize
+from PyQt5.QtGui import QColor
+layer = QgsVectorLayer(args[0] + "|layername=landcover", "landcover", "ogr")
+settings = QgsMapSettings()
+settings.setLayers([layer])
+settings.setDestinationCrs(layer.crs())
+settings.setBackgroundColor(QColor(255, 255, 255))
+settings.setExtent(layer.extent())
+settings.setOutputSize(QSize(*json.loads(args[2])))
+settings.setOutputDpi(float(args[3]))
+scopes = [QgsExpressionContextUtils.globalScope(), QgsExpressionContextUtils.mapSettingsScope(settings)]
+settings.setExpressionContext(QgsExpressionContext(scopes))
+job = QgsMapRendererParallelJob(settings)
+job.start()
+job.waitForFinished()
+answer["saved"] = job.renderedImage().save(args[1])
+answer["scale"] = settings.scale()
+"""
+
+
+@pytest.mark.qgis
+@pytest.mark.parametrize("dpi", [96.0, 9600.0])  # with and without outlines
+def test_the_map_that_qgis_draws_is_the_class_raster_over_white(tmp_path: Path, dpi: float) -> None:
+    coarse = np.where((classes := blobs(45, 55)) == 3, 4, classes)
+    drawn = coarse.repeat(4, 0).repeat(4, 1)
+    image = tmp_path / "map.png"
+    answer = run_qgis(RENDERED, str(made(tmp_path, drawn)), str(image), json.dumps([440, 360]), str(dpi))
+    assert answer["saved"]
+    assert (answer["scale"] < OUTLINES_TO_SCALE) == (dpi < 100.0), answer["scale"]
+    with without_georef_warnings(), rasterio.open(image) as dataset:
+        seen = dataset.read([1, 2, 3]).astype(float)[:, ::2, ::2]
+    colors = np.full((256, 3), 255.0)
+    for entry in AWKWARD:
+        colors[entry.id] = OPACITY * np.array(entry.color) + (1 - OPACITY) * 255
+    around = np.lib.stride_tricks.sliding_window_view(np.pad(drawn, 3, mode="edge"), (7, 7))
+    inside = around.min((2, 3)) == around.max((2, 3))
+    same = (abs(np.moveaxis(seen, 0, -1) - colors[drawn]) <= 2).all(-1)
+    assert inside.mean() > 0.3
+    assert same[inside].mean() >= 0.99
