@@ -64,13 +64,11 @@ class ModelCard:
 
     bands: names in the order that the network takes them. mean, std: per band, of values scaled to 0..1.
     scale: source values that became 0 and 255, of all bands or of each in turn; empty where the imagery was 8 bit.
-    gsd_m: ground sampling distance in metres per pixel at which the network was trained.
-    stride, halo: pixels; windows start at multiples of ``stride`` and reach ``halo`` beyond the core.
-    exact: whether a tile with that halo equals the whole image. void: class ids that are never predicted.
-    quantization: what int8 needs ("ranges") and what it was found to cost ("mean_iou" of "fp32" and "int8").
+    gsd_m: metres per pixel at which the network was trained. stride, halo: pixels; windows start at multiples of
+    ``stride`` and reach ``halo`` beyond the core. exact: whether a tile with that halo equals the whole image.
+    void: ids that are never predicted. quantization: what int8 needs ("ranges") and was found to cost ("mean_iou").
     temperature: what logits are divided by before they become the confidence; above 1 it lowers it. Labels stay.
-    weights_sha256: of the weights file. scores, lineage, licence: free text or JSON for people. training: "frame_size",
-    (rows, columns); how it went lies beside the card in history.json (in older models here).
+    weights_sha256: of the weights file. scores, lineage, licence: free text or JSON for people. training: "frame_size".
     """
 
     name: str
@@ -113,8 +111,8 @@ class ModelCard:
     @property
     def int8_is_as_good(self) -> bool:
         """Whether int8 was measured to lose no more than INT8_LOSS of the mean IoU."""
-        scores = self.quantization.get("mean_iou", {})
-        return bool(self.ranges) and scores.get("fp32", 1.0) - scores.get("int8", 0.0) <= INT8_LOSS
+        scores = {"fp32": 1.0, "int8": 0.0} | self.quantization.get("mean_iou", {})
+        return bool(self.ranges) and scores["fp32"] - scores["int8"] <= INT8_LOSS
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dict; ``from_json`` is its inverse."""
@@ -166,8 +164,8 @@ class ModelCard:
             if not self.exact:
                 raise ModelError(_why_inexact(self, inexact))
             return self
-        if halo_px is None:
-            halo_px = min(self.halo, APPROXIMATE_HALO) if self.exact else self.halo
+        usual = min(self.halo, APPROXIMATE_HALO) if self.exact else self.halo
+        halo_px = usual if halo_px is None else halo_px
         if halo_px < 0:
             raise UsageError(f"a halo of {halo_px} px: wanted 0 or more")
         return replace(self, exact=False, halo=-(-halo_px // self.stride) * self.stride)
