@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from aerialseg.mapping.segment import segment
     from aerialseg.model.card import ModelCard
     from aerialseg.model.predictor import load_model
-    from aerialseg.training import train
+    from aerialseg.training import teach, train
 
 _HOMES = {
     "draw_demo": "aerialseg.datasets.demo",
@@ -41,6 +41,7 @@ _HOMES = {
     "load_model": "aerialseg.model.predictor",
     "Result": "aerialseg.mapping.result",
     "segment": "aerialseg.mapping.segment",
+    "teach": "aerialseg.training",
     "train": "aerialseg.training",
     "evaluate": "aerialseg.evaluation.evaluate",
     "assess_map": "aerialseg.evaluation.map_accuracy",
@@ -65,6 +66,7 @@ __all__ = [
     "load_model",
     "polygonize",
     "segment",
+    "teach",
     "train",
 ]
 

@@ -16,6 +16,7 @@ from aerialseg.cli.polygonize_command import polygonize_command
 from aerialseg.cli.seams_command import seams_command
 from aerialseg.cli.segment_command import segment_command
 from aerialseg.cli.split_command import split_command
+from aerialseg.cli.teach_command import teach_command
 from aerialseg.cli.training_commands import experiment_command, quantize_command, train_command
 
 REMOVED = {
@@ -46,6 +47,7 @@ for command in (
     segment_command,
     polygonize_command,
     demo_command,
+    teach_command,
     chips_command,
     train_command,
     experiment_command,

@@ -29,6 +29,7 @@ LABELS = {
     "polygons": "Drawing polygons",
     "rasters": "Writing rasters",
     "prepare": "Preparing images",
+    "teach": "Reading features",
     "train": "Training",
     "score": "Scoring",
     "calibrate": "Calibrating",

@@ -28,7 +28,14 @@ from aerialseg.datasets.chipset import (
     make_folder,
 )
 from aerialseg.datasets.footprints import write_footprints
-from aerialseg.datasets.ground_blocks import GroundBlock, GroundLattice, chips_along, cut_blocks, make_lattice
+from aerialseg.datasets.ground_blocks import (
+    GroundBlock,
+    GroundLattice,
+    KeptGround,
+    chips_along,
+    cut_blocks,
+    make_lattice,
+)
 from aerialseg.datasets.holdout import hold_out
 from aerialseg.datasets.starter_config import starter_config
 from aerialseg.errors import InputError, UsageError
@@ -66,7 +73,7 @@ class _Ground:
 
 
 def make_chips(
-    orthos: Sequence[PathLike],
+    orthos: Sequence[PathLike | Sequence[PathLike]],
     labels: PathLike,
     out: PathLike,
     *,
@@ -82,23 +89,26 @@ def make_chips(
     bands: Sequence[int] | None = None,
     scale: tuple[float, float] | None = None,
     alpha: Literal["auto", "none"] | None = None,
+    keep: KeptGround | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> ChipSet:
     """Cut orthophotos and labels into the data set ``out``, which ``aerialseg train`` takes as it is.
 
-    orthos: rasters of one CRS, read as by segment-raster (gsd, bands, scale, alpha). labels: polygons whose ``field``
+    orthos: rasters of one CRS, or lists of them that are one mosaic, read as by segment-raster (gsd, bands, scale,
+    alpha). labels: polygons whose ``field``
     holds names or ids of ``legend``, or a class raster of its ids; in any CRS. size: (rows, columns) of a chip, in
     pixels. block_m: side of a block of ground in metres, which becomes a whole number of chips (default: 4 chips, fewer
     where that makes few blocks). held_out: share of the labelled pixels that is held out, whole blocks of them, so that
     each class of two blocks or more is on both sides if it can be. min_labelled: chips with a smaller share of labelled
-    pixels are left out. Memory does not grow with the orthophotos.
+    pixels are left out. keep: of an earlier data set, whose blocks stay on their sides. Memory does not grow with the
+    orthophotos.
 
     Raises UsageError, InputError, OutputError; ``out`` appears when it is whole.
     """
     _check(orthos, size, block_m, held_out, min_labelled)
     out = absolute(out)
-    check_out(out, [*orthos, labels], overwrite=overwrite)
+    check_out(out, [*_files(orthos), labels], overwrite=overwrite)
     listener = progress or Silent()
     given = legend if isinstance(legend, Legend) else Legend.from_csv(legend)
     known = _contiguous(given, listener)
@@ -107,13 +117,13 @@ def make_chips(
     if gsd is None and min(min(view.ratio) for view in views) < 1:
         listener.note("pixels are enlarged to the embedded model's; --gsd native makes a model of their own size")
     with closing(open_labels(labels, given, field=field, layer=layer, numbered=True)) as source:
-        ground = _ground(views, source, size, block_m, listener)
+        ground = _ground(views, source, size, block_m, listener, keep)
         with make_folder(out, overwrite=overwrite) as folder:
             cutter = _Cutter(source, folder, min_labelled, len(known))
             chips = cutter.cut_all(ground, size, listener)
             pixels, blocks = _by_block(chips)
             _check_classes(pixels, known, labels)
-            held = {blocks[at].name for at in hold_out(pixels, held_out, seed)}
+            held = _held(pixels, blocks, held_out, seed, keep)
             made = ChipSet(
                 folder=out,
                 legend=known,
@@ -129,7 +139,7 @@ def make_chips(
 
 
 def _check(
-    orthos: Sequence[PathLike], size: tuple[int, int], block_m: float | None, held_out: float, min_labelled: float
+    orthos: Sequence[Any], size: tuple[int, int], block_m: float | None, held_out: float, min_labelled: float
 ) -> None:
     if not orthos:
         raise UsageError("no orthophoto: give at least one")
@@ -156,11 +166,15 @@ def _contiguous(legend: Legend, listener: Progress) -> Legend:
     return Legend(tuple(replace(entry, id=number) for number, entry in enumerate(legend)))
 
 
-def _view(path: PathLike, gsd: Gsd, **options: Any) -> View:
+def _files(orthos: Sequence[PathLike | Sequence[PathLike]]) -> list[PathLike]:
+    return [file for one in orthos for file in ([one] if isinstance(one, (str, Path)) else one)]
+
+
+def _view(paths: PathLike | Sequence[PathLike], gsd: Gsd, **options: Any) -> View:
     model_gsd_m = load_card(None).gsd_m
-    view = make_view(describe(path), model_gsd_m=model_gsd_m, gsd=gsd, **options)
+    view = make_view([describe(path) for path in _files([paths])], model_gsd_m=model_gsd_m, gsd=gsd, **options)
     if view.gsd_m is None:
-        raise InputError(f"{path}: the size of its pixels on the ground is not known; say it with --gsd METRES")
+        raise InputError(f"{view.path}: the size of its pixels on the ground is not known; say it with --gsd METRES")
     return view
 
 
@@ -182,7 +196,12 @@ def _check_alike(views: Sequence[View]) -> None:
 
 
 def _ground(
-    views: tuple[View, ...], labels: Labels, size: tuple[int, int], block_m: float | None, listener: Progress
+    views: tuple[View, ...],
+    labels: Labels,
+    size: tuple[int, int],
+    block_m: float | None,
+    listener: Progress,
+    keep: KeptGround | None,
 ) -> _Ground:
     crs = views[0].geo.crs
     there = reproject_bounds(labels.bounds, labels.crs, crs) if (labels.crs is None) == (crs is None) else None
@@ -190,6 +209,8 @@ def _ground(
     there = check_overlap(views[0].path, (meeting or views)[0].geo, labels.path, labels.crs, labels.bounds)
     if len(meeting) < len(views):
         listener.note(f"{len(views) - len(meeting)} of {len(views)} orthophotos have no labels: they give no chips")
+    if keep is not None:
+        return _Ground(views, keep.lattice, there)
     if block_m is not None:
         along = chips_along(views[0], size, block_m)
         return _Ground(views, make_lattice(views, size, along), there)
@@ -199,6 +220,18 @@ def _ground(
         if len(set(islice(names, 4 * ENOUGH_BLOCKS))) >= ENOUGH_BLOCKS:
             break
     return ground
+
+
+def _held(
+    pixels: NDArray[np.int64], blocks: Sequence[GroundBlock], share: float, seed: int, keep: KeptGround | None
+) -> set[str]:
+    """Names of the blocks to hold out; of blocks that were on a side before, those that were held out."""
+    known = keep.held_out if keep else {}
+    new = [at for at, block in enumerate(blocks) if block.name not in known]
+    held = {block.name for block in blocks if known.get(block.name)}
+    if len(new) > 1:
+        held |= {blocks[new[at]].name for at in hold_out(pixels[new], share, seed)}
+    return held
 
 
 class _Cutter:
@@ -299,11 +332,12 @@ def write_about(chips: ChipSet, folder: Path, listener: Progress) -> None:
 
 def _inputs(chips: ChipSet, listener: Progress) -> list[dict[str, Any]]:
     views, labels = chips.views, chips.recipe.labels
-    listener.stage("Hashing the inputs", len(views) + 1)
+    pieces = [(view, piece) for view in views for piece in view.pieces]
+    listener.stage("Hashing the inputs", len(pieces) + 1)
     found: list[dict[str, Any]] = []
-    for view in views:
-        about = {"path": view.path, "sha256": source_sha256(view.path), "bands": list(view.bands), "read": view.note}
-        found.append(about | ({} if view.pieces[0].scale is None else {"scale": list(view.pieces[0].scale)}))
+    for view, piece in pieces:
+        about = {"path": piece.path, "sha256": source_sha256(piece.path), "bands": list(piece.bands), "read": view.note}
+        found.append(about | ({} if piece.scale is None else {"scale": list(piece.scale)}))
         listener.advance(1)
     table = labels.with_suffix(".dbf")
     files = [labels, *([table] if labels.suffix.lower() == ".shp" and table.exists() else [])]

@@ -9,6 +9,7 @@ from typing import Any
 import shapely
 
 from aerialseg.datasets.chipset import FOOTPRINT_LAYERS, ChipSet
+from aerialseg.datasets.label_layer import style_table
 from aerialseg.files import naming_errors
 from aerialseg.legend import LandClass, Legend
 from aerialseg.raster.opening import name_for_pyogrio
@@ -55,27 +56,6 @@ def write_footprints(path: Path, chips: ChipSet) -> None:
 
 
 def _styles() -> Any:
-    """The table in which QGIS looks for the styles of a GeoPackage."""
-    import pandas as pd
-
-    now = pd.Timestamp.now("UTC").floor("s")
     kind = LayerKind("Polygon", "", ())
     style = qml(SIDES, [side.id for side in SIDES], kind, field="held_out").replace('alpha="1"', _SEE_THROUGH)
-    rows = [
-        {
-            "f_table_catalog": "",
-            "f_table_schema": "",
-            "f_table_name": layer,
-            "f_geometry_column": "geom",
-            "styleName": "sides",
-            "styleQML": style,
-            "styleSLD": "",
-            "useAsDefault": True,
-            "description": "learned from or held out",
-            "owner": "",
-            "ui": None,
-            "update_time": now,
-        }
-        for layer in ("blocks", "chips")
-    ]
-    return pd.DataFrame(rows)
+    return style_table(dict.fromkeys(("blocks", "chips"), style), "learned from or held out")

@@ -8,7 +8,7 @@ resampled, which looks at their neighbours. So chips of two blocks share no grou
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from aerialseg.raster.bounds import overlap
@@ -57,6 +57,14 @@ class GroundLattice:
         for row in range(math.floor((y - top) / height), math.ceil((y - bottom) / height)):
             for col in range(math.floor((left - x) / width), math.ceil((right - x) / width)):
                 yield self.block(row, col)
+
+
+@dataclass(frozen=True, slots=True)
+class KeptGround:
+    """What an earlier data set made of the ground: its lattice, and name of a block -> whether it is held out."""
+
+    lattice: GroundLattice
+    held_out: Mapping[str, bool]
 
 
 def make_lattice(views: Sequence[View], size: tuple[int, int], chips: tuple[int, int]) -> GroundLattice:

@@ -12,10 +12,11 @@ from aerialseg.errors import UsageError
 
 if TYPE_CHECKING:
     from aerialseg.training.experiments import experiment
+    from aerialseg.training.teach_run import teach
     from aerialseg.training.train_run import train
 
-__all__ = ["experiment", "train"]
-_HOMES = {"experiment": "experiments", "train": "train_run"}
+__all__ = ["experiment", "teach", "train"]
+_HOMES = {"experiment": "experiments", "teach": "teach_run", "train": "train_run"}
 _EXTRA = ("fastai", "fastcore", "torchvision", "PIL", "scipy")
 
 

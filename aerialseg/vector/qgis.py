@@ -51,9 +51,16 @@ def layer_styles(legend: Legend, present: Collection[int], kind: LayerKind = POL
     return tuple(Style(name, STYLES[name], _document(renderer, legend, kind)) for name, renderer in renderers.items())
 
 
-def qml(legend: Legend, present: Collection[int], kind: LayerKind = POLYGONS, *, field: str = "class_id") -> str:
-    """The default style alone, for formats that have no place for others. field: holds the class."""
-    return _document(_categories(legend, present, field), legend, kind)
+def qml(
+    legend: Legend,
+    present: Collection[int],
+    kind: LayerKind = POLYGONS,
+    *,
+    field: str = "class_id",
+    by_name: bool = False,
+) -> str:
+    """The default style alone, for formats that have no place for others. field: holds the class, its id or name."""
+    return _document(_categories(legend, present, field, by_name=by_name), legend, kind)
 
 
 def _document(renderer: Element, legend: Legend, kind: LayerKind) -> str:
@@ -66,7 +73,12 @@ def _document(renderer: Element, legend: Legend, kind: LayerKind) -> str:
 
 
 def _categories(
-    legend: Legend, present: Collection[int], field: str = "class_id", *, outlines: bool = False
+    legend: Legend,
+    present: Collection[int],
+    field: str = "class_id",
+    *,
+    outlines: bool = False,
+    by_name: bool = False,
 ) -> Element:
     """One category for each class that occurs, and one for those that a person may give to a polygon later."""
     renderer = _renderer("categorizedSymbol", field)
@@ -74,7 +86,8 @@ def _categories(
     shown = [entry for entry in legend if entry.id in present]
     rest = [entry for entry in legend if entry.id not in present]
     for number, entry in enumerate(shown):
-        values = {"symbol": str(number), "value": str(entry.id), "type": "long", "label": entry.name, "render": "true"}
+        value = {"value": entry.name, "type": "string"} if by_name else {"value": str(entry.id), "type": "long"}
+        values = {"symbol": str(number), **value, "label": entry.name, "render": "true"}
         SubElement(categories, "category", values)
         _symbol(symbols, str(number), entry.color, outlines=outlines)
     if rest:

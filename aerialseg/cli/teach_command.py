@@ -1,0 +1,86 @@
+"""aerialseg teach."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from aerialseg.cli.failures import errors, print_lines, tell
+from aerialseg.cli.options import CONTEXT, DEBUG, QUIET, KindType, options
+from aerialseg.mapping.kinds import GSD
+
+_FOLDER = click.Path(path_type=Path)
+
+TEACH_OPTIONS = options(
+    click.argument("paths", metavar="ORTHO... LABELS", nargs=-1, required=True),
+    click.option("--out", metavar="DIR", type=_FOLDER, required=True, help="Where the model goes."),
+    click.option(
+        "--minutes",
+        metavar="MIN",
+        type=float,
+        default=10.0,
+        show_default=True,
+        help="Time for all of it; 0: linear classifiers alone, in seconds.",
+    ),
+    click.option("--steps", metavar="N", type=int, help="Steps of fine-tuning instead of minutes: repeats exactly."),
+    click.option("--field", metavar="NAME", help="Field that says the class.  [default: class, class_name, label ...]"),
+    click.option("--layer", metavar="NAME", help="Layer of the labels, where the file has several."),
+    click.option("--width", "width_m", metavar="M", type=float, help="Width of points and lines.  [default: 5 pixels]"),
+    click.option(
+        "--gsd",
+        type=KindType(GSD),
+        metavar="M|native",
+        default="native",
+        show_default=True,
+        help="Metres per pixel that the model learns.",
+    ),
+    click.option(
+        "--from", "start", metavar="MODEL|scratch", help="Where the encoder comes from.  [default: the bundled model]"
+    ),
+    click.option(
+        "--more",
+        metavar="MODEL",
+        type=_FOLDER,
+        help="Go on with a taught model: its labels, classes and held-out ground are kept.",
+    ),
+    click.option("--licence", metavar="TEXT", default="", help="Terms of your own part; those of parents stay."),
+    click.option(
+        "--held-out",
+        metavar="SHARE",
+        type=float,
+        default=0.2,
+        show_default=True,
+        help="Share of labels to judge by.",
+    ),
+    click.option("--seed", type=int, default=2026, show_default=True, help="Of all random numbers."),
+    click.option("--overwrite", is_flag=True, help="Replace a taught model that is there."),
+    QUIET,
+    DEBUG,
+)
+
+TEACH_HELP = """Teach a model your own imagery and classes, from a few labels.
+
+    aerialseg teach ortho.tif labels.gpkg --out mymodel
+    segment-raster ortho.tif landcover.gpkg --model mymodel
+
+ORTHO may be files, folders or patterns; LABELS comes last: polygons, lines or points with a class field, a corrected
+map (only polygons with `checked` true count), or a class raster. Linear classifiers on the encoder take seconds, then
+the model is fine-tuned for the rest of the time; labels in blocks of ground that are held out decide which is better.
+An interrupted run resumes when the same command is given again. docs/teach.md goes through it.
+"""
+
+
+@click.command("teach", context_settings=CONTEXT, help=TEACH_HELP)
+@TEACH_OPTIONS
+def teach_command(paths: tuple[str, ...], out: Path, quiet: bool, debug: bool, **given: Any) -> None:
+    with errors(debug):
+        from aerialseg.cli import display
+        from aerialseg.training import teach
+
+        with display.progress(quiet) as progress:
+            made = teach(paths[:-1], paths[-1], out, progress=progress, **given)
+        if not quiet:
+            tell(made.text())
+        print_lines([made.folder, made.report])
