@@ -33,7 +33,7 @@ def narrow(text: str, view: View, grid: Grid) -> tuple[PolygonMask, View, Grid]:
     mask = PolygonMask.on(name, _polygons(text, name, view), view.geo, grid.raster)
     if mask is None:
         raise InputError(
-            f"{name} holds the centre of no pixel of {printable(view.path)}: its polygons lie beside the raster or are "
+            f"{name} holds the centre of no pixel of {_raster(view)}: its polygons lie beside the raster or are "
             "smaller than a pixel"
         )
     grid = replace(grid, part=mask.box)
@@ -51,20 +51,20 @@ def _polygons(text: str, name: str, view: View) -> Geometries:
     if box is not None:
         crs = _crs(more) if more else view.geo.crs
         geometries = np.array([shapely.box(*box)])
-        check_overlap(f"the raster {printable(view.path)}", view.geo, name, crs, box)
+        check_overlap(_raster(view), view.geo, name, crs, box)
     else:
         if not is_layer(path):
             raise UsageError(f"--aoi {printable(text)}: wanted {AOI.wanted}; files are {', '.join(ENDINGS)}")
         file = open_features(path, None, more or None)
         crs = file.crs
-        check_overlap(f"the raster {printable(view.path)}", view.geo, name, crs, file.bounds)
+        check_overlap(_raster(view), view.geo, name, crs, file.bounds)
         return on_raster(file, view, name)[1]
     return bring(geometries, _ground(view, crs, name), crs, view.geo.crs, PIECES)
 
 
 def on_raster(file: FeatureFile, view: View, name: str) -> tuple[NDArray[np.int64], Geometries]:
     """(places in ``fids``, polygons) of what may lie on the raster, in its CRS. Raises InputError."""
-    check_comparable(printable(view.path), view.geo.crs, name, file.crs)
+    check_comparable(_raster(view), view.geo.crs, name, file.crs)
     ground = _ground(view, file.crs, name)
     places, geometries = file.near(ground)
     use = polygonal(geometries)
@@ -74,8 +74,15 @@ def on_raster(file: FeatureFile, view: View, name: str) -> tuple[NDArray[np.int6
 def _ground(view: View, crs: str | None, name: str) -> Bounds:
     there = reproject_bounds(widen(view.geo.bounds), view.geo.crs, crs)
     if there is None:
-        raise InputError(f"{printable(view.path)} has no place in the coordinate system of {name}")
+        raise InputError(f"{_raster(view)} has no place in the coordinate system of {name}")
     return there
+
+
+def _raster(view: View) -> str:
+    """What messages call it."""
+    if len(view.pieces) == 1:
+        return f"the raster {printable(view.path)}"
+    return f"the mosaic of {len(view.pieces):,} rasters ({printable(view.path)} and others)"
 
 
 def _crs(text: str) -> str:

@@ -44,9 +44,15 @@ def decide_blocks(plan: Plan, predictor: PredictorSpec, run: Run, changes: Chang
     if len(todo) == len(tasks):
         return BlockWork(todo, False, "")
     done = f"{len(tasks) - len(todo):,} of {len(tasks):,} blocks are done"
-    count = changes.sources if changes else 0
-    since = f"{count:,} source{'s' if count > 1 else ''} changed since: {done} without"
-    return BlockWork(todo, False, since if count else f"resuming: {done}")
+    what = _spoken_sources(changes)
+    return BlockWork(todo, False, f"{what} changed since: {done} without" if what else f"resuming: {done}")
+
+
+def _spoken_sources(changes: Changes | None) -> str:
+    if changes is None or not (changes.sources or changes.order):
+        return ""
+    count = f"{changes.sources:,} source{'s' if changes.sources > 1 else ''}" if changes.sources else ""
+    return " and ".join(filter(None, (count, "the order of sources" if changes.order else "")))
 
 
 def _is_done(task: BlockTask, whole: bool, again: set[str]) -> bool:

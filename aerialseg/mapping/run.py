@@ -42,10 +42,12 @@ RUN_ENDING = ".run"
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """Since the last time in the same directory. layer: options of the layer. sources: files renewed, new or gone."""
+    """Since the last time in the same directory. layer: options of the layer. sources: files renewed, new or gone.
+    order: whether others come first where files overlap."""
 
     layer: tuple[str, ...] = ()
     sources: int = 0
+    order: bool = False
 
     @classmethod
     def between(cls, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> Changes:
@@ -54,7 +56,8 @@ class Changes:
         # Another area of interest sees other sources, of which nothing changed.
         paths = {*old, *new} if found.get("aoi") == wanted["aoi"] else {*old} & {*new}
         sources = sum(old.get(path) != new.get(path) for path in paths)
-        return cls(tuple(spoken_changes(found["layer"], wanted["layer"])), sources)
+        order = [path for path in old if path in new] != [path for path in new if path in old]
+        return cls(tuple(spoken_changes(found["layer"], wanted["layer"])), sources, order)
 
 
 class Run:

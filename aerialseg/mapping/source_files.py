@@ -55,7 +55,8 @@ def find_sources(given: Sequence[str | Path], *, pattern: str | None = None, ord
             found.setdefault(path if is_remote(path) else os.path.realpath(path), (path, value))
     if not found:
         raise InputError(
-            f"{', '.join(map(printable, given))} names no imagery: give files, folders or patterns of them"
+            f"{', '.join(map(printable, given))} names no imagery: give files, folders or patterns of them (a .vrt, a "
+            "list and a tile index count where they are named themselves, not in a folder)"
         )
     return _ordered(list(found.values()), order)
 

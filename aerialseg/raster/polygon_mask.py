@@ -57,11 +57,14 @@ class PolygonMask:
         if shape.is_empty:
             return None
         left, top, right, bottom = shape.bounds
-        rows, cols = _centres(top, bottom), _centres(left, right)
-        if rows[0] >= rows[1] or cols[0] >= cols[1]:
+        # Of centres on an edge, `burn` takes those on the upper and on the right one.
+        box = Box(
+            math.ceil(top - 0.5), math.floor(left - 0.5) + 1, math.ceil(bottom - 0.5), math.floor(right - 0.5) + 1
+        )
+        if not box:
             return None
         shapely.prepare(shape)
-        return cls(name, shape, Box(rows[0], cols[0], rows[1], cols[1]))
+        return cls(name, shape, box)
 
     @property
     def digest(self) -> str:
@@ -110,8 +113,3 @@ def _polygons(shape: Any) -> Any:
 
 def _rectangle(box: Box) -> Any:
     return shapely.box(box.left, box.top, box.right, box.bottom)
-
-
-def _centres(start: float, end: float) -> tuple[int, int]:
-    """The pixels of one axis whose centres lie from ``start`` to ``end``, as a half-open range."""
-    return math.ceil(start - 0.5), math.floor(end - 0.5) + 1

@@ -337,7 +337,10 @@ def test_a_box_through_the_centres_of_pixels_is_one_whatever_grid_and_cut(
             assert not inside[box.within(raster)].any() or mask.meeting([box]) == [0]
         found.append((inside.tobytes(), mask.box))
     assert found[0] == found[1]
-    assert abs(int(inside.sum()) - mask.area_px) <= (right - left + bottom - top)
+    assert inside.sum() == mask.area_px
+    rows, cols = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
+    there = Box(int(rows[0]), int(cols[0]), int(rows[-1]) + 1, int(cols[-1]) + 1)
+    assert mask.box == Box(there.top + 1000, there.left + 2000, there.bottom + 1000, there.right + 2000)
 
 
 def test_sources_that_another_area_sees_have_not_changed(tmp_path: Path, asked: Any) -> None:

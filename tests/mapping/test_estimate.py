@@ -87,6 +87,18 @@ def test_blocks_that_are_done_are_not_computed_again(tmp_path: Path, asked: Any)
     assert found.reason == f"resuming: {blocks - 2} of {blocks} blocks are done"
 
 
+def test_another_order_of_files_that_overlap_is_named(tmp_path: Path) -> None:
+    keep = {"keep_run": tmp_path / "run"}
+    (tmp_path / "tiles").mkdir()
+    for name, seed, box in (("a", 0, Box(0, 0, 300, 200)), ("b", 9, Box(0, 150, 300, 340))):
+        write_tile(tmp_path / "tiles" / f"{name}.tif", scene(seed=seed), box)
+    tiles = sorted((tmp_path / "tiles").iterdir())
+    blocks = len(run(tiles, tmp_path, **keep, order="given")[0].plan.grid)
+    found = estimate(tiles[::-1], tmp_path, **keep, order="given")
+    assert 0 < found.blocks < blocks
+    assert found.reason.startswith("the order of sources changed since: ")
+
+
 def test_sources_that_are_resampled_or_refused_are_counted_and_named(tmp_path: Path) -> None:
     cut(scene(), tmp_path / "tiles", (150,), (170,))
     (tmp_path / "tiles" / "page.tif").write_text("<html>")
