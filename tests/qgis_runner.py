@@ -32,7 +32,8 @@ def environment(home: str) -> dict[str, str]:
     """The variables of a QGIS without a screen whose profile lies in ``home``."""
     hidden = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "GDAL_DATA", "PROJ_LIB", "PROJ_DATA", "XDG_DATA_HOME")
     kept = {name: value for name, value in os.environ.items() if name not in hidden}
-    return kept | {"QT_QPA_PLATFORM": "offscreen", "HOME": home, "XDG_RUNTIME_DIR": home}
+    cache = os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))  # with the compiled loops of aerialseg
+    return kept | {"QT_QPA_PLATFORM": "offscreen", "HOME": home, "XDG_RUNTIME_DIR": home, "XDG_CACHE_HOME": cache}
 
 
 @lru_cache(maxsize=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from qgis.core import (
@@ -39,6 +40,10 @@ class AerialsegAlgorithm(QgsProcessingAlgorithm):
         return self.GROUP.lower().replace(" ", "").replace("-", "")
 
     def shortHelpString(self) -> str:
+        return re.sub(r"(?<!\n)\n(?!\n)", " ", self.help_text())
+
+    def help_text(self) -> str:
+        """Paragraphs, between empty lines."""
         return self.HELP
 
     def icon(self) -> QIcon:

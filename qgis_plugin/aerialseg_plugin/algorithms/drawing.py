@@ -14,7 +14,9 @@ OUTPUT, MIN_AREA, SIMPLIFY, SMOOTH = "OUTPUT", "MIN_AREA", "SIMPLIFY", "SMOOTH"
 NUMBERS = {MIN_AREA: "--min-area", SIMPLIFY: "--simplify"}
 HELP = """
 Minimum area: smaller regions are merged into their neighbours (empty: 100 pixels of the class raster).
+
 Simplification: tolerance in metres; 0 keeps the pixels' edges (empty: the default for this resolution).
+
 Every valid pixel lies in exactly one polygon: no gaps, no overlaps."""
 
 

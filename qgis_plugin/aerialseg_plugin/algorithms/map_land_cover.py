@@ -38,8 +38,10 @@ class MapLandCover(AerialsegAlgorithm):
 
 Give a raster layer (or file), or a folder of tiles, which are mapped as one orthophoto. To map a part of it, give an
 extent or a layer of polygons as the area of interest.
+
 Model: the folder of a model, such as one taught by you, or the name of an installed one (empty: the bundled model, for
 imagery of 1 to 6 cm per pixel; its weights are for non-commercial use).
+
 Corrections: a corrected layer of an earlier map. Its polygons with checked = true keep their class exactly.
 {drawing.HELP}
 

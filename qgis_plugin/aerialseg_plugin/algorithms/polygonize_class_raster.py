@@ -24,6 +24,7 @@ class PolygonizeClassRaster(AerialsegAlgorithm):
 Names and colours are those of the raster's attribute table, category names and colour table, or of a legend
 (CSV: id,name,r,g,b).
 {drawing.HELP}
+
 Here, an empty minimum area keeps every region."""
 
     def initAlgorithm(self, configuration=None) -> None:
