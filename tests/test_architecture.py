@@ -74,9 +74,10 @@ STAIRS = {
         "chips",
         "holdout",
         "frames splits",
-        "footprints label_checks pairs starter_config",
+        "cutter footprints label_checks pairs starter_config",
         "chipset drawn_labels masks",
         "class_colours demo ground_blocks images label_layer layout scenes",
+        "band_image",
     ],
     "evaluation": [
         "report",
@@ -143,7 +144,7 @@ STAIRS = {
         "finer_layers torchvision_encoders",
         "convert dataset encoder quantize training_frames",
         "callbacks chip_pixels config unpickle_process",
-        "checkpoint norm_folding partial_unet torchvision_compat",
+        "checkpoint more_bands norm_folding partial_unet torchvision_compat",
     ],
     "vector": [
         "joined",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -27,10 +27,10 @@ from aerialseg.datasets.chipset import (
     check_out,
     make_folder,
 )
+from aerialseg.datasets.cutter import Cutter, Ground
 from aerialseg.datasets.footprints import write_footprints
 from aerialseg.datasets.ground_blocks import (
     GroundBlock,
-    GroundLattice,
     KeptGround,
     chips_along,
     cut_blocks,
@@ -43,13 +43,10 @@ from aerialseg.files import absolute, cannot_write
 from aerialseg.legend import NODATA, Legend
 from aerialseg.model.store import load_card
 from aerialseg.progress import Progress, Silent, counted
+from aerialseg.raster.bands import RGB
 from aerialseg.raster.bounds import check_overlap, overlap, reproject_bounds, same_crs
 from aerialseg.raster.describe import describe, source_sha256
-from aerialseg.raster.georef import Bounds
-from aerialseg.raster.grid import Box
-from aerialseg.raster.image import write_png
 from aerialseg.raster.labels import Labels, open_labels
-from aerialseg.raster.source import Source
 from aerialseg.raster.view import View, make_view
 from aerialseg.raster.working_grid import GSD_TOLERANCE
 
@@ -61,15 +58,7 @@ STEP_PX = 32
 BLOCK_CHIPS = (4, 3, 2, 1)
 """Chips along a side of a block: the first that gives enough blocks, where none is asked for."""
 ENOUGH_BLOCKS = 12
-
-
-@dataclass(frozen=True, slots=True)
-class _Ground:
-    """What is cut: the views and where the labels lie, in the CRS that all views have."""
-
-    views: tuple[View, ...]
-    lattice: GroundLattice
-    labelled: Bounds
+MAX_BANDS = 32
 
 
 def make_chips(
@@ -86,8 +75,9 @@ def make_chips(
     held_out: float = 0.2,
     seed: int = 2026,
     min_labelled: float = 0.05,
+    band_names: Sequence[str] = RGB,
     bands: Sequence[int] | None = None,
-    scale: tuple[float, float] | None = None,
+    scale: Sequence[float] | None = None,
     alpha: Literal["auto", "none"] | None = None,
     keep: KeptGround | None = None,
     overwrite: bool = False,
@@ -101,8 +91,9 @@ def make_chips(
     pixels. block_m: side of a block of ground in metres, which becomes a whole number of chips (default: 4 chips, fewer
     where that makes few blocks). held_out: share of the labelled pixels that is held out, whole blocks of them, so that
     each class of two blocks or more is on both sides if it can be. min_labelled: chips with a smaller share of labelled
-    pixels are left out. keep: of an earlier data set, whose blocks stay on their sides. Memory does not grow with the
-    orthophotos.
+    pixels are left out. band_names: what the model is to see, such as red, green, blue, nir: found by what the
+    orthophotos say of their bands, or given by number with ``bands``. keep: of an earlier data set, whose blocks stay
+    on their sides. Memory does not grow with the orthophotos.
 
     Raises UsageError, InputError, OutputError; ``out`` appears when it is whole.
     """
@@ -112,14 +103,15 @@ def make_chips(
     listener = progress or Silent()
     given = legend if isinstance(legend, Legend) else Legend.from_csv(legend)
     known = _contiguous(given, listener)
-    views = tuple(_view(path, gsd, bands=bands, scale=scale, alpha=alpha or "auto") for path in orthos)
+    wanted = _wanted(band_names)
+    views = tuple(_view(path, gsd, wanted=wanted, bands=bands, scale=scale, alpha=alpha or "auto") for path in orthos)
     _check_alike(views)
     if gsd is None and min(min(view.ratio) for view in views) < 1:
         listener.note("pixels are enlarged to the embedded model's; --gsd native makes a model of their own size")
     with closing(open_labels(labels, given, field=field, layer=layer, numbered=True)) as source:
         ground = _ground(views, source, size, block_m, listener, keep)
         with make_folder(out, overwrite=overwrite) as folder:
-            cutter = _Cutter(source, folder, min_labelled, len(known))
+            cutter = Cutter(source, folder, min_labelled, len(known), wanted)
             chips = cutter.cut_all(ground, size, listener)
             pixels, blocks = _by_block(chips)
             _check_classes(pixels, known, labels)
@@ -132,10 +124,20 @@ def make_chips(
                 lattice=ground.lattice,
                 views=views,
                 size=size,
-                recipe=Recipe(source.path, given, held_out, seed, min_labelled, field, layer),
+                recipe=Recipe(source.path, given, held_out, seed, min_labelled, field, layer, wanted),
             )
             write_about(made, folder, listener)
     return made
+
+
+def _wanted(names: Sequence[str]) -> tuple[str, ...]:
+    """The names of bands, checked. Raises UsageError."""
+    wanted = tuple(name.strip().lower() for name in names)
+    if not all(wanted) or len(set(wanted)) < len(wanted) or not 1 <= len(wanted) <= MAX_BANDS:
+        raise UsageError(
+            f"--band-names {','.join(names)}: wanted 1 to {MAX_BANDS} different names, such as red,green,blue,nir"
+        )
+    return wanted
 
 
 def _check(
@@ -202,7 +204,7 @@ def _ground(
     block_m: float | None,
     listener: Progress,
     keep: KeptGround | None,
-) -> _Ground:
+) -> Ground:
     crs = views[0].geo.crs
     there = reproject_bounds(labels.bounds, labels.crs, crs) if (labels.crs is None) == (crs is None) else None
     meeting = [view for view in views if there is not None and overlap(view.geo.bounds, there)]
@@ -210,12 +212,12 @@ def _ground(
     if len(meeting) < len(views):
         listener.note(f"{len(views) - len(meeting)} of {len(views)} orthophotos have no labels: they give no chips")
     if keep is not None:
-        return _Ground(views, keep.lattice, there)
+        return Ground(views, keep.lattice, there)
     if block_m is not None:
         along = chips_along(views[0], size, block_m)
-        return _Ground(views, make_lattice(views, size, along), there)
+        return Ground(views, make_lattice(views, size, along), there)
     for number in BLOCK_CHIPS:
-        ground = _Ground(views, make_lattice(views, size, (number, number)), there)
+        ground = Ground(views, make_lattice(views, size, (number, number)), there)
         names = (block.name for view in views for block, _ in cut_blocks(view, ground.lattice, size, there))
         if len(set(islice(names, 4 * ENOUGH_BLOCKS))) >= ENOUGH_BLOCKS:
             break
@@ -232,61 +234,6 @@ def _held(
     if len(new) > 1:
         held |= {blocks[new[at]].name for at in hold_out(pixels[new], share, seed)}
     return held
-
-
-class _Cutter:
-    """Writes the image and the mask of each chip that has enough labels into a folder; counts the others."""
-
-    def __init__(self, labels: Labels, folder: Path, min_labelled: float, classes: int) -> None:
-        self.labels, self.folder, self.min_labelled, self.classes = labels, folder, min_labelled, classes
-        self.left_out = 0
-
-    def cut_all(self, ground: _Ground, size: tuple[int, int], listener: Progress) -> list[Chip]:
-        """The chips of all orthophotos. Raises InputError where there are none."""
-        chips: list[Chip] = []
-        places = [cut_blocks(view, ground.lattice, size, ground.labelled) for view in ground.views]
-        listener.stage("Cutting chips", sum(len(boxes) for place in places for _, boxes in place))
-        for number, view in enumerate(ground.views, start=1):
-            with Source(view) as source:
-                for block, boxes in cut_blocks(view, ground.lattice, size, ground.labelled):
-                    self.labels.gather(view.geo.part(_around(boxes)))
-                    for box in boxes:
-                        chips += self.cut(source, block, box, number)
-                        listener.advance(1)
-        if not chips:
-            raise InputError(
-                f"none of {self.left_out} chips has labels on {self.min_labelled:.0%} of its pixels: give more labels, "
-                "smaller chips (--size), or --min-labelled"
-            )
-        return chips
-
-    def cut(self, source: Source, block: GroundBlock, box: Box, number: int) -> Iterator[Chip]:
-        """The chip, unless it has too few labels."""
-        geo = source.view.geo.part(box)
-        mask = self.labels.burn(geo)
-        if self._enough(mask):  # most of a large orthophoto may have no labels, and reading it is what takes time
-            pixels, valid = source.read(box)
-            mask[~valid] = NODATA
-        if not self._enough(mask):
-            self.left_out += 1
-            return
-        frame = f"{block.name}-{number}-y{box.top}x{box.left}"
-        write_png(self.folder / "images" / f"{frame}.png", pixels)
-        write_png(self.folder / "masks" / f"{frame}.png", mask)
-        counts = np.bincount(mask[mask != NODATA], minlength=self.classes)
-        yield Chip(frame, number, block, box, geo.corners, tuple(int(count) for count in counts))
-
-    def _enough(self, mask: NDArray[np.uint8]) -> bool:
-        return bool((mask != NODATA).sum() >= max(1, self.min_labelled * mask.size))
-
-
-def _around(boxes: Sequence[Box]) -> Box:
-    return Box(
-        min(box.top for box in boxes),
-        min(box.left for box in boxes),
-        max(box.bottom for box in boxes),
-        max(box.right for box in boxes),
-    )
 
 
 def _check_classes(pixels: NDArray[np.int64], legend: Legend, labels: PathLike) -> None:

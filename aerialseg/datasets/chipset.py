@@ -20,6 +20,7 @@ from aerialseg.errors import OutputError, UsageError
 from aerialseg.files import naming_errors
 from aerialseg.legend import Legend
 from aerialseg.progress import counted
+from aerialseg.raster.bands import RGB
 from aerialseg.raster.grid import Box
 from aerialseg.raster.view import View
 from aerialseg.vector.existing import names_of, read_contents
@@ -56,6 +57,7 @@ class Recipe:
     min_labelled: float
     field: str
     layer: str | None
+    bands: tuple[str, ...] = RGB
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,7 @@ class ChipSet:
             "crs": crs,
             "gsd_m": round(self.gsd_m, 6),
             "size": list(self.size),
+            "bands": list(recipe.bands),
             "seed": recipe.seed,
             "held_out": {"wanted": recipe.held_out, "share": round(self.share, 4)},
             "min_labelled": recipe.min_labelled,

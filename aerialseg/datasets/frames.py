@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from aerialseg.datasets.images import read_shape
+from aerialseg.datasets.images import RGB_BANDS, read_shape
 from aerialseg.datasets.layout import DataConfig
 from aerialseg.datasets.pairs import Pairs, find_pairs, read_scenes, read_split, same_ratio
 from aerialseg.errors import InputError, UsageError
@@ -26,7 +26,8 @@ class FrameSet:
     """Pairs to score and what their masks mean.
 
     size: (rows, columns) that each frame is brought to; None takes it as it is. scenes: frame to scene. selection:
-    which frames these are, in words. held_out: whether a split says that no model was trained on them.
+    which frames these are, in words. held_out: whether a split says that no model was trained on them. bands: of the
+    images.
     """
 
     pairs: Pairs
@@ -36,6 +37,7 @@ class FrameSet:
     scenes: Mapping[str, str] = field(default_factory=dict)
     selection: str = ""
     held_out: bool = False
+    bands: int = RGB_BANDS
 
 
 def find_frames(
@@ -89,7 +91,8 @@ def held_out_pairs(pairs: Pairs, split: Mapping[str, bool], name: object = "the 
 
 def _configured(config: str | Path | DataConfig, data_dir: str | Path) -> tuple[FrameSet, Path]:
     data = config if isinstance(config, DataConfig) else DataConfig.read(config)
-    return FrameSet(find_pairs(data_dir, data), Legend.from_csv(data.legend), data.void, data.size), data.split
+    legend = Legend.from_csv(data.legend)
+    return FrameSet(find_pairs(data_dir, data), legend, data.void, data.size, bands=len(data.bands)), data.split
 
 
 def _found(card: ModelCard, folder: Path) -> FrameSet:
@@ -101,14 +104,15 @@ def _found(card: ModelCard, folder: Path) -> FrameSet:
         raise InputError(f"{folder} has no folders of images and masks that are known: wanted {wanted}")
     # What a configuration would say of such data; find_pairs reads the names of the folders alone.
     data = DataConfig(Path(), Path(), (0, 0), card.gsd_m, images=layout[0], masks=layout[1])
-    return FrameSet(find_pairs(folder, data), card.legend, card.void, frame_size(card))
+    pairs = find_pairs(folder, data)
+    return FrameSet(pairs, card.legend, card.void, frame_size(card), bands=len(card.bands))
 
 
 def _check_aspect(frames: FrameSet) -> None:
     """Raise InputError where bringing a frame to the size would squeeze it: nobody has asked for that."""
     for path, _ in frames.pairs.values() if frames.size else ():
         rows, cols = frames.size or (1, 1)
-        height, width = read_shape(path)
+        height, width = read_shape(path, frames.bands)
         if not same_ratio((height, width), (rows, cols)):
             raise InputError(
                 f"{path} has {height} x {width} px (rows x columns), and the model is for frames of {rows} x {cols}: "

@@ -15,33 +15,46 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
+from aerialseg.datasets.band_image import BandImage, read_bands
 from aerialseg.errors import InputError
 from aerialseg.progress import counted
 from aerialseg.raster.image import read_samples
 
+RGB_BANDS = 3
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX")
 _BITS_PER_SAMPLE = 258
 _ORIENTATION, _SIDEWAYS = 0x0112, 5
 """The EXIF tag, and the value from which on rows and columns change places."""
 
 
-def read_image(path: str | Path, size: tuple[int, int] | None = None) -> Image.Image:
+Picture = Image.Image | BandImage
+
+
+def read_image(path: str | Path, size: tuple[int, int] | None = None, bands: int = RGB_BANDS) -> Picture:
     """The RGB image, turned as its EXIF tag says, reduced or enlarged to ``size`` (rows, columns). Raises InputError.
 
-    16-bit images are brought to 8 bit where their values show that all 16 bits are used.
+    16-bit images are brought to 8 bit where their values show that all 16 bits are used. bands: other than three are
+    read from a GeoTIFF of so many (`read_bands`).
     """
+    whole = _read_rgb(path) if bands == RGB_BANDS else read_bands(path, bands)
+    return whole if size is None else whole.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+
+
+def _read_rgb(path: str | Path) -> Image.Image:
     with open_image(path, "image") as image:
-        turned = ImageOps.exif_transpose(_rgb(image, path))
-    return turned if size is None else turned.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+        return ImageOps.exif_transpose(_rgb(image, path))
 
 
-def read_shape(path: str | Path) -> tuple[int, int]:
+def read_shape(path: str | Path, bands: int = RGB_BANDS) -> tuple[int, int]:
     """(rows, columns) of what ``read_image`` gives, from the header where that is enough. Raises InputError as that."""
+    if bands != RGB_BANDS:
+        several = read_bands(path, bands)
+        return several.height, several.width
     with open_image(path, "image") as image:
         if bits_of(image) <= 8 and image.getexif().get(_ORIENTATION, 1) < _SIDEWAYS:
             _check_mode(image, path)
             return image.height, image.width
-    whole = read_image(path)
+    whole = _read_rgb(path)
     return whole.height, whole.width
 
 

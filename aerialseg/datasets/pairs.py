@@ -10,13 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from aerialseg.datasets.images import read_image, read_shape
-from aerialseg.datasets.layout import DataConfig
+from aerialseg.datasets.band_image import SUFFIX, BandImage
+from aerialseg.datasets.images import RGB_BANDS, Picture, read_image, read_shape
+from aerialseg.datasets.layout import IMAGENET, DataConfig, Normalisation
 from aerialseg.datasets.masks import IMAGE_SUFFIXES, folder_meaning, read_mask
 from aerialseg.errors import InputError
 from aerialseg.files import naming_errors, printable, read_table, write_atomically
-from aerialseg.legend import Legend
+from aerialseg.legend import NODATA, Legend
+from aerialseg.model.card import MIN_STD
 from aerialseg.progress import Progress
+from aerialseg.raster.bands import RGB
+from aerialseg.raster.image import write_bands
 
 READING = 2
 """Counts the ways in which images and masks were read: frames that an earlier one prepared are prepared anew."""
@@ -107,16 +111,18 @@ def prepare(
     greys = [folder_meaning(folder, legend) for folder in sorted({mask.parent for _, mask in pairs.values()})]
     meaning = hashlib.sha256(repr((READING, legend, config.void, sources, greys)).encode()).hexdigest()[:8]
     place = folder / f"{rows}x{cols}-{meaning}"
-    made: dict[str, tuple[Path, Path]] = {}
+    bands, made = len(config.bands), dict[str, tuple[Path, Path]]()
+    ending = ".png" if bands == RGB_BANDS else SUFFIX
     for stem, (image_path, mask_path) in pairs.items():
         targets = (
-            place / "images" / f"{stem}.png",
+            place / "images" / f"{stem}{ending}",
             place / "masks" / f"{stem}.png",
         )
         made[stem] = targets
         if all(target.exists() and _newer(target, image_path, mask_path) for target in targets):
             continue
-        mask, image = Image.fromarray(read_mask(mask_path, legend, config.void)), read_image(image_path)
+        mask = Image.fromarray(read_mask(mask_path, legend, config.void))
+        image = read_image(image_path, bands=bands)
         check_shapes((image.height, image.width), (mask.height, mask.width), image_path, mask_path)
         _save(image.resize((cols, rows), Image.Resampling.BILINEAR), targets[0])
         _save(mask.resize((cols, rows), Image.Resampling.NEAREST), targets[1])
@@ -128,10 +134,10 @@ def _newer(made: Path, *sources: Path) -> bool:
     return made.stat().st_mtime_ns >= max(source.stat().st_mtime_ns for source in sources)
 
 
-def check_pairs(pairs: Pairs, legend: Legend, void: tuple[int, ...]) -> None:
+def check_pairs(pairs: Pairs, legend: Legend, void: tuple[int, ...], bands: int = RGB_BANDS) -> None:
     """Read every pair, for the errors. Raises InputError."""
     for image_path, mask_path in pairs.values():
-        check_shapes(read_shape(image_path), read_mask(mask_path, legend, void).shape, image_path, mask_path)
+        check_shapes(read_shape(image_path, bands), read_mask(mask_path, legend, void).shape, image_path, mask_path)
 
 
 def check_shapes(image: tuple[int, ...], mask: tuple[int, ...], image_path: Path, mask_path: Path) -> None:
@@ -183,6 +189,25 @@ def count_pixels(pairs: Pairs) -> NDArray[np.int64]:
     return pixels
 
 
+def measure_bands(pairs: Pairs, bands: tuple[str, ...]) -> Normalisation:
+    """Mean and standard deviation of each band of prepared images where their masks know a class.
+
+    Red, green and blue have those of ImageNet, for which encoders are made.
+    """
+    sums = np.zeros((2, len(bands)))
+    count = 0
+    for image_path, mask_path in pairs.values() if set(bands) - set(RGB) else ():
+        with Image.open(mask_path) as mask:
+            known = np.asarray(mask) != NODATA
+        values = np.asarray(read_image(image_path, bands=len(bands)))[known] / 255
+        sums += values.sum(axis=0), np.square(values).sum(axis=0)
+        count += len(values)
+    mean, square = sums / max(1, count)
+    std = np.sqrt(np.maximum(square - mean**2, MIN_STD**2))
+    found = [IMAGENET.get(name, (m, s)) for name, m, s in zip(bands, mean.tolist(), std.tolist(), strict=True)]
+    return Normalisation(bands, tuple(round(m, 6) for m, _ in found), tuple(round(s, 6) for _, s in found))
+
+
 def class_weights(pairs: Pairs, classes: int, power: float) -> NDArray[np.float32]:
     """(1 / share of pixels) ** power of each class in prepared masks, scaled so that the mean pixel weighs 1.
 
@@ -195,9 +220,12 @@ def class_weights(pairs: Pairs, classes: int, power: float) -> NDArray[np.float3
     return np.where(share > 0, weights, 1.0).astype(np.float32)
 
 
-def _save(image: Image.Image, path: Path) -> None:
+def _save(image: Picture, path: Path) -> None:
     with naming_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(image, BandImage):
+        write_bands(path, np.asarray(image).transpose(2, 0, 1))
+        return
     with write_atomically(path, durable=False) as part:
         image.save(part, format="PNG", compress_level=1)
 

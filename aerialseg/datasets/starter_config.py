@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aerialseg.model.store import load_card
+from aerialseg.raster.bands import RGB
 
 if TYPE_CHECKING:
     from aerialseg.datasets.chipset import ChipSet
@@ -37,7 +38,7 @@ void = {void}
 size = {size}                   # rows and columns of a chip
 gsd_m = {gsd_m}
 watch = 20
-
+{bands}
 [encoder]
 arch = "{arch}"
 {start}
@@ -91,7 +92,16 @@ def starter_config(chips: ChipSet) -> str:
         arch=load_card(None).architecture.encoder,
         start=_START,
         steps="".join(steps),
+        bands=_bands(chips),
     )
+
+
+def _bands(chips: ChipSet) -> str:
+    """The keys that say what the images' bands are, where they are not red, green and blue of 8 bit."""
+    names, scale = chips.recipe.bands, chips.views[0].pieces[0].scale
+    lines = [] if names == RGB else [f"bands = {json.dumps(names)}"]
+    lines += [] if scale is None else [f"scale = {json.dumps(scale)}   # source values that became 0 and 255"]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _toml(text: str) -> str:

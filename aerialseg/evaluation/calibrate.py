@@ -266,7 +266,7 @@ def sample_frame(
     rng: np.random.Generator,
 ) -> Samples:
     """Logits and truth of at most so many known pixels of a frame, drawn evenly from it."""
-    picture = read_image(image, size)
+    picture = read_image(image, size, len(card.bands))
     whole = Image.fromarray(read_mask(mask, card.legend, card.void))
     truth = np.asarray(whole.resize(picture.size, Image.Resampling.NEAREST))
     known = np.flatnonzero(truth != NODATA)

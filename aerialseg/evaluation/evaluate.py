@@ -91,6 +91,11 @@ def evaluate(
             f"the classes of the model {card.name!r} ({', '.join(card.legend.names[:3])} ...) are not those of the "
             f"data's legend ({', '.join(frames.legend.names[:3])} ...): give data of its classes"
         )
+    if frames.bands != len(card.bands):
+        raise ModelError(
+            f"the model {card.name!r} takes {len(card.bands)} bands ({', '.join(card.bands)}), and the data's images "
+            f"have {frames.bands}: give data with its bands"
+        )
     tiling: Tiling = "exact" if card.exact else "approximate"
     spec = resolve(model, device=device, precision=precision, tiling=tiling, tta=tta)
     about = {
@@ -126,7 +131,8 @@ def score_frames(predictor: Predictor, frames: FrameSet, *, progress: Progress |
 def score_frame(predictor: Predictor, frames: FrameSet, name: str) -> FrameScore:
     """How one frame is met, brought to the size first. Raises InputError."""
     image_path, mask_path = frames.pairs[name]
-    image, mask = read_image(image_path), read_mask(mask_path, frames.legend, frames.void)
+    image = read_image(image_path, bands=frames.bands)
+    mask = read_mask(mask_path, frames.legend, frames.void)
     check_shapes(image.size[::-1], mask.shape, image_path, mask_path)
     shape = frames.size or (image.height, image.width)
     pixels = np.asarray(image.resize(shape[::-1], Image.Resampling.BILINEAR)).transpose(2, 0, 1)
@@ -142,4 +148,5 @@ def score_frame(predictor: Predictor, frames: FrameSet, name: str) -> FrameScore
         reliability=Reliability.of(truth, said.classes, said.confidence),
         predicted=resize_ids(said.classes, small),
         scene=frames.scenes.get(name, ""),
+        bands=frames.bands,
     )

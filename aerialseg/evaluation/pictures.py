@@ -35,7 +35,8 @@ class Pictures:
 def draw_frame(frame: FrameScore, evaluation: Evaluation) -> Pictures:
     """The pictures of a frame, as small as its prediction was kept. Raises InputError where its files have gone."""
     shape = frame.predicted.shape
-    image = read_image(frame.image).resize((shape[1], shape[0]), Image.Resampling.LANCZOS)
+    whole = read_image(frame.image, bands=frame.bands)
+    image = whole.resize((shape[1], shape[0]), Image.Resampling.LANCZOS).convert("RGB")
     truth = resize_ids(read_mask(frame.mask, evaluation.legend, evaluation.void), shape)
     return Pictures(
         image=_jpeg(image),

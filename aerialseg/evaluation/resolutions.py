@@ -57,7 +57,8 @@ def _score(
     final: tuple[int, int],
     sizes: Mapping[str, tuple[int, int]],
 ) -> dict[str, Confusion]:
-    image, truth = read_image(paths[0]), resize_ids(read_mask(paths[1], frames.legend, frames.void), final)
+    image = read_image(paths[0], bands=frames.bands)
+    truth = resize_ids(read_mask(paths[1], frames.legend, frames.void), final)
     found: dict[tuple[int, int], Confusion] = {}
     for rows, cols in set(sizes.values()):
         pixels = np.asarray(image.resize((cols, rows), Image.Resampling.BILINEAR)).transpose(2, 0, 1)

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 class FrameScore:
     """One frame and how well it was met.
 
-    predicted: the classes said, uint8 (rows, columns), reduced by taking the nearest pixel, to be looked at.
+    predicted: the classes said, uint8 (rows, columns), reduced by taking the nearest pixel, to be looked at. bands: of
+    the image.
     """
 
     name: str
@@ -31,6 +32,7 @@ class FrameScore:
     reliability: Reliability
     predicted: NDArray[np.uint8]
     scene: str = ""
+    bands: int = 3
 
 
 @dataclass(frozen=True, slots=True)

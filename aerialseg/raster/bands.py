@@ -40,13 +40,13 @@ def names_of_bands(info: RasterInfo, wanted: Sequence[str]) -> tuple[str, ...]:
 def pick_bands(info: RasterInfo, wanted: Sequence[str], no_alpha: bool) -> tuple[int, ...]:
     """The bands that the file says are the wanted ones; where it does not say, all bands in their order."""
     names = names_of_bands(info, wanted)
-    if all(names.count(name) == 1 for name in wanted):
-        return tuple(names.index(name) + 1 for name in wanted)
     if "alpha" in names and "alpha" not in info.mask and not no_alpha:
         raise InputError(
             f"band {info.color.index('alpha') + 1} of {printable(info.path)} is flagged alpha but is no mask: it has "
             f"many levels, as infrared has; choose bands with {_example(info, wanted)}, or say --alpha none"
         )
+    if all(names.count(name) == 1 for name in wanted):
+        return tuple(names.index(name) + 1 for name in wanted)
     colours = tuple(band for band, name in enumerate(names, 1) if name != "alpha")
     if no_alpha and len(colours) != len(wanted):
         colours = tuple(range(1, info.count + 1))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
+from rasterio.enums import ColorInterp
 from rasterio.io import MemoryFile
 
 from aerialseg.errors import InputError
@@ -56,6 +58,22 @@ def write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
         rasterio.open(path, "w", **profile) as file,
     ):
         file.write(bands)
+
+
+def write_bands(path: Path, pixels: NDArray[np.uint8], names: Sequence[str] = ()) -> None:
+    """Write uint8 (bands, h, w) as a GeoTIFF without a place, its bands described by ``names``. Raises OutputError."""
+    count, height, width = pixels.shape
+    profile = {"driver": "GTiff", "count": count, "height": height, "width": width, "dtype": "uint8"}
+    with write_atomically(path, durable=False, errors=GDAL_ERRORS) as part:
+        with (
+            without_georef_warnings(),
+            rasterio.open(part, "w", **profile, compress="deflate", predictor=2, photometric="MINISBLACK") as file,
+        ):
+            file.write(pixels)
+            file.colorinterp = [ColorInterp.gray, *[ColorInterp.undefined] * (count - 1)]
+            for number, name in enumerate(names, start=1):
+                file.set_band_description(number, name)
+        check_whole(part)
 
 
 def read_samples(path: str | Path, driver: str) -> NDArray[Any]:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from aerialseg.datasets.layout import DataConfig, placed
 from aerialseg.errors import UsageError
 from aerialseg.model.card import Architecture
+from aerialseg.raster.bands import RGB
 from aerialseg.toml import build, naming_file, read_toml
 from aerialseg.training.partial_unet import STRIDES
 
@@ -214,6 +215,10 @@ class TrainingConfig:
         ):
             if value not in wanted:
                 raise UsageError(f"{name} is {value!r}; wanted one of {', '.join(wanted)}")
+        if self.data.bands != RGB and (self.teaches or self.follow.wanted):
+            raise UsageError(
+                f"data.bands is {', '.join(self.data.bands)}; a teacher, and what follows one, sees red, green, blue"
+            )
         if self.teaches:
             self._check_teaching()
         strided = any(step.stride != 1 for step in self.steps)

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
+from aerialseg.datasets.band_image import BandImage
+from aerialseg.datasets.images import read_image
+from aerialseg.datasets.layout import RGB_NORMALISATION, Normalisation
 from aerialseg.datasets.pairs import Pairs
 from aerialseg.legend import NODATA, Legend
+from aerialseg.raster.bands import RGB
 from aerialseg.training.config import Augment, Step
 from aerialseg.training.torchvision_compat import patch_torchvision
 
@@ -23,13 +29,16 @@ from fastai.vision.all import (  # noqa: E402
     FuncSplitter,
     Hue,
     ImageBlock,
+    IntToFloatTensor,
     MaskBlock,
     Normalize,
     PILImage,
     PILMask,
     RandTransform,
     Saturation,
-    imagenet_stats,
+    TensorImage,
+    Transform,
+    TransformBlock,
 )
 
 
@@ -77,6 +86,9 @@ class ScaledCrop(RandTransform):
     def encodes(self, x: PILImage) -> Any:
         return self._apply(x, Image.Resampling.BILINEAR)
 
+    def encodes(self, x: BandImage) -> Any:  # type: ignore[no-redef]  # noqa: F811
+        return self._apply(x, Image.Resampling.BILINEAR)
+
     def encodes(self, x: PILMask) -> Any:  # type: ignore[no-redef]  # noqa: F811
         return self._apply(x, Image.Resampling.NEAREST)
 
@@ -97,21 +109,65 @@ class ScaledCrop(RandTransform):
         return cut
 
 
+class BandsToTensor(Transform):
+    """What fastai's ToTensor does with images of three bands, for those of others."""
+
+    order = 5
+
+    def encodes(self, x: BandImage) -> Any:
+        return TensorImage(torch.from_numpy(np.asarray(x).transpose(2, 0, 1).copy()))
+
+
+class OnColours(RandTransform):
+    """Changes of the light, in red, green and blue alone: heights have none."""
+
+    order, split_idx = 40, 0
+
+    def __init__(self, changes: list[Any], bands: tuple[str, ...], **kwargs: Any) -> None:
+        super().__init__(p=1.0, **kwargs)
+        self.changes, self.places = changes, [bands.index(name) for name in RGB if name in bands]
+
+    def encodes(self, x: TensorImage) -> Any:
+        if len(self.places) < len(RGB):
+            return x
+        colours = TensorImage(x[:, self.places])
+        for change in self.changes:
+            colours = change(colours, split_idx=0)
+        changed = x.clone()
+        changed[:, self.places] = colours
+        return changed
+
+
 def make_loaders(
-    learn: Pairs, watched: Pairs, legend: Legend, step: Step, augment: Augment, *, batch: int, workers: int = 0
+    learn: Pairs,
+    watched: Pairs,
+    legend: Legend,
+    step: Step,
+    augment: Augment,
+    *,
+    batch: int,
+    workers: int = 0,
+    normalisation: Normalisation = RGB_NORMALISATION,
 ) -> DataLoaders:
     """fastai's DataLoaders of one step: random crops to learn from, ``batch`` at once; whole frames to look at."""
     augment = step.augmented(augment)
     light, pairs = augment.lighting, {**learn, **watched}
     lighting = [Brightness(light, p=0.75), Contrast(light, p=0.75), Saturation(light, p=0.75)] if light else []
     lighting += [Hue(augment.hue, p=0.75)] if augment.hue else []
+    bands = normalisation.bands
+    images = ImageBlock
+    if len(bands) != len(RGB):
+        lighting = [OnColours(lighting, bands)] if lighting else []
+        images = TransformBlock(
+            type_tfms=partial(read_image, bands=len(bands)), item_tfms=BandsToTensor, batch_tfms=IntToFloatTensor
+        )
     block = DataBlock(
-        blocks=(ImageBlock, MaskBlock(list(legend.names))),
+        blocks=(images, MaskBlock(list(legend.names))),
         get_x=lambda name: pairs[name][0],
         get_y=lambda name: pairs[name][1],
         splitter=FuncSplitter(lambda name: name in watched),
         item_tfms=[ScaledCrop(step.size, step.crop, augment)],
-        batch_tfms=[*lighting, Normalize.from_stats(*imagenet_stats)],
+        batch_tfms=[*lighting, Normalize.from_stats(normalisation.mean, normalisation.std)],
     )
     in_a_frame = max(1, round(step.size[0] * step.size[1] / (step.seen[0] * step.seen[1])))
     watched_at_once = max(1, batch // in_a_frame)

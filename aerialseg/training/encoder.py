@@ -18,7 +18,9 @@ from aerialseg.legend import Legend
 from aerialseg.model.card import ModelCard
 from aerialseg.model.network import Network
 from aerialseg.model.store import load_card, load_network
+from aerialseg.raster.bands import RGB
 from aerialseg.training.config import TrainingConfig
+from aerialseg.training.more_bands import fit_bands, grow_kernels
 from aerialseg.training.norm_folding import without_norm
 from aerialseg.training.partial_unet import ASIDE
 
@@ -105,12 +107,13 @@ def encoder_state(arch: str, start: str, path: str | Path) -> dict[str, Tensor]:
     return state
 
 
-def load_encoder(body: nn.Module, arch: str, start: str, path: str | Path) -> None:
+def load_encoder(body: nn.Module, arch: str, start: str, path: str | Path, bands: tuple[str, ...] = RGB) -> None:
     """Load the weights of ``path`` into an encoder, ``body``, deepened if ``start`` says so. Raises ModelError.
 
-    body: with torchvision's names, or as fastai cuts it.
+    body: with torchvision's names, or as fastai cuts it. bands: what it looks at; the file's weights look at RGB.
     """
     state = encoder_state(arch, start, path)
+    state["conv1.weight"] = grow_kernels(state["conv1.weight"], RGB, bands)
     places = {name: name for name in BODY} if hasattr(body, "conv1") else BODY
     renamed = {".".join([places[name.split(".")[0]], *name.split(".")[1:]]): tensor for name, tensor in state.items()}
     missing, unexpected = body.load_state_dict(renamed, strict=False)
@@ -129,9 +132,11 @@ def load_model_weights(
     """
     card, source = load_network(model)
     if card.architecture.decoder != config.architecture.decoder:
-        return _load_encoder_alone(network, body, card, source)
+        return _load_encoder_alone(network, body, card, source, config.data.bands)
     classifier = source.classifier.rsplit(".", 2)[0] + "."
-    given, wanted = without_norm(source.state_dict()), network.state_dict()
+    wanted = network.state_dict()
+    shapes = {name: tensor.shape for name, tensor in wanted.items()}
+    given = fit_bands(without_norm(source.state_dict()), shapes, card.bands, config.data.bands)
     fitting = {name: tensor for name, tensor in given.items() if name in wanted and tensor.shape == wanted[name].shape}
     if card.legend.names != Legend.from_csv(config.data.legend).names:
         fitting = {name: tensor for name, tensor in fitting.items() if not name.startswith(classifier)}
@@ -144,9 +149,13 @@ def load_model_weights(
     return left
 
 
-def _load_encoder_alone(network: nn.Module, body: nn.Module, card: ModelCard, source: Network) -> list[str]:
+def _load_encoder_alone(
+    network: nn.Module, body: nn.Module, card: ModelCard, source: Network, bands: tuple[str, ...]
+) -> list[str]:
     """As ``load_model_weights``, of the encoder. Its layers come in one order, whatever their names are."""
     wanted, given = body.state_dict(), source.encoder_layers().state_dict()
+    places = zip(given, (tensor.shape for tensor in wanted.values()), strict=False)
+    given = fit_bands(given, dict(places), card.bands, bands)
     shapes = [[tensor.shape for tensor in state.values()] for state in (wanted, given)]
     if shapes[0] != shapes[1]:
         raise ModelError(

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from aerialseg._version import __version__
+from aerialseg.datasets.layout import RGB_NORMALISATION, Normalisation
 from aerialseg.datasets.pairs import find_pairs, split_pairs
 from aerialseg.errors import InputError
 from aerialseg.evaluation.calibrate import calibrate_on
@@ -84,7 +85,7 @@ def save_trained(folder: Path, config: TrainingConfig, saved: Saved, work: Path)
 
     Raises ModelError, OutputError.
     """
-    card = save(folder, make_card(config), network_state(config, saved.weights))
+    card = save(folder, make_card(config, _normalisation(work)), network_state(config, saved.weights))
     write_history(folder, _provenance(config, saved, work))
     return card
 
@@ -95,16 +96,20 @@ def network_state(config: TrainingConfig, weights: Mapping[str, Tensor]) -> dict
     return with_norm(state) if config.decoder.norm == "batch" else state
 
 
-def make_card(config: TrainingConfig) -> ModelCard:
+def make_card(config: TrainingConfig, normalisation: Normalisation = RGB_NORMALISATION) -> ModelCard:
     """The card of a trained model but for its hash and scores; the halo is the network's own reach."""
-    legend = Legend.from_csv(config.data.legend)
+    legend, bands = Legend.from_csv(config.data.legend), config.data.bands
     architecture = config.architecture
     with torch.device("meta"):
-        network = build(classes=len(legend), **asdict(architecture))
+        network = build(classes=len(legend), bands=len(bands), **asdict(architecture))
     return ModelCard(
         name=config.name,
         legend=legend,
         gsd_m=config.data.gsd_m,
+        bands=bands,
+        mean=normalisation.mean,
+        std=normalisation.std,
+        scale=config.data.scale,
         architecture=architecture,
         halo=network.reach.halo,
         void=config.data.void,
@@ -117,13 +122,25 @@ def make_card(config: TrainingConfig) -> ModelCard:
     )
 
 
+def _run(work: Path) -> dict[str, Any]:
+    """What the training's folder says it is of."""
+    run = work / "run.json"
+    known: dict[str, Any] = json.loads(run.read_text(encoding="utf-8")) if run.exists() else {}
+    return known
+
+
+def _normalisation(work: Path) -> Normalisation:
+    """What the bands were normalised by: measured, where they were not red, green and blue."""
+    known = _run(work).get("normalisation")
+    return Normalisation(**{key: tuple(values) for key, values in known.items()}) if known else RGB_NORMALISATION
+
+
 _KNOWN = ("data_sha256", "split_sha256", "encoder_weights", "teachers")
 
 
 def _provenance(config: TrainingConfig, saved: Saved, work: Path) -> dict[str, Any]:
     """What the run can be repeated from: configuration, seed, hash of the data; and how it went."""
-    run = work / "run.json"
-    known = json.loads(run.read_text(encoding="utf-8")) if run.exists() else {}
+    known = _run(work)
     return {
         "config": config.to_json(),
         **{name: known[name] for name in _KNOWN if name in known},

@@ -71,6 +71,7 @@ def _unet_learner(loaders: DataLoaders, config: TrainingConfig, classes: int, lo
         loaders,
         arch,
         n_out=classes,
+        n_in=len(config.data.bands),
         pretrained=False,
         normalize=False,
         norm_type=NormType.Batch if config.decoder.norm == "batch" else None,
@@ -85,7 +86,7 @@ def _unet_learner(loaders: DataLoaders, config: TrainingConfig, classes: int, lo
 
 
 def _smp_learner(loaders: DataLoaders, config: TrainingConfig, classes: int, loss: Any) -> Learner:
-    model = build(classes=classes, **asdict(config.architecture)).to(loaders.device)
+    model = build(classes=classes, bands=len(config.data.bands), **asdict(config.architecture)).to(loaders.device)
     return Learner(loaders, model, loss, splitter=parameter_groups, metrics=DiceMulti(), wd=config.weight_decay)
 
 
@@ -118,7 +119,7 @@ def start_encoder(learner: Learner, config: TrainingConfig, weights: str | Path 
         fill_weights(body.network, encoder_state(encoder.arch, encoder.start, file), file)
     else:
         body = _encoder_of(learner, config).to(learner.dls.device)
-        load_encoder(body, encoder.arch, encoder.start, file)
+        load_encoder(body, encoder.arch, encoder.start, file, config.data.bands)
     if encoder.calibrate:
         calibrate(body, some_batches(learner.dls, config.encoder.calibrate))
 

@@ -44,7 +44,7 @@ def quantize(
     card, network = load_network(folder)
     mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (card.mean, card.std))
     paths = [path for path, _ in islice(learnt.values(), 0, None, max(1, len(learnt) // images))][:images]
-    pixels = (np.array(read_image(path, config.data.size)).transpose(2, 0, 1)[None] for path in paths)
+    pixels = (np.array(read_image(path, config.data.size, len(card.bands))).transpose(2, 0, 1)[None] for path in paths)
     progress(f"finding ranges on {len(paths)} frames")
     ranges = find_ranges(network, ((torch.from_numpy(image) / 255 - mean) / std for image in pixels))
     found: dict[str, Any] = {"images": len(paths), "ranges": ranges}

@@ -110,7 +110,8 @@ def forward_backward(learner: Learner, shape: tuple[int, int], batch: int, conte
     model: nn.Module = learner.model
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     model.to(learner.dls.device).train()
-    image = torch.randn(batch, 3, *shape, device=learner.dls.device).contiguous(memory_format=torch.channels_last)
+    bands = next(module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d))
+    image = torch.randn(batch, bands, *shape, device=learner.dls.device).contiguous(memory_format=torch.channels_last)
     truth = torch.zeros(batch, *shape, dtype=torch.long, device=learner.dls.device)
     try:
         with context():

@@ -6,7 +6,7 @@ import json
 import multiprocessing
 import os
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 from aerialseg.datasets.pairs import class_weights, hash_file
 from aerialseg.errors import OutputError
 from aerialseg.files import write_json
+from aerialseg.raster.bands import RGB
 from aerialseg.training import weight_averaging as averaging
 from aerialseg.training.checkpoint import Saved, plain_state, read_checkpoint
 from aerialseg.training.config import Step, TrainingConfig
@@ -47,7 +48,14 @@ class StepLearners:
         workers = min(8, os.cpu_count() or 1) if torch.cuda.is_available() and forks else 0
         batch = min(at_once, len(learn))
         loaders = make_loaders(
-            learn, self.sides.watched, legend, step, self.config.augment, batch=batch, workers=workers
+            learn,
+            self.sides.watched,
+            legend,
+            step,
+            self.config.augment,
+            batch=batch,
+            workers=workers,
+            normalisation=self.sides.normalisation,
         )
         balance = self.config.balance
         weights = torch.from_numpy(class_weights(learn, len(legend), balance)) if balance else None
@@ -111,6 +119,7 @@ def check_same_run(
         "split_sha256": hash_file(config.data.split),
         "legend_sha256": hash_file(config.data.legend),
         "encoder_weights": weights,
+        **({"normalisation": asdict(sides.normalisation)} if sides.normalisation.bands != RGB else {}),
         **({"teachers": [teacher.described() for teacher in teachers]} if teachers else {}),
     }
     if path.exists():

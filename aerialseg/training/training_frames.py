@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from aerialseg.datasets.layout import Normalisation
 from aerialseg.datasets.pairs import (
     Pairs,
     check_pairs,
     count_pixels,
     find_pairs,
     hash_pairs,
+    measure_bands,
     note_greys,
     prepare,
     split_pairs,
@@ -25,7 +27,8 @@ from aerialseg.training.config import TrainingConfig
 class TrainingFrames:
     """Prepared pairs to learn from, and held-out ones to watch; all held-out ones as they are.
 
-    sha256: over names and bytes of all that the split names.
+    sha256: over names and bytes of all that the split names. normalisation: of the bands, measured on those to learn
+    from where they are not red, green and blue.
     """
 
     legend: Legend
@@ -33,6 +36,7 @@ class TrainingFrames:
     watched: Pairs
     held: Pairs
     sha256: str
+    normalisation: Normalisation
 
 
 def load_training_frames(
@@ -48,15 +52,19 @@ def load_training_frames(
     seen = {**learn, **watched}
     note_greys(pairs, legend, progress)
     progress.stage("prepare", len(seen))
-    check_pairs({name: held[name] for name in held if name not in watched}, legend, config.data.void)
+    check_pairs(
+        {name: held[name] for name in held if name not in watched}, legend, config.data.void, len(config.data.bands)
+    )
     prepared = prepare(seen, config.data, legend, folder, lambda: progress.advance(1))
     progress.note(f"{counted(len(learn), 'frame')} to learn from, {len(watched)} watched, {len(held)} held out")
+    learned = {name: prepared[name] for name in learn}
     sides = TrainingFrames(
         legend=legend,
-        learn={name: prepared[name] for name in learn},
+        learn=learned,
         watched={name: prepared[name] for name in watched},
         held=held,
         sha256=hash_pairs({**learn, **held}),
+        normalisation=measure_bands(learned, config.data.bands),
     )
     _check_classes(sides, config.data.void, progress)
     return sides
