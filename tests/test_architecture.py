@@ -122,7 +122,7 @@ STAIRS = {
         "bands working_grid",
         "describe features",
         "bounds lattice opening",
-        "placement",
+        "placement tiff_place",
         "georef resample sidecars",
         "damage drivers grid ifd jp2 kernel ramp sqlite_check",
         "pam_check",

@@ -34,6 +34,7 @@ from aerialseg.raster.opening import (
 )
 from aerialseg.raster.placement import wkt_of
 from aerialseg.raster.sidecars import identity_of
+from aerialseg.raster.tiff_place import TiffPlace, read_place
 
 MAX_BANDS = 4096
 MAX_NAME = 80
@@ -94,11 +95,22 @@ def describe(path: str | os.PathLike[str], *, allow_remote: bool = False, crs: s
     remote = allow_remote and is_remote(path)
     name = os.fspath(path) if remote else str(local_path(path))
     identity = name if remote else identity_of(Path(name))  # first: what changes from here on is noticed
-    dataset = open_raster(name)
+    plain = None if remote else _plain_place(name)
+    known = plain.crs if plain else None
+    dataset = open_raster(name, placed=known is None)
     try:
         with gdal_environment():
             _check(name, dataset)
-            info = RasterInfo(path=name, **_facts(dataset, crs), digest="")
+            if plain and known:
+                geo, placed = GeoGrid(dataset.height, dataset.width, plain.transform, known), True
+                check_place(name, geo)
+            else:
+                geo, placed = geogrid_of(dataset), transform_of(dataset) not in (None, IDENTITY)
+            if plain and not known:
+                plain.learn(geo)
+            if crs is not None:
+                geo = _with_crs(name, geo, crs, placed=placed)
+            info = RasterInfo(path=name, **_facts(dataset, geo, placed), digest="")
     except GDAL_ERRORS as error:
         if isinstance(error, InputError):
             raise
@@ -108,6 +120,13 @@ def describe(path: str | os.PathLike[str], *, allow_remote: bool = False, crs: s
     finally:
         dataset.close()
     return replace(info, digest=_digest(info, identity))
+
+
+def _plain_place(name: str) -> TiffPlace | None:
+    try:
+        return read_place(Path(name))
+    except OSError:  # who opens it says what is wrong
+        return None
 
 
 def is_unchanged(info: RasterInfo, *, allow_remote: bool = False) -> bool:
@@ -187,11 +206,7 @@ def _itemsize(dtype: str) -> int:
     return sizes.get(dtype, 8 if dtype.endswith("64") else 4)
 
 
-def _facts(dataset: Any, crs: str | None) -> dict[str, Any]:
-    geo = geogrid_of(dataset)
-    placed = transform_of(dataset) not in (None, IDENTITY)
-    if crs is not None:
-        geo = _with_crs(dataset.name, geo, crs, placed=placed)
+def _facts(dataset: Any, geo: GeoGrid, placed: bool) -> dict[str, Any]:
     nodata = dataset.nodata
     return {
         "geo": geo,
