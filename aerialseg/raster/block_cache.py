@@ -53,7 +53,8 @@ class Order:
 def reading_order(grid: Grid, view: View, tile: tuple[int, int], cache_bytes: int = CACHE_BYTES) -> Order:
     """The order for a source with tiles (or strips) of ``tile`` (rows, cols): as wide strips as fit into the cache."""
     page = _page(view, tile)
-    pixel_bytes = len(view.bands) + (0 if view.always_valid else 1)
+    plain = not view.collar and all(piece.always_valid for piece in view.pieces)
+    pixel_bytes = len(view.bands) + (0 if plain else 1)  # a few pages lack pixels, where there are holes
 
     def needed(cols: int) -> int:
         rows = _covered(grid.block + 2 * grid.halo, page[0], grid.height)

@@ -58,7 +58,7 @@ class NativeReader:
             return self._salvage(window)
 
     def _open(self) -> Any:
-        dataset = open_raster(self.path)
+        dataset = open_raster(self.path, placed=False)
         shape, count = dataset.shape, dataset.count
         fits = shape == self.piece.shape and max(*self.piece.bands, self.piece.alpha) <= count
         if not fits or block_bytes(dataset) >= MAX_BLOCK_BYTES:
@@ -69,7 +69,7 @@ class NativeReader:
         if self.decoders == 1 or dataset.driver != "GTiff" or dataset.block_shapes[0][1] >= dataset.width:
             return dataset
         dataset.close()
-        return open_raster(self.path, NUM_THREADS=self.decoders)  # helps tiles, slows strips
+        return open_raster(self.path, placed=False, NUM_THREADS=self.decoders)  # helps tiles, slows strips
 
     def _reopen(self) -> None:
         self._dataset.close()

@@ -179,14 +179,17 @@ def _check_regular(path: Path) -> None:
         raise InputError(f"{printable(path)} is not a regular file; {_WANTED}")
 
 
-def open_raster(path: str, **options: Any) -> Any:
+def open_raster(path: str, *, placed: bool = True, **options: Any) -> Any:
     """An open rasterio dataset of the raster at ``path`` (from `local_path`, or the remote address of a GeoTIFF).
 
-    Raises InputError when GDAL cannot make sense of it, and when it, or a file beside it, points at another file.
+    placed: GDAL is asked where it lies, which takes most of the time of opening a GeoTIFF. Raises InputError when GDAL
+    cannot make sense of it, and when it, or a file beside it, points at another file.
     """
     if is_remote(path):
         return _open(path, "GTiff", **options)
     driver, sidecars = _checked(Path(path))
+    if driver == "GTiff" and not placed:
+        options["GEOREF_SOURCES"] = "NONE"
     dataset = _open(Path(path), driver, alone=not sidecars, **options)
     for mask in (one for one in sidecars if str(one) == f"{path}.msk"):
         with _open(mask) as other:

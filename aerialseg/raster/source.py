@@ -19,7 +19,7 @@ from aerialseg.raster.view import View
 MAX_SOURCE_PX = 8_000_000
 """Source pixels that one step of resampling reads: what bounds its memory."""
 
-MAX_HANDLES = 16
+MAX_HANDLES = 4
 """Files of a mosaic that one thread holds open."""
 
 
