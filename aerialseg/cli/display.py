@@ -113,8 +113,8 @@ class ProgressLines:
     def advance(self, amount: float) -> None:
         self._done += amount
         now = time.monotonic()
-        if now - self._said < self._every_s or self._done <= 0:
-            return
+        if now - self._said < self._every_s or not 0 < self._done < self._total:
+            return  # what is done at the end of a stage is not said to be 0 s away: something else may follow
         self._said = now
         left = (now - self._begun) * (self._total - self._done) / self._done
         self._show_progress(self._done / (self._total or 1), left)

@@ -36,6 +36,9 @@ WEIGHTS = click.option(
     help="The teacher, where CONFIG.toml follows one; again for each of several.",
 )
 @click.option("--seed", metavar="N", type=int, help="Of every random number.  [default: as CONFIG.toml says]")
+@click.option(
+    "--keep-checkpoints", is_flag=True, help="Leave checkpoints and prepared frames in MODEL_DIR/training at the end."
+)
 @DEBUG
 def train_command(config: Path, data: Path, out: Path, debug: bool, **options: Any) -> None:
     """Train a model as CONFIG.toml says.

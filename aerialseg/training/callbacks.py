@@ -14,6 +14,7 @@ from aerialseg.memory import peak_bytes, reset_peak
 from aerialseg.progress import Progress
 from aerialseg.training.checkpoint import Saved, optimizer_tensors, plain_state, write_checkpoint
 from aerialseg.training.torchvision_compat import patch_torchvision
+from aerialseg.training.training_bar import TrainingBar
 
 patch_torchvision()
 
@@ -23,22 +24,23 @@ SHOWN = ("train_loss", "valid_loss", "dice_shown")
 
 
 class Reporter(Callback):
-    """A bar over the batches of a step, of which ``done`` epochs are behind it."""
+    """Moves the training's bar along a step, of which ``done`` epochs are behind it."""
 
     order = 50
 
-    def __init__(self, progress: Progress, done: int) -> None:
+    def __init__(self, bar: TrainingBar, step: int, done: int) -> None:
         super().__init__()
-        self.progress, self.done = progress, done
+        self.bar, self.step, self.done = bar, step, done
 
     def before_fit(self) -> None:
-        batches = len(self.dls.train)
-        self.progress.stage("train", self.learn.n_epoch * batches)
-        self.progress.advance(self.done * batches)
+        self.bar.begin(self.step, self.done)
 
     def after_batch(self) -> None:
-        if self.training:
-            self.progress.advance(1)
+        self.bar.batch(self.step, len(self.x), learning=bool(self.training))
+
+    def after_epoch(self) -> None:
+        if self.epoch >= self.done:
+            self.bar.epoch_ended(self.step, int(self.epoch))
 
 
 class Records(Callback):

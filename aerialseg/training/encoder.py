@@ -21,7 +21,7 @@ from aerialseg.model.store import load_card, load_network
 from aerialseg.raster.bands import RGB
 from aerialseg.training.config import TrainingConfig
 from aerialseg.training.more_bands import fit_bands, grow_kernels
-from aerialseg.training.norm_folding import without_norm
+from aerialseg.training.norm_folding import fold_batch_norms
 from aerialseg.training.partial_unet import ASIDE
 
 logger = logging.getLogger(__name__)
@@ -128,7 +128,8 @@ def load_model_weights(
     """Load a model of this project into a network that is trained; the names of what did not fit and stays as it is.
 
     body: the network's encoder, the only part that fits where the model has a decoder of another kind. The last layers
-    fit where the legends have the same names in the same order. Raises ModelError where the encoder is another one.
+    fit where the legends have the same names in the same order. Raises ModelError where the encoder is another one,
+    or the decoder has no norms where this one has. A norm that this one lacks is folded into its convolution.
     """
     card, source = load_network(model)
     if card.architecture.decoder != config.architecture.decoder:
@@ -136,13 +137,18 @@ def load_model_weights(
     classifier = source.classifier.rsplit(".", 2)[0] + "."
     wanted = network.state_dict()
     shapes = {name: tensor.shape for name, tensor in wanted.items()}
-    given = fit_bands(without_norm(source.state_dict()), shapes, card.bands, config.data.bands)
+    given = fit_bands(fold_batch_norms(source.state_dict(), wanted), shapes, card.bands, config.data.bands)
     fitting = {name: tensor for name, tensor in given.items() if name in wanted and tensor.shape == wanted[name].shape}
     if card.legend.names != Legend.from_csv(config.data.legend).names:
         fitting = {name: tensor for name, tensor in fitting.items() if not name.startswith(classifier)}
     left = sorted(set(wanted) - set(fitting))
     lost = [name for name in left if not name.startswith((classifier, ASIDE))]
     if lost:
+        if all(".1." in name or ".0.bias" in name for name in lost):
+            raise ModelError(
+                f"the decoder of the model {card.name!r} has no batch norm and the configuration's has: set "
+                '[decoder] norm = "none"'
+            )
         raise ModelError(f"the model {card.name!r} does not fit this network: {lost[0]} and {len(lost) - 1} others")
     network.load_state_dict(fitting, strict=False)
     logger.info("started from %s, but for %s", card.name, left or "nothing")

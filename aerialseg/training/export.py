@@ -22,6 +22,7 @@ from aerialseg.evaluation.evaluate import evaluate
 from aerialseg.legend import Legend
 from aerialseg.model.card import ModelCard
 from aerialseg.model.folders import CARD
+from aerialseg.model.lineage import Parent, derived_from
 from aerialseg.model.networks import build
 from aerialseg.model.store import load_network, save, write_history
 from aerialseg.progress import Progress
@@ -30,6 +31,7 @@ from aerialseg.training.config import TrainingConfig
 from aerialseg.training.learner import use_bf16
 from aerialseg.training.norm_folding import with_norm
 from aerialseg.training.partial_unet import network_weights
+from aerialseg.training.same_run import RUN
 from aerialseg.training.teacher import read_teacher, score_teacher, write_teacher
 
 
@@ -85,7 +87,9 @@ def save_trained(folder: Path, config: TrainingConfig, saved: Saved, work: Path)
 
     Raises ModelError, OutputError.
     """
-    card = save(folder, make_card(config, _normalisation(work)), network_state(config, saved.weights))
+    parents = [Parent.from_json(one) for one in _run(work).get("parents", [])]
+    card = derived_from(make_card(config, _normalisation(work)), parents, "Trained on from, or taught by, the model")
+    card = save(folder, card, network_state(config, saved.weights))
     write_history(folder, _provenance(config, saved, work))
     return card
 
@@ -124,7 +128,7 @@ def make_card(config: TrainingConfig, normalisation: Normalisation = RGB_NORMALI
 
 def _run(work: Path) -> dict[str, Any]:
     """What the training's folder says it is of."""
-    run = work / "run.json"
+    run = work / RUN
     known: dict[str, Any] = json.loads(run.read_text(encoding="utf-8")) if run.exists() else {}
     return known
 

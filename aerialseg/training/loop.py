@@ -27,10 +27,12 @@ from aerialseg.training.learner import (
     use_bf16,
 )
 from aerialseg.training.partial_unet import load_weights
+from aerialseg.training.same_run import check_same_run, describe_training
 from aerialseg.training.search import Finder, collect, shape_text
-from aerialseg.training.step_learners import StepLearners, check_same_run, step_file
+from aerialseg.training.step_learners import StepLearners, step_file
 from aerialseg.training.teacher import Teacher
 from aerialseg.training.teacher_loss import TeacherLoss
+from aerialseg.training.training_bar import TrainingBar
 from aerialseg.training.training_frames import TrainingFrames
 
 ENCODER_LR = 0.2
@@ -56,25 +58,24 @@ class TrainingLoop:
         self.encoder_weights, self.progress = encoder_weights, progress or Silent()
         self.bf16 = use_bf16(config.precision)
         self.learners = StepLearners(config, sides, work, self.bf16)
+        self.bar = TrainingBar(self.progress, config.steps, len(sides.learn), len(sides.watched))
 
     def run(self) -> Saved:
-        """The last checkpoint, once every step is done. Raises as ``train`` does."""
-        check_same_run(self.work, self.config, self.sides, self.encoder_weights, self.teachers)
+        """The last checkpoint when every step is done. Raises as ``train`` does."""
+        known = self.sides.sha256, self.encoder_weights, self.teachers, self.sides.normalisation
+        facts = describe_training(self.config, *known)
+        check_same_run(self.work, facts)
         with keep_freed_memory():
             for number, step in enumerate(self.config.steps):
                 if not (self.work / step_file(number)).exists():
                     self._run_step(number, step)
             if self.config.average > 1 and not (self.work / averaging.NAME).exists():
                 self._average()
-        saved = averaging.read_finished(self.work)
-        assert saved is not None
-        return saved
+        return _there(averaging.read_finished(self.work))
 
     def _saved(self) -> Saved:
         """The checkpoint of the last finished epoch or search."""
-        saved = read_checkpoint(self.work)
-        assert saved is not None
-        return saved
+        return _there(read_checkpoint(self.work))
 
     def _average(self) -> None:
         """Leave the mean of the weights that the last steps ended with."""
@@ -162,10 +163,15 @@ class TrainingLoop:
         return step, int(found["at_once"])
 
 
+def _there(saved: Saved | None) -> Saved:
+    assert saved is not None
+    return saved
+
+
 def _callbacks(loop: TrainingLoop, number: int, step: Step, at_once: int, saved: Saved, done: int) -> list[Any]:
     notes = {"step": number, "lr": step.lr, "batch": step.batch, "at_once": at_once}
     records = Records(loop.work, saved, notes, loop.progress, done)
-    callbacks: list[Any] = [Reseed(loop.config.seed, number), Reporter(loop.progress, done), records, Save(records)]
+    callbacks: list[Any] = [Reseed(loop.config.seed, number), Reporter(loop.bar, number, done), records, Save(records)]
     together = accumulated(int(step.batch), at_once, len(loop.sides.learn))
     callbacks += [Accumulate(together)] if together > at_once else []
     callbacks += [Autocast()] if loop.bf16 else []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 import torch
 from torch import Tensor
@@ -41,15 +41,24 @@ def with_norm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return rest | {_NORM + name: tensor for name, tensor in norm.items()}
 
 
-def without_norm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state of the same network with the classifier's BatchNorm, if it has one, folded into weight and bias."""
-    if _NORM + "weight" not in state:
-        return dict(state)
-    weight, bias, mean, var = (state[_NORM + name] for name in ("weight", "bias", "running_mean", "running_var"))
-    scale = weight / torch.sqrt(var + _EPS)
-    rest = {name: tensor for name, tensor in state.items() if not name.startswith(_NORM)}
-    kernel = {_CONV + "weight": state[_CONV + "weight"] * scale.view(-1, 1, 1, 1), _CONV + "bias": bias - mean * scale}
-    return rest | kernel
+def fold_batch_norms(given: Mapping[str, Tensor], wanted: Container[str]) -> dict[str, Tensor]:
+    """The state of the same network with each BatchNorm folded into its convolution where ``wanted`` names none.
+
+    A network computes the same with the state that comes out, apart from rounding, as long as it is not trained.
+    """
+    state = dict(given)
+    for name in given:
+        base = name.removesuffix(".1.running_var")
+        if base == name or name in wanted or f"{base}.0.weight" not in given:
+            continue
+        weight, bias, mean, var = (given[f"{base}.1.{one}"] for one in _OF_A_NORM)
+        scale = weight / torch.sqrt(var + _EPS)
+        own = given.get(f"{base}.0.bias", torch.zeros_like(bias))
+        state = {key: tensor for key, tensor in state.items() if not key.startswith(f"{base}.1.")}
+        state[f"{base}.0.weight"] = given[f"{base}.0.weight"] * scale.view(-1, 1, 1, 1)
+        state[f"{base}.0.bias"] = (own - mean) * scale + bias
+    return state
 
 
+_OF_A_NORM = ("weight", "bias", "running_mean", "running_var")
 _PARTS = ("weight_g", "weight_v", "weight_orig", "weight_u")

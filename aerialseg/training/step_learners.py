@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from aerialseg.datasets.pairs import class_weights, hash_file
-from aerialseg.errors import OutputError
-from aerialseg.files import write_json
-from aerialseg.raster.bands import RGB
+from aerialseg.datasets.pairs import class_weights
 from aerialseg.training import weight_averaging as averaging
 from aerialseg.training.checkpoint import Saved, plain_state, read_checkpoint
 from aerialseg.training.config import Step, TrainingConfig
 from aerialseg.training.dataset import make_loaders
-from aerialseg.training.encoder import describe_start
 from aerialseg.training.finer_layers import initialise_finer_layers
 from aerialseg.training.learner import (
     autocast,
@@ -29,7 +23,6 @@ from aerialseg.training.learner import (
     some_batches,
 )
 from aerialseg.training.partial_unet import load_weights
-from aerialseg.training.teacher import Teacher
 from aerialseg.training.training_frames import TrainingFrames
 
 ESTIMATED_ON = 64
@@ -102,36 +95,3 @@ class StepLearners:
 def step_file(number: int) -> str:
     """The checkpoint that a finished step leaves."""
     return f"step{number}.safetensors"
-
-
-def check_same_run(
-    work: Path,
-    config: TrainingConfig,
-    sides: TrainingFrames,
-    encoder_weights: str | Path | None,
-    teachers: Sequence[Teacher],
-) -> None:
-    """Raise OutputError where the folder belongs to another configuration or other data."""
-    path, weights = work / "run.json", describe_start(config, encoder_weights)
-    ours: dict[str, Any] = {
-        "config": config.to_json(),
-        "data_sha256": sides.sha256,
-        "split_sha256": hash_file(config.data.split),
-        "legend_sha256": hash_file(config.data.legend),
-        "encoder_weights": weights,
-        **({"normalisation": asdict(sides.normalisation)} if sides.normalisation.bands != RGB else {}),
-        **({"teachers": [teacher.described() for teacher in teachers]} if teachers else {}),
-    }
-    if path.exists():
-        theirs = json.loads(path.read_text(encoding="utf-8"))
-        changed = [key for key in ours["config"] if theirs["config"].get(key) != ours["config"][key]]
-        if "sha256" not in weights:
-            ours["encoder_weights"] = theirs["encoder_weights"]
-        others = {"data_sha256": "data", "split_sha256": "split", "legend_sha256": "legend"}
-        others |= {"encoder_weights": "start of the encoder", "teachers": "teacher"}
-        changed += [what for key, what in others.items() if theirs.get(key) != ours.get(key)]
-        if changed:
-            raise OutputError(
-                f"{work} holds a training with another {changed[0]}: give another folder, or delete this one"
-            )
-    write_json(path, ours)

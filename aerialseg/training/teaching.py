@@ -24,7 +24,7 @@ from aerialseg.evaluation.results import Evaluation
 from aerialseg.files import naming_errors, write_json
 from aerialseg.model.card import Architecture, ModelCard
 from aerialseg.model.folders import CARD, WEIGHTS
-from aerialseg.model.lineage import inherit
+from aerialseg.model.lineage import Parent, derived_from
 from aerialseg.model.network import Network
 from aerialseg.model.networks import build_for
 from aerialseg.model.stage_heads import StageHeads
@@ -172,7 +172,8 @@ class Teaching:
         )
         if self.parent is None:
             return card
-        return inherit(replace(card, mean=self.parent.mean, std=self.parent.std), [self.parent])
+        card = replace(card, mean=self.parent.mean, std=self.parent.std)
+        return derived_from(card, [Parent.of(self.parent)], "Trained on from the model")
 
     def _scored(self, name: str, card: ModelCard, network: Network) -> Evaluation:
         folder = self.work / name.replace(" ", "-")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -13,11 +14,13 @@ from aerialseg.model.folders import CARD
 from aerialseg.progress import Progress, Silent
 from aerialseg.training.config import TrainingConfig
 from aerialseg.training.loop import TrainingLoop
+from aerialseg.training.same_run import RUN, check_same_run, describe_training, has_checkpoints, remove_checkpoints
+from aerialseg.training.teacher import NAME as TEACHER
 from aerialseg.training.teacher import followed_teachers
-from aerialseg.training.training_frames import load_training_frames
+from aerialseg.training.training_frames import data_sha256, load_training_frames
 
-CHECKPOINTS = "training"
-"""Folder inside the model's folder."""
+CHECKPOINTS, PREPARED = "training", "prepared"
+"""Folder inside the model's folder, and the one of the frames in it."""
 
 
 def train(
@@ -28,6 +31,7 @@ def train(
     encoder_weights: str | Path | None = None,
     teachers: Sequence[str | Path] = (),
     seed: int | None = None,
+    keep_checkpoints: bool = False,
     progress: Progress | None = None,
 ) -> Path:
     """The folder of the trained model (``card.json``, ``weights.safetensors``), which is ``out_dir``.
@@ -51,6 +55,8 @@ def train(
         Folders of the teachers, if the configuration follows any.
     seed : int
         Seed of the random numbers. Default: the configuration's.
+    keep_checkpoints : bool
+        Leave the checkpoints and the prepared frames in ``out_dir``/training when the model is finished.
     progress : Progress
         Listener for stages and messages.
 
@@ -71,15 +77,30 @@ def train(
 
     progress, config, out_dir = progress or Silent(), TrainingConfig.read(config_path), Path(out_dir)
     work = out_dir / CHECKPOINTS
-    if (out_dir / CARD).exists() and not (work / "run.json").exists():
+    if (out_dir / CARD).exists() and not (work / RUN).exists():
         raise UsageError(f"output {out_dir} holds a model that was not trained there: give another folder")
     config = config if seed is None else replace(config, seed=seed)
     teachers = [teachers] if isinstance(teachers, str) else teachers  # or each of its letters would be one
     followed = followed_teachers(config, teachers)
     with locked_folder(work):
-        sides = load_training_frames(config, data_dir, work / "prepared", progress)
+        if is_finished(out_dir, work):
+            facts = describe_training(config, data_sha256(config, data_dir), encoder_weights, followed)
+            check_same_run(work, facts, finished=True)
+            progress.note(f"the training in {out_dir} is finished")
+            return out_dir
+        sides = load_training_frames(config, data_dir, work / PREPARED, progress)
         saved = TrainingLoop(config, sides, work, encoder_weights, progress, followed).run()
-        return export(config, saved, data_dir, out_dir, work, progress)
+        folder = export(config, saved, data_dir, out_dir, work, progress)
+        if not keep_checkpoints:
+            remove_checkpoints(work)
+            shutil.rmtree(work / PREPARED, ignore_errors=True)
+        return folder
+
+
+def is_finished(out_dir: Path, work: Path) -> bool:
+    """Whether a training has left its model, or its teacher, and nothing to go on with."""
+    made = (out_dir / CARD).exists() or (out_dir / TEACHER).exists()
+    return made and (work / RUN).exists() and not has_checkpoints(work)
 
 
 def locked_folder(folder: Path) -> AbstractContextManager[None]:

@@ -70,6 +70,12 @@ def load_training_frames(
     return sides
 
 
+def data_sha256(config: TrainingConfig, data_dir: str | Path) -> str:
+    """Over names and bytes of all that the configuration's split names. Raises InputError."""
+    learn, held = split_pairs(find_pairs(data_dir, config.data), config.data.split)
+    return hash_pairs({**learn, **held})
+
+
 def _check_ids(legend: Legend, config: TrainingConfig) -> None:
     """Raise InputError where no model could have the legend: before the training, not when its card is written."""
     ids = [entry.id for entry in legend]

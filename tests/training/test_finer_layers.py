@@ -82,7 +82,7 @@ def test_the_whole_network_goes_on_where_the_coarse_one_stopped(drawn_data: Path
     last = "epochs = 2\nbatch = 4\nlr = 1e-3"
     assert last in text
     text = text.replace(last, "epochs = 1\nkeep_norms = true\nbatch = 4\nlr = 1e-7")
-    out = train(write_config(drawn_data, tmp_path, text), drawn_data, tmp_path / "model")
+    out = train(write_config(drawn_data, tmp_path, text), drawn_data, tmp_path / "model", keep_checkpoints=True)
     history = load_whole_card(out).training["history"]
     coarse, whole = (next(r for r in reversed(history) if r["step"] == step) for step in (0, 1))
     assert whole["dice_shown"] > 0.6 * coarse["dice_shown"]

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from aerialseg.model.card import Architecture
 from aerialseg.model.store import load_card, load_network
+from aerialseg.model.unet import build
 from aerialseg.training import train
 from aerialseg.training.checkpoint import read_checkpoint
-from aerialseg.training.norm_folding import with_norm, without_norm
+from aerialseg.training.norm_folding import fold_batch_norms, with_norm
 from tests.drawn_frames import CONFIG
 from tests.training.test_train import write_config
 
@@ -40,16 +44,52 @@ def test_a_bias_becomes_a_norm_and_a_norm_a_bias_and_the_answer_stays() -> None:
         NORM + "running_mean": torch.randn(4),
         NORM + "running_var": torch.rand(4) + 0.5,
     }
-    folded = without_norm(learned)
+    folded = fold_batch_norms(learned, plain)
     assert not any(name.startswith(NORM) for name in folded)
     assert torch.allclose(answer(folded, x), answer(learned, x), atol=1e-5)
-    assert with_norm({"other": torch.zeros(1)}).keys() == without_norm({"other": torch.zeros(1)}).keys() == {"other"}
+    assert with_norm({"other": torch.zeros(1)}).keys() == fold_batch_norms({"other": torch.zeros(1)}, ()).keys()
+    assert fold_batch_norms(learned, learned) == learned
+
+
+def fastais(norm: str) -> Any:
+    torch.manual_seed(0)
+    return build(classes=4, **asdict(Architecture("resnet18", norm=norm)))
+
+
+def test_a_decoder_with_norms_says_the_same_with_them_folded_into_its_convolutions() -> None:
+    normed, plain = fastais("batch"), fastais("none")
+    for module in normed.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            for tensor in (module.weight.data, module.running_mean, module.running_var):
+                tensor.uniform_(0.5, 1.5)
+    plain.load_state_dict(fold_batch_norms(normed.state_dict(), plain.state_dict()))
+    x = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        one, other = normed.eval()(x), plain.eval()(x)
+    assert torch.allclose(one, other, atol=1e-4 * float(one.abs().max()))
+
+
+@pytest.mark.parametrize("norm", ["none", "batch"])
+def test_the_model_inside_starts_a_training_whatever_norm_it_asks_for(norm: str) -> None:
+    """As the starter file advises; its norms are folded where the configuration has none."""
+    given = load_network(None)[1]
+    fitting = fold_batch_norms(given.state_dict(), wanted := fastais_like(given, norm).state_dict())
+    assert all(fitting[name].shape == tensor.shape for name, tensor in wanted.items())
+
+
+def fastais_like(given: Any, norm: str) -> Any:
+    with torch.device("meta"):
+        network = build("resnet34", 24, norm=norm)
+    network.layers[12] = torch.nn.Sequential(network.layers[12][0])
+    if norm == "batch":
+        network.layers[12] = torch.nn.Sequential(torch.nn.Conv2d(99, 24, 1, device="meta"))
+    return network
 
 
 @pytest.mark.slow
 def test_a_decoder_of_norms_is_trained_kept_and_started_from(drawn_data: Path, tmp_path: Path) -> None:
     text = CONFIG.replace("[augment]", '[decoder]\nnorm = "batch"\n\n[augment]').replace("epochs = 6", "epochs = 3")
-    out = train(write_config(drawn_data, tmp_path, text), drawn_data, tmp_path / "model")
+    out = train(write_config(drawn_data, tmp_path, text), drawn_data, tmp_path / "model", keep_checkpoints=True)
     card, network = load_network(out)
     saved = read_checkpoint(out / "training")
     assert saved is not None

@@ -96,7 +96,7 @@ def write(drawn_data: Path, folder: Path, text: str) -> Path:
 @pytest.mark.slow
 def test_a_step_with_a_stride_learns_and_its_classifier_is_not_in_the_next(drawn_data: Path, tmp_path: Path) -> None:
     config = write(drawn_data, tmp_path, STRIDED)
-    out = train(config, drawn_data, tmp_path / "model")
+    out = train(config, drawn_data, tmp_path / "model", keep_checkpoints=True)
     card = load_whole_card(out)
     shares = [entry["share"] for entry in card.scores["held_out"]["per_class"].values()]
     coarse = [record for record in card.training["history"] if record["step"] == 0]

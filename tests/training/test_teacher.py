@@ -53,13 +53,13 @@ def test_a_model_follows_its_teacher_goes_on_exactly_and_its_card_names_it(
     teacher: Path, drawn_data: Path, tmp_path: Path
 ) -> None:
     config = write_config(drawn_data, tmp_path, FOLLOWING)
-    whole = train(config, drawn_data, tmp_path / "whole", teachers=[teacher, teacher])
+    whole = train(config, drawn_data, tmp_path / "whole", teachers=[teacher, teacher], keep_checkpoints=True)
     for deadly in ("step 0, epoch 2", "step 1: frames"):
         with pytest.raises(Killed):
             train(config, drawn_data, tmp_path / "cut", teachers=[teacher, teacher], progress=Heard(deadly))
     with pytest.raises(UsageError, match="give --teacher DIR"):
         train(config, drawn_data, tmp_path / "cut")
-    cut = train(config, drawn_data, tmp_path / "cut", teachers=[teacher, teacher])
+    cut = train(config, drawn_data, tmp_path / "cut", teachers=[teacher, teacher], keep_checkpoints=True)
     mine, theirs = (read_checkpoint(folder / "training") for folder in (cut, whole))
     assert mine is not None
     assert theirs is not None

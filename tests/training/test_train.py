@@ -31,7 +31,8 @@ from tests.drawn_frames import CONFIG, DRAWN, draw_pair
 @pytest.fixture(scope="module")
 def trained(drawn_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     heard = Heard()
-    folder = train(drawn_data / "train.toml", drawn_data, tmp_path_factory.mktemp("model"), progress=heard)
+    out = tmp_path_factory.mktemp("model")
+    folder = train(drawn_data / "train.toml", drawn_data, out, progress=heard, keep_checkpoints=True)
     return folder, heard.notes
 
 
@@ -136,11 +137,11 @@ def test_a_killed_training_goes_on_as_if_it_had_never_been_stopped(
     """Killed twice, in the middle of a step and between two: the same weights to the bit, the same history."""
     text = SHORT.replace("void = [0]", "void = [0]\nwatch = 1")
     config = write_config(few_frames, tmp_path, text.replace("epochs = 3", f"epochs = 3\n{change}"))
-    whole = train(config, few_frames, tmp_path / "whole")
+    whole = train(config, few_frames, tmp_path / "whole", keep_checkpoints=True)
     for deadly in ("step 0, epoch 2", "step 1: frames"):
         with pytest.raises(Killed):
             train(config, few_frames, tmp_path / "cut", progress=Heard(deadly))
-    cut = train(config, few_frames, tmp_path / "cut")
+    cut = train(config, few_frames, tmp_path / "cut", keep_checkpoints=True)
     mine, theirs = (read_checkpoint(folder / "training") for folder in (cut, whole))
     assert mine is not None
     assert theirs is not None
@@ -215,25 +216,60 @@ def test_fine_tuning_starts_from_a_model(trained: tuple[Path, list[str]], drawn_
     folder = train(config, drawn_data, tmp_path / "out", encoder_weights=trained[0])
     assert load_whole_card(folder).training["encoder_weights"]["sha256"] == load_card(trained[0]).weights_sha256
     assert load_card(folder).scores["held_out"]["mean_iou"] > 0.5
+    parent = load_card(trained[0])
+    assert load_card(folder).licence == f"The model {parent.name!r}, which this one was made from, states no licence."
+    assert parent.weights_sha256[:16] in load_card(folder).lineage[-1]
 
 
 @pytest.mark.slow
 def test_another_configuration_or_other_data_do_not_go_on_in_the_same_folder(few_frames: Path, tmp_path: Path) -> None:
     config = write_config(few_frames, tmp_path, SHORT)
     with pytest.raises(Killed):
-        train(config, few_frames, tmp_path / "out", progress=Heard("fit at once"))
+        train(config, few_frames, tmp_path / "out", progress=Heard("step 0, epoch 2"))
     write_config(few_frames, tmp_path, SHORT.replace("seed = 1", "seed = 2"))
     with pytest.raises(OutputError, match="another seed"):
         train(config, few_frames, tmp_path / "out")
     with pytest.raises(Killed):
-        train(config, few_frames, tmp_path / "out", seed=1, progress=Heard("step 0: frames"))
+        train(config, few_frames, tmp_path / "out", seed=1, progress=Heard("step 0, epoch 2"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("deadly", ["fit at once", "step 0: frames"])
+def test_what_failed_before_its_first_epoch_takes_the_mended_configuration(
+    few_frames: Path, tmp_path: Path, deadly: str
+) -> None:
+    config = write_config(few_frames, tmp_path, SHORT)
+    with pytest.raises(Killed):
+        train(config, few_frames, tmp_path / "out", progress=Heard(deadly))
+    write_config(few_frames, tmp_path, SHORT.replace("seed = 1", "seed = 2").replace("lr = 1e-3", "lr = 2e-3"))
+    with pytest.raises(Killed):
+        train(config, few_frames, tmp_path / "out", progress=Heard("step 0: frames"))
+    begun = json.loads((tmp_path / "out" / "training" / "run.json").read_text())
+    assert (begun["config"]["seed"], begun["config"]["steps"][0]["lr"]) == (2, 2e-3)
+
+
+@pytest.mark.slow
+def test_a_finished_model_keeps_no_checkpoints_and_is_not_trained_again(few_frames: Path, tmp_path: Path) -> None:
+    text = SHORT.split("[[steps]]\nsize = [96")[0].replace("epochs = 3", "epochs = 1")
+    config = write_config(few_frames, tmp_path, text)
+    folder = train(config, few_frames, tmp_path / "out")
+    assert sorted(path.name for path in folder.rglob("*.safetensors")) == ["weights.safetensors"]
+    assert not list((folder / "training").rglob("*.png"))
+    before = (folder / "weights.safetensors").stat().st_mtime_ns
+    heard = Heard()
+    assert train(config, few_frames, folder, progress=heard) == folder
+    assert (folder / "weights.safetensors").stat().st_mtime_ns == before
+    assert heard.notes == [f"the training in {folder} is finished"]
+    write_config(few_frames, tmp_path, SHORT.replace("seed = 1", "seed = 2"))
+    with pytest.raises(OutputError, match="another seed"):
+        train(config, few_frames, folder)
 
 
 @pytest.mark.slow
 def test_a_split_that_was_edited_does_not_go_on_in_the_same_folder(drawn_data: Path, tmp_path: Path) -> None:
     config = write_config(drawn_data, tmp_path, SHORT)
     with pytest.raises(Killed):
-        train(config, drawn_data, tmp_path / "out", progress=Heard("fit at once"))
+        train(config, drawn_data, tmp_path / "out", progress=Heard("step 0, epoch 2"))
     text = (tmp_path / "split.csv").read_text()
     (tmp_path / "split.csv").write_text(text.replace("019,0", "019,1").replace("020,1", "020,0"))
     with pytest.raises(OutputError, match="another split"):

@@ -30,11 +30,11 @@ def test_the_mean_is_that_of_each_tensor_and_counts_are_the_last() -> None:
 @pytest.mark.slow
 def test_the_model_is_the_mean_of_the_last_steps_whether_killed_or_not(drawn_data: Path, tmp_path: Path) -> None:
     config = write_config(drawn_data, tmp_path, AVERAGING)
-    whole = train(config, drawn_data, tmp_path / "whole")
+    whole = train(config, drawn_data, tmp_path / "whole", keep_checkpoints=True)
     with pytest.raises(Killed):
         train(config, drawn_data, tmp_path / "cut", progress=Heard("averaged the weights"))
     (tmp_path / "cut" / "training" / NAME).unlink()  # as if it had been killed a moment before
-    cut = train(config, drawn_data, tmp_path / "cut")
+    cut = train(config, drawn_data, tmp_path / "cut", keep_checkpoints=True)
     assert load_card(cut).weights_sha256 == load_card(whole).weights_sha256
     work = whole / "training"
     ends = [read_checkpoint(work, f"step{number}.safetensors") for number in (0, 1)]
@@ -81,10 +81,10 @@ def test_a_step_may_begin_with_the_mean_of_those_before_it(drawn_data: Path, tmp
     start = CONFIG.partition("[[steps]]")[0] + f'[decoder]\nnorm = "{norm}"\n'
     last = BEGINNING.replace("stride = 8", "average = 2\nkeep_norms = true").replace("1e-3", "1e-12")
     config = write_config(drawn_data, tmp_path, start + 2 * BEGINNING + last)
-    whole = train(config, drawn_data, tmp_path / "whole")
+    whole = train(config, drawn_data, tmp_path / "whole", keep_checkpoints=True)
     with pytest.raises(Killed):
         train(config, drawn_data, tmp_path / "cut", progress=Heard("step 2:"))
-    cut = train(config, drawn_data, tmp_path / "cut")
+    cut = train(config, drawn_data, tmp_path / "cut", keep_checkpoints=True)
     assert load_card(cut).weights_sha256 == load_card(whole).weights_sha256
     one, two, three = (read_checkpoint(whole / "training", f"step{number}.safetensors") for number in range(3))
     assert one is not None
