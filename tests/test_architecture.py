@@ -60,7 +60,7 @@ STAIRS = {
     "cli": [
         "commands",
         "evaluate_command model_commands",
-        "accuracy_command batch_commands chips_command display_model "
+        "accuracy_command batch_commands chips_command display_model doubts_command "
         "polygonize_command seams_command segment_command split_command teach_command training_commands",
         "json_progress",
         "cluster_options demo_command display",
@@ -83,7 +83,7 @@ STAIRS = {
         "report",
         "comparison evaluate pictures tables",
         "curves results",
-        "calibrate charts map_accuracy resolutions",
+        "calibrate charts doubts map_accuracy resolutions",
         "axes scores",
     ],
     "mapping": [
@@ -103,7 +103,8 @@ STAIRS = {
         "tta",
         "engine",
         "listing onnx_export openvino stac",
-        "int8_ranges store",
+        "groups int8_ranges",
+        "store",
         "fold fx_trace networks probe",
         "smp_unet stage_heads unet",
         "network",
@@ -155,7 +156,8 @@ STAIRS = {
         "rows",
         "areas smooth",
         "polygons",
-        "rings simplify writing",
+        "places rings simplify",
+        "writing",
         "arcs transplant",
         "geopackage join merge trace",
         "existing",

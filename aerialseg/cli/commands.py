@@ -9,6 +9,7 @@ from aerialseg.cli.accuracy_command import accuracy_command
 from aerialseg.cli.batch_commands import batch_command, collect_command, status_command
 from aerialseg.cli.chips_command import chips_command
 from aerialseg.cli.demo_command import demo_command
+from aerialseg.cli.doubts_command import doubts_command
 from aerialseg.cli.evaluate_command import evaluate_command
 from aerialseg.cli.model_commands import calibrate_command, model_group
 from aerialseg.cli.options import CONTEXT
@@ -56,6 +57,7 @@ for command in (
     model_group,
     evaluate_command,
     accuracy_command,
+    doubts_command,
     split_command,
     seams_command,
     batch_command,

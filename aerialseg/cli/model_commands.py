@@ -130,6 +130,25 @@ of torchvision's ResNets; that the converted one answers the same is checked. Ne
 """
 
 
+@model_group.command("regroup", cls=SectionedCommand, context_settings=CONTEXT)
+@click.argument("model", metavar="MODEL")
+@click.argument("groups", metavar="GROUPS.csv", type=_FILE)
+@click.option("--out", metavar="MODEL_DIR", type=_FILE, required=True, help="Where the model of the groups goes.")
+@click.option("--name", metavar="NAME", help="Name of the model.  [default: that of MODEL_DIR]")
+@OVERWRITE
+@DEBUG
+def regroup_command(model: str, groups: Path, out: Path, name: str | None, overwrite: bool, debug: bool) -> None:
+    """Put a model's classes together into a few of one's own.
+
+    GROUPS.csv has the columns class and group, and r, g, b where a group is to have a colour of its own; a class
+    without a group is never said. The probability of a group is the sum of those of its classes.
+    """
+    with errors(debug):
+        from aerialseg.model.groups import regroup
+
+        print_lines([regroup(model, groups, out, name=name, overwrite=overwrite)])
+
+
 @model_group.command("convert", cls=SectionedCommand, context_settings=CONTEXT, help=CONVERT_HELP)
 @click.argument("path", metavar="FILE", type=_FILE)
 @click.argument("out", metavar="OUT", type=_FILE)

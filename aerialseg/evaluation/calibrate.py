@@ -169,6 +169,10 @@ def calibrate(
         raise UsageError(f"{pixels} pixels of each frame: wanted 1 or more")
     folder = model_dir(model)
     card, network = load_network(folder)
+    if card.groups:
+        raise UsageError(
+            f"the model {card.name!r} says groups: calibrate the one that it was made of, and regroup that"
+        )
     size = size or frame_size(card)
     samples, progress = {}, progress or Silent()
     progress.stage("calibrate", len(pairs))

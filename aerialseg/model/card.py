@@ -68,7 +68,8 @@ class ModelCard:
     ``stride`` and reach ``halo`` beyond the core. exact: whether a tile with that halo equals the whole image.
     void: ids that are never predicted. quantization: what int8 needs ("ranges") and was found to cost ("mean_iou").
     temperature: what logits are divided by before they become the confidence; above 1 it lowers it. Labels stay.
-    weights_sha256: of the weights file. scores, lineage, licence: free text or JSON for people. training: "frame_size".
+    groups: of each class of the network, that of the legend which it is part of, or -1; none: the legend's own.
+    weights_sha256: of the weights file. scores, lineage, licence: free text or JSON for people.
     """
 
     name: str
@@ -83,6 +84,7 @@ class ModelCard:
     halo: int = 608
     exact: bool = True
     void: tuple[int, ...] = ()
+    groups: tuple[int, ...] = ()
     weights_sha256: str = ""
     quantization: Mapping[str, Any] = field(default_factory=dict)
     temperature: float = 1.0
@@ -157,10 +159,8 @@ class ModelCard:
         """
         if tiling == "exact":
             if halo_px is not None:
-                raise UsageError(
-                    f"a halo of {halo_px} px with exact tiles, whose halo is the network's: "
-                    "leave it out, or tile approximately"
-                )
+                why = "exact tiles, whose halo is the network's: leave it out, or tile approximately"
+                raise UsageError(f"a halo of {halo_px} px with {why}")
             if not self.exact:
                 raise ModelError(_why_inexact(self, inexact))
             return self
@@ -194,7 +194,7 @@ def _decisive(card: ModelCard) -> dict[str, Any]:
     legend = Legend(tuple(replace(entry, title="", map_color=None) for entry in card.legend))
     values = replace(card, legend=legend).to_json()
     decisive = {name: values[name] for name in _DECISIVE} | ({"ranges": card.ranges} if card.ranges else {})
-    decisive |= {"scale": card.scale} if card.scale else {}
+    decisive |= {name: getattr(card, name) for name in ("scale", "groups") if getattr(card, name)}
     return decisive | ({"temperature": card.temperature} if card.temperature != 1.0 else {})
 
 
@@ -242,6 +242,7 @@ def _problems(card: ModelCard) -> list[str]:
             card.stride < 1 or card.halo < 0 or card.halo % card.stride or card.halo > MAX_HALO,
             f"halo {card.halo}, stride {card.stride}",
         ),
+        (bool(card.groups) and {*card.groups} - {-1} != {c.id for c in card.legend}, "groups that are not the legend"),
         (bool(outside), f"void classes {outside} are not in the legend"),
         (len(card.void) >= len(card.legend) > 0, "every class is void"),
         (not (card.temperature > 0 and math.isfinite(card.temperature)), f"temperature {card.temperature}"),

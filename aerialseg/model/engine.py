@@ -14,6 +14,7 @@ from torch import Tensor
 from aerialseg.model.card import ModelCard
 from aerialseg.model.device import ComputeMode
 from aerialseg.model.fold import fold_for_inference
+from aerialseg.model.groups import group_logits
 from aerialseg.model.interface import NOT_FINITE, Tile
 from aerialseg.model.network import Network
 from aerialseg.raster.grid import Box
@@ -158,7 +159,8 @@ class TorchEngine:
         images = torch.stack([self._normalised(pixels, valid, box) for box in windows])
         images = images.to(self._dtype, memory_format=torch.channels_last)
         with self._rounding():
-            return self._network.forward_tile(images, window, core).float()
+            logits = self._network.forward_tile(images, window, core).float()
+        return group_logits(logits, self._card)
 
     def _rounding(self) -> Any:
         """fp32 as it is written: unless told, convolutions on a GPU round their input to 10 bits (TF32)."""

@@ -39,4 +39,4 @@ def build(encoder: str, classes: int, *, bands: int = 3, blur: bool = False, **o
 
 def build_for(card: ModelCard) -> Network:
     """The untrained network that a card describes. Raises ModelError."""
-    return build(classes=len(card.legend), bands=len(card.bands), **asdict(card.architecture))
+    return build(classes=len(card.groups or card.legend), bands=len(card.bands), **asdict(card.architecture))

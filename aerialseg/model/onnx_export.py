@@ -26,6 +26,7 @@ from aerialseg.errors import ModelError, UsageError
 from aerialseg.files import write_atomically
 from aerialseg.model.card import APPROXIMATE_HALO, ModelCard
 from aerialseg.model.fold import fold_for_inference
+from aerialseg.model.groups import group_logits
 from aerialseg.model.network import Network
 from aerialseg.model.store import load_network
 
@@ -73,6 +74,7 @@ class Answer(nn.Module):
 
     def __init__(self, network: Network, card: ModelCard, output: str = PROBABILITIES) -> None:
         super().__init__()
+        self.card = card
         self.network, self.temperature, self.softmax = (
             fold_for_inference(network),
             card.temperature,
@@ -85,7 +87,7 @@ class Answer(nn.Module):
             self.register_buffer(name, values)
 
     def forward(self, image: Tensor) -> Tensor:
-        logits: Tensor = self.network((image - self.mean) / self.std) + self.never
+        logits = group_logits(self.network((image - self.mean) / self.std), self.card) + self.never
         return torch.softmax(logits / self.temperature, dim=1) if self.softmax else logits
 
 

@@ -25,6 +25,7 @@ from aerialseg.model.card import ModelCard
 from aerialseg.model.cpu import has_bf16, multiplies_int8
 from aerialseg.model.fold import fold_for_inference
 from aerialseg.model.fx_trace import find_crops, trace_network
+from aerialseg.model.groups import members_of
 from aerialseg.model.int8_ranges import STEPS, Ranges
 from aerialseg.model.interface import NOT_FINITE
 from aerialseg.model.network import STRIDE, Network
@@ -102,7 +103,7 @@ def build_graph(network: Network, card: ModelCard, *, int8: bool = False, logits
     valid = op.parameter([-1, 1, -1, -1], np.uint8)
     crops = op.parameter([-1, 2, 2], np.int64)
     ranges = card.ranges if int8 else None
-    answer = _Translation(network, crops, ranges).run(_normalised(pixels, valid, card))
+    answer = _grouped(_Translation(network, crops, ranges).run(_normalised(pixels, valid, card)), card)
     out = op.convert(answer, "f32") if logits else _labels(answer, card)
     return ov.Model([out], [pixels, valid, crops])
 
@@ -111,6 +112,20 @@ def _normalised(pixels: Node, valid: Node, card: ModelCard) -> Node:
     mean, std = (np.array(values, np.float32).reshape(1, -1, 1, 1) for values in (card.mean, card.std))
     image = op.subtract(op.multiply(op.convert(pixels, "f32"), _constant(1 / (255 * std))), _constant(mean / std))
     return op.multiply(image, op.convert(valid, "f32"))
+
+
+def _grouped(logits: Node, card: ModelCard) -> Node:
+    """As `group_logits` of groups.py; OpenVINO has no operation for the logarithm of a sum of exponentials."""
+    if not card.groups:
+        return logits
+    scaled = op.divide(op.convert(logits, "f32"), _constant(np.float32(card.temperature)))
+    channel, parts = _constant(np.array([1], np.int64)), []
+    for members in members_of(card):
+        some = op.gather(scaled, _constant(np.array(members, np.int64)), _constant(np.int64(1)))
+        best = op.reduce_max(some, channel, True)
+        total = op.reduce_sum(op.exp(op.subtract(some, best)), channel, True)
+        parts.append(op.add(op.log(total), best))
+    return op.multiply(op.concat(parts, 1), _constant(np.float32(card.temperature)))
 
 
 def _labels(logits: Node, card: ModelCard) -> Node:

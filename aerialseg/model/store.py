@@ -215,10 +215,9 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 
 def _check_classes(card: ModelCard, network: Network, state: Mapping[str, Tensor], folder: Path) -> None:
     last = state.get(network.classifier)
-    if last is not None and last.shape[0] != len(card.legend):
-        raise ModelError(
-            f"{folder}: the network has {last.shape[0]} classes, the legend of its card {len(card.legend)}"
-        )
+    wanted = len(card.groups or card.legend)
+    if last is not None and last.shape[0] != wanted:
+        raise ModelError(f"{folder}: the network has {last.shape[0]} classes, the legend of its card {wanted}")
 
 
 def _check_fit(network: Network, state: Mapping[str, Tensor], folder: Path) -> None:
