@@ -94,12 +94,12 @@ STAIRS = {
         "run",
         "plan",
         "corrections",
-        "aoi workers",
+        "aoi fitting workers",
         "block settings",
         "kinds outputs timeline",
     ],
     "model": [
-        "predictor",
+        "add_model predictor",
         "tta",
         "engine",
         "listing onnx_export openvino stac",
@@ -109,7 +109,7 @@ STAIRS = {
         "smp_unet stage_heads unet",
         "network",
         "device encoders folders interface lineage",
-        "card cpu global_layers reach",
+        "card catalogue cpu global_layers reach",
         "download",
     ],
     "raster": [

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from aerialseg.mapping.timeline import StageTime
 
 LABELS = {
+    "download": "Fetching",
     "decode": "Decoding the input",
     "blocks": "Classifying",
     "mosaic": "Joining blocks",

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from aerialseg.cli.display import console_for_people
 from aerialseg.model.card import ModelCard
+from aerialseg.model.catalogue import Offer
 from aerialseg.model.folders import WEIGHTS
-from aerialseg.model.listing import SHOWN, ModelEntry, score_sets, scores_of
+from aerialseg.model.listing import SHOWN, ModelEntry, score_sets, scores_of, spoken_gsd
 from aerialseg.progress import spoken_bytes
 
 if TYPE_CHECKING:
@@ -37,6 +38,20 @@ def show_models(models: Iterable[ModelEntry]) -> None:
             console.print(line, markup=False, soft_wrap=True)
 
 
+def show_offers(offers: Mapping[str, Offer]) -> None:
+    """One line a model that can be had."""
+    if not offers:
+        return
+    table = _table("can be had", "pixel", "classes", "fetches", "licence", right=("pixel", "classes", "fetches"))
+    for name, offer in offers.items():
+        licence = _shortened(offer.licence, LICENCE_CHARACTERS)
+        classes = str(len(offer.classes) - len(offer.void))
+        table.add_row(name, spoken_gsd(offer.gsd_m), classes, spoken_bytes(offer.size), _plain(licence))
+    with console_for_people() as console:
+        console.print(table)
+        console.print("aerialseg model add NAME fetches one of these.", markup=False)
+
+
 def show_card(card: ModelCard, folder: Path) -> None:
     """A card in words: what the model is for, what it looks at, how good it is, where it comes from."""
     from rich.table import Table
@@ -57,7 +72,8 @@ def show_card(card: ModelCard, folder: Path) -> None:
 
 def _facts(card: ModelCard, folder: Path) -> Iterator[tuple[str, str]]:
     architecture = card.architecture
-    yield "imagery", f"{', '.join(card.bands)}, 8 bit, {spoken_gsd(card.gsd_m)} a pixel on the ground"
+    stored = f"scaled from {', '.join(f'{value:g}' for value in card.scale)}" if card.scale else "8 bit"
+    yield "imagery", f"{', '.join(card.bands)}, {stored}, {spoken_gsd(card.gsd_m)} a pixel on the ground"
     yield "network", f"{architecture.decoder} over {architecture.encoder}{_decoder(card)}"
     yield "tiles", f"exact, halo {card.halo} px, lattice {card.stride} px" if card.exact else card.tiling
     for name, values in score_sets(card).items():
@@ -113,11 +129,6 @@ def _classes(card: ModelCard, *, colored: bool) -> Table:
         note = "never predicted" if entry.id in card.void else f"on maps: {entry.title}" * bool(entry.title)
         table.add_row(str(entry.id), swatch + _plain(entry.name), entry.hex, shown, note)
     return table
-
-
-def spoken_gsd(metres: float) -> str:
-    """Metres a pixel as a person says them: ``3.5 cm``, ``1.2 m``."""
-    return f"{metres * 100:.3g} cm" if metres < 1 else f"{metres:.3g} m"
 
 
 def _shortened(text: str, most: int) -> str:

@@ -21,9 +21,9 @@ FORMATS = {".onnx": "onnx", ".json": "stac"}
 
 @click.group("model", context_settings=CONTEXT)
 def model_group() -> None:
-    """List, show and export models; convert them from fastai.
+    """List, add, show and export models; convert them from fastai.
 
-    MODEL is a model's folder or the name of one that comes along; without it, the default one is meant.
+    MODEL is a model's folder or the name of one that comes along or was added; without it, the default one is meant.
     """
 
 
@@ -32,16 +32,42 @@ def model_group() -> None:
 @JSON
 @DEBUG
 def list_command(folder: Path | None, as_json: bool, debug: bool) -> None:
-    """List the models that come along, and those below DIR."""
+    """List the models that are here, and those that can be had.
+
+    Here are those that come along, those added, and with DIR those below that folder.
+    """
     with errors(debug):
         from aerialseg.cli import display_model
-        from aerialseg.model.listing import find_models
+        from aerialseg.model.listing import describe_offer, find_models, offers
 
-        models = find_models(folder)
+        models, more = find_models(folder), offers()
         if as_json:
-            print_lines([json.dumps([model.to_json() for model in models], indent=1)])
+            listed = [model.to_json() for model in models] + [describe_offer(*offer) for offer in more.items()]
+            print_lines([json.dumps(listed, indent=1)])
         else:
             display_model.show_models(models)
+            display_model.show_offers(more)
+
+
+@model_group.command("add", context_settings=CONTEXT)
+@click.argument("name", metavar="NAME")
+@click.option("--file", metavar="PATH", type=_FILE, help="Take the published file from here; nothing is fetched.")
+@OVERWRITE
+@QUIET
+@DEBUG
+def add_command(name: str, file: Path | None, overwrite: bool, quiet: bool, debug: bool) -> None:
+    """Add a model of the catalogue.
+
+    Its weights are fetched from their publisher, checked (size, SHA-256) and converted; from then on --model NAME finds
+    it. A download that broke off goes on where it was. 'aerialseg model list' shows what there is.
+    """
+    with errors(debug):
+        from aerialseg.cli import display
+        from aerialseg.model.add_model import add_model
+
+        with display.progress(quiet) as progress:
+            made = add_model(name, file=file, overwrite=overwrite, progress=progress)
+        print_lines([made])
 
 
 @model_group.command("show", cls=SectionedCommand, context_settings=CONTEXT)

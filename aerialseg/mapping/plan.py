@@ -6,7 +6,6 @@ import hashlib
 import json
 import math
 import shutil
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, replace
 from functools import cached_property
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from aerialseg._version import __version__
 from aerialseg.errors import ResourceError, UsageError
 from aerialseg.mapping.block import BlockTask
+from aerialseg.mapping.fitting import view_for
 from aerialseg.mapping.settings import MIN_PIXELS, SMOOTHING, TOLERANCE_PX, MapSettings
 from aerialseg.model.card import split_tiling
 from aerialseg.model.interface import PredictorSpec
@@ -219,24 +219,10 @@ def make_plan(
     stamps: path -> digest to know a raster by, where that is not its own. refused: others, which could not be opened.
     Raises InputError (the raster cannot be used so), UsageError (settings that contradict each other).
     """
-    from aerialseg.raster.view import make_view
     from aerialseg.raster.working_grid import check_size
 
     card = predictor.card
-    view = make_view(
-        infos,
-        model_gsd_m=card.gsd_m,
-        wanted=card.bands,
-        bands=settings.bands,
-        alpha=settings.alpha,
-        gsd=settings.gsd_m,
-        scale=settings.scale,
-        usual_scale=card.scale,
-        on_read_error=settings.on_read_error,
-        collar=settings.nodata_colour,
-        max_pixels=settings.max_pixels if settings.aoi is None else sys.maxsize,
-        require_crs=settings.require_crs,
-    )
+    view = view_for(infos, card, settings)
     known = {info.path: info.digest for info in infos} | dict(stamps or {})
     pieces = tuple(replace(piece, digest=known[piece.path]) for piece in view.pieces)
     view = replace(view, pieces=pieces, refused=(*refused, *view.refused))

@@ -7,6 +7,7 @@ from pathlib import Path
 import platformdirs
 
 from aerialseg.errors import ModelError
+from aerialseg.model.catalogue import read_catalogue
 
 CARD = "card.json"
 WEIGHTS = "weights.safetensors"
@@ -50,6 +51,8 @@ def model_dir(ref: str | Path | None = None) -> Path:
     if path.is_dir() and (path / CARD).is_file():
         return path
     what = f"{path} has no {CARD}{pickles_in(path)}" if path.is_dir() else f"there is no model {str(ref)!r}"
+    if str(ref) in read_catalogue():
+        raise ModelError(f"the model {str(ref)!r} is not on this computer yet: aerialseg model add {ref}")
     raise ModelError(
         f"{what}: give a folder with {CARD} and {WEIGHTS}, or one of: {', '.join(names) or '(none embedded)'}"
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 from aerialseg.errors import InputError, ModelError
 from aerialseg.model.card import ModelCard
+from aerialseg.model.catalogue import Offer, read_catalogue
 from aerialseg.model.folders import CARD, WEIGHTS, added, embedded
 
 SHOWN = {"mean_iou": "mean IoU", "pixel_accuracy": "accuracy", "mean_dice": "mean Dice"}
@@ -53,6 +54,32 @@ def find_models(below: str | Path | None = None) -> list[ModelEntry]:
     if not below.is_dir():
         raise InputError(f"there is no folder {below}: give one that holds model folders")
     return found + [_listed(str(card.parent), card.parent) for card in sorted(below.rglob(CARD))]
+
+
+def offers() -> dict[str, Offer]:
+    """The models of the catalogue that are not on this computer yet."""
+    return {name: offer for name, offer in read_catalogue().items() if name not in added()}
+
+
+def describe_offer(name: str, offer: Offer) -> dict[str, Any]:
+    """JSON-ready, beside those of `ModelEntry.to_json`."""
+    return {
+        "ref": name,
+        "problem": f"not on this computer yet: aerialseg model add {name}",
+        "purpose": offer.purpose,
+        "gsd_m": offer.gsd_m,
+        "bands": list(offer.bands),
+        "classes": len(offer.classes) - len(offer.void),
+        "licence": offer.licence_text,
+        "page": offer.page,
+        "size": offer.size,
+        "sha256": offer.sha256,
+    }
+
+
+def spoken_gsd(metres: float) -> str:
+    """Metres a pixel as a person says them: ``3.5 cm``, ``1.2 m``."""
+    return f"{metres * 100:.3g} cm" if metres < 1 else f"{metres:.3g} m"
 
 
 def _listed(ref: str, folder: Path) -> ModelEntry:

@@ -1,0 +1,126 @@
+"""Models of the catalogue, fetched, checked, converted and kept in the user's data folder."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from aerialseg._version import __version__
+from aerialseg.errors import ModelError, UsageError
+from aerialseg.files import check_own, naming_errors
+from aerialseg.locks import locked
+from aerialseg.model.card import Architecture, ModelCard
+from aerialseg.model.catalogue import Offer, read_catalogue
+from aerialseg.model.download import check_file, download
+from aerialseg.model.folders import CARD, user_folder
+from aerialseg.model.networks import build_for
+from aerialseg.model.store import save, verify
+from aerialseg.progress import Progress, Silent, spoken_bytes
+from aerialseg.toml import nearest
+
+LOSS = "criterion."
+"""Names of what a checkpoint holds of the loss, which is no part of the network."""
+
+
+def add_model(
+    name: str, *, file: str | Path | None = None, overwrite: bool = False, progress: Progress | None = None
+) -> Path:
+    """The folder of the model ``name`` of the catalogue, which from now on goes by that name.
+
+    file: its weights as published, fetched before, for machines without internet. overwrite: convert it again where it
+    is here already. The licence is told before anything is fetched; what a broken download has brought is continued.
+    Raises UsageError, InputError, ModelError, ResourceError, OutputError.
+    """
+    progress, offers = progress or Silent(), read_catalogue()
+    if name not in offers:
+        raise UsageError(f"there is no model {name!r} in the catalogue: {nearest(name, offers)}")
+    folder, offer = user_folder() / name, offers[name]
+    if (folder / CARD).is_file() and not overwrite:
+        verify(folder, ModelCard.read(folder / CARD))
+        progress.note(f"{name} is here already; --overwrite makes it anew")
+        return folder
+    progress.note(f"{name}: {offer.purpose}, {spoken_bytes(offer.size)}, {offer.page}")
+    progress.note(offer.licence_text)
+    work = user_folder() / f".{name}"
+    with naming_errors(user_folder()):
+        user_folder().mkdir(parents=True, exist_ok=True)
+    check_own(user_folder(), (), (name, work.name))
+    with naming_errors(work):
+        work.mkdir(exist_ok=True)
+    with locked(work / "lock", lambda: f"{name} is being added by another process: wait for it"):
+        source = _fetched(offer, file, work, progress)
+        progress.note("converting the weights")
+        _convert(name, offer, source, work / "new")
+        _put_into_place(work, folder)
+    shutil.rmtree(work, ignore_errors=True)
+    return folder
+
+
+def _fetched(offer: Offer, file: str | Path | None, work: Path, progress: Progress) -> Path:
+    """The published file, once its size and SHA-256 are known to be right."""
+    if file is None:
+        return download(offer.file, work / offer.file_name, progress)
+    check_file(Path(file), offer.file)
+    return Path(file)
+
+
+def _convert(name: str, offer: Offer, source: Path, out: Path) -> None:
+    """Write the model folder. Raises ModelError where not every weight is that of the network, by name and shape."""
+    card = ModelCard(
+        name=name,
+        legend=offer.classes,
+        gsd_m=offer.gsd_m,
+        bands=offer.bands,
+        mean=tuple(round(value / 255, 6) for value in offer.mean),
+        std=tuple(round(value / 255, 6) for value in offer.std),
+        architecture=Architecture(encoder=offer.encoder, decoder=offer.network, norm="batch"),
+        void=offer.void,
+        description=f"{offer.purpose}. {offer.published}".strip(),
+        licence=offer.licence_text,
+        lineage=(f"Converted from {offer.file_name} (SHA-256 {offer.sha256}) of {offer.page}",),
+        created=datetime.datetime.now(datetime.UTC).date().isoformat(),
+        code_version=__version__,
+    )
+    with torch.device("meta"):
+        halo = build_for(card).reach.halo
+    shutil.rmtree(out, ignore_errors=True)
+    values = {**card.to_json(), "halo": halo}
+    save(out, ModelCard.from_json(values), _own_names(_read_weights(source), offer.prefix, source), torch.float32)
+
+
+def _read_weights(path: Path) -> Mapping[str, Tensor]:
+    """Tensors by name, of a file that torch reads without running any code. Raises ModelError."""
+    try:
+        found: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch has many ways to say that a file is not what it should be
+        raise ModelError(f"{path} holds more than weights, or is no checkpoint of torch: it is not used") from error
+    found = found.get("state_dict", found) if isinstance(found, dict) else found
+    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
+        raise ModelError(f"{path} holds no weights by name")
+    return found
+
+
+def _own_names(state: Mapping[str, Tensor], prefix: str, path: Path) -> dict[str, Tensor]:
+    """The weights by the network's names. Raises ModelError for one that is neither the network's nor the loss's."""
+    own = {name: tensor for name, tensor in state.items() if not name.startswith(LOSS)}
+    other = next((name for name in own if not name.startswith(prefix)), None)
+    if other is not None:
+        raise ModelError(f"{path}: a weight is called {other!r}; wanted names that begin with {prefix!r}")
+    return {name.removeprefix(prefix): tensor for name, tensor in own.items()}
+
+
+def _put_into_place(work: Path, folder: Path) -> None:
+    """Give the new folder its name; an older one goes first."""
+    old = work / "old"
+    with naming_errors(folder):
+        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():
+            os.replace(folder, old)
+        os.replace(work / "new", folder)
