@@ -1,9 +1,10 @@
 """A folder of tiles against one file of the same pixels: planning, time and memory; the predictor costs nothing.
 
-    python benchmarks/mosaic.py [--tiles 10000] [--side 1000] [--format GTiff|JP2OpenJPEG] [--folder DIR]
+    python benchmarks/mosaic.py [--tiles 10000] [--side 1000] [--format GTiff|JP2OpenJPEG] [--folder DIR] [--plan]
 
 Draws the tiles (kept in --folder), and the one file as the same pixels. Each way runs in a process of its own, in turn;
-blocks are written and joined, no polygons are drawn (they are the same for both).
+blocks are written and joined, no polygons are drawn (they are the same for both). --plan: only the planning, of tiles
+without pixels.
 """
 
 from __future__ import annotations
@@ -61,7 +62,26 @@ def draw(folder: Path, tiles: int, side: int, driver: str) -> tuple[Path, Path]:
     return cut, whole
 
 
-def measure(source: Path) -> dict[str, float]:
+def draw_empty(folder: Path, tiles: int, side: int) -> Path:
+    """A folder of square GeoTIFFs in a square, in which nothing is stored."""
+    import rasterio
+    from affine import Affine
+
+    across = math.isqrt(tiles)
+    cut = folder / f"empty-{across * across}-{side}"
+    if cut.exists():
+        return cut
+    cut.mkdir(parents=True)
+    shape: dict[str, Any] = {"height": side, "width": side, "count": 3, "dtype": "uint8", "crs": f"EPSG:{EPSG}"}
+    for number in range(across * across):
+        row, col = divmod(number, across)
+        place = Affine(GSD_M, 0, 500_000 + col * side * GSD_M, 0, -GSD_M, 5_000_000 - row * side * GSD_M)
+        path, layout = cut / f"{row:03d}_{col:03d}.tif", {"tiled": True, "sparse_ok": True}
+        rasterio.open(path, "w", driver="GTiff", transform=place, **shape, **layout).close()
+    return cut
+
+
+def measure(source: Path, *, plan_only: bool = False) -> dict[str, float]:
     """Seconds of planning and of all blocks, on the clock and of the cores, and the greatest memory."""
     from aerialseg.mapping.classify import classify, decode_source
     from aerialseg.mapping.estimate import decide_blocks
@@ -83,6 +103,8 @@ def measure(source: Path) -> dict[str, float]:
         run.blocks.mkdir()
         todo = decide_blocks(plan, predictor, run, None).todo
         planned, planned_cpu = time.perf_counter(), time.process_time()
+        if plan_only:
+            return {"plan_s": planned - begin, "plan_cpu_s": planned_cpu - begin_cpu, "tasks": len(todo)}
         reading, todo = decode_source(plan, todo, run, Timeline(), Silent())
         classify(reading, todo, run, Timeline(), Silent())
         done, done_cpu = time.perf_counter(), time.process_time()
@@ -104,10 +126,15 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=1000)
     parser.add_argument("--format", default="GTiff", choices=("GTiff", "JP2OpenJPEG"))
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "aerialseg-mosaic")
+    parser.add_argument("--plan", action="store_true")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.measure:
         print(json.dumps(measure(given.measure)))
+        return
+    if given.plan:
+        said = measure(draw_empty(given.folder, given.tiles, given.side), plan_only=True)
+        print(f"{given.tiles:,} tiles planned in {said['plan_s']:.1f} s ({said['plan_cpu_s']:.1f} of a core)")
         return
     sources = draw(given.folder, given.tiles, given.side, given.format)
     print(f"{platform.machine()}, {given.tiles:,} tiles of {given.side} px, {given.format}")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from affine import Affine
 
 from aerialseg.errors import InputError, UsageError
 from aerialseg.mapping.segment import segment
@@ -15,7 +16,7 @@ from aerialseg.mapping.settings import MapSettings
 from aerialseg.raster.opening import without_georef_warnings
 from tests.conftest import land_cover
 from tests.fakes import Contextual, Flaky, Oracle
-from tests.raster.drawing import UTM
+from tests.raster.drawing import TEN_CM, UTM
 from tests.raster.formats import EXACT, draw, draw_mbtiles, edit_tile
 
 SETTINGS = {"block_px": 64, "min_area_m2": 0, "simplify_m": 0}
@@ -68,6 +69,21 @@ def test_row_03_pixels_lost_in_the_decoded_copy_are_in_the_report(tmp_path):
     assert not os.path.exists(tmp_path / "b.gpkg.run")
     with pytest.raises(InputError, match="cannot read rows"):  # blocks with holes are no answer to this
         segment(source, tmp_path / "b.gpkg", model=Oracle(), gsd_m="native", keep_run=tmp_path / "run")
+
+
+def test_row_03_what_a_copy_lacks_is_remembered_when_a_file_far_from_it_is_renewed(tmp_path):
+    """No block that is computed again sees the damaged file, which would be decoded again with them."""
+    (tmp_path / "t").mkdir()
+    pixels, far = land_cover(300, 600), TEN_CM @ Affine.translation(900, 0)
+    damaged = draw(tmp_path / "t", "GPKG", pixels[:, :, :300], stem="0", transform=TEN_CM)
+    edit_tile(damaged, lambda _: b"")
+    draw(tmp_path / "t", "GPKG", pixels[:, :, 300:], stem="1", transform=far)
+    kept = {"on_read_error": "nodata", "keep_run": tmp_path / "run", "overwrite": True, "block_px": 64}
+    paths = sorted((tmp_path / "t").glob("*.gpkg"))
+    lost = segment(paths, tmp_path / "a.fgb", model=Oracle(), **kept).lost_px
+    assert lost
+    draw(tmp_path / "t", "GPKG", pixels[:, ::-1, 300:], stem="1", transform=far)
+    assert segment(paths, tmp_path / "a.fgb", model=Oracle(), **kept).lost_px == lost
 
 
 @pytest.mark.parametrize("crs", ["EPSG:1", "nonsense", "", "+proj=utm +zone=33", 5, True])
