@@ -6,6 +6,8 @@ of a layer are (`vector.regions`), so the answer does not depend on how the rast
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +20,7 @@ from aerialseg.mapping.plan import Plan
 from aerialseg.mapping.run import COLLAR, Run
 from aerialseg.progress import Progress
 from aerialseg.raster.classes import ClassRaster
-from aerialseg.raster.collar import IMAGE, NEAR, OUTSIDE, Rows, closed, is_near, write_rows
+from aerialseg.raster.collar import IMAGE, NEAR, OUTSIDE, Rows, closed, is_made_of, is_near, write_rows
 from aerialseg.raster.grid import Box
 from aerialseg.raster.source import Source
 from aerialseg.raster.view import View
@@ -32,18 +34,33 @@ MARGIN = 2
 
 
 def with_collar(plan: Plan, run: Run, progress: Progress) -> Plan:
-    """The plan whose view knows the collar, looked for if a colour was given. Raises InputError, OutputError."""
+    """The plan whose view knows the collar, looked for if a colour was given. Raises InputError, OutputError.
+
+    One that an interrupted run has found is taken as it is, if it was found in the very same pixels.
+    """
     if not plan.view.collar or has_mosaic(run, plan):
         return plan
-    progress.stage("collar", 1.0)
-    mask = run.folder / COLLAR
-    write_collar(plan.view, mask, allow_remote=plan.allow_remote)
-    progress.advance(1.0)
+    mask, made_of = run.folder / COLLAR, _content(plan)
+    if not is_made_of(mask, made_of):
+        progress.stage("collar", 1.0)
+        write_collar(plan.view, mask, made_of, allow_remote=plan.allow_remote)
+        progress.advance(1.0)
     return replace(plan, view=replace(plan.view, collar_mask=str(mask)))
 
 
-def write_collar(view: View, path: Path, *, allow_remote: bool) -> None:
-    """The mask of the collar, uint8, 1 where it is, on the view's working grid. Raises InputError, OutputError."""
+def _content(plan: Plan) -> str:
+    """A digest of all that decides the mask: where, of what pixels, and what of them may not be read."""
+    view = plan.view
+    reading = [view.collar, *(piece.on_read_error for piece in view.pieces), plan.version]
+    place = [view.geo.shape, view.geo.transform, view.geo.crs]
+    return hashlib.sha256(json.dumps([view.content(), place, reading]).encode()).hexdigest()
+
+
+def write_collar(view: View, path: Path, made_of: str, *, allow_remote: bool) -> None:
+    """The mask of the collar, uint8, 1 where it is, on the view's working grid. Raises InputError, OutputError.
+
+    made_of: a digest to know it again by.
+    """
     marks = path.with_name(f"marks-{path.name}")
     edged = view.geo.part(Box(0, 0, *view.shape).grow(1))  # what lies around the raster is outside, too
     try:
@@ -53,7 +70,7 @@ def write_collar(view: View, path: Path, *, allow_remote: bool) -> None:
         collar = np.zeros(len(regions) + 1, np.uint8)  # the last one stands for none
         for one, other in ((contacts.a, contacts.b), (contacts.b, contacts.a)):
             collar[one[(regions.classes[one] == NEAR) & (regions.classes[other] == OUTSIDE)]] = 1
-        write_rows(path, view.geo, _inner(raster, regions, collar))
+        write_rows(path, view.geo, _inner(raster, regions, collar), made_of)
     finally:
         remove_if_there(marks)
 

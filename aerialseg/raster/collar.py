@@ -13,7 +13,7 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
-from aerialseg.errors import InputError
+from aerialseg.errors import InputError, OutputError
 from aerialseg.files import one_line, printable, write_atomically
 from aerialseg.raster.blocks import check_whole
 from aerialseg.raster.decode import Pixels, Valid
@@ -27,6 +27,8 @@ Rows = Iterator[NDArray[np.uint8]]
 
 IMAGE, NEAR, OUTSIDE = 0, 1, 2
 """What a pixel may be before it is known which regions of the colour touch the outside."""
+
+_MADE_OF = "MADE_OF"
 
 
 def is_near(pixels: Pixels, colours: tuple[Colour, ...]) -> Valid:
@@ -51,8 +53,11 @@ def _grown(mask: Valid) -> Valid:
     return rows[:, :-2] | rows[:, 1:-1] | rows[:, 2:]
 
 
-def write_rows(path: Path, geo: GeoGrid, rows: Rows) -> None:
-    """A GeoTIFF of strips uint8 (h, w) from top to bottom, which appears when it is whole. Raises OutputError."""
+def write_rows(path: Path, geo: GeoGrid, rows: Rows, made_of: str = "") -> None:
+    """A GeoTIFF of strips uint8 (h, w) from top to bottom, which appears when it is whole. Raises OutputError.
+
+    made_of: what `is_made_of` is to know it again by.
+    """
     profile = {"driver": "GTiff", "dtype": "uint8", "count": 1, "compress": "zstd", "zstd_level": 1, "tiled": True}
     with write_atomically(path, durable=False, errors=GDAL_ERRORS) as part:
         with gdal_environment(), without_georef_warnings():
@@ -62,7 +67,25 @@ def write_rows(path: Path, geo: GeoGrid, rows: Rows) -> None:
             for strip in rows:
                 dataset.write(strip, 1, window=Window(0, row, strip.shape[1], len(strip)))
                 row += len(strip)
+            dataset.update_tags(**{_MADE_OF: made_of})
         check_whole(part)
+
+
+def is_made_of(path: Path, made_of: str) -> bool:
+    """Whether the file is there, complete, and was written with just that."""
+    if not path.exists():
+        return False
+    try:
+        with (
+            gdal_environment(alone=True),
+            without_georef_warnings(),
+            rasterio.open(path, driver="GTiff", sharing=False) as file,
+        ):
+            found = file.tags().get(_MADE_OF)
+        check_whole(path)
+    except (*GDAL_ERRORS, OutputError):
+        return False
+    return bool(found == made_of)
 
 
 def collar_content(view: View, box: Box) -> list[str]:

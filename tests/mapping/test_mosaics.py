@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aerialseg.errors import AerialsegError, InputError, UsageError
+from aerialseg.mapping import flood
 from aerialseg.mapping.result import Result
 from aerialseg.mapping.segment import segment
 from aerialseg.progress import Silent
@@ -351,6 +352,38 @@ def test_a_collar_over_imagery_of_another_tile_gives_way(tmp_path: Path) -> None
     one = write_tile(tmp_path / "one.tif", pixels, Box(0, 0, 80, 80))
     options = {"nodata_colour": "255,255,255"}
     assert run(tmp_path / "t", tmp_path, "a", **options)[1] == run(one, tmp_path, "b", **options)[1]
+
+
+def test_a_collar_is_looked_for_again_only_where_a_file_or_the_mask_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = np.minimum(scene(80, 80, seed=5), 200)
+    pixels[:, :, 50:] = 255
+    tile = write_tile(tmp_path / "a.tif", pixels, Box(0, 0, 80, 80))
+    looked: list[str] = []
+    write = flood.write_collar
+
+    def write_collar(*args: Any, **options: Any) -> None:
+        looked.append("x")
+        write(*args, **options)
+
+    monkeypatch.setattr(flood, "write_collar", write_collar)
+    kept, mask = {"keep_run": tmp_path / "run", "overwrite": True}, tmp_path / "run" / "collar.tif"
+
+    def looked_in_a_resumed_run() -> int:
+        for path in (tmp_path / "run").glob("mosaic.json"):
+            path.unlink()
+        found = run(tile, tmp_path, nodata_colour="255,255,255", **kept)[1]
+        looks = len(looked)
+        assert found == run(tile, tmp_path, "clean", nodata_colour="255,255,255", overwrite=True)[1]
+        looked.clear()
+        return looks
+
+    assert [looked_in_a_resumed_run() for _ in range(2)] == [1, 0]
+    mask.write_bytes(mask.read_bytes()[:-40])
+    assert [looked_in_a_resumed_run() for _ in range(2)] == [1, 0]
+    write_tile(tile, pixels[:, ::-1, ::-1], Box(0, 0, 80, 80))
+    assert [looked_in_a_resumed_run() for _ in range(2)] == [1, 0]
 
 
 def as_format(path: Path, driver: str) -> None:
