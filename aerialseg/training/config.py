@@ -118,13 +118,13 @@ class Step:
     highest learning rate of the one-cycle. Both may be "find". zoom, balanced: this step's instead of the
     augmentation's. stride: how far down the decoder is trained, in pixels of the frame between its cells; 1 is the
     whole network, 8 leaves its costly last layers to a later step (``aerialseg.training.partial_unet``). keep_norms:
-    BatchNorm goes by the statistics that it has, not by those of each batch, and counts no more. average: the step
+    BatchNorm goes by the statistics that it has, not by those of each batch, and counts no more. frozen: the encoder
+    keeps its weights and statistics while the decoder learns, as in fastai's ``fine_tune``. average: the step
     begins with the mean of the weights that so many steps before it, all of one stride, ended with.
     """
 
     REMOVED: ClassVar[Mapping[str, str]] = {
         "encoder_lr": "leave it out; the encoder's first layers always get a fifth of lr",
-        "frozen": "leave it out; a finer step begins with what coarser layers say, and a small lr keeps it",
         "patience": "leave it out and say with epochs how long the step is",
     }
 
@@ -137,6 +137,7 @@ class Step:
     balanced: float | None = None
     stride: int = 1
     keep_norms: bool = False
+    frozen: bool = False
     average: int = 1
 
     def __post_init__(self) -> None:

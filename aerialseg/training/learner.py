@@ -94,7 +94,7 @@ _LEARNERS = {"unet": _unet_learner, "smp-unet": _smp_learner, "pyramid": _pyrami
 """The learner of each ``decoder.kind``."""
 
 
-def _encoder_of(learner: Learner, config: TrainingConfig) -> Any:
+def encoder_of(learner: Learner, config: TrainingConfig) -> Any:
     """stem, pooling, stages: the part of the learner's network that starts from weights of a ResNet."""
     return learner.model.layers[0] if config.decoder.kind == "unet" else learner.model.encoder
 
@@ -104,7 +104,7 @@ def start_encoder(learner: Learner, config: TrainingConfig, weights: str | Path 
     if config.encoder.start == "scratch":
         return
     if config.encoder.start == "model":
-        load_model_weights(learner.model, _encoder_of(learner, config), weights, config)
+        load_model_weights(learner.model, encoder_of(learner, config), weights, config)
         return
     if weights is None and config.encoder.start == "deepen":
         raise UsageError(
@@ -118,7 +118,7 @@ def start_encoder(learner: Learner, config: TrainingConfig, weights: str | Path 
             raise UsageError(f"encoder.v1 is {encoder.v1}, and {file} says otherwise: set it to {not encoder.v1}")
         fill_weights(body.network, encoder_state(encoder.arch, encoder.start, file), file)
     else:
-        body = _encoder_of(learner, config).to(learner.dls.device)
+        body = encoder_of(learner, config).to(learner.dls.device)
         load_encoder(body, encoder.arch, encoder.start, file, config.data.bands)
     if encoder.calibrate:
         calibrate(body, some_batches(learner.dls, config.encoder.calibrate))
@@ -191,6 +191,20 @@ class KeepNorms(Callback):
         for module in self.learn.model.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.eval()
+
+
+class Frozen(Callback):
+    """The encoder keeps its weights and its BatchNorm statistics: a decoder that is new would spoil them."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def before_fit(self) -> None:
+        self.encoder.requires_grad_(False)
+
+    def before_train(self) -> None:
+        self.encoder.eval()
 
 
 def leave_autocast(callbacks: Iterable[Callback]) -> None:

@@ -19,8 +19,10 @@ from aerialseg.training.config import FIND, Step, TrainingConfig
 from aerialseg.training.learner import (
     Accumulate,
     Autocast,
+    Frozen,
     KeepNorms,
     Reseed,
+    encoder_of,
     leave_autocast,
     seed_everything,
     start_encoder,
@@ -111,6 +113,7 @@ class TrainingLoop:
         if done:
             restore_optimizer(learner.opt, saved.optimizer)
         callbacks = _callbacks(self, number, step, at_once, saved, done)
+        callbacks += [Frozen(encoder_of(learner, self.config))] if step.frozen else []
         failed = False
         try:
             rates = slice(float(step.lr) * ENCODER_LR, float(step.lr))
