@@ -109,7 +109,7 @@ STAIRS = {
         "smp_unet stage_heads unet",
         "network",
         "device encoders folders interface lineage",
-        "card catalogue cpu global_layers reach",
+        "card catalogue cpu global_layers gpu reach",
         "download",
     ],
     "raster": [

@@ -9,8 +9,9 @@ import click
 
 from aerialseg.cli.accuracy_command import accuracy_command
 from aerialseg.cli.failures import errors, print_lines, tell
-from aerialseg.cli.options import CONTEXT, DEBUG, QUIET, REPORT_OPTIONS, Numbers, gone, options
+from aerialseg.cli.options import CONTEXT, DEBUG, QUIET, REPORT_OPTIONS, KindType, Numbers, gone, options
 from aerialseg.cli.sections import SectionedCommand
+from aerialseg.mapping.kinds import DEVICE
 
 EVALUATE_OPTIONS = options(
     click.argument("model", metavar="MODEL"),
@@ -41,7 +42,7 @@ EVALUATE_OPTIONS = options(
         type=Numbers(int, "ROWS,COLS", 2),
         help="Resample frames to this size (pixels).  [default: the training's, otherwise unchanged]",
     ),
-    click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="[default: auto]"),
+    click.option("--device", metavar=DEVICE.metavar, type=KindType(DEVICE), help="[default: auto]"),
     click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "int8"]), help="[default: auto]"),
     click.option(
         "--tta", is_flag=True, help="Test-time augmentation (8 flips and rotations), as in segment-raster --tta."

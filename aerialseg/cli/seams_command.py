@@ -8,8 +8,9 @@ from typing import Any
 import click
 
 from aerialseg.cli.failures import errors, print_lines, tell
-from aerialseg.cli.options import CONTEXT, DEBUG, QUIET, Numbers, setting_option
+from aerialseg.cli.options import CONTEXT, DEBUG, QUIET, KindType, Numbers, setting_option
 from aerialseg.cli.sections import SectionedCommand
+from aerialseg.mapping.kinds import DEVICE
 from aerialseg.mapping.settings import OPTIONS
 
 SEAMS_HELP = """Measure what tiling changes in the results of MODEL.
@@ -37,7 +38,7 @@ Takes some minutes on a CPU, all in float32. Exit code 4 when a model that shoul
     type=Numbers(int, "COLS,ROWS", 2),
     help="Pixels to look at; more than twice the halo.  [default: twice the model's halo and 534,284]",
 )
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--device", metavar=DEVICE.metavar, type=KindType(DEVICE), default="auto", show_default=True)
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
 @setting_option(OPTIONS["alpha"])
 @click.option("--allow-remote", is_flag=True, help="Allow URLs and /vsi paths as RASTER.")

@@ -168,6 +168,12 @@ def _text(value: Any) -> str:
     return value
 
 
+def _device(value: Any) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(value)):
+        raise ValueError
+    return str(value)
+
+
 FLAG = Kind(_flag, "true or false", "")
 AREA = Kind(_number, "0 or more m²", "M2", unit="m²")
 LENGTH = Kind(_number, "0 or more metres", "M", unit="m")
@@ -184,4 +190,5 @@ AOI = Kind(
 )
 POLYGON_FILES = Kind(_files, "files of polygons", "FILE[:LAYER]")
 TILING = Kind(_tiling, "exact, approximate or approximate:PX (pixels around each tile)", "exact|approximate[:PX]")
+DEVICE = Kind(_device, "auto, cpu, cuda or cuda:N (the GPU of that number, from 0)", "auto|cpu|cuda[:N]")
 CRS = Kind(_crs, "EPSG:CODE (such as EPSG:25832) or WKT", "EPSG:CODE")

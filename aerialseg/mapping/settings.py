@@ -19,6 +19,7 @@ from aerialseg.mapping.kinds import (
     BANDS,
     COLOURS,
     CRS,
+    DEVICE,
     FLAG,
     GSD,
     LENGTH,
@@ -180,7 +181,7 @@ class MapSettings:
         default_text="none",
     )
     device: str = _setting(
-        "auto", choice("auto", "cpu", "cuda"), "nothing", "Device that computes the network.", shared=True
+        "auto", DEVICE, "nothing", "Device that computes the network; cuda:1 is the second GPU.", shared=True
     )
     precision: str = _setting(
         "auto",

@@ -124,9 +124,12 @@ def check_precision(precision: str) -> None:
         raise UsageError(f"precision {precision!r}: wanted one of {', '.join(PRECISIONS)}")
 
 
-def choose_size(way: ComputeMode, beside: float = 0.0) -> tuple[int, int]:
-    """(tile, batch) that fit into the memory that is free now. beside: bytes a pixel, to those of the network."""
-    room = free_bytes(way.device) * _SHARE - _BASE_BYTES
+def choose_size(way: ComputeMode, beside: float = 0.0, lanes: int = 1) -> tuple[int, int]:
+    """(tile, batch) that fit into the memory that is free now. beside: bytes a pixel, to those of the network.
+
+    lanes: so many tiles are computed at a time, and share the memory.
+    """
+    room = (free_bytes(way.device) * _SHARE - _BASE_BYTES) / lanes
     per_pixel = _BYTES_PER_PIXEL[way.precision] + beside
     tile = next((tile for tile in TILES if tile * tile * per_pixel <= room), TILES[-1])
     batch = int(room / (tile * tile * per_pixel)) if way.device.type == "cuda" else 1

@@ -14,6 +14,7 @@ from torch import Tensor
 from aerialseg.model.card import ModelCard
 from aerialseg.model.device import ComputeMode
 from aerialseg.model.fold import fold_for_inference
+from aerialseg.model.gpu import Lanes, compute_fp32_exactly, cuda_streams
 from aerialseg.model.groups import group_logits
 from aerialseg.model.interface import NOT_FINITE, Tile
 from aerialseg.model.network import Network
@@ -105,8 +106,8 @@ def _cut(tile: Tile, windows: Sequence[Box]) -> tuple[NDArray[np.uint8], NDArray
 class TorchEngine:
     """Torch on a CPU or a GPU.
 
-    On a GPU each caller has a stream of its own and copies through pinned memory, so that one tile travels while the
-    other is computed.
+    On a GPU each lane, of as many as there are calls at a time, has a stream for good and copies through pinned memory,
+    so that one tile travels while the other is computed. What the allocator has for a stream serves its next tile.
     """
 
     def __init__(self, network: Any, card: ModelCard, way: ComputeMode) -> None:
@@ -117,6 +118,9 @@ class TorchEngine:
         self._network: Tileable = self._placed(network)
         mean, std = (torch.tensor(values, device=way.device).view(-1, 1, 1) for values in (card.mean, card.std))
         self._scale, self._shift = 1 / (255 * std), mean / std
+        self._lanes = Lanes(cuda_streams(way.device, self.concurrent_calls)) if self._cuda else None
+        if self._cuda and self._dtype == torch.float32:
+            compute_fp32_exactly()
 
     def _placed(self, network: Any) -> Tileable:
         if isinstance(network, Network):
@@ -127,15 +131,10 @@ class TorchEngine:
         placed: Tileable = network
         return placed
 
-    def _stream(self) -> Any:
-        if not self._cuda:
-            return nullcontext()
-        return torch.cuda.stream(torch.cuda.Stream(self._way.device))  # type: ignore[no-untyped-call]
-
     @torch.inference_mode()
     def place(self, tile: Tile) -> _Placed:
-        stream = self._stream()
-        with stream:
+        stream = self._lanes.of_this_thread() if self._lanes else None
+        with _on(stream):
             pixels, valid = (self._on_device(array) for array in (tile.pixels, tile.valid))
         return stream, pixels, valid
 
@@ -145,27 +144,20 @@ class TorchEngine:
 
     @torch.inference_mode()
     def answer(self, placed: _Placed, windows: Sequence[Box], window: Box, core: Box) -> NDArray[np.uint8]:
-        with placed[0]:
+        with _on(placed[0]):
             found: NDArray[np.uint8] = decide(self._logits(placed, windows, window, core), self._card).cpu().numpy()
         return found
 
     @torch.inference_mode()
     def probabilities(self, placed: _Placed, windows: Sequence[Box], window: Box, core: Box) -> Tensor:
-        with placed[0]:
+        with _on(placed[0]):
             return apply_temperature(self._logits(placed, windows, window, core), self._card).cpu()
 
     def _logits(self, placed: _Placed, windows: Sequence[Box], window: Box, core: Box) -> Tensor:
         _, pixels, valid = placed
         images = torch.stack([self._normalised(pixels, valid, box) for box in windows])
         images = images.to(self._dtype, memory_format=torch.channels_last)
-        with self._rounding():
-            logits = self._network.forward_tile(images, window, core).float()
-        return group_logits(logits, self._card)
-
-    def _rounding(self) -> Any:
-        """fp32 as it is written: unless told, convolutions on a GPU round their input to 10 bits (TF32)."""
-        exact = self._cuda and self._dtype == torch.float32
-        return torch.backends.cudnn.flags(enabled=True, allow_tf32=False) if exact else nullcontext()
+        return group_logits(self._network.forward_tile(images, window, core).float(), self._card)
 
     def _normalised(self, pixels: Tensor, valid: Tensor, box: Box) -> Tensor:
         rows, cols = box.slices
@@ -175,6 +167,11 @@ class TorchEngine:
     def release(self) -> None:
         if self._cuda:
             torch.cuda.empty_cache()
+
+
+def _on(stream: Any) -> Any:
+    """A block whose work goes to a stream; None where there are none."""
+    return nullcontext() if stream is None else torch.cuda.stream(stream)
 
 
 def decide(logits: Tensor, card: ModelCard) -> Tensor:

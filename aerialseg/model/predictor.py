@@ -112,7 +112,8 @@ class ModelPredictor(Predictor):
         self.card, self.way = card, way
         engine = make_engine(network, card, way, logits=tta)
         self.engine: Engine = AveragingEngine(engine) if tta else engine
-        fitting = choose_size(way, BYTES_PER_CLASS * len(card.legend) if tta else 0.0)
+        beside = BYTES_PER_CLASS * len(card.legend) if tta else 0.0
+        fitting = choose_size(way, beside, self.engine.concurrent_calls)
         usual = fitting[0] if card.exact else APPROXIMATE_TILE
         self.tile, self.batch = tile or usual, batch or fitting[1]
         if self.tile % card.stride or self.batch < 1:
@@ -199,7 +200,11 @@ class ModelPredictor(Predictor):
                 yield members[start : start + batch], window, core
 
 
-_OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "bad_alloc", "not enough memory")
+_OUT_OF_MEMORY = (
+    *("can't allocate memory", "out of memory", "out_of_memory", "bad_alloc", "not enough memory", "alloc_failed"),
+    *("allocation_failed", "unable to find an engine to execute this computation"),
+)
+"""What torch, OpenVINO, CUDA, cuBLAS and cuDNN say, in lower case. The last one: cuDNN finds no room to work in."""
 
 
 def split_tile(core: Box, tile: int, stride: int) -> Iterator[Box]:
