@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from aerialseg.model.card import ModelCard
     from aerialseg.model.predictor import load_model
     from aerialseg.training import teach, train
+    from aerialseg.training.fastai_learner import learner, save_model
 
 _HOMES = {
     "draw_demo": "aerialseg.datasets.demo",
@@ -42,6 +43,8 @@ _HOMES = {
     "Result": "aerialseg.mapping.result",
     "segment": "aerialseg.mapping.segment",
     "teach": "aerialseg.training",
+    "learner": "aerialseg.training.fastai_learner",
+    "save_model": "aerialseg.training.fastai_learner",
     "train": "aerialseg.training",
     "evaluate": "aerialseg.evaluation.evaluate",
     "assess_map": "aerialseg.evaluation.map_accuracy",
@@ -63,8 +66,10 @@ __all__ = [
     "assess_map",
     "draw_demo",
     "evaluate",
+    "learner",
     "load_model",
     "polygonize",
+    "save_model",
     "segment",
     "teach",
     "train",

@@ -136,7 +136,7 @@ STAIRS = {
     ],
     "training": [
         "experiments teach_run",
-        "teaching train_run",
+        "fastai_learner teaching train_run",
         "loop",
         "export fine_tune stage_fit teaching_data",
         "same_run step_learners",
@@ -146,7 +146,7 @@ STAIRS = {
         "finer_layers torchvision_encoders",
         "convert dataset encoder quantize training_frames",
         "callbacks",
-        "chip_pixels training_bar",
+        "chip_pixels metrics training_bar",
         "config unpickle_process",
         "checkpoint more_bands norm_folding partial_unet torchvision_compat",
     ],

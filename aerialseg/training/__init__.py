@@ -16,7 +16,11 @@ if TYPE_CHECKING:
     from aerialseg.training.train_run import train
 
 __all__ = ["experiment", "teach", "train"]
-_HOMES = {"experiment": "experiments", "teach": "teach_run", "train": "train_run"}
+_HOMES = {
+    "experiment": "experiments",
+    "teach": "teach_run",
+    "train": "train_run",
+}
 _EXTRA = ("fastai", "fastcore", "torchvision", "PIL", "scipy")
 
 

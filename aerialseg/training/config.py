@@ -254,14 +254,28 @@ class TrainingConfig:
         return plain
 
     @classmethod
+    def of(cls, given: str | Path | Mapping[str, Any] | TrainingConfig) -> TrainingConfig:
+        """The configuration that is given: itself, a dict as TOML gives it, or a TOML file.
+
+        Paths are relative to that file, those of a dict to the current directory. Raises InputError, UsageError.
+        """
+        if isinstance(given, TrainingConfig):
+            return given
+        if isinstance(given, Mapping):
+            return cls.from_dict(given, Path())._whole()
+        values = read_toml(given, "training configuration")
+        with naming_file(given):
+            return cls.from_dict(values, Path(given).parent)._whole()
+
+    @classmethod
     def read(cls, path: str | Path) -> TrainingConfig:
         """The configuration of a TOML file; paths in it are relative to it. Raises InputError, UsageError."""
-        values = read_toml(path, "training configuration")
-        with naming_file(path):
-            config = cls.from_dict(values, Path(path).parent)
-            if config.steps[-1].stride != 1:  # an experiment's may: it compares, and makes no maps
-                raise UsageError("the last step has a stride: it must train the whole network, down to single pixels")
-        return config
+        return cls.of(path)
+
+    def _whole(self) -> TrainingConfig:
+        if self.steps[-1].stride != 1:  # an experiment's may: it compares, and makes no maps
+            raise UsageError("the last step has a stride: it must train the whole network, down to single pixels")
+        return self
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], folder: Path) -> TrainingConfig:

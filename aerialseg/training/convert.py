@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -121,7 +122,11 @@ def _open(path: Path, trusted: bool, progress: Progress) -> Origin:
 def _read_weights(path: Path) -> dict[str, Tensor]:
     """The weights of a file that holds nothing else: safetensors, or torch's own format, read without running code."""
     try:
-        found: Any = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        if path.suffix == ".safetensors":
+            found: Any = load_file(path)
+        else:
+            with torch.serialization.safe_globals(_of_an_optimizer()):
+                found = torch.load(path, "cpu", weights_only=True)
     except (OSError, SafetensorError) as error:
         raise ModelError(f"cannot read the weights {path}: {error}") from error
     except Exception as error:  # torch has many ways to say that a file is not what it should be
@@ -133,6 +138,15 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
     if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
         raise ModelError(f"{path} holds no weights by name: wanted what learn.save() or model.state_dict() gives")
     return {name.removeprefix("module."): tensor.float() for name, tensor in found.items()}
+
+
+def _of_an_optimizer() -> list[Any]:
+    """What fastai's optimizer state holds beside tensors, in the file that learn.save() writes: lists and numbers."""
+    from fastcore.foundation import L
+
+    scalar = np.float64(0).__reduce__()[0]
+    numbers = [type(np.dtype(kind)) for kind in ("f8", "f4", "i8")]
+    return [L, np.dtype, scalar, (scalar, "numpy.core.multiarray.scalar"), *numbers]
 
 
 def _opened_by_child(path: Path, folder: Path, progress: Progress) -> Origin:

@@ -18,6 +18,7 @@ from aerialseg.legend import NODATA
 from aerialseg.model.networks import build
 from aerialseg.training.config import TrainingConfig
 from aerialseg.training.encoder import calibrate, encoder_state, load_encoder, load_model_weights
+from aerialseg.training.metrics import LabelledDice
 from aerialseg.training.norm_folding import CLASSIFIER
 from aerialseg.training.partial_unet import PartialUNet
 from aerialseg.training.pyramid import WIDTH, Pyramid, parameter_groups
@@ -30,7 +31,6 @@ from fastai.vision.all import (  # noqa: E402
     Callback,
     CrossEntropyLossFlat,
     DataLoaders,
-    DiceMulti,
     GradientAccumulation,
     Learner,
     NormType,
@@ -60,7 +60,7 @@ def make_learner(
 
 def _pyramid_learner(loaders: DataLoaders, config: TrainingConfig, classes: int, loss: Any) -> Learner:
     model = Pyramid(bare_resnet(config.encoder.arch, v1=config.encoder.v1), classes).to(loaders.device)
-    return Learner(loaders, model, loss, splitter=parameter_groups, metrics=DiceMulti(), wd=config.weight_decay)
+    return Learner(loaders, model, loss, splitter=parameter_groups, metrics=LabelledDice(), wd=config.weight_decay)
 
 
 def _unet_learner(loaders: DataLoaders, config: TrainingConfig, classes: int, loss: Any) -> Learner:
@@ -76,7 +76,7 @@ def _unet_learner(loaders: DataLoaders, config: TrainingConfig, classes: int, lo
         normalize=False,
         norm_type=NormType.Batch if config.decoder.norm == "batch" else None,
         loss_func=loss,
-        metrics=DiceMulti(),
+        metrics=LabelledDice(),
         wd=config.weight_decay,
     )
     if config.decoder.norm == "batch":  # on the logits it would hold them near zero for hundreds of updates
@@ -87,7 +87,7 @@ def _unet_learner(loaders: DataLoaders, config: TrainingConfig, classes: int, lo
 
 def _smp_learner(loaders: DataLoaders, config: TrainingConfig, classes: int, loss: Any) -> Learner:
     model = build(classes=classes, bands=len(config.data.bands), **asdict(config.architecture)).to(loaders.device)
-    return Learner(loaders, model, loss, splitter=parameter_groups, metrics=DiceMulti(), wd=config.weight_decay)
+    return Learner(loaders, model, loss, splitter=parameter_groups, metrics=LabelledDice(), wd=config.weight_decay)
 
 
 _LEARNERS = {"unet": _unet_learner, "smp-unet": _smp_learner, "pyramid": _pyramid_learner}

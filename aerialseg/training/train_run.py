@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from aerialseg.errors import UsageError
 from aerialseg.locks import locked
@@ -24,7 +25,7 @@ CHECKPOINTS, PREPARED = "training", "prepared"
 
 
 def train(
-    config_path: str | Path,
+    config: str | Path | Mapping[str, Any] | TrainingConfig,
     data_dir: str | Path,
     out_dir: str | Path,
     *,
@@ -43,8 +44,8 @@ def train(
 
     Parameters
     ----------
-    config_path : path
-        Training configuration (TOML), see docs/training.md.
+    config : path, dict or TrainingConfig
+        Training configuration (TOML), see docs/training.md; paths in a dict are relative to the current directory.
     data_dir : path
         Folder of images and masks.
     out_dir : path
@@ -75,7 +76,7 @@ def train(
     """
     from aerialseg.training.export import export
 
-    progress, config, out_dir = progress or Silent(), TrainingConfig.read(config_path), Path(out_dir)
+    progress, config, out_dir = progress or Silent(), TrainingConfig.of(config), Path(out_dir)
     work = out_dir / CHECKPOINTS
     if (out_dir / CARD).exists() and not (work / RUN).exists():
         raise UsageError(f"output {out_dir} holds a model that was not trained there: give another folder")

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aerialseg.model.card import Architecture
+from aerialseg.model.networks import build
 from aerialseg.model.store import load_card, load_network
-from aerialseg.model.unet import build
 from aerialseg.training import train
 from aerialseg.training.checkpoint import read_checkpoint
 from aerialseg.training.norm_folding import fold_batch_norms, with_norm
