@@ -118,7 +118,7 @@ STAIRS = {
         "labels polygon_mask",
         "collar",
         "blocks decode palette",
-        "classes drawn tile_index view vrt",
+        "class_fields classes drawn tile_index view vrt",
         "piece",
         "bands working_grid",
         "describe features",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ from numpy.typing import NDArray
 from aerialseg.errors import InputError
 from aerialseg.files import printable
 from aerialseg.legend import NODATA, Legend
+from aerialseg.raster.class_fields import ID, NAME
 from aerialseg.raster.features import FeatureFile, field_names, open_features
 from aerialseg.raster.labels import Known
 
 CHECKED = "checked"
-CLASS_FIELDS = ("class_id", "class_name", "class")
+CLASS_FIELDS = (ID, NAME, "class")
 """Fields that may say the class."""
 _YES = ("true", "t", "yes", "y", "1", "1.0")
 
@@ -35,11 +37,13 @@ def open_checked(path: Path, layer: str | None, legend: Legend) -> tuple[Feature
     if not checked.any():
         raise InputError(f"no feature of {printable(path)} has {CHECKED} = true: tick those that are right")
     known = Known(legend)
+    values = {name: open_features(path, name, layer).values for name in told}
+    if {ID, NAME} <= set(told) and not _same_legend(values, known):
+        del values[ID]  # numbers of another model's classes: names tell
     classes = np.full(len(checked), NODATA, np.int16)
-    for name in told:
-        values = open_features(path, name, layer).values
-        for at in np.flatnonzero(checked & ~_missing(values)):
-            found = _class_of(values[at], known, f"{printable(path)}: {name} of the checked feature {file.fids[at]}")
+    for name, cells in values.items():
+        for at in np.flatnonzero(checked & ~_missing(cells)):
+            found = _class_of(cells[at], known, f"{printable(path)}: {name} of the checked feature {file.fids[at]}")
             if classes[at] not in (NODATA, found):
                 both = f"{legend[int(classes[at])].name} by {told[0]}, {legend[found].name} by {name}"
                 raise InputError(f"{printable(path)}: the checked feature {file.fids[at]} is {both}: make them one")
@@ -47,6 +51,12 @@ def open_checked(path: Path, layer: str | None, legend: Legend) -> tuple[Feature
     for at in file.fids[checked & (classes == NODATA)]:
         raise InputError(f"{printable(path)}: the checked feature {at} has no {' or '.join(told)}: give it one")
     return file, classes
+
+
+def _same_legend(values: Mapping[str, NDArray[Any]], known: Known) -> bool:
+    """Whether most features have the number that their class has here."""
+    agree = [known.of(one) == known.of(name) for one, name in zip(values[ID], values[NAME], strict=True)]
+    return 2 * sum(agree) >= len(agree)
 
 
 def _missing(values: NDArray[Any]) -> NDArray[np.bool_]:

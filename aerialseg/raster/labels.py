@@ -17,6 +17,7 @@ from aerialseg.errors import InputError, UsageError
 from aerialseg.files import printable
 from aerialseg.legend import MAX_ID, NO_CLASS, NODATA, Legend
 from aerialseg.raster.bounds import check_comparable, overlap, reproject_bounds, same_crs
+from aerialseg.raster.class_fields import check_class_fields
 from aerialseg.raster.classes import ClassFile, ClassIds
 from aerialseg.raster.features import ENDINGS, FeatureFile, Geometries, is_layer, open_features, polygonal
 from aerialseg.raster.georef import Bounds, GeoGrid
@@ -106,6 +107,7 @@ def open_labels(
     """
     known = Known(legend, ignore_unknown=ignore_unknown, numbered=numbered)
     if is_layer(path):
+        check_class_fields(path, field, layer)
         return PolygonLabels(open_features(path, field, layer), known)
     if Path(path).suffix.lower() not in (".tif", ".tiff"):
         raise InputError(f"{printable(path)}: wanted polygons ({', '.join(ENDINGS)}) or a class raster (.tif)")

@@ -43,7 +43,7 @@ BATCH = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class LearnerOrigin:
     """What a learner was made of: what its model's card will say."""
 
     config: TrainingConfig
@@ -107,7 +107,7 @@ def learner(
 
     learn.add_cb(ProgressCallback())
     parents = (Parent.of(load_card(weights)),) if found.encoder.start == "model" else ()
-    learn.origin = Origin(found, sides.normalisation, parents)
+    learn.origin = LearnerOrigin(found, sides.normalisation, parents)
     if prepared is None:
         weakref.finalize(learn, shutil.rmtree, folder, ignore_errors=True)
     return learn
@@ -121,7 +121,7 @@ def save_model(learner: Any, folder: str | Path, *, overwrite: bool = False) -> 
     ModelError, OutputError.
     """
     origin, folder = getattr(learner, "origin", None), Path(folder)
-    if not isinstance(origin, Origin):
+    if not isinstance(origin, LearnerOrigin):
         raise UsageError(
             "the learner is not one of aerialseg.learner(): export it and use 'aerialseg model convert FILE'"
         )

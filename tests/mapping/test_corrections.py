@@ -123,7 +123,11 @@ WRONG = {
     "unknown class": ([(PARK, "rooof")], {}, "'rooof', which the model does not know; it knows: 0 water, 1 grass"),
     "none checked": ([(PARK, 5)], {"checked": [False]}, "no feature of .* has checked = true"),
     "no class": ([(PARK, 5)], {"class_id": [None]}, "the checked feature 1 has no class_id: give it one"),
-    "two classes": ([(PARK, 5)], {"class_name": ["roof"]}, "is bare soil by class_id, roof by class_name"),
+    "two classes": (
+        [(PARK, 5), (STAR.difference(PARK), 4)],
+        {"class_name": ["grass", "roof"]},
+        "is bare soil by class_id, grass by class_name",
+    ),
     "contradiction": ([(PARK, 5), (STAR, 4)], {}, "of 'roof' and 'bare soil' overlap on [0-9,]+ px, such as at 500"),
 }
 
@@ -146,6 +150,14 @@ def test_a_file_without_the_field_and_one_that_is_the_output_are_refused(tmp_pat
     corrections = checked(tmp_path / "checked.gpkg", (PARK, 1))
     with pytest.raises(UsageError, match="input"):
         segment(source, corrections, model=Oracle(), corrections=corrections, overwrite=True)
+
+
+def test_of_another_models_layer_the_names_count(tmp_path: Path, source: Path) -> None:
+    polygons = [(PARK, 5), (STAR.difference(PARK), 1)]
+    corrections = checked(tmp_path / "checked.gpkg", *polygons, class_name=["roof", "water"])
+    classes, _, _ = mapped(source, tmp_path, corrections=corrections)
+    assert (classes[inside(PARK)] == 4).all()
+    assert (classes[inside(STAR.difference(PARK))] == 0).all()
 
 
 def test_what_unchecked_polygons_say_does_not_matter(tmp_path: Path, source: Path) -> None:

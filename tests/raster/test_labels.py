@@ -277,3 +277,16 @@ def test_a_file_without_features_is_refused_by_name(tmp_path: Path, ending: str)
     path = layer(tmp_path / f"empty{ending}", [], [])
     with pytest.raises(InputError, match=f"empty{ending} has no features"):
         open_labels(path, LEGEND)
+
+
+@pytest.mark.parametrize("field", ["class_id", "class_name"])
+def test_a_layer_of_which_one_field_alone_was_edited_is_not_believed(tmp_path: Path, field: str) -> None:
+    path = tmp_path / "edited.gpkg"
+    squares = [area(5 * at, 0, 5 * at + 5, 5) for at in range(5)]
+    values = {"class_id": [3, 3, 7, 7, 7], "class_name": ["grass", "grass", "roof", "roof", "grass"]}
+    geopandas.GeoDataFrame(values, geometry=squares, crs=UTM).to_file(path)
+    with pytest.raises(InputError, match="in 1 of 5 features, such as 5: 7 is 'roof' elsewhere and 'grass' there"):
+        open_labels(path, LEGEND, field=field)
+    values["class_name"][-1] = "roof"
+    geopandas.GeoDataFrame(values, geometry=squares, crs=UTM).to_file(path)
+    assert (burned(path, field=field)[20:25, :5] == 7).all()
