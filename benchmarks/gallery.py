@@ -2,6 +2,7 @@
 
     python benchmarks/gallery.py OUT_DIR RASTER.tif ... [--model DIR] [--gsd M|native]
     python benchmarks/gallery.py OUT_DIR --demo              # the figure of the README
+    python benchmarks/gallery.py OUT_DIR --teach 2          # the figure of docs/teach.md: 2 minutes of teaching
     python benchmarks/gallery.py OUT_DIR --shared DIR [--drone 4]   # the real rasters, some drone frames among them
 
 What is drawn on the right are the polygons of the layer, not the class raster. A raster that is refused is listed with
@@ -66,6 +67,35 @@ def draw(source: Path, layer: Path, picture: Path) -> None:
     pyplot.close(figure)
 
 
+def draw_teaching(out: Path, minutes: float) -> None:
+    """The demo scene with its labels, the map of the bundled model, and that of a model taught with the labels."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        ortho, _ = draw_demo(folder / "demo")
+        taught = aerialseg.teach(ortho, ortho.with_name("labels.gpkg"), folder / "model", minutes=minutes)
+        print(taught.text())
+        layers = [ortho.with_name("labels.gpkg")]
+        for number, model in enumerate((None, taught.folder)):
+            layers.append(folder / f"map{number}.gpkg")
+            aerialseg.segment(ortho, layers[-1], model=model)
+        legends = [aerialseg.load_model(model).card.legend for model in (taught.folder, None, taught.folder)]
+        colours = [{entry.name: entry.hex for entry in legend} for legend in legends]
+        with rasterio.open(ortho) as file:
+            image, bounds = np.moveaxis(file.read(), 0, -1), file.bounds
+        figure, axes = pyplot.subplots(1, 3, figsize=(18, 5.4), layout="constrained")
+        titles = ("84 labels", "the bundled model", "after teaching")
+        for axis, layer, names, title in zip(axes, layers, colours, titles, strict=True):
+            polygons = geopandas.read_file(layer, layer="labels" if layer == layers[0] else "landcover")
+            said = polygons["class" if layer == layers[0] else "class_name"]
+            axis.imshow(image, extent=(bounds.left, bounds.right, bounds.bottom, bounds.top))
+            polygons.plot(ax=axis, color=said.map(names), edgecolor="none", antialiased=False)
+            axis.set(xlim=(bounds.left, bounds.right), ylim=(bounds.bottom, bounds.top), title=title)
+            axis.set_axis_off()
+        patches = [Patch(color=hex_, label=name) for name, hex_ in colours[2].items()]
+        figure.legend(handles=patches, loc="outside lower center", ncols=len(patches), frameon=False)
+        figure.savefig(out / "teach.png", dpi=80)
+
+
 MODEL: Path | None = None
 
 
@@ -109,12 +139,15 @@ def main() -> None:
     parser.add_argument("--model", type=Path)
     parser.add_argument("--gsd", default=None)
     parser.add_argument("--demo", action="store_true")
+    parser.add_argument("--teach", type=float, metavar="MINUTES")
     parser.add_argument("--shared", type=Path, help="../shared/data")
     parser.add_argument("--drone", type=int, default=4, help="so many drone frames")
     arguments = parser.parse_args()
     MODEL = arguments.model
     gsd = float(arguments.gsd) if arguments.gsd not in (None, "native") else arguments.gsd
     arguments.out.mkdir(parents=True, exist_ok=True)
+    if arguments.teach is not None:
+        draw_teaching(arguments.out, arguments.teach)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         rasters = list(arguments.rasters)

@@ -74,9 +74,9 @@ STAIRS = {
         "chips",
         "holdout",
         "frames splits",
-        "cutter footprints label_checks pairs starter_config",
-        "chipset drawn_labels masks",
-        "class_colours demo ground_blocks images label_layer layout scenes",
+        "cutter demo footprints label_checks pairs starter_config",
+        "chipset demo_labels drawn_labels masks",
+        "class_colours ground_blocks images label_layer layout scenes",
         "band_image",
     ],
     "evaluation": [

@@ -25,8 +25,9 @@ from aerialseg.cli.sections import SectionedCommand
 @click.option("--overwrite", is_flag=True, help="Replace a scene that is there.")
 @DEBUG
 def demo_command(folder: Path, seed: int, size: tuple[int, int], overwrite: bool, debug: bool) -> None:
-    """Draw a small georeferenced scene and its truth into DIR."""
+    """Draw a small georeferenced scene, its truth and a few labels into DIR."""
     with errors(debug):
-        from aerialseg.datasets.demo import draw_demo
+        from aerialseg.datasets.demo import LABELS, draw_demo
 
-        print_lines(draw_demo(folder, width=size[0], height=size[1], seed=seed, overwrite=overwrite))
+        made = draw_demo(folder, width=size[0], height=size[1], seed=seed, overwrite=overwrite)
+        print_lines([path for path in (*made, folder / LABELS) if path.exists()])

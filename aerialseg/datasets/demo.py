@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from aerialseg.datasets.demo_labels import write_demo_labels
 from aerialseg.errors import OutputError, UsageError
 from aerialseg.legend import NODATA
 
@@ -23,6 +24,7 @@ GSD_M = 0.035
 WIDTH_M, HEIGHT_M = 60.0, 45.0
 EPSG = 32633
 UPPER_LEFT = (388_000.0, 5_820_000.0)
+LABELS = "labels.gpkg"
 CLASSES = (
     "paved-area",
     "grass",
@@ -53,7 +55,8 @@ def draw_demo(
 ) -> tuple[Path, Path]:
     """The paths of ``ortho.tif`` (RGB with an internal mask) and ``truth.tif`` (class ids), written into ``folder``.
 
-    The scene lies in UTM zone 33N at 3.5 cm per pixel. Its left and right edges are masked (no data).
+    The scene lies in UTM zone 33N at 3.5 cm per pixel. Its left and right edges are masked (no data). A few polygons of
+    labels, in classes of their own, lie beside it in ``labels.gpkg``, for ``teach``.
 
     Parameters
     ----------
@@ -79,7 +82,8 @@ def draw_demo(
 
     folder = Path(folder)
     ortho, truth = folder / "ortho.tif", folder / "truth.tif"
-    there = [path for path in (ortho, truth) if path.exists()]
+    labels = folder / LABELS
+    there = [path for path in (ortho, truth, labels) if path.exists()]
     if there and not overwrite:
         raise UsageError(f"{there[0]} exists: add --overwrite to draw it again")
     card = load_card(None)
@@ -92,6 +96,7 @@ def draw_demo(
     geo = GeoGrid(height, width, (GSD_M, 0.0, UPPER_LEFT[0], 0.0, -GSD_M, UPPER_LEFT[1]), f"EPSG:{EPSG}")
     write_rgb(ortho, scene.pixels, scene.valid, geo)
     write_classes(truth, scene.truth, geo, card.map_legend)
+    write_demo_labels(labels, scene.truth, {ids[name]: name for name in CLASSES}, geo, seed)
     return ortho, truth
 
 

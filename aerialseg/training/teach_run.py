@@ -18,7 +18,7 @@ from aerialseg.progress import Progress, Silent
 from aerialseg.training.teaching import SCRATCH, TaughtModel, Teaching, finish
 from aerialseg.training.teaching_data import TEACHING, PathLike, prepare_lesson
 
-WORK, CHIPS = "teaching", "chips"
+WORK, CHIPS, LOCK = "teaching", "chips", ".lock"
 """Folders inside the model's folder, gone when the model is finished."""
 
 
@@ -110,7 +110,7 @@ def teach(
         progress=progress,
     )
     work = out / WORK
-    with locked(out / ".lock", lambda: f"{out} is in use by another teaching: wait for it", remove=True):
+    with locked(out / LOCK, lambda: f"{out} is in use by another teaching: wait for it", remove=True):
         made = lesson.cut(work / CHIPS, progress, held_out=held_out, seed=seed)
         room = Teaching(work, lesson, made, parent, network, seed, licence, progress)
         room.begin(minutes, steps)
@@ -135,6 +135,9 @@ def _check(
         raise UsageError("--from and --more: the first begins anew from a model, the second goes on with it; give one")
     if out.exists() and not out.is_dir():
         raise UsageError(f"output {out} is no folder: give another name")
+    others = {path.name for path in out.iterdir()} - {WORK, LOCK} if out.exists() else set()
+    if others and not others & {CARD, TEACHING}:
+        raise UsageError(f"output {out} holds {sorted(others)[0]} and other files: give a new folder")
     if (out / CARD).exists() and not ((out / TEACHING).exists() and overwrite):
         what = "--overwrite replaces it" if (out / TEACHING).exists() else "'aerialseg teach' has not made it"
         raise UsageError(f"output {out} holds a model; {what}: or give another folder")

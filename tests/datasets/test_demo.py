@@ -3,9 +3,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from rasterio.features import rasterize
 
 from aerialseg.datasets.demo import CLASSES, draw_demo, draw_scene
+from aerialseg.datasets.demo_labels import OWN_NAMES
+from aerialseg.datasets.drawn_labels import read_labels
+from aerialseg.datasets.label_checks import check_labels
 from aerialseg.errors import UsageError
+from aerialseg.model.store import load_card
 
 IDS = {name: number for number, name in enumerate(CLASSES)}
 
@@ -26,6 +31,19 @@ def test_truth_is_nodata_exactly_where_nothing_was_flown_over() -> None:
     scene = draw_scene(400, 300, IDS)
     assert np.array_equal(scene.truth == 255, ~scene.valid)
     assert not scene.pixels[:, ~scene.valid].any()
+
+
+def test_labels_lie_inside_one_class_of_the_scene(tmp_path: Path) -> None:
+    _, path = draw_demo(tmp_path, width=500, height=400)
+    labels = read_labels(tmp_path / "labels.gpkg")
+    assert {"grass", "building"} <= set(labels.counts)
+    legend = load_card(None).legend
+    with rasterio.open(path) as file:
+        for shape, name in zip(labels.geometries, labels.names, strict=True):
+            inside = rasterize([shape], file.shape, transform=file.transform) == 1
+            found = {OWN_NAMES[legend[int(number)].name] for number in np.unique(file.read(1)[inside])}
+            assert found == {name}
+    check_labels(labels)
 
 
 def test_the_files_are_georeferenced_masked_and_alike(tmp_path: Path) -> None:

@@ -147,6 +147,22 @@ def test_a_model_that_is_there_is_not_replaced_unasked(first: TaughtModel, place
         taught(place, first.folder)
 
 
+def test_a_folder_of_other_things_is_left_alone(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.docx").touch()
+    with pytest.raises(UsageError, match=r"holds thesis.docx"):
+        taught(place, tmp_path)
+
+
+@pytest.mark.slow
+def test_a_class_raster_teaches_the_classes_that_it_has(place: Path, tmp_path: Path) -> None:
+    truth = np.where(np.arange(WIDTH) % CELL < 3, 255, classes() + 4).astype(np.uint8)
+    write(tmp_path / "truth.tif", truth[None], nodata=255)
+    made = taught(place, tmp_path / "out", tmp_path / "truth.tif")
+    assert load_card(made.folder).legend.names == ("class 4", "class 5", "class 6")
+    assert made.evaluation.confusion.pixel_accuracy > 0.9
+    assert not (made.folder / "labels.gpkg").exists()
+
+
 def test_more_needs_a_taught_model(place: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"has no teaching.json"):
         taught(place, tmp_path / "out", more=place / "parent")
