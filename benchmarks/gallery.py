@@ -67,33 +67,39 @@ def draw(source: Path, layer: Path, picture: Path) -> None:
     pyplot.close(figure)
 
 
-def draw_teaching(out: Path, minutes: float) -> None:
+def show_teaching(out: Path, minutes: float) -> None:
     """The demo scene with its labels, the map of the bundled model, and that of a model taught with the labels."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         ortho, _ = draw_demo(folder / "demo")
         taught = aerialseg.teach(ortho, ortho.with_name("labels.gpkg"), folder / "model", minutes=minutes)
         print(taught.text())
-        layers = [ortho.with_name("labels.gpkg")]
-        for number, model in enumerate((None, taught.folder)):
-            layers.append(folder / f"map{number}.gpkg")
-            aerialseg.segment(ortho, layers[-1], model=model)
-        legends = [aerialseg.load_model(model).card.legend for model in (taught.folder, None, taught.folder)]
-        colours = [{entry.name: entry.hex for entry in legend} for legend in legends]
-        with rasterio.open(ortho) as file:
-            image, bounds = np.moveaxis(file.read(), 0, -1), file.bounds
-        figure, axes = pyplot.subplots(1, 3, figsize=(18, 5.4), layout="constrained")
-        titles = ("84 labels", "the bundled model", "after teaching")
-        for axis, layer, names, title in zip(axes, layers, colours, titles, strict=True):
-            polygons = geopandas.read_file(layer, layer="labels" if layer == layers[0] else "landcover")
-            said = polygons["class" if layer == layers[0] else "class_name"]
-            axis.imshow(image, extent=(bounds.left, bounds.right, bounds.bottom, bounds.top))
-            polygons.plot(ax=axis, color=said.map(names), edgecolor="none", antialiased=False)
-            axis.set(xlim=(bounds.left, bounds.right), ylim=(bounds.bottom, bounds.top), title=title)
-            axis.set_axis_off()
-        patches = [Patch(color=hex_, label=name) for name, hex_ in colours[2].items()]
-        figure.legend(handles=patches, loc="outside lower center", ncols=len(patches), frameon=False)
-        figure.savefig(out / "teach.png", dpi=80)
+        aerialseg.segment(ortho, folder / "before.gpkg")
+        aerialseg.segment(ortho, folder / "after.gpkg", model=taught.folder)
+        draw_teaching(ortho, folder / "before.gpkg", folder / "after.gpkg", taught.folder, out / "teach.png")
+
+
+def draw_teaching(ortho: Path, before: Path, after: Path, model: Path, picture: Path) -> None:
+    """Labels, the map before and the map after, side by side; below them the classes of the labels."""
+    layers = (ortho.with_name("labels.gpkg"), "labels"), (before, "landcover"), (after, "landcover")
+    legends = [aerialseg.load_model(one).card.map_legend for one in (model, None, model)]
+    with rasterio.open(ortho) as file:
+        image, mask, edges = np.moveaxis(file.read(), 0, -1), file.dataset_mask() > 0, file.bounds
+    image = np.where(mask[..., None], image, 255)
+    figure, axes = pyplot.subplots(1, 3, figsize=(18, 5.2), layout="constrained")
+    titles = ("labels", "the bundled model", "after teaching")
+    for axis, (path, layer), legend, title in zip(axes, layers, legends, titles, strict=True):
+        polygons = geopandas.read_file(path, layer=layer)
+        names = polygons["class" if layer == "labels" else "class_name"]
+        axis.imshow(image, extent=(edges.left, edges.right, edges.bottom, edges.top))
+        colours = names.map({entry.name: entry.hex for entry in legend})
+        polygons.plot(ax=axis, color=colours, edgecolor="none", antialiased=False)
+        axis.set(xlim=(edges.left, edges.right), ylim=(edges.bottom, edges.top), title=title)
+        axis.set_axis_off()
+    patches = [Patch(color=entry.hex, label=entry.name) for entry in legends[2]]
+    figure.legend(handles=patches, loc="outside lower center", ncols=len(patches), frameon=False)
+    figure.savefig(picture, dpi=80)
+    pyplot.close(figure)
 
 
 MODEL: Path | None = None
@@ -147,7 +153,7 @@ def main() -> None:
     gsd = float(arguments.gsd) if arguments.gsd not in (None, "native") else arguments.gsd
     arguments.out.mkdir(parents=True, exist_ok=True)
     if arguments.teach is not None:
-        draw_teaching(arguments.out, arguments.teach)
+        show_teaching(arguments.out, arguments.teach)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         rasters = list(arguments.rasters)

@@ -28,7 +28,7 @@ from aerialseg.model.lineage import Parent, derived_from
 from aerialseg.model.network import Network
 from aerialseg.model.networks import build_for
 from aerialseg.model.stage_heads import StageHeads
-from aerialseg.model.store import HISTORY, load_whole_card, save, write_history
+from aerialseg.model.store import HISTORY, load_card, load_whole_card, save, write_history
 from aerialseg.progress import Progress, counted, spoken_duration
 from aerialseg.training.chip_pixels import ChipPixels
 from aerialseg.training.fine_tune import CHECKPOINT, Tuning, fine_tune, time_step
@@ -206,6 +206,10 @@ def finish(room: Teaching, out: Path, scores: dict[str, Evaluation]) -> TaughtMo
         room.progress.note(calibrate_on(folder, room.made.folder, config=room.data, progress=room.progress).text())
     except InputError as error:  # one block alone cannot be both fitted on and judged by
         room.progress.note(f"the confidence is not calibrated: {error}")
+    card = load_card(folder)
+    replace(card, temperature=max(1.0, card.temperature)).write(
+        folder / CARD
+    )  # few labels never justify more confidence
     about = {"model": out.name, "chosen": chosen, **_short(facts), "orthophotos": list(room.lesson.orthos)[:5]}
     report = replace(found, about={**found.about, **about})
     write_report(out / REPORTS, report, card=load_whole_card(folder), overwrite=True)
