@@ -22,8 +22,9 @@ def contents() -> dict[str, bytes]:
     """Path in the zip -> bytes."""
     files = sorted(path for path in SOURCE.rglob("*") if path.suffix in KINDS)
     found = {path.relative_to(SOURCE.parent).as_posix(): path.read_bytes() for path in files}
-    name = f"{SOURCE.name}/metadata.txt"
-    found[name] = re.sub(rb"(?m)^version=.*$", f"version={version()}".encode(), found[name])
+    for name, key in (("metadata.txt", "version="), ("requirements.txt", "aerialseg==")):
+        path, line = f"{SOURCE.name}/{name}", f"{key}{version()}".encode()
+        found[path] = re.sub(rb"(?m)^" + key.encode() + rb".*$", line, found[path])
     found[f"{SOURCE.name}/LICENSE"] = (ROOT / "LICENSE").read_bytes()
     return found
 

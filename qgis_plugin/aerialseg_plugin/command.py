@@ -10,11 +10,13 @@ from pathlib import Path
 from qgis.core import QgsApplication, QgsSettings
 from qgis.PyQt.QtCore import QStandardPaths
 
+from .installing import complete_version
+
 SETTING = "AERIALSEG_COMMAND"
 """The name of the setting in Settings > Options > Processing > Providers > aerialseg."""
 MISSING = (
-    "The command aerialseg was not found. Install it in a Python environment (pip install aerialseg), and name it in "
-    "Settings > Options > Processing > Providers > aerialseg."
+    "The command aerialseg was not found. Run 'Install aerialseg' from the Processing toolbox (aerialseg > Set-up), or "
+    "name the command in Settings > Options > Processing > Providers > aerialseg."
 )
 FOREIGN = ("PYTHON", "GDAL_", "PROJ_", "OGR_", "CPL_", "QT_", "QGIS_", "GISBASE", "OSGEO4W", "VIRTUAL_ENV", "CONDA_")
 """How the names of variables begin that belong to QGIS's process: with them the command imports QGIS's libraries."""
@@ -36,9 +38,8 @@ def find_command() -> str | None:
     """The command by the setting, in the plugin's environment, or on the PATH; None where there is none."""
     if named := QgsSettings().value(f"Processing/Configuration/{SETTING}", ""):
         return str(named) if os.path.isfile(named) else None
-    own = script_of(environment_folder())
-    if own.is_file():
-        return str(own)
+    if complete_version(environment_folder()):
+        return str(script_of(environment_folder()))
     return shutil.which("aerialseg") or shutil.which("aerialseg", path=str(Path.home() / ".local" / "bin"))
 
 

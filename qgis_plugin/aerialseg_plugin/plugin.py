@@ -1,11 +1,12 @@
-"""What QGIS loads: the provider and a menu entry."""
+"""What QGIS loads: the provider, a menu entry, and an offer to install where ``aerialseg`` is missing."""
 
 from __future__ import annotations
 
-from qgis.core import QgsApplication
+from qgis.core import Qgis, QgsApplication
 from qgis.PyQt.QtGui import QIcon
-from qgis.PyQt.QtWidgets import QAction
+from qgis.PyQt.QtWidgets import QAction, QPushButton
 
+from .command import find_command
 from .provider import ICON, AerialsegProvider
 
 MENU = "&aerialseg"
@@ -26,6 +27,9 @@ class AerialsegPlugin:
     def initGui(self) -> None:
         self.initProcessing()
         self._add_action("Map land cover…", "maplandcover")
+        self._add_action("Install aerialseg…", "install")
+        if find_command() is None:
+            self._offer_to_install()
 
     def unload(self) -> None:
         for action in self.actions:
@@ -40,6 +44,14 @@ class AerialsegPlugin:
         action.triggered.connect(lambda: open_dialog(algorithm))
         self.iface.addPluginToRasterMenu(MENU, action)
         self.actions.append(action)
+
+    def _offer_to_install(self) -> None:
+        bar = self.iface.messageBar()
+        item = bar.createMessage("aerialseg", "The program that computes the maps is not installed yet.")
+        button = QPushButton("Install…", item)
+        button.clicked.connect(lambda: open_dialog("install"))
+        item.layout().addWidget(button)
+        bar.pushWidget(item, Qgis.MessageLevel.Info)
 
 
 def open_dialog(algorithm: str) -> None:

@@ -256,3 +256,22 @@ def test_a_polygon_that_is_corrected_in_qgis_keeps_its_class_on_the_next_map(
     seen = run_qgis(PLUGIN + CORRECTED, *paths, "7", "pool", variables=profile.environment)
     assert "edits that are not saved" in seen["unsaved"]
     assert seen["class"] == ["pool"] != [seen["was"]]
+
+
+@pytest.mark.slow
+def test_a_model_that_is_taught_in_qgis_maps_with_the_classes_of_its_labels(profile: Profile, tmp_path: Path) -> None:
+    subprocess.run([str(SCRIPTS / "aerialseg"), "demo", str(tmp_path)], check=True)
+    ortho, truth = tmp_path / "ortho.tif", tmp_path / "truth.tif"
+    polygonize = [SCRIPTS / "aerialseg", "polygonize", truth, tmp_path / "truth.gpkg"]
+    subprocess.run([str(one) for one in polygonize], check=True, capture_output=True)
+    labels = geopandas.read_file(tmp_path / "truth.gpkg", layer="landcover")
+    labels = labels[labels.area_m2 > 2].rename(columns={"class_name": "kind"})[["kind", "geometry"]]
+    labels.to_file(tmp_path / "labels.gpkg")
+    profile.run(
+        "teachcorrections", INPUT=ortho, LABELS=tmp_path / "labels.gpkg", FIELD="kind", MINUTES=0, OUTPUT=tmp_path / "m"
+    )
+    assert (tmp_path / "m" / "report" / "report.html").exists()
+    profile.run("maplandcover", INPUT=ortho, MODEL=tmp_path / "m", OUTPUT=tmp_path / "map.gpkg")
+    found = geopandas.read_file(tmp_path / "map.gpkg", layer="landcover")
+    assert len(set(found.class_name)) > 2
+    assert set(found.class_name) <= set(labels.kind)

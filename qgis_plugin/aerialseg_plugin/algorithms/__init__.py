@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from .draw_demo import DrawDemo
 from .evaluate_map import EvaluateMap
+from .install_aerialseg import InstallAerialseg
 from .map_land_cover import MapLandCover
 from .polygonize_class_raster import PolygonizeClassRaster
 from .redraw_polygons import RedrawPolygons
+from .teach_corrections import TeachCorrections
 
-ALGORITHMS = (MapLandCover, RedrawPolygons, PolygonizeClassRaster, EvaluateMap, DrawDemo)
+ALGORITHMS = (
+    MapLandCover,
+    RedrawPolygons,
+    PolygonizeClassRaster,
+    TeachCorrections,
+    EvaluateMap,
+    InstallAerialseg,
+    DrawDemo,
+)

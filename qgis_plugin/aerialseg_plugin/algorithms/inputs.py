@@ -31,15 +31,25 @@ def path_of(layer: QgsMapLayer) -> str:
     return path
 
 
+def check_saved(layer: QgsMapLayer) -> None:
+    """Raise QgsProcessingException for a layer with edits that are not saved: the file is read."""
+    if layer.isEditable() and layer.isModified():
+        raise QgsProcessingException(f"The layer '{layer.name()}' has edits that are not saved: save them first.")
+
+
+def layer_name_of(layer: QgsMapLayer) -> str:
+    """The layer's name in its file; empty where the file holds one layer."""
+    parts = QgsProviderRegistry.instance().decodeUri(layer.providerType(), layer.source())
+    return str(parts.get("layerName") or "")
+
+
 def file_and_layer(layer: QgsMapLayer) -> str:
     """``FILE:LAYER``, or ``FILE`` where it holds one layer.
 
     Raises QgsProcessingException for a layer with edits that are not saved.
     """
-    if layer.isEditable() and layer.isModified():
-        raise QgsProcessingException(f"The layer '{layer.name()}' has edits that are not saved: save them first.")
-    path = path_of(layer)
-    name = QgsProviderRegistry.instance().decodeUri(layer.providerType(), layer.source()).get("layerName")
+    check_saved(layer)
+    path, name = path_of(layer), layer_name_of(layer)
     return f"{path}:{name}" if name else path
 
 
