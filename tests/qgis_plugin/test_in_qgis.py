@@ -13,7 +13,7 @@ import pytest
 from tests.qgis_plugin.profile import SCRIPTS, Profile, qgis_process
 from tests.qgis_runner import run_qgis
 
-pytestmark = pytest.mark.qgis
+pytestmark = [pytest.mark.qgis, pytest.mark.timeout(900)]
 
 PLUGIN = """
 import os, sys, threading, time

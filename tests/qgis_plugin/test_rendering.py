@@ -13,7 +13,7 @@ from aerialseg.raster.opening import without_georef_warnings
 from tests.qgis_plugin.profile import SCRIPTS
 from tests.qgis_runner import run_qgis
 
-pytestmark = pytest.mark.qgis
+pytestmark = [pytest.mark.qgis, pytest.mark.timeout(900)]
 
 PAINT = """
 from qgis.PyQt.QtCore import QSize
