@@ -88,7 +88,8 @@ STAIRS = {
     ],
     "mapping": [
         "segment",
-        "estimate flood",
+        "estimate flood page",
+        "page_pictures",
         "classify kept polygonize products publishing",
         "network_time result source_files sources",
         "run",
@@ -96,7 +97,7 @@ STAIRS = {
         "corrections",
         "aoi fitting workers",
         "block settings",
-        "kinds outputs timeline",
+        "kinds outputs timeline trust",
     ],
     "model": [
         "add_model predictor",
@@ -163,7 +164,7 @@ STAIRS = {
         "existing",
         "corners parquet regions sld stream",
         "qgis",
-        "qgis_fields",
+        "qgis_fields qgis_metadata",
         "fields formats style_colours survey",
     ],
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from aerialseg.mapping.segment import segment
 from aerialseg.raster.opening import without_georef_warnings
 from tests.conftest import WriteRaster, land_cover
-from tests.fakes import LEGEND, Oracle
+from tests.fakes import CARD, LEGEND, Oracle
 from tests.qgis_runner import run_qgis
 
 pytestmark = pytest.mark.qgis
@@ -97,3 +98,39 @@ def test_what_comes_of_a_raster_without_any_place_lies_upon_it(
     seen = run_qgis(PLACES, str(source), str(raster), str(layer), json.dumps(points))
     assert seen["extents"] == [[0, -60, 60, 0]] * 3
     assert seen["seen"] == [[number] * 3 for number in range(6)]
+
+
+METADATA = """
+layer = QgsVectorLayer(args[0] + "|layername=landcover", "landcover", "ogr")
+found = layer.metadata()
+box = found.extent().spatialExtents()[0]
+answer.update(
+    title=found.title(),
+    abstract=found.abstract(),
+    rights=found.rights(),
+    licences=found.licenses(),
+    constraints=[[one.type, one.constraint] for one in found.constraints()],
+    history=found.history(),
+    keywords=found.keywords(),
+    crs=[found.crs().authid(), box.extentCrs.authid()],
+    extent=[box.bounds.xMinimum(), box.bounds.yMinimum(), box.bounds.xMaximum(), box.bounds.yMaximum()],
+    layer=[layer.extent().xMinimum(), layer.extent().yMinimum(), layer.extent().xMaximum(), layer.extent().yMaximum()],
+)
+"""
+
+
+def test_qgis_shows_source_model_and_licence_and_no_folder(tmp_path: Path, write_raster: WriteRaster) -> None:
+    card = replace(CARD, licence="for tests only & <nothing> else")
+    source = write_raster(land_cover(60, 70))
+    layer = segment(source, tmp_path / "map.gpkg", model=Oracle(card=card)).paths[0]
+    seen = run_qgis(METADATA, str(layer))
+    assert seen["title"] == f"Land cover of {source.name}"
+    assert seen["rights"] == seen["licences"] == [card.licence]
+    assert seen["constraints"] == [["license", card.licence]]
+    assert f"made from: {source.name}" in seen["history"]
+    assert f"model: {card.name}" in seen["history"]
+    assert "Mean confidence" in seen["abstract"]
+    assert LEGEND.names[1] in seen["keywords"]["aerialseg"]
+    assert seen["crs"] == ["EPSG:32633", "EPSG:32633"]
+    assert seen["extent"] == pytest.approx(seen["layer"])
+    assert str(tmp_path) not in json.dumps(seen)

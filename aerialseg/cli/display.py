@@ -29,6 +29,7 @@ LABELS = {
     "mosaic": "Joining blocks",
     "polygons": "Drawing polygons",
     "rasters": "Writing rasters",
+    "report": "Writing the report",
     "prepare": "Preparing images",
     "teach": "Reading features",
     "train": "Training",
@@ -190,16 +191,24 @@ def show_result(result: Result | LayerResult) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from aerialseg.mapping.result import Result
+
     with console_for_people() as console:
         table = Table(box=box.SIMPLE_HEAD)
         table.add_column("class")
         table.add_column("area", justify="right")
         table.add_column("share", justify="right")
+        trust = result.trust.by_class if isinstance(result, Result) else {}
+        if trust:
+            table.add_column("confidence", justify="right")
         for line in result.classes:
             swatch = f"[{line.color}]■[/] " if console.color_system else ""
-            table.add_row(swatch + escape(line.name), _area([line]), f"{line.share:.1%}")
+            rated = [f"{trust[line.class_id].mean:.0%}" if line.class_id in trust else ""] if trust else []
+            table.add_row(swatch + escape(line.name), _area([line]), f"{line.share:.1%}", *rated)
         total = _area(result.classes)
         console.print(table)
+        if isinstance(result, Result) and result.trust.whole:
+            console.print(result.trust.whole.text)
         console.print(f"{counted(result.polygons, 'polygon')} over {total} in {_times(result.seconds)}", soft_wrap=True)
 
 

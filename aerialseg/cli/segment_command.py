@@ -44,9 +44,9 @@ SEGMENT_OPTIONS = options(
     click.option("--timeline", is_flag=True, help="Show at the end how long each stage was at work."),
     click.option(
         "--report",
-        metavar="FILE.json",
+        metavar="FILE",
         type=click.Path(path_type=Path),
-        help="Also write what was found and where the time went.",
+        help="Also write what was found and where the time went: a page to share (.html) or data (.json).",
     ),
     JSON_PROGRESS,
     QUIET,

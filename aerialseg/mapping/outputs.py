@@ -15,10 +15,10 @@ from aerialseg.locks import locked
 from aerialseg.vector.existing import Contents, check_replaceable, names_of
 from aerialseg.vector.formats import GEOPACKAGE, LAYER_NAME, ending_of, layer_files
 
-LAYER, CLASSES, CONFIDENCE, REPORT = "layer", "classes.tif", "confidence.tif", "report.json"
+LAYER, CLASSES, CONFIDENCE, REPORT, PAGE = "layer", "classes.tif", "confidence.tif", "report.json", "report.html"
 """Names of the products in a run's directory, whatever they are called in the end; the layer's has its ending too."""
 
-ENDINGS = {CLASSES: (".tif", ".tiff"), CONFIDENCE: (".tif", ".tiff"), REPORT: (".json",)}
+ENDINGS = {CLASSES: (".tif", ".tiff"), CONFIDENCE: (".tif", ".tiff"), REPORT: (".json", ".html"), PAGE: (".html",)}
 
 SIDECARS = (".aux.xml", ".ovr", ".msk")
 """What GDAL keeps beside a GeoTIFF; those of an older raster would be taken for the new one's."""
@@ -75,7 +75,8 @@ class Outputs:
         """Name in the run's directory -> final name."""
         names = (file.name for file in layer_files(Path(self.layer_product), dissolve=self.dissolve))
         layers = zip(names, layer_files(self.layer, dissolve=self.dissolve), strict=True)
-        others = ((CLASSES, self.raster), (CONFIDENCE, self.confidence), (REPORT, self.report))
+        kind = PAGE if self.report and self.report.suffix.lower() == ".html" else REPORT
+        others = ((CLASSES, self.raster), (CONFIDENCE, self.confidence), (kind, self.report))
         return {name: path for name, path in (*layers, *others) if path is not None}
 
     @property

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from aerialseg.mapping.plan import Plan
 from aerialseg.mapping.timeline import StageTime, to_json
+from aerialseg.mapping.trust import Trust
 
 if TYPE_CHECKING:
     from aerialseg.vector.layers import LayerInfo
@@ -102,6 +103,8 @@ class Result:
         Run time of each stage, and "total".
     timeline : tuple[StageTime, ...]
         When each stage ran.
+    trust : Trust
+        Mean confidence and the share of the area below 50 %, of the whole map and by class.
     plan : Plan
         What was computed: source, model card, grid and settings.
     run : Path
@@ -115,14 +118,16 @@ class Result:
     lost_px: int
     seconds: dict[str, float]
     timeline: tuple[StageTime, ...]
+    trust: Trust
     plan: Plan
     run: Path | None
 
     @property
     def doubts(self) -> tuple[str, ...]:
-        """What may be wrong with the map: mostly nodata, one class only."""
+        """What may be wrong with the map: mostly nodata, one class only, imagery that the model does not know."""
         what = self.plan.aoi.name if self.plan.aoi else "the raster"
-        return spoken_doubts(self.plan.wanted_px, self.valid_px, self.classes, what)
+        found = spoken_doubts(self.plan.wanted_px, self.valid_px, self.classes, what)
+        return (*found, *filter(None, [self.trust.doubt]))
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready, as in a run's report."""
@@ -136,4 +141,5 @@ class Result:
             "seconds": {name: round(spent, 3) for name, spent in self.seconds.items()},
             "timeline": to_json(self.timeline),
             "area_m2": {line.name: line.area_m2 for line in self.classes},
+            "confidence": self.trust.to_json({line.class_id: line.name for line in self.classes}),
         }

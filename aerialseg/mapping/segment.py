@@ -18,7 +18,7 @@ from aerialseg.mapping.flood import with_collar
 from aerialseg.mapping.kept import seal_mosaic
 from aerialseg.mapping.kinds import aoi_file, split_layer
 from aerialseg.mapping.network_time import network_seconds
-from aerialseg.mapping.outputs import REPORT, Outputs, lock_outputs
+from aerialseg.mapping.outputs import PAGE, REPORT, Outputs, lock_outputs
 from aerialseg.mapping.plan import PathLike, Plan, check_disk, choose_predictor, make_plan
 from aerialseg.mapping.products import SMALL_PX, Work, draw_layer, metadata_of, release_memory, write_rasters
 from aerialseg.mapping.publishing import publish_products, published_files
@@ -27,6 +27,7 @@ from aerialseg.mapping.run import RUN_REPORT, Changes, Run, check_free, find_cha
 from aerialseg.mapping.settings import check_settings, with_settings
 from aerialseg.mapping.source_files import find_sources, vrt_claims, without_own
 from aerialseg.mapping.sources import changed_since, describe_all, forget_blocks, hash_all, known_stamps, remember
+from aerialseg.mapping.trust import Trust, rate_map
 from aerialseg.progress import Progress, Silent, spoken_duration
 from aerialseg.raster.describe import source_date
 from aerialseg.vector.formats import check_place
@@ -76,7 +77,7 @@ def segment(
     confidence : path
         Also write the confidence raster, a Cloud Optimized GeoTIFF: uint8, 0 to 100 %.
     report : path
-        Also write statistics and run times, as JSON.
+        Also write what was found and where the time went: as a page to share (.html) or as data (.json).
     overwrite : bool
         Replace outputs that exist; other layers of a GeoPackage stay.
     keep_run : path
@@ -232,16 +233,23 @@ class _Job:
         release_memory(self.plan)
         self._check_source()
         remember(self.run, self.plan, hashes)
-        metadata = metadata_of(self.work, hashes)
+        card = self.work.predictor.card
+        trust = rate_map(self.run.classes, self.run.confidence, calibrated="calibration" in card.scores)
+        metadata = metadata_of(self.work, hashes) | trust.metadata(card.map_legend)
         info = draw_layer(self.work, metadata)
         write_rasters(self.work, metadata)  # not beside it: both need memory, and polygons take all cores already
-        result = self._result(info, keep=keep)
+        result = self._result(info, trust, keep=keep)
         for doubt in result.doubts:
             self.work.progress.note(f"warning: {doubt}")
         report = {**metadata, **result.to_json()}
         write_json(self.run.folder / RUN_REPORT, report)
-        if self.work.outputs.report:
+        if REPORT in self.work.outputs.products:
             write_json(self.run.products / REPORT, report)
+        if PAGE in self.work.outputs.products:
+            from aerialseg.mapping.page import write_page
+
+            self.work.progress.stage("report", 1.0)
+            write_page(self.run.products / PAGE, result, self.run, card.map_legend, metadata)
         self._publish()
         return result
 
@@ -281,7 +289,7 @@ class _Job:
                 f"{changed[0]}{more} or a file beside it changed during the run, so there is no result: run again"
             )
 
-    def _result(self, info: LayerInfo, *, keep: bool) -> Result:
+    def _result(self, info: LayerInfo, trust: Trust, *, keep: bool) -> Result:
         timeline = self.work.timeline
         stages = timeline.stages()
         return Result(
@@ -292,6 +300,7 @@ class _Job:
             lost_px=self.run.lost_px(),
             seconds={line.stage: line.seconds for line in stages} | {"total": time.time() - timeline.begin},
             timeline=stages,
+            trust=trust,
             plan=self.plan,
             run=self.run.folder if keep else None,
         )

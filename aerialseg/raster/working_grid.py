@@ -81,7 +81,8 @@ def mismatch(gsd_m: Gsd | None, model: float | None) -> str:
         return ""
     times = max((size / model for size in gsd_m), key=lambda ratio: abs(math.log(ratio)))
     how = f"{times:.3g} times coarser" if times > 1 else f"{1 / times:.3g} times finer"
-    return f", {how} than the model's {model:.3f} m/px: expect a poorer map"
+    map_is = "a poorer" if 1 / MAX_COARSER <= times <= MAX_COARSER else "a wrong"
+    return f", {how} than the model's {model:.3f} m/px: expect {map_is} map"
 
 
 def _check_coarser(info: RasterInfo, own: Gsd, model: float) -> None:

@@ -15,6 +15,7 @@ from aerialseg.files import cannot_write
 from aerialseg.vector.fields import CLASSES, POLYGONS
 from aerialseg.vector.formats import BY_CLASS
 from aerialseg.vector.qgis import STYLES
+from aerialseg.vector.qgis_metadata import MARK
 
 SQLITE_LOGS = ("-wal", "-shm", "-journal")
 """What SQLite keeps beside a GeoPackage that is open somewhere; it would be replayed into the new one."""
@@ -26,7 +27,7 @@ OUR_STYLE = "(styleName, description) IN (VALUES {})".format(
 
 # Every version wrote provenance into the layer's metadata, through GDAL; descriptions came a little later.
 _OUR_METADATA = """metadata LIKE '%<MDI key="software">aerialseg %'"""
-BY_GDAL = "md_standard_uri = 'http://gdal.org'"
+BY_US = f"(md_standard_uri = 'http://gdal.org' OR metadata LIKE '%{MARK}%')"
 """Of metadata: not written by a person in QGIS, who may describe our layer too."""
 
 _HEADER_BYTES = 100
@@ -184,10 +185,10 @@ def _has_additions(database: sqlite3.Connection, known: Collection[str], ours: C
     if not {"gpkg_metadata", "gpkg_metadata_reference"} <= set(known):
         return False
     rows = database.execute(
-        f"SELECT lower(table_name), {_OUR_METADATA}, {BY_GDAL} "
+        f"SELECT lower(table_name), {_OUR_METADATA}, {BY_US} "
         "FROM gpkg_metadata LEFT JOIN gpkg_metadata_reference ON id = md_file_id"
     )
-    return any(not software and not (gdal and table in ours) for table, software, gdal in rows)
+    return any(not software and not (own and table in ours) for table, software, own in rows)
 
 
 def copy_database(existing: Path, part: Path, more_bytes: int) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from aerialseg.legend import Legend
 from aerialseg.vector.fields import GEOMETRY, LayerKind
 from aerialseg.vector.qgis import layer_styles
+from aerialseg.vector.qgis_metadata import STANDARD, qgis_metadata
 from aerialseg.vector.sld import sld
 
 _STYLES = """
@@ -47,19 +48,30 @@ class Written:
     classes: frozenset[int]
 
 
-def complete_geopackage(path: Path, layers: Mapping[str, Written], legend: Legend, when: str) -> dict[str, int]:
-    """Add styles and descriptions of the fields, set the time of change; features found in each layer.
+@dataclass(frozen=True, slots=True)
+class About:
+    """What the layers of a file have in common: legend, coordinate system (WKT), provenance."""
+
+    legend: Legend
+    crs: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+def complete_geopackage(path: Path, layers: Mapping[str, Written], about: About, when: str) -> dict[str, int]:
+    """Add styles, descriptions of the fields and QGIS's metadata, set the time of change; features in each layer.
 
     ``when`` is an ISO 8601 time in UTC. Raises sqlite3.Error.
     """
     with closing(open_part(path)) as database:
         with database:
-            _add_styles(database, layers, legend, when)
+            _add_styles(database, layers, about.legend, when)
         database.executescript(_SCHEMA)
         with database:
             _describe_fields(database, layers)
             database.execute("UPDATE gpkg_contents SET last_change = ?", [when])
             if database.execute("SELECT 1 FROM sqlite_master WHERE name = 'gpkg_metadata_reference'").fetchone():
+                for layer, written in layers.items():
+                    _add_metadata(database, layer, written, about)
                 database.execute("UPDATE gpkg_metadata_reference SET timestamp = ?", [when])
         return {layer: database.execute(f'SELECT count(*) FROM "{quoted(layer)}"').fetchone()[0] for layer in layers}
 
@@ -93,6 +105,23 @@ def _add_styles(database: sqlite3.Connection, layers: Mapping[str, Written], leg
                 "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, '', NULL, ?)",
                 [*row, when],
             )
+
+
+def _add_metadata(database: sqlite3.Connection, layer: str, written: Written, about: About) -> None:
+    """What QGIS shows of the layer; GDAL has written the provenance itself already."""
+    names = [entry.name for entry in about.legend if entry.id in written.classes]
+    query = "SELECT min_x, min_y, max_x, max_y FROM gpkg_contents WHERE table_name = ?"
+    extent = database.execute(query, [layer]).fetchone()
+    text = qgis_metadata(about.metadata, written.kind.description, names, extent, about.crs)
+    made = database.execute(
+        "INSERT INTO gpkg_metadata (md_scope, md_standard_uri, mime_type, metadata) "
+        "VALUES ('dataset', ?, 'text/xml', ?)",
+        [STANDARD, text],
+    )
+    database.execute(
+        "INSERT INTO gpkg_metadata_reference (reference_scope, table_name, md_file_id) VALUES ('table', ?, ?)",
+        [layer, made.lastrowid],
+    )
 
 
 def _describe_fields(database: sqlite3.Connection, layers: Mapping[str, Written]) -> None:

@@ -14,7 +14,7 @@ from aerialseg.errors import OutputError
 from aerialseg.files import identity
 from aerialseg.raster.opening import name_for_pyogrio
 from aerialseg.vector.existing import (
-    BY_GDAL,
+    BY_US,
     OUR_STYLE,
     SQLITE_LOGS,
     check_replaceable,
@@ -105,7 +105,7 @@ def _geometry_columns(database: sqlite3.Connection, name: str) -> list[str]:
 
 
 def _drop_metadata(database: sqlite3.Connection, name: str) -> None:
-    about = "lower(table_name) = lower(?) AND md_file_id IN (SELECT id FROM gpkg_metadata WHERE " + BY_GDAL + ")"
+    about = "lower(table_name) = lower(?) AND md_file_id IN (SELECT id FROM gpkg_metadata WHERE " + BY_US + ")"
     ids = database.execute(f"SELECT DISTINCT md_file_id FROM gpkg_metadata_reference WHERE {about}", [name]).fetchall()
     database.execute(f"DELETE FROM gpkg_metadata_reference WHERE {about}", [name])
     database.executemany(

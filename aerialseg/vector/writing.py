@@ -34,7 +34,7 @@ from aerialseg.vector.formats import (
     ending_of,
     layer_files,
 )
-from aerialseg.vector.geopackage import Written, complete_geopackage
+from aerialseg.vector.geopackage import About, Written, complete_geopackage
 from aerialseg.vector.parquet import count_rows, write_parquet
 from aerialseg.vector.qgis import qml
 from aerialseg.vector.stream import write_stream
@@ -160,7 +160,7 @@ class NewLayers:
             [what] = written.values()
             _expect(_found(part, what.features), what.features)
             return
-        found = complete_geopackage(part, written, self.legend, when)
+        found = complete_geopackage(part, written, About(self.legend, self.crs, self.metadata), when)
         for layer, what in written.items():
             _expect(found[layer], what.features)
 

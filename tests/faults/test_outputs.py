@@ -281,7 +281,7 @@ def test_row_24_a_style_and_metadata_that_the_user_gave_our_layer_stay(tmp_path:
     assert len(rows(path, "SELECT * FROM layer_styles")) == 1 + len(STYLES)
     kept = "SELECT timestamp FROM gpkg_metadata_reference JOIN gpkg_metadata ON id = md_file_id WHERE metadata = 'x'"
     assert rows(path, kept) == [("2020-01-01T00:00:00Z",)]
-    assert len(rows(path, "SELECT * FROM gpkg_metadata")) == 2
+    assert len(rows(path, "SELECT * FROM gpkg_metadata")) == 3
     assert_sound(path)
 
 

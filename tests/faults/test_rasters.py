@@ -334,7 +334,7 @@ def test_row_28_a_resolution_that_the_user_chose_against_the_models_is_said_and_
     assert "4 times coarser than the model's 0.050 m/px" in view_of(path, model_gsd_m=0.05, gsd=0.2).note
     coarse = write(tmp_path / "coarse.tif", picture(64, 64), transform=Affine(1, 0, 5e5, 0, -1, 5e6))
     result = segment(coarse, tmp_path / "map.gpkg", model=Oracle(), raster=tmp_path / "c.tif", gsd_m="native")
-    warning = "10 times coarser than the model's 0.100 m/px: expect a poorer map"
+    warning = "10 times coarser than the model's 0.100 m/px: expect a wrong map"
     assert warning in result.plan.summary
     with rasterio.open(tmp_path / "c.tif") as made:
         assert warning in made.tags()["source_note"]
