@@ -60,7 +60,7 @@ STAIRS = {
     "cli": [
         "commands",
         "evaluate_command model_commands",
-        "accuracy_command batch_commands chips_command display_model doubts_command "
+        "accuracy_command areas_command batch_commands chips_command display_model doubts_command "
         "polygonize_command seams_command segment_command split_command teach_command training_commands",
         "json_progress",
         "cluster_options demo_command display",
@@ -97,7 +97,7 @@ STAIRS = {
         "corrections",
         "aoi fitting workers",
         "block settings",
-        "kinds outputs timeline trust",
+        "carried kinds outputs timeline trust zones",
     ],
     "model": [
         "add_model predictor",

@@ -11,6 +11,7 @@ import pytest
 
 from aerialseg.mapping.segment import segment
 from aerialseg.raster.opening import without_georef_warnings
+from aerialseg.raster.ramp import CONFIDENCE_RAMP
 from tests.conftest import WriteRaster, land_cover
 from tests.fakes import CARD, LEGEND, Oracle
 from tests.qgis_runner import run_qgis
@@ -21,6 +22,8 @@ SCRIPT = """
 layer = QgsVectorLayer(args[0] + "|layername=landcover", "landcover", "ogr")
 raster = QgsRasterLayer(args[1], "classes")
 confidence = QgsRasterLayer(args[2], "confidence")
+shader = confidence.renderer().shader().rasterShaderFunction()
+answer["ramp"] = [[item.value, item.label, item.color.name()] for item in shader.colorRampItemList()]
 renderer, colors = layer.renderer(), raster.renderer()
 answer.update(
     valid=[layer.isValid(), raster.isValid(), confidence.isValid()],
@@ -40,7 +43,7 @@ answer.update(
 
 def test_layer_and_raster_open_named_and_coloured_alike(tmp_path: Path, write_raster: WriteRaster) -> None:
     source = write_raster(land_cover(120, 140))
-    layer, raster, confidence = segment(
+    layer, raster, confidence, style = segment(
         source, tmp_path / "map.gpkg", model=Oracle(), raster=tmp_path / "c.tif", confidence=tmp_path / "conf.tif"
     ).paths
     seen = run_qgis(SCRIPT, str(layer), str(raster), str(confidence))
@@ -51,6 +54,10 @@ def test_layer_and_raster_open_named_and_coloured_alike(tmp_path: Path, write_ra
     assert "class" in seen["attribute"]
     assert seen["layer"] == wanted
     assert seen["raster"] == wanted
+    assert style == confidence.with_suffix(".qml")
+    assert seen["ramp"] == [
+        [step.upto, step.label, "#{:02x}{:02x}{:02x}".format(*step.color)] for step in CONFIDENCE_RAMP
+    ]
     assert seen["features"] > 0
     assert seen["invalid"] == 0
     assert {"class_id", "class_name", "area_m2", "confidence"} <= set(seen["fields"])

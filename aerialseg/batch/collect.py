@@ -16,6 +16,7 @@ from aerialseg.batch.status import job_folder
 from aerialseg.errors import InputError, OutputError, UsageError
 from aerialseg.files import absolute
 from aerialseg.legend import Legend
+from aerialseg.mapping.carried import carried_by_all
 from aerialseg.mapping.outputs import Outputs, check_not_inputs
 from aerialseg.mapping.plan import LayerPlan
 from aerialseg.mapping.settings import MapSettings
@@ -122,6 +123,7 @@ def _metadata(job: str | Path, entries: Sequence[Entry]) -> dict[str, str]:
         "title": f"Land cover of {counted(len(entries), 'raster')} of the job {job_folder(job).stem}",
         "software": f"aerialseg {__version__}",
         "model_digest": entries[0].model,
+        **carried_by_all([_raster(entry, "raster") for entry in entries]),
     }
 
 

@@ -64,6 +64,8 @@ def files_of(kind: str, output: str, *, dissolve: bool) -> Iterator[str]:
         return
     yield output
     yield from (output + end for end in SIDECARS if kind != "report")
+    if kind == "confidence":
+        yield os.path.splitext(output)[0] + ".qml"
 
 
 def without_outputs(job: Job, sources: Iterable[JobInput]) -> list[JobInput]:

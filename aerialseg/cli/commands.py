@@ -6,6 +6,7 @@ import click
 
 from aerialseg._version import __version__
 from aerialseg.cli.accuracy_command import accuracy_command
+from aerialseg.cli.areas_command import areas_command
 from aerialseg.cli.batch_commands import batch_command, collect_command, status_command
 from aerialseg.cli.chips_command import chips_command
 from aerialseg.cli.demo_command import demo_command
@@ -57,6 +58,7 @@ for command in (
     model_group,
     evaluate_command,
     accuracy_command,
+    areas_command,
     doubts_command,
     split_command,
     seams_command,

@@ -16,6 +16,7 @@ from aerialseg.vector.existing import Contents, check_replaceable, names_of
 from aerialseg.vector.formats import GEOPACKAGE, LAYER_NAME, ending_of, layer_files
 
 LAYER, CLASSES, CONFIDENCE, REPORT, PAGE = "layer", "classes.tif", "confidence.tif", "report.json", "report.html"
+CONFIDENCE_STYLE = "confidence.qml"
 """Names of the products in a run's directory, whatever they are called in the end; the layer's has its ending too."""
 
 ENDINGS = {CLASSES: (".tif", ".tiff"), CONFIDENCE: (".tif", ".tiff"), REPORT: (".json", ".html"), PAGE: (".html",)}
@@ -76,7 +77,8 @@ class Outputs:
         names = (file.name for file in layer_files(Path(self.layer_product), dissolve=self.dissolve))
         layers = zip(names, layer_files(self.layer, dissolve=self.dissolve), strict=True)
         kind = PAGE if self.report and self.report.suffix.lower() == ".html" else REPORT
-        others = ((CLASSES, self.raster), (CONFIDENCE, self.confidence), (kind, self.report))
+        style = confidence_style(self.confidence, layer_files(self.layer, dissolve=self.dissolve))
+        others = ((CLASSES, self.raster), (CONFIDENCE, self.confidence), (CONFIDENCE_STYLE, style), (kind, self.report))
         return {name: path for name, path in (*layers, *others) if path is not None}
 
     @property
@@ -133,6 +135,12 @@ class Outputs:
             f"holds {names_of(found.held)}" if found.held else "holds styles or metadata that aerialseg did not make"
         )
         return f"{holds}: --overwrite {does} and keeps everything else"
+
+
+def confidence_style(confidence: Path | None, layer: Sequence[Path]) -> Path | None:
+    """The QGIS style beside a confidence raster, unless the layer's own has that name already."""
+    style = None if confidence is None else confidence.with_suffix(".qml")
+    return None if style in layer else style
 
 
 @contextmanager

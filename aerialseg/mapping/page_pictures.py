@@ -28,7 +28,7 @@ Bytes = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class UncertainPlace:
     """Where the model is least certain: centre in the CRS, mean confidence (0 to 1), pictures as data addresses."""
 
     x: float
@@ -50,7 +50,7 @@ def whole_map(plan: Plan, classes: Path, confidence: Path, legend: Legend) -> di
     }
 
 
-def least_certain(plan: Plan, classes: Path, confidence: Path, legend: Legend) -> list[Place]:
+def least_certain(plan: Plan, classes: Path, confidence: Path, legend: Legend) -> list[UncertainPlace]:
     """The cells with the lowest mean confidence, of those that are mostly mapped; no two of them are neighbours."""
     with ClassFile(confidence) as rated:
         means = np.concatenate([_cell_means(rated, box) for box in _rows_of_cells(rated.geo.shape)])
@@ -65,14 +65,16 @@ def least_certain(plan: Plan, classes: Path, confidence: Path, legend: Legend) -
         return [_place(plan, ids, source, legend, cell, float(means[cell])) for cell in chosen]
 
 
-def _place(plan: Plan, ids: ClassFile, source: Source, legend: Legend, cell: tuple[int, int], mean: float) -> Place:
+def _place(
+    plan: Plan, ids: ClassFile, source: Source, legend: Legend, cell: tuple[int, int], mean: float
+) -> UncertainPlace:
     height, width = ids.geo.shape
     top, left = (at * CELL_PX for at in cell)
     box = Box(top, left, min(top + CELL_PX, height), min(left + CELL_PX, width))
     x, y = ids.geo.at((box.left + box.right) / 2, (box.top + box.bottom) / 2)
     pixels, valid = source.read(_in_view(plan, box))
     mapped = to_bytes(ids.read(box), ids.path)
-    return Place(
+    return UncertainPlace(
         x,
         y,
         mean,

@@ -13,6 +13,7 @@ from aerialseg._version import __version__
 from aerialseg.errors import InputError, UsageError
 from aerialseg.executor import TaskPool
 from aerialseg.legend import Legend
+from aerialseg.mapping.carried import carried
 from aerialseg.mapping.outputs import Outputs, lock_of, lock_outputs
 from aerialseg.mapping.plan import LayerPlan
 from aerialseg.mapping.result import LayerResult, class_shares, spoken_doubts
@@ -75,7 +76,7 @@ def polygonize(
     UsageError
         An output exists, is an input, or a setting has no such value.
     InputError
-        ``classes``, ``legend`` or ``confidence`` cannot be read or do not fit together.
+        ``classes``, ``legend`` or ``confidence`` cannot be read or do not fit together, as those of different runs.
     OutputError
         The layer cannot be written.
     ResourceError
@@ -173,9 +174,8 @@ def _metadata(source: Path) -> dict[str, str]:
     """Provenance that travels inside the layer."""
     from aerialseg.raster.describe import source_sha256
 
-    return {
-        "title": f"Land cover of {source.name}",
-        "software": f"aerialseg {__version__}",
-        "source": str(source),
-        "source_sha256": source_sha256(source),
-    }
+    raster = {"source": str(source), "source_sha256": source_sha256(source)}
+    known = carried(source)
+    if "source" in known:
+        raster = {f"class_raster{name.removeprefix('source')}": value for name, value in raster.items()}
+    return {"title": f"Land cover of {source.name}", **raster, **known, "software": f"aerialseg {__version__}"}

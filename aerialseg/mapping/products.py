@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aerialseg._version import __version__
-from aerialseg.mapping.outputs import CLASSES, CONFIDENCE, Outputs
+from aerialseg.mapping.outputs import CLASSES, CONFIDENCE, CONFIDENCE_STYLE, Outputs
 from aerialseg.mapping.plan import Plan
 from aerialseg.mapping.run import Run
 from aerialseg.mapping.sources import provenance
@@ -97,6 +97,7 @@ def draw_layer(work: Work, metadata: dict[str, str]) -> LayerInfo:
 def write_rasters(work: Work, metadata: dict[str, str]) -> None:
     """The class and confidence raster that are wanted, written among the run's products. Raises OutputError."""
     from aerialseg.raster.cog import write_cog
+    from aerialseg.raster.ramp import ramp_qml
 
     sources = {CLASSES: (work.run.classes, work.predictor.card.map_legend), CONFIDENCE: (work.run.confidence, None)}
     wanted = [name for name in sources if name in work.outputs.products]
@@ -109,3 +110,5 @@ def write_rasters(work: Work, metadata: dict[str, str]) -> None:
             source, legend = sources[name]
             write_cog(source, work.run.products / name, legend=legend, metadata=metadata)
             work.progress.advance(1)
+    if CONFIDENCE_STYLE in work.outputs.products:
+        (work.run.products / CONFIDENCE_STYLE).write_text(ramp_qml(), encoding="utf-8")

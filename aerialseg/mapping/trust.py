@@ -16,7 +16,7 @@ from aerialseg.raster.classes import ClassFile, to_bytes, to_percent
 LOW_PERCENT = 50
 """Below this confidence a pixel's class is little more than a guess among several."""
 
-FOREIGN_MEAN = 0.68
+FOREIGN_MEAN = 0.67
 """Mean confidence below which the imagery is unlike what a model was trained on (docs/model.md has how often)."""
 
 

@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from aerialseg.errors import InputError
 from aerialseg.legend import NODATA
+from aerialseg.mapping.polygonize import polygonize
 from aerialseg.mapping.segment import segment
 from aerialseg.mapping.trust import FOREIGN_MEAN, Certainty, Trust, rate_map
 from tests.conftest import WriteRaster, land_cover
@@ -63,3 +65,21 @@ def test_a_run_on_foreign_imagery_says_so_once_and_its_layer_keeps_it(
         rows = [text for (text,) in database.execute("SELECT metadata FROM gpkg_metadata")]
     assert len(rows) == 2
     assert all("does not look like what the model knows" in text and "onfidence" in text for text in rows)
+
+
+def test_a_redrawn_layer_carries_source_model_and_licence_on_and_refuses_another_runs_confidence(
+    tmp_path: Path, write_raster: WriteRaster
+) -> None:
+    card = replace(CARD, licence="for tests only")
+    one, other = write_raster(land_cover(40, 40)), write_raster(land_cover(40, 40, seed=1), name="other.tif")
+    for name, source in (("one", one), ("two", other)):
+        files = {kind: tmp_path / f"{name}.{kind}.tif" for kind in ("raster", "confidence")}
+        segment(source, tmp_path / f"{name}.gpkg", model=Oracle(card=card), **files)
+    polygonize(tmp_path / "one.raster.tif", tmp_path / "again.gpkg", confidence=tmp_path / "one.confidence.tif")
+    with closing(sqlite3.connect(tmp_path / "again.gpkg")) as database:
+        text = " ".join(text for (text,) in database.execute("SELECT metadata FROM gpkg_metadata"))
+    assert "<rights>for tests only</rights>" in text
+    assert f"made from: {one.name}" in text
+    assert "one.raster.tif" in text
+    with pytest.raises(InputError, match="of another run"):
+        polygonize(tmp_path / "one.raster.tif", tmp_path / "no.gpkg", confidence=tmp_path / "two.confidence.tif")

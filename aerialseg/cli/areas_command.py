@@ -1,0 +1,45 @@
+"""aerialseg areas."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from aerialseg.cli.failures import errors, print_lines
+from aerialseg.cli.options import CONTEXT, DEBUG, options
+
+AREAS_OPTIONS = options(
+    click.argument("layer", metavar="LAYER", type=click.Path(path_type=Path)),
+    click.argument("zones", metavar="[ZONES]", type=click.Path(path_type=Path), required=False),
+    click.option("--by", metavar="FIELD", help="Field of ZONES that names them.  [default: all zones together]"),
+    click.option("--out", metavar="AREAS.csv", type=click.Path(path_type=Path), help="Write the table here."),
+    click.option("--overwrite", is_flag=True, help="Replace AREAS.csv if it exists."),
+    DEBUG,
+)
+
+AREAS_HELP = """Area by class of a land-cover LAYER, within each of ZONES.
+
+LAYER is a layer that aerialseg made. ZONES are polygons in any coordinate reference system: parcels, districts.
+Without them, the areas are those of the whole map. Polygons are cut by the outlines of the zones, and zones of one
+name are added up. Without --out the table is printed, as CSV.
+
+Exit codes: 0 done, 2 usage, 3 input, 5 output, 130 interrupted.
+"""
+
+
+@click.command("areas", context_settings=CONTEXT, help=AREAS_HELP)
+@AREAS_OPTIONS
+def areas_command(
+    layer: Path, zones: Path | None, by: str | None, out: Path | None, overwrite: bool, debug: bool
+) -> None:
+    with errors(debug):
+        from aerialseg.errors import UsageError
+        from aerialseg.mapping.zones import areas_by_zone, to_csv
+
+        if by and zones is None:
+            raise UsageError(f"--by {by} without ZONES: give the file of zones that has this field")
+        if out is not None and out.exists() and not overwrite:
+            raise UsageError(f"output {out} exists: add --overwrite to replace it")
+        rows = areas_by_zone(layer, zones, by=by, out=out)
+        print_lines([out] if out is not None else to_csv(rows).splitlines())
