@@ -67,7 +67,9 @@ class Known:
         entries = [] if legend is None else [(n if numbered else c.id, c) for n, c in enumerate(legend)]
         entries = [(number, entry) for number, entry in entries if number < NODATA]
         self.numbers = {entry.id: number for number, entry in entries} or {number: number for number in range(NODATA)}
-        self.by_name = {entry.name.strip(): number for number, entry in entries}
+        # Maps show titles; a name counts before another class's title.
+        titles = {entry.title.strip(): number for number, entry in entries if entry.title}
+        self.by_name = titles | {entry.name.strip(): number for number, entry in entries}
 
     def of(self, value: Any) -> int | None:
         """The number of a class by its name or id; None for one that is unknown."""

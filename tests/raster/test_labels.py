@@ -21,7 +21,7 @@ from aerialseg.errors import InputError, UsageError
 from aerialseg.legend import NODATA, LandClass, Legend
 from aerialseg.raster.georef import GeoGrid
 from aerialseg.raster.grid import Box
-from aerialseg.raster.labels import Labels, open_labels
+from aerialseg.raster.labels import Known, Labels, open_labels
 from tests.raster.drawing import TEN_CM, UTM, write
 
 LEGEND = Legend(
@@ -290,3 +290,9 @@ def test_a_layer_of_which_one_field_alone_was_edited_is_not_believed(tmp_path: P
     values["class_name"][-1] = "roof"
     geopandas.GeoDataFrame(values, geometry=squares, crs=UTM).to_file(path)
     assert (burned(path, field=field)[20:25, :5] == 7).all()
+
+
+def test_a_class_is_known_by_the_title_that_maps_show_too() -> None:
+    legend = Legend((LandClass(1, "paved-area", (1, 2, 3), "paved"), LandClass(2, "grass", (3, 4, 5), "paved-area")))
+    known = Known(legend)
+    assert [known.of(name) for name in ("paved", "paved-area", "grass", 1)] == [1, 1, 2, 1]
