@@ -33,7 +33,8 @@ def check_class_fields(path: str | Path, field: str, layer: str | None) -> None:
         one, name = pairs[wrong[0]]
         raise InputError(
             f"{printable(path)}: {ID} and {NAME} contradict each other in {len(wrong):,} of {len(pairs):,} features, "
-            f"such as {file.fids[wrong[0]]}: {one} is {usual[one]!r} elsewhere and {name!r} there; make both say the class"
+            f"such as {file.fids[wrong[0]]}: {one} is {usual[one]!r} elsewhere and {name!r} there; make both say the "
+            "class"
         )
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from aerialseg.files import cannot_write, move_into_place
 from aerialseg.legend import Legend
 from aerialseg.vector.fields import Features, Field, LayerKind
-from aerialseg.vector.geopackage import Written, complete_geopackage, open_part
+from aerialseg.vector.geopackage import About, Written, complete_geopackage, open_part
 from aerialseg.vector.qgis import OUTLINES_STYLE
 from aerialseg.vector.stream import write_stream
 from aerialseg.vector.writing import WRITE_ERRORS, part_of, remove_parts
@@ -50,7 +50,7 @@ def write_places(
         remove_parts((path,))
         write_stream(part, LAYER, KIND, iter([rows]), legend=legend, crs=crs, metadata={})
         when = made.strftime("%Y-%m-%dT%H:%M:%S.000Z")
-        complete_geopackage(part, {LAYER: Written(KIND, len(squares), present)}, legend, when)
+        complete_geopackage(part, {LAYER: Written(KIND, len(squares), present)}, About(legend, crs), when)
         with closing(open_part(part)) as database, database:
             database.execute("UPDATE layer_styles SET useAsDefault = (styleName = ?)", [OUTLINES_STYLE])
         move_into_place(part, path)
