@@ -8,11 +8,15 @@ import math
 import pickle
 
 import numpy as np
+import pyproj
 import pytest
+import rasterio
 from affine import Affine
 
 from aerialseg.errors import InputError
+from aerialseg.raster import opening
 from aerialseg.raster.describe import describe, source_sha256
+from aerialseg.raster.opening import without_georef_warnings
 from tests.raster.drawing import TILED, picture, read_all, view_of, write
 
 
@@ -93,3 +97,22 @@ def test_degrees_make_square_working_pixels(tmp_path):
     assert view.shape == (223, 223)
     assert view.gsd_m == pytest.approx((0.05, 0.05), rel=0.005)
     assert view.note == "0.056 x 0.111 m/px, resampled to the model's 0.050 m/px"
+
+
+def test_what_lies_beside_a_raster_counts_in_a_crowded_folder_too(tmp_path, monkeypatch):
+    with without_georef_warnings():
+        path = write(tmp_path / "a.tif", picture(40, 50), transform=None, crs=None)
+        with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(path, "r+") as file:
+            file.write_mask(picture(40, 50, bands=1)[0] > 90)
+    assert (tmp_path / "a.tif.msk").exists()
+    (tmp_path / "a.tfw").write_text("0.5\n0\n0\n-0.5\n600000.25\n4999999.75\n")
+    (tmp_path / "a.prj").write_text(pyproj.CRS.from_epsg(32633).to_wkt("WKT1_ESRI"))
+    info, (pixels, valid) = describe(path), read_all(path, model_gsd_m=0.5)
+    assert (info.geo.transform, info.mask) == ((0.5, 0, 600_000, 0, -0.5, 5_000_000), "internal")
+    assert info.geo.crs is not None
+    assert 0 < valid.sum() < valid.size
+    monkeypatch.setattr(opening, "LISTED", 0)
+    assert describe(path) == info
+    assert all(
+        np.array_equal(one, other) for one, other in zip(read_all(path, model_gsd_m=0.5), (pixels, valid), strict=True)
+    )
