@@ -43,7 +43,7 @@ EVALUATE_OPTIONS = options(
         help="Resample frames to this size (pixels).  [default: the training's, otherwise unchanged]",
     ),
     click.option("--device", metavar=DEVICE.metavar, type=KindType(DEVICE), help="[default: auto]"),
-    click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "int8"]), help="[default: auto]"),
+    click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16", "int8"]), help="[default: auto]"),
     click.option(
         "--tta", is_flag=True, help="Test-time augmentation (8 flips and rotations), as in segment-raster --tta."
     ),

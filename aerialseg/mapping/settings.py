@@ -185,7 +185,7 @@ class MapSettings:
     )
     precision: str = _setting(
         "auto",
-        choice("auto", "fp32", "bf16", "int8"),
+        choice("auto", "fp32", "bf16", "fp16", "int8"),
         "blocks",
         "Numbers to compute in; auto: the fastest without loss that the processor has.",
         shared=True,

@@ -82,7 +82,7 @@ def _convert(name: str, offer: Offer, source: Path, out: Path) -> None:
         std=tuple(round(value / 255, 6) for value in offer.std),
         architecture=Architecture(encoder=offer.encoder, decoder=offer.network, norm="batch"),
         void=offer.void,
-        description=f"{offer.purpose}. {offer.published}".strip(),
+        description=". ".join([offer.purpose, *([f"Its makers state: {offer.published}"] if offer.published else [])]),
         licence=offer.licence_text,
         lineage=(f"Converted from {offer.file_name} (SHA-256 {offer.sha256}) of {offer.page}",),
         created=datetime.datetime.now(datetime.UTC).date().isoformat(),

@@ -14,13 +14,13 @@ from aerialseg.errors import ResourceError, UsageError
 from aerialseg.model.card import ModelCard
 from aerialseg.model.cpu import has_bf16, has_openvino, multiplies_int8
 
-PRECISIONS = ("auto", "fp32", "bf16", "int8")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
 RUNTIMES = ("auto", "torch", "openvino")
 
 TILES = (2048, 1024, 512, 256)
 """Pixels along the side of what goes through the network at once; each costs less work a pixel than the next."""
 
-_BASE_BYTES, _BYTES_PER_PIXEL = 1.5e9, {"fp32": 2400.0, "bf16": 1300.0, "int8": 1100.0}
+_BASE_BYTES, _BYTES_PER_PIXEL = 1.5e9, {"fp32": 2400.0, "bf16": 1300.0, "fp16": 1300.0, "int8": 1100.0}
 """What the network takes: for itself and for each pixel of a tile's core (peaks of benchmarks/throughput.py)."""
 
 _SHARE = 0.6
@@ -68,6 +68,8 @@ def choose(device: str, precision: str, runtime: str, card: ModelCard | None = N
         runtime = "openvino" if translatable and has_openvino() else "torch"
     if precision == "int8":
         _check_int8(runtime, card)
+    if precision == "fp16" and place.type != "cuda":
+        raise UsageError(f"precision fp16 on {place.type}: it is for GPUs without bf16; use another --precision")
     return ComputeMode(place, runtime, _precision(place, runtime, card) if precision == "auto" else precision)
 
 

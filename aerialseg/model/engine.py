@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _Placed = tuple[Any, Tensor, Tensor]
 """(stream, pixels, valid) on the device."""
 
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _CUDA_CHANNELS = 16
 """Tensor cores take channels by so many; on a CPU the padding costs more than it gains (3 % and more, measured)."""
 
@@ -114,7 +115,7 @@ class TorchEngine:
         self._way, self._card = way, card
         self._cuda = way.device.type == "cuda"
         self.concurrent_calls = 2 if self._cuda else 1
-        self._dtype = torch.bfloat16 if way.precision == "bf16" and isinstance(network, Network) else torch.float32
+        self._dtype = _DTYPES.get(way.precision, torch.float32) if isinstance(network, Network) else torch.float32
         self._network: Tileable = self._placed(network)
         mean, std = (torch.tensor(values, device=way.device).view(-1, 1, 1) for values in (card.mean, card.std))
         self._scale, self._shift = 1 / (255 * std), mean / std

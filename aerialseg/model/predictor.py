@@ -38,10 +38,10 @@ APPROXIMATE_TILE = 1024
 class ModelSpec(PredictorSpec):
     """A predictor as data: where the model lies and how to run it.
 
-    device: "auto", "cpu", "cuda" or "cuda:N". precision: "auto", "fp32", "bf16" or "int8". runtime: "auto", "torch" or
-    "openvino" (see device.py for what "auto" comes to). tile: pixels along the side of what goes through the network at
-    once, a multiple of 32; batch: how many at once; both chosen by the memory that is free, unless given. tta: average
-    over flips and turns (looks.py).
+    device: "auto", "cpu", "cuda" or "cuda:N". precision: "auto", "fp32", "bf16", "fp16" or "int8". runtime: "auto",
+    "torch" or "openvino" (see device.py for what "auto" comes to). tile: pixels along the side of what goes through the
+    network at once, a multiple of 32; batch: how many at once; both chosen by the memory that is free, unless given.
+    tta: average over flips and turns (tta.py).
     """
 
     path: str
@@ -182,6 +182,11 @@ class ModelPredictor(Predictor):
                 out[:, *box.within(tile.core)] = values
         if (out[1] == NOT_FINITE).any():
             place = tile.place or f"the block of {tile.core.spoken}"
+            if self.way.precision == "fp16":
+                raise ModelError(
+                    f"the model {self.card.name!r} computes numbers beyond fp16 (65,504) in {place}: "
+                    "use --precision fp32"
+                )
             raise ModelError(
                 f"the model {self.card.name!r} computes NaN or infinity in {place} ({self.way.numerics}), which is no "
                 "class: its weights, or mean and std in its card, are not those it was trained with; fetch or export "

@@ -6,15 +6,21 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
 
-from aerialseg.errors import ResourceError, UsageError
+from aerialseg.errors import ModelError, ResourceError, UsageError
 from aerialseg.mapping.settings import MapSettings
 from aerialseg.model import device
-from aerialseg.model.device import ComputeMode, check_device, choose_size
+from aerialseg.model.card import ModelCard
+from aerialseg.model.device import ComputeMode, check_device, choose, choose_size
 from aerialseg.model.gpu import Lanes, compute_fp32_exactly
-from aerialseg.model.predictor import _OUT_OF_MEMORY
+from aerialseg.model.interface import Tile
+from aerialseg.model.predictor import _OUT_OF_MEMORY, ModelPredictor
+from aerialseg.model.unet import UNet
+from aerialseg.raster.grid import Box
+from tests.model.nets import card, lively_network
 
 
 def test_a_thread_keeps_its_stream_and_two_threads_have_two() -> None:
@@ -92,21 +98,36 @@ def test_the_second_gpu_can_be_asked_for() -> None:
             check_device("cuda:1")
 
 
+def test_fp16_says_what_fp32_says_and_a_number_that_it_cannot_hold_is_no_class() -> None:
+    """On a CPU, which computes it slowly; it is offered on a GPU alone."""
+    with pytest.raises(UsageError, match="for GPUs without bf16"):
+        choose("cpu", "fp16", "torch")
+    network = lively_network()
+    tile = noise(128)
+    found = [half(network, card(network), name).predict(tile).classes for name in ("fp32", "fp16")]
+    assert (found[0] == found[1]).mean() > 0.98
+    huge = card(network, std=(1e-4,) * 3)
+    assert half(network, huge, "fp32").predict(tile).classes.shape == (128, 128)
+    with pytest.raises(ModelError, match="beyond fp16"):
+        half(network, huge, "fp16").predict(tile)
+
+
+def half(network: UNet, about: ModelCard, precision: str) -> ModelPredictor:
+    return ModelPredictor(network, about, ComputeMode(torch.device("cpu"), "torch", precision), tile=128)
+
+
+def noise(side: int) -> Tile:
+    box = Box(0, 0, side, side)
+    pixels = np.random.default_rng(0).integers(0, 256, (3, side, side), np.uint8)
+    return Tile(pixels, np.ones((side, side), np.bool_), box, box)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_two_lanes_at_once_say_what_one_says() -> None:
-    import numpy as np
-
-    from aerialseg.model.interface import Tile
-    from aerialseg.model.predictor import ModelPredictor
-    from aerialseg.raster.grid import Box
-    from tests.model.nets import card, lively_network
-
     network = lively_network()
     one = ModelPredictor(network, card(network), ComputeMode(torch.device("cuda"), "torch", "fp32"))
-    rng = np.random.default_rng(0)
-    box = Box(0, 0, 512, 512)
-    tiles = [Tile(rng.integers(0, 256, (3, 512, 512), np.uint8), np.ones((512, 512), bool), box, box) for _ in range(8)]
+    tiles = [noise(32 * (number + 4)) for number in range(8)]
     alone = [one.predict(tile).classes for tile in tiles]
     with ThreadPoolExecutor(2) as threads:
         together = list(threads.map(lambda tile: one.predict(tile).classes, tiles))
