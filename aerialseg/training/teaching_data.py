@@ -108,10 +108,10 @@ class Lesson:
     def cut(self, folder: Path, progress: Progress, *, held_out: float, seed: int) -> ChipSet:
         """The chips in ``folder``. Raises InputError, OutputError."""
         labels = self.raster
+        with naming_errors(folder):
+            folder.parent.mkdir(parents=True, exist_ok=True)
         if self.labels is not None:
             labels = folder.with_name(LABELS)
-            with naming_errors(labels):
-                labels.parent.mkdir(parents=True, exist_ok=True)
             write_label_layer(labels, self.labels.geometries, self.labels.names, self.legend, self.labels.crs)
         assert labels is not None
         return make_chips(
