@@ -76,9 +76,11 @@ def test_map_land_cover_gives_the_layer_of_the_command_and_redraws_it_without_th
         MIN_AREA=0.5,
         OUTPUT=tmp_path / "map.gpkg",
         CLASSES=tmp_path / "classes.tif",
+        REPORT=tmp_path / "report.html",
         RUN=tmp_path / "kept",
     )
     assert "Starting aerialseg" in said
+    assert "<html" in (tmp_path / "report.html").read_text("utf-8")
     _command(scene, tmp_path / "wanted.gpkg", "--min-area", 0.5, "--raster", tmp_path / "wanted.tif")
     assert _same_layer(tmp_path / "map.gpkg", tmp_path / "wanted.gpkg")
     profile.run("redrawpolygons", RUN=tmp_path / "kept", SMOOTH="true", OUTPUT=tmp_path / "smooth.gpkg")
@@ -86,6 +88,8 @@ def test_map_land_cover_gives_the_layer_of_the_command_and_redraws_it_without_th
     assert _same_layer(tmp_path / "smooth.gpkg", tmp_path / "wanted-smooth.gpkg")
     profile.run("polygonizeclassraster", INPUT=tmp_path / "classes.tif", OUTPUT=tmp_path / "polygons.gpkg")
     assert len(geopandas.read_file(tmp_path / "polygons.gpkg", layer="landcover")) > 0
+    profile.run("areabyzone", INPUT=tmp_path / "map.gpkg", OUTPUT=tmp_path / "areas.csv")
+    assert "grass" in (tmp_path / "areas.csv").read_text()
     said = profile.run(
         "evaluatemap", MAP=tmp_path / "classes.tif", TRUTH=scene.with_name("truth.tif"), OUTPUT=tmp_path / "report"
     )
@@ -108,11 +112,19 @@ polygons.dataProvider().addFeatures([feature])
 QgsProject.instance().addMapLayer(polygons)
 inputs = [{"EXTENT": QgsReferencedRectangle(middle, ortho.crs())}, {"AOI": polygons.id()}]
 answer["areas"] = []
+polygons.dataProvider().addAttributes([QgsField("name", QVariant.String)])
+polygons.updateFields()
+zone = next(polygons.getFeatures())
+polygons.dataProvider().changeAttributeValues({zone.id(): {0: "garden"}})
 for number, area in enumerate(inputs):
     output = os.path.join(args[1], f"part{number}.gpkg")
     found = processing.run("aerialseg:maplandcover", {"INPUT": ortho, "OUTPUT": output, **area})
     layer = QgsVectorLayer(found["OUTPUT"], "map", "ogr")
     answer["areas"].append(sum(f["area_m2"] for f in layer.getFeatures()))
+zones = {"INPUT": found["OUTPUT"], "ZONES": polygons.id(), "FIELD": "name", "OUTPUT": args[1] + "/areas.csv"}
+processing.run("aerialseg:areabyzone", zones)
+with open(args[1] + "/areas.csv") as file:
+    answer["zones"] = file.read()
 alg = QgsApplication.processingRegistry().algorithmById("aerialseg:maplandcover")
 context = QgsProcessingContext()
 answer["refused"] = [
@@ -127,6 +139,7 @@ def test_an_extent_and_a_layer_of_polygons_in_another_crs_are_areas_of_interest(
 ) -> None:
     seen = run_qgis(PLUGIN + AREAS, str(scene), str(tmp_path), variables=profile.environment)
     assert seen["areas"] == pytest.approx([24, 24], rel=0.02)
+    assert "garden" in seen["zones"]
     assert [ok for ok, _ in seen["refused"]] == [False] * 3
     assert "Give an orthophoto" in seen["refused"][0][1]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .area_by_zone import AreaByZone
 from .draw_demo import DrawDemo
 from .evaluate_map import EvaluateMap
 from .install_aerialseg import InstallAerialseg
@@ -14,6 +15,7 @@ ALGORITHMS = (
     MapLandCover,
     RedrawPolygons,
     PolygonizeClassRaster,
+    AreaByZone,
     TeachCorrections,
     EvaluateMap,
     InstallAerialseg,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from qgis.core import (
+    QgsFeature,
     QgsFeatureSink,
     QgsFields,
     QgsMapLayer,
@@ -53,15 +54,24 @@ def file_and_layer(layer: QgsMapLayer) -> str:
     return f"{path}:{name}" if name else path
 
 
-def write_polygons(source: QgsProcessingFeatureSource, path: str, context: QgsProcessingContext) -> None:
-    """Write the geometries (of the selected features, if only those are asked for) as a GeoPackage."""
+def write_polygons(
+    source: QgsProcessingFeatureSource, path: str, context: QgsProcessingContext, field: str = ""
+) -> None:
+    """Write the geometries (of the selected features, if only those are asked for), and one field, as a GeoPackage."""
     options = QgsVectorFileWriter.SaveVectorOptions()
     options.driverName = "GPKG"
+    fields = QgsFields()
+    if field:
+        fields.append(source.fields().field(field))
     writer = QgsVectorFileWriter.create(
-        path, QgsFields(), source.wkbType(), source.sourceCrs(), context.transformContext(), options
+        path, fields, source.wkbType(), source.sourceCrs(), context.transformContext(), options
     )
     if writer.hasError() != QgsVectorFileWriter.NoError:
-        raise QgsProcessingException(f"The area of interest cannot be written: {writer.errorMessage()}")
+        raise QgsProcessingException(f"{source.sourceName()} cannot be written: {writer.errorMessage()}")
     for feature in source.getFeatures():
-        writer.addFeature(feature, QgsFeatureSink.FastInsert)
+        written = QgsFeature(fields)
+        written.setGeometry(feature.geometry())
+        if field:
+            written.setAttributes([feature[field]])
+        writer.addFeature(written, QgsFeatureSink.FastInsert)
     del writer  # closes the file

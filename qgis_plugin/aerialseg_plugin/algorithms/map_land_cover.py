@@ -11,6 +11,7 @@ from qgis.core import (
     QgsProcessingParameterExtent,
     QgsProcessingParameterFeatureSource,
     QgsProcessingParameterFile,
+    QgsProcessingParameterFileDestination,
     QgsProcessingParameterFolderDestination,
     QgsProcessingParameterNumber,
     QgsProcessingParameterRasterDestination,
@@ -28,6 +29,7 @@ from .inputs import file_and_layer, path_of, write_polygons
 
 INPUT, FOLDER, EXTENT, AOI, MODEL, CORRECTIONS = "INPUT", "FOLDER", "EXTENT", "AOI", "MODEL", "CORRECTIONS"
 RESOLUTION, OPTIONS, RUN, CLASSES, CONFIDENCE = "RESOLUTION", "OPTIONS", "RUN", "CLASSES", "CONFIDENCE"
+REPORT = "REPORT"
 _RASTERS = {CLASSES: ("--raster", "Class raster"), CONFIDENCE: ("--confidence", "Confidence raster")}
 
 
@@ -70,6 +72,10 @@ cancelled run resumes from it; without it, nothing of a cancelled run stays."""
         for name, (_, text) in _RASTERS.items():
             parameter = QgsProcessingParameterRasterDestination(name, text, optional=True, createByDefault=False)
             self.addParameter(parameter)
+        page, kind = "Report to send around", "HTML files (*.html)"
+        self.addParameter(
+            QgsProcessingParameterFileDestination(REPORT, page, kind, optional=True, createByDefault=False)
+        )
         self.addParameter(
             QgsProcessingParameterFolderDestination(RUN, "Kept run", optional=True, createByDefault=False)
         )
@@ -91,6 +97,7 @@ cancelled run resumes from it; without it, nothing of a cancelled run stays."""
         rasters = {
             name: self.parameterAsOutputLayer(parameters, name, context) for name in _RASTERS if parameters.get(name)
         }
+        report = self.parameterAsFileOutput(parameters, REPORT, context) if parameters.get(REPORT) else ""
         kept = self.parameterAsString(parameters, RUN, context) if parameters.get(RUN) else ""
         with RunPlace([output, *rasters.values()], kept) as place:
             call = [source, *self._settings(parameters, context), *self._area(parameters, context, layer, place)]
@@ -102,6 +109,7 @@ cancelled run resumes from it; without it, nothing of a cancelled run stays."""
                     *call,
                     *drawing.drawing_options(self, parameters, context),
                     *(f"{_RASTERS[name][0]}={path}" for name, path in rasters.items()),
+                    *([f"--report={report}"] if report else []),
                     *(["--keep-run", str(KeptRun(kept).run)] if kept else []),
                     "--overwrite",
                     "--",
@@ -109,7 +117,8 @@ cancelled run resumes from it; without it, nothing of a cancelled run stays."""
                 ],
                 feedback,
             )
-        return self._results(context, output, rasters, f"Land cover of {Path(source).stem}", kept)
+        found = self._results(context, output, rasters, f"Land cover of {Path(source).stem}")
+        return {**found, **{name: path for name, path in ((REPORT, report), (RUN, kept)) if path}}
 
     def _settings(self, parameters, context) -> list[str]:
         model = self.parameterAsString(parameters, MODEL, context)
@@ -140,8 +149,8 @@ cancelled run resumes from it; without it, nothing of a cancelled run stays."""
         numbers = (box.xMinimum(), box.yMinimum(), box.xMaximum(), box.yMaximum())
         return [f"--aoi={','.join(repr(one) for one in numbers)}{suffix}"]
 
-    def _results(self, context, output: str, rasters: dict[str, str], group: str, kept: str) -> dict[str, str]:
+    def _results(self, context, output: str, rasters: dict[str, str], group: str) -> dict[str, str]:
         found = {drawing.OUTPUT: drawing.show_layer(context, output, group), **rasters}
         for name, path in rasters.items():
             show_result(context, path, path, _RASTERS[name][1], group, visible=False)
-        return {**found, RUN: kept} if kept else found
+        return found
