@@ -19,7 +19,7 @@ SYSTEM = Path("/usr/lib/python3/dist-packages")
 
 
 def _wheels(folder: Path) -> Path:
-    """The pinned set and this checkout's wheel, for the system's Python, which makes the environment."""
+    """This checkout's wheel and what it needs in the pinned versions, for the Python that makes the environment."""
     version = subprocess.run(
         ["/usr/bin/python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"],
         capture_output=True,
@@ -30,8 +30,9 @@ def _wheels(folder: Path) -> Path:
     others.write_text("".join(line for line in PINS.open() if not line.startswith("aerialseg==")))
     pip = [sys.executable, "-m", "pip", "-q"]
     subprocess.run([*pip, "wheel", "--no-deps", "-w", str(folder), str(ROOT)], check=True)
-    exact = ["--no-deps", "--only-binary", ":all:", "--python-version", version]
-    subprocess.run([*pip, "download", *exact, "-d", str(folder), "-r", str(others)], check=True)
+    wheel = str(next(folder.glob("aerialseg-*.whl")))
+    binary = ["--only-binary", ":all:", "--python-version", version]
+    subprocess.run([*pip, "download", *binary, "-d", str(folder), "-r", str(others), wheel], check=True)
     return folder
 
 

@@ -104,6 +104,8 @@ def test_the_pins_are_exact_and_hold_what_the_package_asks_for() -> None:
     pins = {line.split("==")[0].lower().replace("_", "-"): line.split("==")[1] for line in lines}
     wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     for requirement in map(Requirement, wanted):
+        if requirement.name == "torch":  # a CPU can do without it: whoever needs it takes the version that pip finds
+            continue
         assert requirement.specifier.contains(pins[requirement.name]), f"run scripts/plugin-pins: {requirement}"
     assert {"torch", "fastai", "torchvision"}.isdisjoint(pins)
 
