@@ -15,7 +15,7 @@ import shapely
 from numpy.typing import NDArray
 
 from aerialseg.errors import InputError
-from aerialseg.files import printable, write_atomically
+from aerialseg.files import absolute, printable, write_atomically
 from aerialseg.raster.features import FeatureFile, Geometries, open_features
 
 PathLike = str | Path
@@ -57,6 +57,7 @@ def areas_by_zone(
     OutputError
         The table cannot be written.
     """
+    layer = absolute(layer)
     names, areas = (open_features(layer, field, _layer_of(layer)) for field in ("class_name", "area_m2"))
     values = np.asarray(areas.values, np.float64)
     if not np.isfinite(values).all():
@@ -65,7 +66,7 @@ def areas_by_zone(
     if zones is None:
         _add(totals["all"], names.values, values)
     else:
-        found = open_features(zones, by)
+        found = open_features(absolute(zones), by)
         places, outlines = found.near(found.bounds)
         labels = found.values[places] if by else np.full(len(places), "all")
         for label, outline in zip(labels, _placed(outlines, found, names), strict=True):

@@ -70,3 +70,14 @@ def test_row_27_a_layer_that_is_open_elsewhere_is_not_replaced(tmp_path: Path, s
     (tmp_path / "map.gpkg-shm").write_bytes(b"")
     with pytest.raises(OutputError, match="open in another program"):
         Outputs.check(source, tmp_path / "map.gpkg", overwrite=True)
+
+
+def test_a_confidence_raster_has_its_style_beside_it_unless_the_layers_has_that_name(tmp_path: Path) -> None:
+    def names(layer: str) -> set[str]:
+        source = tmp_path / "ortho.tif"
+        outputs = Outputs.check(source, tmp_path / layer, confidence=tmp_path / "map.tif")
+        return {path.name for path in outputs.paths}
+
+    assert names("map.gpkg") == {"map.gpkg", "map.tif", "map.qml"}
+    assert names("map.fgb") == {"map.fgb", "map.tif", "map.qml"}
+    assert names("other.fgb") == {"other.fgb", "other.qml", "map.tif", "map.qml"}

@@ -70,11 +70,11 @@ def test_a_layer_without_classes_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_command_prints_a_table(layer: Path) -> None:
-    command = [sys.executable, "-m", "aerialseg", "areas", str(layer)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    command = [sys.executable, "-m", "aerialseg", "areas", layer.name]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=layer.parent)
     assert done.stdout.splitlines() == [
         "zone,class_name,area_m2,share",
         "all,class 2,12.0,0.75",
         "all,class 1,4.0,0.25",
     ]
-    assert subprocess.run([*command, "--by", "name"], capture_output=True, check=False).returncode == 2
+    assert subprocess.run([*command, "--by", "name"], capture_output=True, cwd=layer.parent).returncode == 2
