@@ -248,6 +248,8 @@ def _scores(evaluation: Evaluation) -> Iterator[str]:
     yield f"frequency-weighted IoU  {found.frequency_weighted_iou:.4f}"
     if evaluation.calibrated:
         yield f"calibration error       {evaluation.reliability.expected_calibration_error:.4f}"
+    if evaluation.boundaries:
+        yield evaluation.boundaries.text()
     if evaluation.spread:
         yield evaluation.spread.text()
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from aerialseg.datasets.layout import DataConfig
 from aerialseg.errors import InputError, ModelError, UsageError
+from aerialseg.evaluation.boundaries import Boundaries
 from aerialseg.evaluation.results import Evaluation, FrameScore
 from aerialseg.evaluation.scores import Confusion, Reliability
 from aerialseg.model.card import Tiling
@@ -117,15 +118,17 @@ def score_frames(predictor: Predictor, frames: FrameSet, *, progress: Progress |
     progress = progress or Silent()
     note_greys(frames.pairs, frames.legend, progress)
     progress.stage("score", len(frames.pairs))
-    confusion, reliability, scores = Confusion.empty(len(frames.legend)), Reliability.empty(), []
+    classes, scores = len(frames.legend), []
+    confusion, reliability, boundaries = Confusion.empty(classes), Reliability.empty(), Boundaries.empty(classes)
     for name in frames.pairs:
         score = score_frame(predictor, frames, name)
         confusion, reliability = confusion + score.confusion, reliability + score.reliability
+        boundaries += score.boundaries
         scores.append(score)
         progress.advance(1)
     if not confusion.counts.sum():
         raise InputError(f"the masks of {len(scores)} frames hold no pixel that is not void: there is nothing to score")
-    return Evaluation(frames.legend, confusion, reliability, tuple(scores), frames.void)
+    return Evaluation(frames.legend, confusion, reliability, tuple(scores), frames.void, boundaries)
 
 
 def score_frame(predictor: Predictor, frames: FrameSet, name: str) -> FrameScore:
@@ -146,6 +149,7 @@ def score_frame(predictor: Predictor, frames: FrameSet, name: str) -> FrameScore
         mask=mask_path,
         confusion=Confusion.of(truth, said.classes, len(frames.legend)),
         reliability=Reliability.of(truth, said.classes, said.confidence),
+        boundaries=Boundaries.of(truth, said.classes, len(frames.legend)),
         predicted=resize_ids(said.classes, small),
         scene=frames.scenes.get(name, ""),
         bands=frames.bands,

@@ -19,6 +19,7 @@ from aerialseg._version import __version__
 from aerialseg.errors import UsageError
 from aerialseg.evaluation import charts
 from aerialseg.evaluation.axes import text
+from aerialseg.evaluation.boundaries import TOLERANCE_PX
 from aerialseg.evaluation.results import Evaluation, FrameScore
 from aerialseg.evaluation.tables import CLASSES, CONFUSION, FRAMES, SCORES, write_table
 from aerialseg.files import cannot_write, write_atomically
@@ -131,6 +132,9 @@ def _headline(evaluation: Evaluation) -> list[tuple[str, str, str]]:
     if evaluation.calibrated:
         error = evaluation.reliability.expected_calibration_error
         lines.append((error, "calibration error", "mean distance of confidence from truth"))
+    if evaluation.boundaries:
+        near = f"outlines within {TOLERANCE_PX} px of the truth's, mean of the classes"
+        lines.append((evaluation.boundaries.mean_f_score, "boundary F-score", near))
     return [(f"{value:.3f}", name, meaning) for value, name, meaning in lines]
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aerialseg.evaluation.boundaries import Boundaries
 from aerialseg.evaluation.scores import Confusion, Reliability
 from aerialseg.legend import Legend
 
@@ -30,6 +31,7 @@ class FrameScore:
     mask: Path
     confusion: Confusion
     reliability: Reliability
+    boundaries: Boundaries
     predicted: NDArray[np.uint8]
     scene: str = ""
     bands: int = 3
@@ -82,6 +84,8 @@ class Evaluation:
         Scores of each frame; empty if rasters were compared.
     void : tuple[int, ...]
         Class ids that were not counted.
+    boundaries : Boundaries
+        Boundary F-score, and the step in which the map's outlines are drawn; None if rasters were compared.
     about : mapping
         Facts for people and JSON, by name: model, data, selection of frames, numerics ...
     """
@@ -91,6 +95,7 @@ class Evaluation:
     reliability: Reliability
     frames: tuple[FrameScore, ...] = ()
     void: tuple[int, ...] = ()
+    boundaries: Boundaries | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod

@@ -21,6 +21,8 @@ def scores_json(evaluation: Evaluation) -> dict[str, Any]:
     values = {"aerialseg": __version__, **evaluation.about, **scores}
     if evaluation.spread:
         values["without_one_scene"] = evaluation.spread.to_json()
+    if evaluation.boundaries:
+        values["boundaries"] = evaluation.boundaries.to_json()
     if evaluation.calibrated:
         values["reliability"] = evaluation.reliability.to_json()
     return values
