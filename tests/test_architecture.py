@@ -104,7 +104,7 @@ STAIRS = {
         "tta",
         "engine",
         "listing onnx_export openvino stac",
-        "groups int8_ranges",
+        "groups int8_ranges smp_checkpoint",
         "store",
         "fold fx_trace networks probe",
         "smp_unet stage_heads unet",

@@ -147,7 +147,14 @@ def _what_and_where(names: tuple[str, ...], kind: str | None) -> tuple[str | Non
     return (names[0] if len(names) == 2 else None), out, kind
 
 
-CONVERT_HELP = """Make a model folder OUT of a fastai learner, FILE.
+CONVERT_HELP = """Make a model folder OUT of a network that was trained elsewhere, FILE.
+
+\b
+a fastai learner or its weights:         --legend L.csv --gsd M
+a Unet of segmentation_models_pytorch:   --about ABOUT.toml
+
+ABOUT.toml says what a checkpoint does not: name, gsd_m, classes (name, colour, predicted), mean and std of values 0 to
+255, bands, licence. Prefixes such as model.seg_model. are found; every name has to fit. Also of torchgeo and geoai.
 
 FILE is what learn.export() wrote (a pickle), or weights alone (learn.save(), state_dict(), safetensors). A pickle can
 run any code when it is opened, so none is, unless --i-trust-this-pickle says that whoever made it may run code on this
@@ -178,10 +185,9 @@ def regroup_command(model: str, groups: Path, out: Path, name: str | None, overw
 @model_group.command("convert", cls=SectionedCommand, context_settings=CONTEXT, help=CONVERT_HELP)
 @click.argument("path", metavar="FILE", type=_FILE)
 @click.argument("out", metavar="OUT", type=_FILE)
-@click.option("--legend", metavar="L.csv", type=_FILE, required=True, help="Classes in the network's order.")
-@click.option(
-    "--gsd", "gsd_m", metavar="M", type=float, required=True, help="Metres a pixel of the imagery it was trained on."
-)
+@click.option("--legend", metavar="L.csv", type=_FILE, help="Classes in the network's order.")
+@click.option("--gsd", "gsd_m", metavar="M", type=float, help="Metres a pixel of the imagery it was trained on.")
+@click.option("--about", metavar="ABOUT.toml", type=_FILE, help="Description of a checkpoint of smp's Unet.")
 @click.option("--name", metavar="TEXT", help="The model's name.  [default: FILE's]")
 @click.option("--void", metavar="IDS", type=Numbers(int, "IDS"), default=(), help="Classes never to predict: 0,23.")
 @click.option("--licence", metavar="TEXT", default="", help="The terms under which it may be used, for the card.")
@@ -192,14 +198,32 @@ def regroup_command(model: str, groups: Path, out: Path, name: str | None, overw
 @OVERWRITE
 @QUIET
 @DEBUG
-def convert_command(path: Path, out: Path, quiet: bool, debug: bool, **options: Any) -> None:
+def convert_command(path: Path, out: Path, about: Path | None, quiet: bool, debug: bool, **options: Any) -> None:
     with errors(debug):
+        _check_origin(about, options)
         from aerialseg.cli import display
-        from aerialseg.training.convert import convert
+        from aerialseg.training.convert import convert, convert_checkpoint
 
         with display.progress(quiet) as progress:
-            made = convert(path, out, progress=progress, **options)
+            if about is None:
+                made = convert(path, out, progress=progress, **options)
+            else:
+                made = convert_checkpoint(path, out, about, overwrite=options["overwrite"], progress=progress)
         print_lines([made])
+
+
+def _check_origin(about: Path | None, options: dict[str, Any]) -> None:
+    """Raise UsageError unless the options are those of one kind of file."""
+    from aerialseg.errors import UsageError
+
+    fastais = [name for name, value in options.items() if value and name != "overwrite"]
+    if about is not None and fastais:
+        raise UsageError(f"{about} says all of the network: leave out --{fastais[0].replace('gsd_m', 'gsd')}")
+    if about is None and not (options["legend"] and options["gsd_m"]):
+        raise UsageError(
+            "what the network says is not in its file: give --legend and --gsd for one of fastai's, --about ABOUT.toml "
+            "for a Unet of segmentation_models_pytorch"
+        )
 
 
 @click.command("calibrate", cls=SectionedCommand, context_settings=CONTEXT)

@@ -28,13 +28,14 @@ from aerialseg.model.encoders import ENCODERS, make_encoder
 from aerialseg.model.folders import CARD, WEIGHTS
 from aerialseg.model.network import Network
 from aerialseg.model.networks import build
+from aerialseg.model.smp_checkpoint import CheckpointAbout, convert_smp, holds_smp
 from aerialseg.model.store import save
 from aerialseg.progress import Progress, Silent
 from aerialseg.training.norm_folding import fold_norms
 from aerialseg.training.unpickle_process import ANSWERED, ASKED, FACTS, NUMBERS, WEIGHT
 
 FLAG = "--i-trust-this-pickle"
-PLAIN = (".pth", ".pt", ".safetensors")
+PLAIN = (".pth", ".pt", ".ckpt", ".safetensors")
 """Endings of files that may hold weights alone, which torch reads without running anything."""
 TIMEOUT_S = 600
 AGREE = 1e-3
@@ -76,10 +77,7 @@ def convert(
     """
     path, out, progress = Path(path), Path(out), progress or Silent()
     classes = Legend.from_csv(legend)
-    if not path.is_file():
-        raise InputError(f"there is no file {path}: give the file that learn.export() or learn.save() wrote")
-    if any((out / file).exists() for file in (CARD, WEIGHTS)) and not overwrite:
-        raise UsageError(f"{out} holds a model already: add --overwrite to replace it")
+    _check_files(path, out, overwrite)
     origin = _open(path, trusted, progress)
     _check_vocab(origin.vocab, classes, progress)
     state = fold_norms(origin.weights)
@@ -104,6 +102,33 @@ def convert(
     )
     save(out, card, state, torch.float32)
     return out
+
+
+def convert_checkpoint(
+    path: str | Path,
+    out: str | Path,
+    about: str | Path,
+    *,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """The model folder ``out``, made of a checkpoint of segmentation_models_pytorch's ``Unet``.
+
+    path: weights by name (``.safetensors``, or torch's own format, read without running code), under whatever prefix.
+    about: TOML file that says what they mean (``CheckpointAbout``). Raises InputError, ModelError, UsageError.
+    """
+    path, out = Path(path), Path(out)
+    described = CheckpointAbout.read(about)
+    _check_files(path, out, overwrite)
+    convert_smp(_read_weights(path), out, described, origin=path.name, progress=progress)
+    return out
+
+
+def _check_files(path: Path, out: Path, overwrite: bool) -> None:
+    if not path.is_file():
+        raise InputError(f"there is no file {path}: give the file that the training wrote")
+    if any((out / file).exists() for file in (CARD, WEIGHTS)) and not overwrite:
+        raise UsageError(f"{out} holds a model already: add --overwrite to replace it")
 
 
 def _open(path: Path, trusted: bool, progress: Progress) -> Origin:
@@ -134,7 +159,8 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
             f"{path} holds more than weights, or is damaged: it was not opened as a pickle, which can run any code. "
             f"If you trust whoever made it with this computer, add {FLAG}"
         ) from error
-    found = found.get("model", found) if isinstance(found, dict) else found
+    for wrapped in ("model", "state_dict"):  # by fastai, by Lightning
+        found = found.get(wrapped, found) if isinstance(found, dict) else found
     if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
         raise ModelError(f"{path} holds no weights by name: wanted what learn.save() or model.state_dict() gives")
     return {name.removeprefix("module."): tensor.float() for name, tensor in found.items()}
@@ -246,6 +272,8 @@ def find_architecture(state: Mapping[str, Tensor], classes: int, path: object = 
             network = build(classes=classes, **asdict(wanted))
         if shapes == _shapes(network):
             return wanted
+    if holds_smp(state):
+        raise ModelError(f"{path} holds a network of segmentation_models_pytorch: describe it with --about ABOUT.toml")
     raise ModelError(
         f"{path}: {len(shapes)} weights that fit no network known here: wanted fastai's DynamicUnet (unet_learner) "
         f"over one of {', '.join(name for name in ENCODERS if '-' not in name)}"
