@@ -84,7 +84,7 @@ STAIRS = {
         "comparison evaluate pictures tables",
         "curves results",
         "calibrate charts doubts map_accuracy resolutions",
-        "axes scores",
+        "axes boundaries scores",
     ],
     "mapping": [
         "segment",
