@@ -193,6 +193,7 @@ MANY_ARGUMENTS = {
     "datasets/chips.py:make_chips": DOOR,
     "datasets/splits.py:make_split": DOOR,
     "evaluation/evaluate.py:evaluate": DOOR,
+    "evaluation/map_accuracy.py:assess_map": DOOR,
     "mapping/outputs.py:check": DOOR,
     "mapping/segment.py:_prepare": DOOR,
     "mapping/segment.py:segment": DOOR,

@@ -28,6 +28,12 @@ ACCURACY_OPTIONS = options(
         type=click.Path(path_type=Path),
         help="Confidence raster of the map (0-100): also score its calibration.",
     ),
+    click.option(
+        "--groups",
+        metavar="GROUPS.csv",
+        type=click.Path(path_type=Path),
+        help="Compare groups of classes (class,group), as of 'aerialseg model regroup'.",
+    ),
     REPORT_OPTIONS,
     QUIET,
     DEBUG,

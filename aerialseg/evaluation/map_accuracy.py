@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aerialseg.errors import InputError
-from aerialseg.legend import NODATA, Legend
+from aerialseg.legend import NODATA, LandClass, Legend
+from aerialseg.model.groups import Groups
 from aerialseg.progress import Progress, Silent
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ def assess_map(
     layer: str | None = None,
     confidence: PathLike | None = None,
     ignore_unknown: bool = False,
+    groups: PathLike | Groups | None = None,
     progress: Progress | None = None,
 ) -> Assessment:
     """Counts and scores of the class raster ``classes``, compared with the reference data ``truth``.
@@ -110,6 +112,9 @@ def assess_map(
         Confidence raster on the map's grid, uint8, 0 to 100 %: its calibration is scored, too.
     ignore_unknown : bool
         Skip classes of the truth that are not in the map's legend; otherwise they are an error.
+    groups : Groups or path
+        Groups to compare instead of single classes, or the CSV file ``class,group`` of them, with the classes of map
+        and truth: of a class without a group no pixel is compared. The group's own name may stand for it.
     progress : Progress
         Listener for stages and messages.
 
@@ -133,25 +138,67 @@ def assess_map(
             check_confidence(rated, map_file)
         palette = read_palette(classes)
         known = given or (palette.legend(()) if palette.names else None)
-        labels = open_labels(truth, known, field=field, layer=layer, by_name=True, ignore_unknown=ignore_unknown)
+        table = _grouping(groups, known, map_file.path)
+        wanted = table.known if table else known
+        labels = open_labels(truth, wanted, field=field, layer=layer, by_name=True, ignore_unknown=ignore_unknown)
         stack.callback(labels.close)
         check_overlap(map_file.path, map_file.geo, labels.path, labels.crs, labels.bounds)
-        tally = _Tally(map_file, labels, rated, given)
+        tally = _Tally(map_file, labels, rated, given, table)
         tally.count(listener)
-    return tally.assessment(given, palette)
+    return tally.assessment(table.legend if table else given, palette)
 
 
 def _given(legend: PathLike | Legend | None) -> Legend | None:
     return legend if isinstance(legend, Legend) or legend is None else Legend.from_csv(legend)
 
 
+@dataclass(frozen=True, slots=True)
+class _Grouping:
+    """Classes of map and truth by their ids, and the groups that they belong to."""
+
+    known: Legend
+    legend: Legend
+    table: Groups
+
+    def of(self, ids: Ids, path: Path) -> Ids:
+        """The groups of ids, 255 where there is none. Raises InputError for a class that the table does not name."""
+        import numpy as np
+
+        numbers = np.full(NODATA + 1, NODATA, np.uint8)
+        for one in np.setdiff1d(ids, [NODATA]).tolist():
+            entry = self.known[one] if one in self.known else LandClass(one, f"class {one}", (0, 0, 0))
+            group = self.table.of(entry, str(path))
+            numbers[one] = NODATA if group < 0 else group
+        found: Ids = numbers[ids]
+        return found
+
+
+def _grouping(groups: PathLike | Groups | None, known: Legend | None, path: Path) -> _Grouping | None:
+    if groups is None:
+        return None
+    if known is None:
+        raise InputError(f"the classes of {path} have no names, by which groups are told: give the map's legend")
+    table = groups if isinstance(groups, Groups) else Groups.from_csv(groups)
+    others = [name for name in table.members if name not in known.names]
+    free = (number for number in range(NODATA) if number not in known)
+    more = [LandClass(number, name, (0, 0, 0)) for number, name in zip(free, others, strict=False)]
+    return _Grouping(Legend((*known, *more)), table.legend(known), table)
+
+
 class _Tally:
     """Counts over all windows of the map."""
 
-    def __init__(self, file: ClassFile, labels: Labels, rated: ClassFile | None, legend: Legend | None) -> None:
+    def __init__(
+        self,
+        file: ClassFile,
+        labels: Labels,
+        rated: ClassFile | None,
+        legend: Legend | None,
+        groups: _Grouping | None = None,
+    ) -> None:
         from aerialseg.evaluation.scores import Confusion, Reliability
 
-        self.file, self.labels, self.rated, self.legend = file, labels, rated, legend
+        self.file, self.labels, self.rated, self.legend, self.groups = file, labels, rated, legend, groups
         self.confusion = Confusion.empty(NODATA)
         self.reliability = None if rated is None else Reliability.empty()
         self.missed, self.untold = 0, 0
@@ -164,6 +211,8 @@ class _Tally:
         for box in self.file.windows():
             mapped = self._mapped(box)
             truth = self.labels.burn(self.file.geo.part(box))
+            if self.groups is not None:
+                mapped, truth = self.groups.of(mapped, self.file.path), self.groups.of(truth, self.labels.path)
             self.missed += int(((truth != NODATA) & (mapped == NODATA)).sum())
             self.untold += int(((truth == NODATA) & (mapped != NODATA)).sum())
             truth[mapped == NODATA] = NODATA

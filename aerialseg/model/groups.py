@@ -57,7 +57,7 @@ class Groups:
 
     def legend(self, known: Legend) -> Legend:
         """The groups as classes; without a colour of its own a group has that of its first class in ``known``."""
-        first = {self.members.get(entry.name, NONE): entry.color for entry in reversed(list(known))}
+        first = {self.members.get(self.key(entry), NONE): entry.on_maps.color for entry in reversed(list(known))}
         grey: Colour = (128, 128, 128)
         return Legend(
             tuple(
@@ -66,12 +66,17 @@ class Groups:
             )
         )
 
-    def of(self, name: str, where: str) -> int:
+    def key(self, entry: LandClass) -> str:
+        """What the table calls a class: its name, or what maps call it."""
+        return entry.name if entry.name in self.members else entry.title
+
+    def of(self, entry: LandClass, where: str) -> int:
         """The group of a class, or `NONE`. Raises InputError for a class that the table does not name."""
+        name = self.key(entry)
         if name not in self.members:
             raise InputError(
-                f"{where} has the class {name!r}, which the groups do not name: add a line for it, without a group if "
-                "it is not wanted"
+                f"{where} has the class {entry.name!r}, which the groups do not name: add a line for it, without a "
+                "group if it is not wanted"
             )
         return self.members[name]
 
@@ -119,7 +124,7 @@ def regroup(
 def _regrouped(parent: ModelCard, table: Groups, name: str) -> ModelCard:
     said = parent.groups or tuple(range(len(parent.legend)))
     group_of = {
-        entry.id: NONE if entry.id in parent.void else table.of(entry.name, f"the model {parent.name!r}")
+        entry.id: NONE if entry.id in parent.void else table.of(entry, f"the model {parent.name!r}")
         for entry in parent.legend
     }
     empty = [one for number, one in enumerate(table.names) if number not in group_of.values()]

@@ -172,3 +172,21 @@ def test_windows_of_any_size_count_what_the_whole_counts(
     assert (found.confusion.counts == Confusion.of(np.where(both, moved, 255), made, 255).counts[:known, :known]).all()
     assert found.compared == both.sum()
     assert (found.missed, found.untold) == (((moved != 255) & ~both).sum(), ((made != 255) & ~both).sum())
+
+
+def test_groups_compare_ones_own_classes_with_those_of_the_map(tmp_path: Path) -> None:
+    """The map says grass and roof, the truth lawn, grass and house: none of it is an error but one pixel."""
+    made = raster(tmp_path / "map.tif", MAP, LEGEND)
+    squares = [shapely.box(500_000 + 0.1 * c, 5_000_000 - 0.2, 500_000 + 0.1 * (c + 1), 5_000_000) for c in range(3)]
+    frame = geopandas.GeoDataFrame({"class": ["lawn", "house", "green"]}, geometry=squares, crs=UTM)
+    frame.to_file(tmp_path / "truth.gpkg")
+    table = tmp_path / "groups.csv"
+    table.write_text("class,group\ngrass,green\nlawn,green\nroof,building\nhouse,building\n")
+    found = assess_map(made, tmp_path / "truth.gpkg", groups=table)
+    assert found.legend.names == ("green", "building")
+    assert found.confusion.counts.tolist() == [[2, 2], [1, 1]]
+    table.write_text("class,group\ngrass,green\nlawn,green\nroof,\nhouse,building\n")
+    assert assess_map(made, tmp_path / "truth.gpkg", groups=table).confusion.counts.tolist() == [[2, 0], [1, 0]]
+    table.write_text("class,group\ngrass,green\nlawn,green\nhouse,building\n")
+    with pytest.raises(InputError, match="has the class 'roof', which the groups do not name"):
+        assess_map(made, tmp_path / "truth.gpkg", groups=table)

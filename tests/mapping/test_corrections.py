@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ import rasterio
 import shapely
 
 from aerialseg.errors import InputError, UsageError
+from aerialseg.legend import Legend
 from aerialseg.mapping.segment import segment
-from tests.fakes import LEGEND, Flaky, Oracle
+from tests.fakes import CARD, LEGEND, Flaky, Oracle
 from tests.mapping.test_aoi import SHAPE, STAR, ground, inside, read
 from tests.mapping.test_mosaics import Heard, run, scene, write_tile
 from tests.raster.drawing import UTM
@@ -158,6 +160,20 @@ def test_of_another_models_layer_the_names_count(tmp_path: Path, source: Path) -
     classes, _, _ = mapped(source, tmp_path, corrections=corrections)
     assert (classes[inside(PARK)] == 4).all()
     assert (classes[inside(STAR.difference(PARK))] == 0).all()
+
+
+def test_the_names_that_a_layer_shows_are_understood(tmp_path: Path, source: Path) -> None:
+    """A map calls classes by their titles, as plain words, where the model has names of its data."""
+    legend = Legend(tuple(replace(entry, title=f"plain {entry.name}") for entry in LEGEND))
+    model = Oracle(card=replace(CARD, legend=legend))
+    _, _, layer = mapped(source, tmp_path, model=model)
+    assert layer.class_name.str.startswith("plain ").all()
+    polygons = [(PARK, "plain roof"), (STAR.difference(PARK), "grass")]
+    classes, _, _ = mapped(
+        source, tmp_path, "again", model=model, corrections=checked(tmp_path / "checked.gpkg", *polygons)
+    )
+    assert (classes[inside(PARK)] == 4).all()
+    assert (classes[inside(STAR.difference(PARK))] == 1).all()
 
 
 def test_what_unchecked_polygons_say_does_not_matter(tmp_path: Path, source: Path) -> None:
