@@ -228,7 +228,7 @@ def runs(steps: list[int], *, others: bool) -> dict[str, Callable[[Case], Judge]
     if others:
         found["forest on filters"] = forest
         found["default model, native"] = lambda case: model(None, case)
-    if others and steps:
+    if others and max(steps, default=0):
         found[f"scratch, {max(steps)} steps"] = taught(max(steps), start="scratch")
     return found
 
