@@ -60,7 +60,7 @@ STAIRS = {
     "cli": [
         "commands",
         "evaluate_command model_commands",
-        "accuracy_command areas_command batch_commands chips_command display_model doubts_command "
+        "accuracy_command areas_command batch_commands chips_command display_model doctor_command doubts_command "
         "polygonize_command seams_command segment_command split_command teach_command training_commands",
         "json_progress",
         "cluster_options demo_command display",
@@ -87,7 +87,7 @@ STAIRS = {
         "axes boundaries scores",
     ],
     "mapping": [
-        "segment",
+        "installation segment",
         "estimate flood page",
         "page_pictures",
         "classify kept polygonize products publishing",
@@ -103,14 +103,16 @@ STAIRS = {
         "add_model predictor",
         "tta",
         "engine",
+        "torch_engine",
         "listing onnx_export openvino stac",
         "groups int8_ranges smp_checkpoint",
         "store",
+        "onnx_writer",
         "fold fx_trace networks probe",
         "smp_unet stage_heads unet",
         "network",
         "device encoders folders interface lineage",
-        "card catalogue cpu global_layers gpu reach",
+        "card catalogue cpu global_layers gpu reach tile_crops weights_file",
         "download",
     ],
     "raster": [
@@ -126,6 +128,7 @@ STAIRS = {
         "bounds lattice opening",
         "placement tiff_place",
         "georef resample sidecars",
+        "gdal_drivers",
         "damage drivers grid ifd jp2 kernel ramp sqlite_check",
         "pam_check",
     ],
@@ -174,7 +177,6 @@ ONLY_IN = [
     ("fastai", ["training"], False),
     ("fastcore", ["training"], False),
     ("torchvision", ["training"], False),
-    ("torch", ["model", "training", "evaluation", "seams"], True),
     ("dask", ["cluster"], False),
     ("distributed", ["cluster"], False),
     ("rasterio", ["raster", "vector"], False),
@@ -182,6 +184,22 @@ ONLY_IN = [
     ("rich", ["cli"], False),
     ("cv2", ["datasets"], False),
 ]
+TORCH = {
+    *("add_model", "encoders", "fold", "fx_trace", "global_layers", "gpu", "int8_ranges", "network", "networks"),
+    *(
+        "onnx_export",
+        "onnx_writer",
+        "probe",
+        "reach",
+        "smp_checkpoint",
+        "smp_unet",
+        "stage_heads",
+        "torch_engine",
+        "unet",
+    ),
+    *("calibrate", "operations", "tilings"),
+}
+"""Modules that need torch as those of training/ do: the network and its runtime in model/, and what measures logits."""
 NO_THIRD_PARTY = ["errors.py", "legend.py", "files.py", "toml.py", "progress.py", "raster/grid.py", "_version.py"]
 BANNED_NAMES = {"utils", "util", "helpers", "helper", "common", "core"}
 MAX_ROOT_MODULES, MAX_FUNCTION_LINES, MAX_CLASS_LINES, MAX_ARGUMENTS = 8, 45, 120, 8
@@ -291,6 +309,29 @@ def third_party(tree: ast.Module, *, top_only: bool) -> list[ast.Import | ast.Im
 def packages(node: ast.Import | ast.ImportFrom) -> set[str]:
     names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
     return {name.split(".")[0] for name in names}
+
+
+WITHOUT_TORCH = """
+import importlib, sys
+for name in ("torch", "torchvision", "fastai", "onnx", "onnxruntime"):
+    sys.modules[name] = None
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+"""
+
+
+def test_a_light_install_imports_all_but_the_torch_runtime_and_training() -> None:
+    """By importing them where there is no torch; what a function imports when it needs it does not count."""
+    optional = ("training", "cluster")
+    names = [
+        name
+        for name in sorted(MODULES)
+        if room(name) not in optional and name.rpartition(".")[2] not in TORCH and not name.endswith("__main__")
+    ]
+    assert len(names) > 150
+    command = [sys.executable, "-c", WITHOUT_TORCH, *names]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert not done.returncode, done.stderr[-2000:]
 
 
 @pytest.mark.parametrize("name", NO_THIRD_PARTY)

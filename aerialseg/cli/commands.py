@@ -10,6 +10,7 @@ from aerialseg.cli.areas_command import areas_command
 from aerialseg.cli.batch_commands import batch_command, collect_command, status_command
 from aerialseg.cli.chips_command import chips_command
 from aerialseg.cli.demo_command import demo_command
+from aerialseg.cli.doctor_command import doctor_command
 from aerialseg.cli.doubts_command import doubts_command
 from aerialseg.cli.evaluate_command import evaluate_command
 from aerialseg.cli.model_commands import calibrate_command, model_group
@@ -49,6 +50,7 @@ for command in (
     segment_command,
     polygonize_command,
     demo_command,
+    doctor_command,
     teach_command,
     chips_command,
     train_command,

@@ -15,12 +15,15 @@ from typing import NoReturn, TextIO
 
 import click
 
-from aerialseg.errors import AerialsegError, Interrupted, ResourceError
+from aerialseg.errors import AerialsegError, Interrupted, ResourceError, UsageError
 from aerialseg.files import printable
 
 LEAVE_WITHIN_S = 4.0
 """Seconds for an orderly end after a signal. What is cut off then is resumed, as after a power cut."""
 
+
+EXTRAS = {"torch": "gpu", "fastai": "train", "torchvision": "train", "onnx": "onnx", "PIL": "scenes", "cv2": "scenes"}
+"""Packages that a light install lacks -> the extra that brings them."""
 
 Say = Callable[[str, int, str], None]
 """Takes what went wrong in one line, the exit code, and the traceback where that is asked for."""
@@ -47,6 +50,10 @@ def errors(debug: bool, say: Say | None = None) -> Iterator[None]:
             text = "error: out of memory: close other programs, or use a smaller raster"
             say(*_failure(error, debug, text, ResourceError.exit_code))
             sys.exit(ResourceError.exit_code)
+        if isinstance(error, ModuleNotFoundError) and (extra := EXTRAS.get((error.name or "").partition(".")[0])):
+            text = f"error: this needs {error.name}: pip install 'aerialseg[{extra}]'"
+            say(*_failure(error, debug, text, UsageError.exit_code))
+            sys.exit(UsageError.exit_code)
         if isinstance(error, AerialsegError):
             say(*_failure(error, debug, f"error: {_one_line(error)}", error.exit_code))
             sys.exit(error.exit_code)

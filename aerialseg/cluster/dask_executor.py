@@ -25,6 +25,7 @@ from distributed.scheduler import KilledWorker
 
 from aerialseg._version import __version__
 from aerialseg.errors import ResourceError
+from aerialseg.model.cpu import use_threads
 
 T = TypeVar("T")
 
@@ -70,7 +71,8 @@ def check_version(version: str) -> None:
 
 
 def fit_threads(threads: int) -> None:
-    """Let torch use all threads of the worker (Dask says one): its blocks take turns in the network."""
+    """Let networks use all threads of the worker (Dask says one): its blocks take turns in the network."""
+    use_threads(threads)
     torch = sys.modules.get("torch")
     if torch is not None and torch.get_num_threads() != threads:
         torch.set_num_threads(threads)

@@ -31,10 +31,10 @@ from aerialseg.errors import InputError, UsageError
 from aerialseg.evaluation.scores import Reliability
 from aerialseg.legend import NODATA
 from aerialseg.model.card import ModelCard
-from aerialseg.model.engine import decide
 from aerialseg.model.folders import CARD, model_dir
 from aerialseg.model.network import Network
 from aerialseg.model.store import load_card, load_network, read_history, write_history
+from aerialseg.model.torch_engine import decide
 from aerialseg.progress import Progress, Silent
 from aerialseg.raster.grid import Grid
 

@@ -32,6 +32,9 @@ MAX_HALO = 1 << 16
 INT8_LOSS = 0.002
 """Of the mean IoU: what int8 may cost and still be the default."""
 
+INT8_STEPS = 255
+"""Between the ends of a range; kernels have as many values, one of them zero."""
+
 MIN_STD = 1e-4
 """Of values scaled to 0..1: a hundredth of a grey level. What is divided by less is beyond what 32 bits hold."""
 
@@ -60,16 +63,15 @@ class Architecture:
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """Everything about a model but its weights.
+    """Everything about a model but its weights; scores, lineage, licence and training are for people.
 
     bands: names in the order that the network takes them. mean, std: per band, of values scaled to 0..1.
     scale: source values that became 0 and 255, of all bands or of each in turn; empty where the imagery was 8 bit.
     gsd_m: metres per pixel at which the network was trained. stride, halo: pixels; windows start at multiples of
     ``stride`` and reach ``halo`` beyond the core. exact: whether a tile with that halo equals the whole image.
     void: ids that are never predicted. quantization: what int8 needs ("ranges") and was found to cost ("mean_iou").
-    temperature: what logits are divided by before they become the confidence; above 1 it lowers it. Labels stay.
+    temperature: divides logits before they become the confidence. weights_sha256, network_sha256: of the two files.
     groups: of each class of the network, that of the legend which it is part of, or -1; none: the legend's own.
-    weights_sha256: of the weights file. scores, lineage, licence: free text or JSON for people.
     """
 
     name: str
@@ -86,6 +88,7 @@ class ModelCard:
     void: tuple[int, ...] = ()
     groups: tuple[int, ...] = ()
     weights_sha256: str = ""
+    network_sha256: str = ""
     quantization: Mapping[str, Any] = field(default_factory=dict)
     temperature: float = 1.0
     description: str = ""

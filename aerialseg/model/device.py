@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
+from typing import Any
 
 from aerialseg.errors import ResourceError, UsageError
 from aerialseg.model.card import ModelCard
-from aerialseg.model.cpu import has_bf16, has_openvino, multiplies_int8
+from aerialseg.model.cpu import has_bf16, has_openvino, has_torch, may_have_gpu, multiplies_int8
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
 RUNTIMES = ("auto", "torch", "openvino")
@@ -29,9 +29,9 @@ _SHARE = 0.6
 
 @dataclass(frozen=True, slots=True)
 class ComputeMode:
-    """How the network is run, once nothing is "auto" any more."""
+    """How the network is run, once nothing is "auto" any more. device: "cpu", "cuda" or "cuda:N"."""
 
-    device: torch.device
+    device: str
     runtime: str
     precision: str
 
@@ -41,7 +41,7 @@ class ComputeMode:
 
         OpenVINO computes in something else where the processor lacks instructions (of int8, the rest is in bf16).
         """
-        name = f"{self.device.type} {self.runtime} {self.precision}"
+        name = f"{kind_of(self.device)} {self.runtime} {self.precision}"
         if self.runtime != "openvino" or self.precision == "fp32":
             return name
         lacking = [] if self.precision == "bf16" or multiplies_int8() else ["no VNNI"]
@@ -49,8 +49,13 @@ class ComputeMode:
         return f"{name} ({', '.join(lacking)})" if lacking else name
 
 
+def kind_of(device: str) -> str:
+    """ "cpu" or "cuda"."""
+    return device.partition(":")[0]
+
+
 def choose(device: str, precision: str, runtime: str, card: ModelCard | None = None) -> ComputeMode:
-    """The way to run a model: OpenVINO on a CPU where it is installed, torch otherwise.
+    """The way to run a model: OpenVINO on a CPU where the model has a ``network.onnx``, torch otherwise.
 
     The precision is the fastest that the processor computes in and that loses nothing worth mentioning: bf16, or int8
     where the card says that this was measured.
@@ -64,17 +69,21 @@ def choose(device: str, precision: str, runtime: str, card: ModelCard | None = N
     if runtime == "openvino":
         _check_openvino(place, card)
     elif runtime == "auto":
-        translatable = place.type == "cpu" and (card is None or card.architecture.local)
-        runtime = "openvino" if translatable and has_openvino() else "torch"
+        written = place == "cpu" and (card is None or bool(card.network_sha256))
+        runtime = "openvino" if written and has_openvino() else "torch"
+    if runtime == "torch":
+        _check_torch(card)
     if precision == "int8":
         _check_int8(runtime, card)
-    if precision == "fp16" and place.type != "cuda":
-        raise UsageError(f"precision fp16 on {place.type}: it is for GPUs without bf16; use another --precision")
+    if precision == "fp16" and kind_of(place) != "cuda":
+        raise UsageError(f"precision fp16 on {kind_of(place)}: it is for GPUs without bf16; use another --precision")
     return ComputeMode(place, runtime, _precision(place, runtime, card) if precision == "auto" else precision)
 
 
-def _precision(device: torch.device, runtime: str, card: ModelCard | None) -> str:
-    if device.type == "cuda":
+def _precision(device: str, runtime: str, card: ModelCard | None) -> str:
+    if kind_of(device) == "cuda":
+        import torch
+
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     if runtime == "openvino" and card is not None and card.int8_is_as_good and multiplies_int8():
         return "int8"
@@ -84,40 +93,63 @@ def _precision(device: torch.device, runtime: str, card: ModelCard | None) -> st
 
 def _check_int8(runtime: str, card: ModelCard | None) -> None:
     if runtime != "openvino":
-        raise UsageError("int8 runs on OpenVINO, on a CPU: pip install 'aerialseg[fast]', or use another --precision")
+        raise UsageError("int8 runs on OpenVINO, on a CPU: use --device cpu --runtime openvino, or another --precision")
     if card is None or not card.ranges:
         raise UsageError("this model was not quantized: run 'aerialseg quantize' on it, or use another --precision")
 
 
-def _check_openvino(device: torch.device, card: ModelCard | None) -> None:
-    if device.type != "cpu":
+def _check_openvino(device: str, card: ModelCard | None) -> None:
+    if device != "cpu":
         raise UsageError(f"runtime openvino on {device}: it runs on a CPU; use --device cpu, or --runtime torch")
     if card is not None and not card.architecture.local:
         raise UsageError("runtime openvino runs exact models only: use --runtime torch for this one")
+    if card is not None and not card.network_sha256:
+        raise UsageError(f"runtime openvino reads network.onnx, which this model lacks: {_UPDATE}")
     if not has_openvino():
-        raise ResourceError("openvino is not installed: pip install 'aerialseg[fast]', or use --runtime torch")
+        raise ResourceError("openvino cannot be loaded: pip install --force-reinstall openvino, or use --runtime torch")
 
 
-def check_device(device: str) -> torch.device:
-    """The torch device of "auto", "cpu", "cuda" or "cuda:N". Raises UsageError, ResourceError if it is not there."""
+_UPDATE = "'aerialseg model update MODEL' writes it (with torch: pip install 'aerialseg[train]')"
+
+
+def _check_torch(card: ModelCard | None) -> None:
+    if has_torch():
+        return
+    if card is None or card.network_sha256:
+        raise ResourceError("torch is not installed: pip install 'aerialseg[gpu]', or use --runtime openvino")
+    if not card.architecture.local:
+        raise ResourceError("this model cannot be exact and runs on torch only: pip install 'aerialseg[gpu]'")
+    raise ResourceError(f"this model has no network.onnx, so it needs torch: pip install 'aerialseg[gpu]'; {_UPDATE}")
+
+
+def check_device(device: str) -> str:
+    """The device of "auto", "cpu", "cuda" or "cuda:N". Raises UsageError, ResourceError if it is not there."""
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        wanted = torch.device(device)
-    except (RuntimeError, TypeError) as error:
-        raise UsageError(f"device {device!r}: wanted auto, cpu, cuda or cuda:N") from error
-    if wanted.type not in ("cpu", "cuda"):
+        return "cuda" if may_have_gpu() and has_torch() and _cuda().is_available() else "cpu"
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
         raise UsageError(f"device {device!r}: wanted auto, cpu, cuda or cuda:N")
-    if wanted.type == "cuda" and not torch.cuda.is_available():
-        why = (
-            "this torch is a build without CUDA"
-            if torch.version.cuda is None
-            else "no usable NVIDIA GPU or driver was found"
-        )
+    if device != "cpu":
+        _check_cuda(device)
+    return device
+
+
+def _cuda() -> Any:
+    import torch
+
+    return torch.cuda
+
+
+def _check_cuda(device: str) -> None:
+    if not has_torch():
+        raise ResourceError("CUDA asked for but torch is not installed: pip install 'aerialseg[gpu]', or --device cpu")
+    import torch
+
+    if not torch.cuda.is_available():
+        built = torch.version.cuda is not None
+        why = "no usable NVIDIA GPU or driver was found" if built else "this torch is a build without CUDA"
         raise ResourceError(f"CUDA asked for but {why}: use --device cpu, or install torch with CUDA")
-    if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
+    if int(device.partition(":")[2] or 0) >= torch.cuda.device_count():
         raise ResourceError(f"{device} asked for but there are {torch.cuda.device_count()} GPUs: use cuda:0 or auto")
-    return wanted
 
 
 def check_precision(precision: str) -> None:
@@ -134,14 +166,14 @@ def choose_size(way: ComputeMode, beside: float = 0.0, lanes: int = 1) -> tuple[
     room = (free_bytes(way.device) * _SHARE - _BASE_BYTES) / lanes
     per_pixel = _BYTES_PER_PIXEL[way.precision] + beside
     tile = next((tile for tile in TILES if tile * tile * per_pixel <= room), TILES[-1])
-    batch = int(room / (tile * tile * per_pixel)) if way.device.type == "cuda" else 1
+    batch = int(room / (tile * tile * per_pixel)) if kind_of(way.device) == "cuda" else 1
     return tile, min(max(batch, 1), 4)
 
 
-def free_bytes(device: torch.device) -> float:
+def free_bytes(device: str) -> float:
     """Memory that is free: a GPU's own; on a CPU the machine's, or what the container may still use of it."""
-    if device.type == "cuda":
-        return float(torch.cuda.mem_get_info(device)[0])
+    if kind_of(device) == "cuda":
+        return float(_cuda().mem_get_info(device)[0])
     return min(_free_here())
 
 

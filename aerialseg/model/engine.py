@@ -3,39 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from aerialseg.model.card import ModelCard
 from aerialseg.model.device import ComputeMode
-from aerialseg.model.fold import fold_for_inference
-from aerialseg.model.gpu import Lanes, compute_fp32_exactly, cuda_streams
-from aerialseg.model.groups import group_logits
-from aerialseg.model.interface import NOT_FINITE, Tile
-from aerialseg.model.network import Network
+from aerialseg.model.interface import Tile
 from aerialseg.raster.grid import Box
 
 if TYPE_CHECKING:
     from aerialseg.model.openvino import OpenVinoNetwork
-
-
-_Placed = tuple[Any, Tensor, Tensor]
-"""(stream, pixels, valid) on the device."""
-
-_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-_CUDA_CHANNELS = 16
-"""Tensor cores take channels by so many; on a CPU the padding costs more than it gains (3 % and more, measured)."""
-
-
-class Tileable(Protocol):
-    """Logits (B, classes, h, w) of ``core``, from normalised pixels of ``window``."""
-
-    def forward_tile(self, x: Tensor, window: Box, core: Box) -> Tensor: ...
 
 
 class Engine(Protocol):
@@ -55,8 +35,8 @@ class Engine(Protocol):
         """
         ...
 
-    def probabilities(self, placed: Any, windows: Sequence[Box], window: Box, core: Box) -> Tensor:
-        """float32 (B, classes, h', w') of ``core``, on the CPU; of classes that are never said 0."""
+    def probabilities(self, placed: Any, windows: Sequence[Box], window: Box, core: Box) -> NDArray[np.float32]:
+        """float32 (B, classes, h', w') of ``core``; of classes that are never said 0."""
         ...
 
     def release(self) -> None:
@@ -64,16 +44,20 @@ class Engine(Protocol):
         ...
 
 
-def make_engine(network: Any, card: ModelCard, way: ComputeMode, *, logits: bool = False) -> Engine:
-    """The network at work in that way. What is not one of ours (tests) is taken as it is, on torch.
+def make_engine(model: Path | Any, card: ModelCard, way: ComputeMode, *, probabilities: bool = False) -> Engine:
+    """The model of a folder at work in that way; on torch also a network itself, taken as it is.
 
-    logits: it will be asked for probabilities, and not for answers.
+    probabilities: it will be asked for these, and not for answers. Raises ModelError, ResourceError.
     """
-    if way.runtime == "openvino" and isinstance(network, Network):
-        from aerialseg.model.openvino import OpenVinoNetwork
+    if way.runtime == "openvino":
+        from aerialseg.model.openvino import PROBABILITIES, OpenVinoNetwork
 
-        return OpenVinoEngine(OpenVinoNetwork(network, card, way.precision, logits=logits), card)
-    return TorchEngine(network, card, way)
+        options = {"output": PROBABILITIES} if probabilities else {}
+        return OpenVinoEngine(OpenVinoNetwork(model, card, way.precision, **options))
+    from aerialseg.model.store import load_network
+    from aerialseg.model.torch_engine import TorchEngine
+
+    return TorchEngine(load_network(model)[1] if isinstance(model, Path) else model, card, way)
 
 
 class OpenVinoEngine:
@@ -81,19 +65,17 @@ class OpenVinoEngine:
 
     concurrent_calls = 1
 
-    def __init__(self, network: OpenVinoNetwork, card: ModelCard) -> None:
-        self._network, self._card = network, card
+    def __init__(self, network: OpenVinoNetwork) -> None:
+        self._network = network
 
     def place(self, tile: Tile) -> Tile:
         return tile
 
     def answer(self, placed: Tile, windows: Sequence[Box], window: Box, core: Box) -> NDArray[np.uint8]:
-        return self._network.labels(*_cut(placed, windows), window, core)
+        return self._network.answer(*_cut(placed, windows), window, core)
 
-    def probabilities(self, placed: Tile, windows: Sequence[Box], window: Box, core: Box) -> Tensor:
-        return apply_temperature(
-            torch.from_numpy(self._network.logits(*_cut(placed, windows), window, core)), self._card
-        )
+    def probabilities(self, placed: Tile, windows: Sequence[Box], window: Box, core: Box) -> NDArray[np.float32]:
+        return self._network.answer(*_cut(placed, windows), window, core)
 
     def release(self) -> None:
         self._network.release()
@@ -102,106 +84,3 @@ class OpenVinoEngine:
 def _cut(tile: Tile, windows: Sequence[Box]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     pixels = np.stack([tile.pixels[:, *box.slices] for box in windows])
     return pixels, np.stack([tile.valid[box.slices] for box in windows])
-
-
-class TorchEngine:
-    """Torch on a CPU or a GPU.
-
-    On a GPU each lane, of as many as there are calls at a time, has a stream for good and copies through pinned memory,
-    so that one tile travels while the other is computed. What the allocator has for a stream serves its next tile.
-    """
-
-    def __init__(self, network: Any, card: ModelCard, way: ComputeMode) -> None:
-        self._way, self._card = way, card
-        self._cuda = way.device.type == "cuda"
-        self.concurrent_calls = 2 if self._cuda else 1
-        self._dtype = _DTYPES.get(way.precision, torch.float32) if isinstance(network, Network) else torch.float32
-        self._network: Tileable = self._placed(network)
-        mean, std = (torch.tensor(values, device=way.device).view(-1, 1, 1) for values in (card.mean, card.std))
-        self._scale, self._shift = 1 / (255 * std), mean / std
-        self._lanes = Lanes(cuda_streams(way.device, self.concurrent_calls)) if self._cuda else None
-        if self._cuda and self._dtype == torch.float32:
-            compute_fp32_exactly()
-
-    def _placed(self, network: Any) -> Tileable:
-        if isinstance(network, Network):
-            network = fold_for_inference(network, channels=_CUDA_CHANNELS if self._cuda else 1).to(
-                self._way.device, self._dtype
-            )
-            network = network.to(memory_format=torch.channels_last)
-        placed: Tileable = network
-        return placed
-
-    @torch.inference_mode()
-    def place(self, tile: Tile) -> _Placed:
-        stream = self._lanes.of_this_thread() if self._lanes else None
-        with _on(stream):
-            pixels, valid = (self._on_device(array) for array in (tile.pixels, tile.valid))
-        return stream, pixels, valid
-
-    def _on_device(self, array: NDArray[Any]) -> Tensor:
-        there = torch.from_numpy(np.require(array, requirements=["C", "W"]))  # torch warns of what is read-only
-        return there.pin_memory().to(self._way.device, non_blocking=True) if self._cuda else there
-
-    @torch.inference_mode()
-    def answer(self, placed: _Placed, windows: Sequence[Box], window: Box, core: Box) -> NDArray[np.uint8]:
-        with _on(placed[0]):
-            found: NDArray[np.uint8] = decide(self._logits(placed, windows, window, core), self._card).cpu().numpy()
-        return found
-
-    @torch.inference_mode()
-    def probabilities(self, placed: _Placed, windows: Sequence[Box], window: Box, core: Box) -> Tensor:
-        with _on(placed[0]):
-            return apply_temperature(self._logits(placed, windows, window, core), self._card).cpu()
-
-    def _logits(self, placed: _Placed, windows: Sequence[Box], window: Box, core: Box) -> Tensor:
-        _, pixels, valid = placed
-        images = torch.stack([self._normalised(pixels, valid, box) for box in windows])
-        images = images.to(self._dtype, memory_format=torch.channels_last)
-        return group_logits(self._network.forward_tile(images, window, core).float(), self._card)
-
-    def _normalised(self, pixels: Tensor, valid: Tensor, box: Box) -> Tensor:
-        rows, cols = box.slices
-        image = pixels[:, rows, cols].float() * self._scale - self._shift
-        return image.masked_fill_(~valid[rows, cols], 0.0)
-
-    def release(self) -> None:
-        if self._cuda:
-            torch.cuda.empty_cache()
-
-
-def _on(stream: Any) -> Any:
-    """A block whose work goes to a stream; None where there are none."""
-    return nullcontext() if stream is None else torch.cuda.stream(stream)
-
-
-def decide(logits: Tensor, card: ModelCard) -> Tensor:
-    """uint8 (B, 2, h, w) of logits (B, classes, h, w): the best class that is not void, its probability per cent.
-
-    The probability is that of softmax(logits / temperature) over the classes that are not void. It is `NOT_FINITE`
-    where a logit is NaN or infinite.
-    """
-    total = logits.sum(dim=1)
-    if card.void:
-        logits[:, list(card.void)] = -torch.inf
-    best, classes = logits.max(dim=1)
-    below = logits - best.unsqueeze(1)
-    if card.temperature != 1.0:
-        below.div_(card.temperature)
-    probability = below.exp_().sum(dim=1).reciprocal_()
-    percent = (probability * 100).round_().masked_fill_(~total.isfinite(), NOT_FINITE)
-    return torch.stack([classes.to(torch.uint8), percent.to(torch.uint8)], dim=1)
-
-
-def apply_temperature(logits: Tensor, card: ModelCard) -> Tensor:
-    """Probabilities (B, classes, h, w) of float32 logits, which change: softmax(logits / temperature), of void 0."""
-    if card.void:
-        logits[:, list(card.void)] = -torch.inf
-    return (logits if card.temperature == 1.0 else logits.div_(card.temperature)).softmax(dim=1)
-
-
-def most_likely(probability: Tensor) -> Tensor:
-    """uint8 (B, 2, h, w) of probabilities (B, classes, h, w): the best class, and its own per cent (or NOT_FINITE)."""
-    best, classes = probability.max(dim=1)
-    percent = (best * 100).round_().clamp_(0, 100).nan_to_num_(nan=NOT_FINITE)
-    return torch.stack([classes.to(torch.uint8), percent.to(torch.uint8)], dim=1)

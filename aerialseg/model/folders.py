@@ -11,6 +11,8 @@ from aerialseg.model.catalogue import read_catalogue
 
 CARD = "card.json"
 WEIGHTS = "weights.safetensors"
+NETWORK = "network.onnx"
+"""The exact network as a graph (onnx_writer.py), which points into the weights."""
 PICKLES = (".pkl", ".pth", ".pt", ".pickle", ".bin", ".ckpt", ".joblib")
 
 

@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
 from aerialseg.model.network import Network, TilePass
 from aerialseg.raster.grid import Box
 
-Crops = NDArray[np.int64]
-
 
 def trace_network(network: Network, window: Box, core: Box) -> fx.Graph:
     """The steps of a tile of an exact network. Each crop is a ``getitem``; all else is the same for every tile."""
     return _Tracer().trace(_Tile(network, window, core))
-
-
-def find_crops(network: Network, window: Box, core: Box) -> Crops:
-    """int64 (crops, 2, 2): first (row, col) and end (row, col) of each crop, in the order of the steps."""
-    bounds = [step.args[1] for step in trace_network(network, window, core).nodes if step.target is operator.getitem]
-    return np.array([[[rows.start, cols.start], [rows.stop, cols.stop]] for _, rows, cols in bounds], np.int64)
 
 
 class _Tile(nn.Module):

@@ -15,7 +15,7 @@ from aerialseg.errors import InputError, ModelError, OutputError, UsageError
 from aerialseg.files import link_or_copy, naming_errors, printable, read_table, write_atomically
 from aerialseg.legend import LandClass, Legend
 from aerialseg.model.card import ModelCard
-from aerialseg.model.folders import CARD, WEIGHTS, model_dir
+from aerialseg.model.folders import CARD, NETWORK, WEIGHTS, model_dir
 from aerialseg.model.lineage import Parent, derived_from
 from aerialseg.model.store import HISTORY
 
@@ -112,7 +112,7 @@ def regroup(
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"cannot make {out}: {error.strerror}") from error
-    for file in (WEIGHTS, HISTORY):
+    for file in (WEIGHTS, NETWORK, HISTORY):
         if (source / file).exists() and (source / file).resolve() != (out / file).resolve():
             with naming_errors(out / file):
                 link_or_copy(source / file, out / file)

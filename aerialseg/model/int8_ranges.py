@@ -13,13 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from aerialseg.model.card import INT8_STEPS
 from aerialseg.model.fold import fold_for_inference
 from aerialseg.model.network import Network
 
 Ranges = Mapping[str, tuple[float, float]]
 """(low, high) of the input of each convolution, by the module's name."""
-
-STEPS = 255
 
 
 @torch.inference_mode()
@@ -48,6 +47,6 @@ def find_ranges(network: Network, images: Iterable[Tensor]) -> dict[str, tuple[f
 def _around_zero(low: float, high: float) -> tuple[float, float]:
     """The range widened to hold zero, and shifted by less than a step so that zero, the padding, is a step itself."""
     low, high = min(low, 0.0), max(high, 1e-6)
-    step = (high - low) / STEPS
+    step = (high - low) / INT8_STEPS
     below = round(-low / step)
-    return -below * step, (STEPS - below) * step
+    return -below * step, (INT8_STEPS - below) * step

@@ -3,8 +3,8 @@
 A kind of network (unet.py, smp_unet.py) names its parts; all else is written once: the pass over a whole image, the
 pass over a tile that equals it, and the reach that makes the tile exact. No hooks and no state between calls, so
 several threads may use one network. Between the parts of a tile's pass every feature map is cropped to the cells that
-the rest of the network still needs (reach.py). Layers that look at everything at once (global_layers.py) make a network
-that cannot be exact: its tiles are run as images of their own.
+the rest of the network still needs (tile_crops.py). Layers that look at everything at once (global_layers.py) make a
+network that cannot be exact: its tiles are run as images of their own.
 """
 
 from __future__ import annotations
@@ -16,14 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aerialseg.errors import ModelError
-from aerialseg.model.reach import Composed, Margin, Reach, margin_before, round_up, unbounded_layers, widest
+from aerialseg.model.reach import Composed, Margin, margin_before, unbounded_layers, widest
+from aerialseg.model.tile_crops import POOLING, Reach, find_crops
 from aerialseg.raster.grid import Box
-
-STRIDE = 32
-_POOLING = 1
-"""The encoder's only stage whose output is not joined again."""
-_DECODED = (16, 8, 4, 2, 1)
-"""Strides of what the decoder's steps give."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +88,7 @@ class Network(Composed):
         out, skips = x, [x]
         for number, stage in enumerate(self.encoder_stages()):
             out = stage(out)
-            if number != _POOLING:
+            if number != POOLING:
                 skips.append(out)
         out = self.middle()(skips.pop())
         for doubling in self.doublings():
@@ -116,56 +111,34 @@ class Network(Composed):
                 f"tile of {tuple(x.shape[-2:])} px for {window}, core {core}: wanted the core inside the window"
             )
         if self.inexact:
-            return _crop(self(x), window, core)
+            rows, cols = core.within(window)
+            whole: Tensor = self(x)
+            return whole[..., rows, cols]
         return TilePass(self, window, core).run(x)
 
 
 class TilePass:
-    """One pass over one tile: which cells each part needs, as boxes in cells of its stride."""
+    """One pass over one tile: each crop (tile_crops.py) is a step of its own, so that a trace shows them all."""
 
     def __init__(self, network: Network, window: Box, core: Box) -> None:
-        self.network, self.window, self.core = network, window, core
-        self.centre = core.align(STRIDE)
-
-    def cells(self, stride: int, margin: int) -> Box:
-        """The cells at ``stride`` that lie within ``margin`` of the core and within the window."""
-        return self.centre.scale_down(stride).grow(margin) & self.window.scale_down(stride)
+        self.network = network
+        self._crops = iter(find_crops(network.reach, window, core).tolist())
 
     def run(self, x: Tensor) -> Tensor:
-        skips, reach = self._encode(x), self.network.reach
-        out, have = self._middle(*skips.pop())
-        margins = (*reach.joins, reach.final)
-        for doubling, stride, margin in zip(self.network.doublings(), _DECODED, margins, strict=True):
-            want, (skip, covered) = self.cells(stride, margin), skips.pop()
-            up = _crop(doubling.enlarge(out), _finer(have), want)
-            out, have = doubling.join(up, _crop(skip, covered, want) if doubling.joins else skip), want
-        return _crop(out, have, self.core)
+        kept = [x]
+        for number, stage in enumerate(self.network.encoder_stages()):
+            x = stage(self._crop(x))
+            if number != POOLING:
+                kept.append(x)
+        out = self.network.middle()(self._crop(kept.pop()))
+        for doubling in self.network.doublings():
+            up, skip = self._crop(doubling.enlarge(out)), kept.pop()
+            out = doubling.join(up, self._crop(skip) if doubling.joins else skip)
+        return self._crop(out)
 
-    def _encode(self, x: Tensor) -> list[tuple[Tensor, Box]]:
-        """The image, and the output of stem and stages, with the cells that each covers."""
-        reach = self.network.reach
-        margins = [reach.image, reach.pool, *reach.layers]
-        out, have, stride, kept = x, self.window, 1, [(x, self.window)]
-        for number, (stage, margin) in enumerate(zip(self.network.encoder_stages(), margins, strict=True)):
-            step = 1 if number == 2 else 2
-            want = self.cells(stride, round_up(margin, step))
-            out, have, stride = stage(_crop(out, have, want)), want.scale_down(step), stride * step
-            if number != _POOLING:
-                kept.append((out, have))
-        return kept
-
-    def _middle(self, out: Tensor, have: Box) -> tuple[Tensor, Box]:
-        want = self.cells(STRIDE, self.network.reach.middle)
-        return self.network.middle()(_crop(out, have, want)), want
-
-
-def _crop(x: Tensor, have: Box, want: Box) -> Tensor:
-    rows, cols = want.within(have)
-    return x[..., rows, cols]  # always, so that a traced network (fx_trace.py) shows the same steps for every tile
-
-
-def _finer(box: Box) -> Box:
-    return Box(box.top * 2, box.left * 2, box.bottom * 2, box.right * 2)
+    def _crop(self, x: Tensor) -> Tensor:
+        (top, left), (bottom, right) = next(self._crops)
+        return x[..., top:bottom, left:right]
 
 
 def find_reach(network: Network) -> Reach:
@@ -186,4 +159,5 @@ def find_reach(network: Network) -> Reach:
         inputs.insert(0, need)
     image, pool, *layers = (margin.cells for margin in inputs)
     joins = tuple(margin.cells for margin in joined)
-    return Reach(joins[-1], joins[:-1], middle.cells, tuple(layers), pool, image)
+    skips = tuple(doubling.joins for doubling in network.doublings())
+    return Reach(joins[-1], joins[:-1], middle.cells, tuple(layers), pool, image, skips)

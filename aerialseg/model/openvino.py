@@ -1,76 +1,57 @@
-"""The exact-tile network on OpenVINO: on a CPU faster than torch, and in bf16 where the processor has that.
+"""The exact network on OpenVINO, out of ``network.onnx``: on a CPU faster than torch, which it does without.
 
-The steps are those of the torch network (trace.py), so there is one definition of it. Where it crops its feature maps
-this graph crops by numbers that come in beside the pixels: one compiled graph serves tiles of any shape. Normalisation,
-softmax, argmax and confidence are part of the graph: uint8 goes in and uint8 comes out.
+The file gives logits for normalised images; what lies before and behind is added here, from the card: uint8 goes in and
+uint8 comes out, or logits. Crops come in as numbers beside the pixels: one compiled graph serves tiles of any shape.
 """
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable
+import json
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import openvino as ov
 import openvino.opset13 as op
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, fx, nn
 
-from aerialseg.errors import ModelError, ResourceError
+from aerialseg.errors import AerialsegError, ModelError, ResourceError
 from aerialseg.files import one_line
-from aerialseg.model.card import ModelCard
-from aerialseg.model.cpu import has_bf16, multiplies_int8
-from aerialseg.model.fold import fold_for_inference
-from aerialseg.model.fx_trace import find_crops, trace_network
+from aerialseg.model.card import INT8_STEPS, ModelCard
+from aerialseg.model.cpu import cpu_threads, has_bf16, multiplies_int8
+from aerialseg.model.folders import NETWORK
 from aerialseg.model.groups import members_of
-from aerialseg.model.int8_ranges import STEPS, Ranges
 from aerialseg.model.interface import NOT_FINITE
-from aerialseg.model.network import STRIDE, Network
+from aerialseg.model.tile_crops import STRIDE, Reach, find_crops
 from aerialseg.raster.grid import Box
 
 Node = Any
 """A value in an OpenVINO graph (its bindings are not typed)."""
 
+LABELS, LOGITS, PROBABILITIES = "labels", "logits", "probabilities"
+"""What a graph can give."""
 _NEVER = -1e30
+_CONVOLUTIONS = ("Convolution", "GroupConvolution")
 
 
 class OpenVinoNetwork:
-    """An exact network compiled for this machine's processor, for labels or for logits. One call at a time."""
+    """An exact network compiled for this machine's processor. One call at a time.
 
-    def __init__(self, network: Network, card: ModelCard, precision: str, *, logits: bool = False) -> None:
-        self._network = fold_for_inference(network)
-        _check_finite(self._network, card)
-        model = build_graph(self._network, card, int8=precision == "int8", logits=logits)
+    folder: with ``network.onnx`` and the weights that it points into. Raises ModelError, ResourceError.
+    """
+
+    def __init__(self, folder: Path, card: ModelCard, precision: str, *, output: str = LABELS) -> None:
+        network, self._reach = read_network(folder)
+        _check_finite(network.clone(), self._reach, card)
         bf16 = precision == "bf16" or (precision == "int8" and has_bf16())  # what int8 leaves over
-        config = {
-            "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-            "PERFORMANCE_HINT": "LATENCY",
-        }
-        try:
-            self._compiled = ov.Core().compile_model(model, "CPU", config)
-        except RuntimeError as error:
-            raise ResourceError(
-                f"OpenVINO cannot compile the model here: {one_line(error)}; free memory, or say --runtime torch"
-            ) from error
+        graph = build_graph(network, card, int8=precision == "int8", output=output)
+        self._compiled = _compile(graph, "bf16" if bf16 else "f32")
         self._request = self._compiled.create_infer_request()
-        self._network.to("meta")  # the graph has the weights; the torch network still tells where to crop
 
-    def labels(self, pixels: NDArray[np.uint8], valid: NDArray[np.bool_], window: Box, core: Box) -> NDArray[np.uint8]:
-        """uint8 (B, 2, h', w') of the core, class and per cent, for uint8 (B, C, h, w) and bool (B, h, w)."""
-        return self._infer(pixels, valid, window, core)
-
-    def logits(
-        self, pixels: NDArray[np.uint8], valid: NDArray[np.bool_], window: Box, core: Box
-    ) -> NDArray[np.float32]:
-        """float32 (B, classes, h', w') of the core, from a graph that was made for them."""
-        return self._infer(pixels, valid, window, core)
-
-    def _infer(self, pixels: NDArray[np.uint8], valid: NDArray[np.bool_], window: Box, core: Box) -> NDArray[Any]:
-        crops = find_crops(self._network, window, core)
+    def answer(self, pixels: NDArray[np.uint8], valid: NDArray[np.bool_], window: Box, core: Box) -> NDArray[Any]:
+        """What the graph gives of the core (see `build_graph`), for uint8 (B, C, h, w) and bool (B, h, w)."""
+        crops = find_crops(self._reach, window, core)
         found = self._request.infer([pixels, valid[:, None].view(np.uint8), crops], share_inputs=True)
         return np.array(found[0])
 
@@ -79,33 +60,83 @@ class OpenVinoNetwork:
         self._compiled.release_memory()
 
 
-def _check_finite(network: Network, card: ModelCard) -> None:
-    """Raise ModelError where torch's network is not finite on noise: OpenVINO's ReLU makes 0 of NaN, and hides it."""
+def read_network(folder: Path) -> tuple[ov.Model, Reach]:
+    """The graph of ``network.onnx``, and how far it looks. Raises ModelError.
+
+    OpenVINO itself refuses external data outside the folder.
+    """
+    path = (folder / NETWORK).resolve()
+    try:
+        network = ov.Core().read_model(path)
+        reach = Reach.from_json(json.loads(network.get_rt_info(["framework", "reach"]).astype(str)))
+        _named(network, "image"), _named(network, "crops")
+    except (RuntimeError, KeyError, ValueError, AerialsegError) as error:
+        raise ModelError(
+            f"{folder / NETWORK} cannot be used ({one_line(error)}): 'aerialseg model update {folder}' writes it anew"
+        ) from error
+    return network, reach
+
+
+def _named(network: ov.Model, name: str) -> Node:
+    """The input of that name, as what it gives to the graph."""
+    return network.input(name).get_node().output(0)
+
+
+def _compile(graph: ov.Model, hint: str) -> Any:
+    config = {
+        "INFERENCE_PRECISION_HINT": hint,
+        "INFERENCE_NUM_THREADS": cpu_threads(),
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    try:
+        return ov.Core().compile_model(graph, "CPU", config)
+    except RuntimeError as error:
+        raise ResourceError(
+            f"OpenVINO cannot compile the model here: {one_line(error)}; free memory, or say --runtime torch"
+        ) from error
+
+
+def _check_finite(network: ov.Model, reach: Reach, card: ModelCard) -> None:
+    """Raise ModelError where a layer is not finite on noise: OpenVINO's ReLU makes 0 of NaN, and hides it.
+
+    The graph, which changes, is asked whether each layer's output is finite, before any ReLU.
+    """
+    layers = [node for node in network.get_ops() if node.get_type_name() in (*_CONVOLUTIONS, "BatchNormInference")]
+    finite = [op.reduce_logical_and(op.is_finite(layer), _constant(np.arange(4))) for layer in layers]
+    checked = _compile(ov.Model(finite, network.get_parameters()), "f32")
     box = Box(0, 0, 2 * STRIDE, 2 * STRIDE)
-    levels = torch.randint(0, 2, (1, len(card.bands), *box.shape), generator=torch.Generator().manual_seed(0))
-    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (card.mean, card.std))
-    with torch.inference_mode():
-        if not network.forward_tile((levels - mean) / std, box, box).isfinite().all():
-            raise ModelError(
-                f"the model {card.name!r} computes NaN or infinity from black and white pixels: its weights are not "
-                "those it was trained with; fetch or export it again"
-            )
+    levels = np.random.default_rng(0).integers(0, 2, (1, len(card.bands), *box.shape))
+    mean, std = (np.array(values).reshape(-1, 1, 1) for values in (card.mean, card.std))
+    with np.errstate(over="ignore"):
+        image = ((levels - mean) / std).astype(np.float32)
+    found = checked({"image": image, "crops": find_crops(reach, box, box)})
+    if not all(bool(value) for value in found.values()):
+        raise ModelError(
+            f"the model {card.name!r} computes NaN or infinity from black and white pixels: its weights are not those "
+            "it was trained with; fetch or export it again"
+        )
 
 
-def build_graph(network: Network, card: ModelCard, *, int8: bool = False, logits: bool = False) -> ov.Model:
+def build_graph(network: ov.Model, card: ModelCard, *, int8: bool = False, output: str = LABELS) -> ov.Model:
     """Inputs: uint8 pixels (B, C, h, w), uint8 valid (B, 1, h, w), int64 crops as ``find_crops`` gives them.
 
-    Output: uint8 (B, 2, h', w'), class and confidence per cent (`NOT_FINITE` where a logit is not); or ``logits``,
-    float32 (B, classes, h', w'). int8: the convolutions compute in 8-bit integers, by the ranges in the card.
-    ModelError where one is missing.
+    output: LABELS, uint8 (B, 2, h', w'), class and confidence per cent (`NOT_FINITE` where a logit is not); LOGITS or
+    PROBABILITIES, float32 (B, classes, h', w'). int8: the convolutions compute in 8-bit integers, by the ranges in the
+    card. ``network`` is used up. ModelError where a range is missing.
     """
     pixels = op.parameter([-1, len(card.bands), -1, -1], np.uint8)
     valid = op.parameter([-1, 1, -1, -1], np.uint8)
-    crops = op.parameter([-1, 2, 2], np.int64)
-    ranges = card.ranges if int8 else None
-    answer = _grouped(_Translation(network, crops, ranges).run(_normalised(pixels, valid, card)), card)
-    out = op.convert(answer, "f32") if logits else _labels(answer, card)
-    return ov.Model([out], [pixels, valid, crops])
+    crops = network.input("crops").get_node()
+    if int8:
+        for node in network.get_ordered_ops():
+            if node.get_type_name() in _CONVOLUTIONS:
+                _round_inputs(node, card)
+    image = _normalised(pixels, valid, card).output(0)
+    for target in _named(network, "image").get_target_inputs():
+        target.replace_source_output(image)
+    logits = _grouped(op.convert(network.get_results()[0].input_value(0), "f32"), card)
+    out = logits if output == LOGITS else _probabilities(logits, card)
+    return ov.Model([_labels(logits, card) if output == LABELS else out], [pixels, valid, crops])
 
 
 def _normalised(pixels: Node, valid: Node, card: ModelCard) -> Node:
@@ -118,7 +149,7 @@ def _grouped(logits: Node, card: ModelCard) -> Node:
     """As `group_logits` of groups.py; OpenVINO has no operation for the logarithm of a sum of exponentials."""
     if not card.groups:
         return logits
-    scaled = op.divide(op.convert(logits, "f32"), _constant(np.float32(card.temperature)))
+    scaled = op.divide(logits, _constant(np.float32(card.temperature)))
     channel, parts = _constant(np.array([1], np.int64)), []
     for members in members_of(card):
         some = op.gather(scaled, _constant(np.array(members, np.int64)), _constant(np.int64(1)))
@@ -128,12 +159,19 @@ def _grouped(logits: Node, card: ModelCard) -> Node:
     return op.multiply(op.concat(parts, 1), _constant(np.float32(card.temperature)))
 
 
-def _labels(logits: Node, card: ModelCard) -> Node:
+def _without_void(logits: Node, card: ModelCard) -> Node:
     never = np.zeros((1, len(card.legend), 1, 1), np.float32)
     never[:, list(card.void)] = _NEVER
-    logits = op.convert(logits, "f32")
+    return op.add(logits, _constant(never))
+
+
+def _probabilities(logits: Node, card: ModelCard) -> Node:
+    return op.softmax(op.multiply(_without_void(logits, card), _constant(np.float32(1 / card.temperature))), 1)
+
+
+def _labels(logits: Node, card: ModelCard) -> Node:
     finite = op.is_finite(op.reduce_sum(logits, _constant(np.array([1], np.int64)), True))
-    logits = op.add(logits, _constant(never))
+    logits = _without_void(logits, card)
     best = op.topk(logits, _constant(np.int64(1)), 1, "max", "none", index_element_type="i32")
     below = op.subtract(logits, best.output(0))
     if card.temperature != 1.0:
@@ -148,54 +186,21 @@ def _constant(values: Any) -> Node:
     return op.constant(np.asarray(values))
 
 
-class _Translation:
-    """Torch's steps as OpenVINO's, one by one."""
-
-    def __init__(self, network: Network, crops: Node, ranges: Ranges | None = None) -> None:
-        self._network, self._crops, self._cropped, self._ranges = network, crops, 0, ranges
-
-    def run(self, image: Node) -> Node:
-        window = Box(0, 0, STRIDE, STRIDE)
-        values: dict[fx.Node, Node] = {}
-        for step in trace_network(self._network, window, window).nodes:
-            if step.op == "placeholder":
-                values[step] = image
-            elif step.op == "output":
-                return values[step.args[0]]
-            else:
-                values[step] = self._translate(step, values)
-        raise AssertionError("a traced network has no output")
-
-    def _translate(self, step: fx.Node, values: dict[fx.Node, Node]) -> Node:
-        if step.op == "call_module":
-            name, given = str(step.target).removeprefix("network."), values[step.args[0]]  # type: ignore[index]
-            module = self._network.get_submodule(name)
-            if isinstance(module, nn.Conv2d) and self._ranges is not None:
-                return _conv(module, _rounded(given, name, self._ranges), int8=True)
-            return _MODULES[type(module)](module, given)
-        if step.target is operator.getitem:
-            return self._crop(values[step.args[0]])  # type: ignore[index]
-        given = fx.node.map_arg(step.args, lambda node: values[node])
-        return _FUNCTIONS[step.target](*given)
-
-    def _crop(self, x: Node) -> Node:
-        bounds = op.gather(self._crops, _constant(np.int64(self._cropped)), _constant(np.int64(0)))
-        start, stop = (op.gather(bounds, _constant(np.int64(end)), _constant(np.int64(0))) for end in (0, 1))
-        self._cropped += 1
-        return op.slice(x, start, stop, _constant(np.array([1, 1])), _constant(np.array([2, 3])))
+def _round_inputs(node: Node, card: ModelCard) -> None:
+    """Let a convolution see its input and its kernels in the steps of int8."""
+    name = node.get_friendly_name().removesuffix("/WithoutBiases").partition("#")[0]  # used again: onnx_writer.py
+    node.input(0).replace_source_output(_rounded(node.input_value(0), name, card.ranges).output(0))
+    node.input(1).replace_source_output(_rounded_kernel(_values(node.input_value(1))).output(0))
 
 
-def _conv(module: nn.Conv2d, x: Node, *, int8: bool = False) -> Node:
-    pad, weight, convolve = list(module.padding), module.weight.numpy(), op.convolution
-    kernel = _rounded_kernel(weight) if int8 else _constant(weight)
-    if module.groups > 1:
-        shape = _constant(np.array([module.groups, len(weight) // module.groups, *weight.shape[1:]]))
-        kernel, convolve = op.reshape(kernel, shape, False), op.group_convolution
-    out = convolve(x, kernel, list(module.stride), pad, pad, list(module.dilation))
-    return out if module.bias is None else op.add(out, _per_channel(module.bias))
+def _values(output: Node) -> NDArray[np.float32]:
+    """The numbers of a kernel: a constant that is widened to float32 and, with groups, has another shape."""
+    node = output.get_node()
+    values = node.data if node.get_type_name() == "Constant" else _values(node.input_value(0))
+    return np.asarray(values, np.float32).reshape(list(output.get_shape()))
 
 
-def _rounded(x: Node, name: str, ranges: Ranges) -> Node:
+def _rounded(x: Node, name: str, ranges: Mapping[str, tuple[float, float]]) -> Node:
     """x in 256 steps: OpenVINO makes integers of it where the processor multiplies them right.
 
     Elsewhere it would add products in 16 bits, which overflow without a word: there the same steps are taken in floats.
@@ -207,8 +212,8 @@ def _rounded(x: Node, name: str, ranges: Ranges) -> Node:
     low, high = (np.full((1, 1, 1, 1), end, np.float32) for end in ranges[name])
     if multiplies_int8():
         ends = _constant(low), _constant(high)
-        return op.fake_quantize(x, *ends, *ends, STEPS + 1)
-    step = (high - low) / np.float32(STEPS)
+        return op.fake_quantize(x, *ends, *ends, INT8_STEPS + 1)
+    step = (high - low) / np.float32(INT8_STEPS)
     steps = op.round(op.multiply(x, _constant(1 / step)), "half_to_even")
     below, above = (float(np.round(end / step).item()) for end in (low, high))
     return op.multiply(op.clamp(steps, below, above), _constant(step))
@@ -216,68 +221,9 @@ def _rounded(x: Node, name: str, ranges: Ranges) -> Node:
 
 def _rounded_kernel(weight: NDArray[np.float32]) -> Node:
     """The kernels in 255 steps around zero, as wide for each output channel as that needs."""
-    most = np.maximum(np.abs(weight).reshape(len(weight), -1).max(axis=1), 1e-8).reshape(-1, 1, 1, 1)
+    most = np.maximum(np.abs(weight).max(axis=(-3, -2, -1), keepdims=True), 1e-8)
     if multiplies_int8():
         ends = _constant(-most), _constant(most)
-        return op.fake_quantize(_constant(weight), *ends, *ends, STEPS)
-    step = most / np.float32(STEPS // 2)
+        return op.fake_quantize(_constant(weight), *ends, *ends, INT8_STEPS)
+    step = most / np.float32(INT8_STEPS // 2)
     return _constant((np.round(weight / step) * step).astype(np.float32))
-
-
-def _affine(module: nn.BatchNorm2d, x: Node) -> Node:
-    """What is left of a BatchNorm that follows no convolution."""
-    assert module.running_mean is not None
-    assert module.running_var is not None
-    scale = module.weight * torch.rsqrt(module.running_var + module.eps)
-    return op.add(op.multiply(x, _per_channel(scale)), _per_channel(module.bias - module.running_mean * scale))
-
-
-def _per_channel(values: Tensor) -> Node:
-    return _constant(values.detach().numpy().reshape(1, -1, 1, 1))
-
-
-def _max_pool(module: nn.MaxPool2d, x: Node) -> Node:
-    kernel, stride, pad = ([int(value)] * 2 for value in (module.kernel_size, module.stride, module.padding))  # type: ignore[arg-type]
-    return op.max_pool(x, stride, [1, 1], pad, pad, kernel).output(0)
-
-
-def _average_pool(module: nn.AvgPool2d, x: Node) -> Node:
-    kernel, stride = ([int(value)] * 2 for value in (module.kernel_size, module.stride))  # type: ignore[arg-type]
-    return op.avg_pool(x, stride, [0, 0], [0, 0], kernel, exclude_pad=False)
-
-
-def _nearest(module: nn.UpsamplingNearest2d, x: Node) -> Node:
-    scales = _constant(np.array([module.scale_factor] * 2, np.float32))
-    how = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
-    return op.interpolate(x, scales, "nearest", "scales", axes=_constant(np.array([2, 3])), **how)
-
-
-def _repeat_edge(module: nn.ReplicationPad2d, x: Node) -> Node:
-    left, right, top, bottom = module.padding
-    return op.pad(x, _constant(np.array([0, 0, top, left])), _constant(np.array([0, 0, bottom, right])), "edge")
-
-
-def _pad(x: Node, padding: tuple[int, ...]) -> Node:
-    """torch's order: pairs (before, after) from the last dimension backwards."""
-    pairs = [(0, 0)] * (4 - len(padding) // 2) + list(zip(padding[::2], padding[1::2], strict=True))[::-1]
-    before, after = (_constant(np.array(side)) for side in zip(*pairs, strict=True))
-    return op.pad(x, before, after, "constant", _constant(np.float32(0)))
-
-
-_MODULES: dict[type[nn.Module], Callable[[Any, Node], Node]] = {
-    nn.Conv2d: _conv,
-    nn.BatchNorm2d: _affine,
-    nn.ReLU: lambda _, x: op.relu(x),
-    nn.Identity: lambda _, x: x,
-    nn.MaxPool2d: _max_pool,
-    nn.AvgPool2d: _average_pool,
-    nn.PixelShuffle: lambda module, x: op.depth_to_space(x, "depth_first", module.upscale_factor),
-    nn.ReplicationPad2d: _repeat_edge,
-    nn.UpsamplingNearest2d: _nearest,
-}
-_FUNCTIONS: dict[Any, Callable[..., Node]] = {
-    F.relu: op.relu,
-    F.pad: _pad,
-    torch.cat: lambda parts: op.concat(list(parts), 1),
-    operator.add: op.add,
-}

@@ -5,13 +5,12 @@ from __future__ import annotations
 import gc
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from aerialseg.errors import ModelError, ResourceError, UsageError
@@ -20,13 +19,9 @@ from aerialseg.model.device import ComputeMode, choose, choose_size
 from aerialseg.model.engine import Engine, make_engine
 from aerialseg.model.folders import CARD, embedded, model_dir
 from aerialseg.model.interface import NOT_FINITE, Prediction, Predictor, PredictorSpec, Tile
-from aerialseg.model.store import _checked, load_network
+from aerialseg.model.store import check_files, check_halo, load_inexact
 from aerialseg.model.tta import BYTES_PER_CLASS, TURNS, AveragingEngine
 from aerialseg.raster.grid import Box
-
-if TYPE_CHECKING:
-    import torch
-
 
 logger = logging.getLogger(__name__)
 SMALLEST_TILE = 32
@@ -80,11 +75,13 @@ class ModelSpec(PredictorSpec):
         return hash((self.path, self.card.digest, *ways))
 
     def _load(self) -> ModelPredictor:
-        card, network = load_network(self.path)
+        folder = model_dir(self.path)
+        card = ModelCard.read(folder / CARD)
+        check_files(folder, card)
         # The spec's card may have another halo than the one on disk (ModelCard.tiled); nothing else may differ.
         if replace(card, halo=self.card.halo, exact=self.card.exact).digest != self.card.digest:
             raise ModelError(f"the model in {self.path} has changed since the plan was made: start the run anew")
-        return ModelPredictor(network, self.card, self.way, tile=self.tile, batch=self.batch, tta=self.tta)
+        return ModelPredictor(folder, self.card, self.way, tile=self.tile, batch=self.batch, tta=self.tta)
 
 
 _LOADED: dict[ModelSpec, ModelPredictor] = {}
@@ -94,14 +91,14 @@ _GATES: dict[str, threading.Semaphore] = {}
 
 
 class ModelPredictor(Predictor):
-    """Answers for tiles with a network."""
+    """Answers for tiles with the network of a folder; on torch also with a network itself."""
 
     card: ModelCard
     tile: int
 
     def __init__(
         self,
-        network: Any,
+        model: Path | Any,
         card: ModelCard,
         way: ComputeMode,
         *,
@@ -110,7 +107,7 @@ class ModelPredictor(Predictor):
         tta: bool = False,
     ) -> None:
         self.card, self.way = card, way
-        engine = make_engine(network, card, way, logits=tta)
+        engine = make_engine(model, card, way, probabilities=tta)
         self.engine: Engine = AveragingEngine(engine) if tta else engine
         beside = BYTES_PER_CLASS * len(card.legend) if tta else 0.0
         fitting = choose_size(way, beside, self.engine.concurrent_calls)
@@ -121,7 +118,7 @@ class ModelPredictor(Predictor):
                 f"tile {self.tile} px, batch {self.batch}: wanted a multiple of {card.stride} and at least 1"
             )
         self.concurrent_calls = self.engine.concurrent_calls
-        self._gate = _GATES.setdefault(str(way.device), threading.Semaphore(self.concurrent_calls))
+        self._gate = _GATES.setdefault(way.device, threading.Semaphore(self.concurrent_calls))
         self._shrinking = threading.Lock()
 
     def predict(self, tile: Tile) -> Prediction:
@@ -144,10 +141,11 @@ class ModelPredictor(Predictor):
     def _try(self, tile: Tile, side: int, batch: int) -> Prediction | None:
         try:
             return self._predict(tile, side, batch)
-        except (torch.OutOfMemoryError, MemoryError):
+        except MemoryError:
             return None
         except RuntimeError as error:
-            if not any(words in str(error).lower() for words in _OUT_OF_MEMORY):
+            said = f"{type(error).__name__}: {error}".lower()
+            if not any(words in said for words in _OUT_OF_MEMORY):
                 raise
             return None
 
@@ -207,7 +205,7 @@ class ModelPredictor(Predictor):
 
 _OUT_OF_MEMORY = (
     *("can't allocate memory", "out of memory", "out_of_memory", "bad_alloc", "not enough memory", "alloc_failed"),
-    *("allocation_failed", "unable to find an engine to execute this computation"),
+    *("outofmemoryerror", "allocation_failed", "unable to find an engine to execute this computation"),
 )
 """What torch, OpenVINO, CUDA, cuBLAS and cuDNN say, in lower case. The last one: cuDNN finds no room to work in."""
 
@@ -239,10 +237,27 @@ def resolve(
     """
     folder = model_dir(ref)
     card = ModelCard.read(folder / CARD)
-    choose(device, precision, runtime, card)
-    network, _ = _checked(folder, card)
-    card = card.tiled(*split_tiling(tiling), network.inexact)
+    way = choose(device, precision, runtime, card)
+    card = card.tiled(*split_tiling(tiling), _check(folder, card, way))
     return ModelSpec(str(folder.resolve()), card, device, precision, runtime, tile, batch, tta)
+
+
+def _check(folder: Path, card: ModelCard, way: ComputeMode) -> Sequence[str]:
+    """The layers that keep a network from being exact, once all is known to fit together. Raises ModelError."""
+    if way.runtime == "torch":
+        return load_inexact(folder)
+    from aerialseg.model.openvino import read_network
+
+    check_files(folder, card)
+    network, reach = read_network(folder)
+    check_halo(card, reach, folder)
+    met = network.input("image").get_partial_shape()[1], network.output(0).get_partial_shape()[1]
+    wanted = len(card.bands), len(card.groups or card.legend)
+    if met != wanted:
+        raise ModelError(
+            f"{folder}: the network has {met[0]} bands and {met[1]} classes, its card {wanted[0]} and {wanted[1]}"
+        )
+    return ()
 
 
 def load_model(model: str | Path | None = None, **how: Any) -> ModelPredictor:

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from aerialseg.errors import ModelError
-from aerialseg.model.network import STRIDE, Network
+from aerialseg.model.network import Network
+from aerialseg.model.tile_crops import STRIDE
 
 _AXES = (2, 3)
 _BEYOND = 2 * STRIDE

@@ -10,7 +10,6 @@ against the network itself.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from torch import nn
@@ -37,29 +36,6 @@ class Margin(NamedTuple):
     def cells(self) -> int:
         """The same number on all sides."""
         return max(self)
-
-
-@dataclass(frozen=True, slots=True)
-class Reach:
-    """Cells needed around the core, at the stride of what they are needed of.
-
-    final: of the full-resolution features and of the image beside them. joins: of the joined features of each decoder
-    block, coarse to fine. middle: of the encoder's output. layers: of the input of each encoder stage, fine to coarse.
-    pool: of the input of the pooling. image: of the image; ``halo`` is that, rounded up to the stride.
-    """
-
-    final: int
-    joins: tuple[int, ...]
-    middle: int
-    layers: tuple[int, ...]
-    pool: int
-    image: int
-    stride: int = 32
-
-    @property
-    def halo(self) -> int:
-        """Pixels around the core that make a tile equal the whole image."""
-        return round_up(self.image, self.stride)
 
 
 def margin_before(module: nn.Module, margin: Margin) -> Margin:
@@ -119,8 +95,3 @@ def _first(value: object) -> int:
     if not isinstance(number, int):
         raise TypeError(f"{value!r} is not a number of cells: the reach is not known")
     return number
-
-
-def round_up(value: int, step: int) -> int:
-    """The smallest multiple of ``step`` that is not less."""
-    return -(-value // step) * step

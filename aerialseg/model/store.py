@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aerialseg.errors import InputError, ModelError, OutputError, UsageError
-from aerialseg.files import one_line, parse_json, part_of, write_json
+from aerialseg.files import parse_json, part_of, remove_if_there, write_json
 from aerialseg.model.card import ModelCard
-from aerialseg.model.folders import CARD, WEIGHTS, model_dir, pickles_in, refuse_pickle
+from aerialseg.model.folders import CARD, NETWORK, WEIGHTS, model_dir, pickles_in, refuse_pickle
+from aerialseg.model.weights_file import check_finite, read_header
 from aerialseg.toml import convert
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from aerialseg.model.network import Network
+    from aerialseg.model.tile_crops import Reach
 
 logger = logging.getLogger(__name__)
 HISTORY = "history.json"
@@ -58,22 +60,40 @@ def load_whole_card(ref: str | Path | None = None) -> ModelCard:
 def verify(folder: Path, card: ModelCard) -> Path:
     """The path of the weights: the file is no pickle and is the one that the card means. Raises ModelError."""
     path = folder / WEIGHTS
+    start, digest = _hashed(path)
+    if start.startswith(_PICKLE_STARTS) and not _header_fits(start, path):
+        raise ModelError(refuse_pickle(path))
+    _check_digest(path, digest, card.weights_sha256)
+    return path
+
+
+def check_files(folder: Path, card: ModelCard) -> None:
+    """Raise ModelError unless weights and ``network.onnx`` are those that the card means, and the weights finite."""
+    path = verify(folder, card)
+    check_finite(path, read_header(path))
+    if card.network_sha256:
+        _check_digest(folder / NETWORK, _hashed(folder / NETWORK)[1], card.network_sha256)
+
+
+def _hashed(path: Path) -> tuple[bytes, str]:
+    """(first bytes, SHA-256) of a file of a model."""
     try:
         with open(path, "rb") as file:
             start = file.read(8)
             file.seek(0)
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            return start, hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        hint = pickles_in(folder) if folder.is_dir() else ""
-        raise ModelError(f"cannot read the weights {path}: {error.strerror}{hint}") from error
-    if start.startswith(_PICKLE_STARTS) and not _header_fits(start, path):
-        raise ModelError(refuse_pickle(path))
-    if digest != card.weights_sha256:
+        hint = pickles_in(path.parent) if path.parent.is_dir() else ""
+        what = "the weights" if path.name == WEIGHTS else "the network"
+        raise ModelError(f"cannot read {what} {path}: {error.strerror}{hint}") from error
+
+
+def _check_digest(path: Path, digest: str, wanted: str) -> None:
+    if digest != wanted:
         raise ModelError(
-            f"{path} has the SHA-256 {digest[:16]}..., the card wants {card.weights_sha256[:16] or '(none)'}...: "
+            f"{path} has the SHA-256 {digest[:16]}..., the card wants {wanted[:16] or '(none)'}...: "
             "the file is damaged or belongs to another model; fetch it again"
         )
-    return path
 
 
 def _header_fits(start: bytes, path: Path) -> bool:
@@ -96,28 +116,61 @@ def save(
 
     folder, dtype = Path(folder), dtype or torch.float16
     tensors = {name: _stored(name, tensor, dtype) for name, tensor in state.items()}
-    card = _probed(card, tensors, folder)
+    network = _filled(_fitting(card, tensors, folder), tensors)
+    card = _probed(card, network, folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        part, card_part = part_of(folder / WEIGHTS), part_of(folder / CARD)
+        part = part_of(folder / WEIGHTS)
         save_file(tensors, part, metadata={"format": "pt"})
         with open(part, "rb") as file:
             os.fsync(file.fileno())
             card = replace(card, weights_sha256=hashlib.file_digest(file, "sha256").hexdigest())
-        card.write(card_part)
         part.chmod(0o644)  # safetensors makes files that only their owner can read
-        part.replace(folder / WEIGHTS)
-        card_part.replace(folder / CARD)
+        return _publish(folder, card, network, part)
     except OSError as error:
         raise OutputError(f"cannot write the model to {folder}: {error}") from error
+
+
+def update(ref: str | Path) -> Path:
+    """The folder of a model, once it has a ``network.onnx`` as this version writes it; its weights stay as they are.
+
+    Raises ModelError for a network that cannot be exact, UsageError, OutputError.
+    """
+    folder = model_dir(ref)
+    card, network = load_network(folder)
+    if network.inexact:
+        raise ModelError(f"{folder} cannot be exact ({network.inexact[0]}), so it has no {NETWORK}: torch runs it")
+    try:
+        _publish(folder, card, network, folder / WEIGHTS)
+    except OSError as error:
+        raise OutputError(f"cannot write the model to {folder}: {error}") from error
+    return folder
+
+
+def _publish(folder: Path, card: ModelCard, network: Network, weights: Path) -> ModelCard:
+    """The card as written, once weights, graph and card are in their places."""
+    from aerialseg.model.onnx_writer import network_graph
+
+    graph = b"" if network.inexact else network_graph(network, weights)
+    card = replace(card, network_sha256=hashlib.sha256(graph).hexdigest() if graph else "")
+    part, card_part = part_of(folder / NETWORK), part_of(folder / CARD)
+    card.write(card_part)
+    if graph:
+        part.write_bytes(graph)
+    if weights != folder / WEIGHTS:
+        weights.replace(folder / WEIGHTS)
+    if graph:
+        part.replace(folder / NETWORK)
+    else:
+        remove_if_there(folder / NETWORK)
+    card_part.replace(folder / CARD)
     return card
 
 
-def _probed(card: ModelCard, state: Mapping[str, Tensor], folder: Path) -> ModelCard:
+def _probed(card: ModelCard, network: Network, folder: Path) -> ModelCard:
     """The card with the halo that its network was found to need; unchanged where the card says that it is not exact."""
     from aerialseg.model.probe import probe
 
-    network = _filled(_fitting(card, state, folder), state)
     if not card.exact:
         return card
     if not network.inexact:
@@ -149,6 +202,11 @@ def load_network(ref: str | Path | None = None) -> tuple[ModelCard, Network]:
     card = ModelCard.read(folder / CARD)
     network, state = _checked(folder, card)
     return card, _filled(network, state)
+
+
+def load_inexact(folder: Path) -> tuple[str, ...]:
+    """The layers that keep the network of a folder from being exact, once all is known to fit. Raises ModelError."""
+    return _checked(folder, ModelCard.read(folder / CARD))[0].inexact
 
 
 def _filled(network: Network, state: Mapping[str, Tensor]) -> Network:
@@ -188,29 +246,24 @@ def _check_exact(card: ModelCard, network: Network, folder: Path) -> None:
             f"{folder}: the card says exact, but the layer {network.inexact[0]} of its network looks at the whole "
             'image at once: set "exact" to false in the card and run it with --tiling approximate'
         )
-    if card.halo < network.reach.halo or card.stride % network.reach.stride:
+    check_halo(card, network.reach, folder)
+
+
+def check_halo(card: ModelCard, reach: Reach, folder: Path) -> None:
+    """Raise ModelError where the card says exact with less around a tile than its network looks."""
+    if card.exact and (card.halo < reach.halo or card.stride % reach.stride):
         raise ModelError(
-            f"{folder}: the card says exact with a halo of {card.halo} px; this network needs {network.reach.halo} "
-            f"(its encoder looks that far) on a lattice of {network.reach.stride} px: correct the card, "
+            f"{folder}: the card says exact with a halo of {card.halo} px; this network needs {reach.halo} "
+            f"(its encoder looks that far) on a lattice of {reach.stride} px: correct the card, "
             'or set "exact" to false in it and run it with --tiling approximate'
         )
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
-    import torch
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    try:
-        state = load_file(path)
-    except (OSError, SafetensorError, ValueError) as error:
-        raise ModelError(
-            f"{path} is not a whole safetensors file ({one_line(error)}): it is damaged or cut off"
-        ) from error
-    for name, tensor in state.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise ModelError(f"{path}: {name} holds values that are not finite (NaN or infinity)")
-    return state
+    check_finite(path, read_header(path))
+    return load_file(path)
 
 
 def _check_classes(card: ModelCard, network: Network, state: Mapping[str, Tensor], folder: Path) -> None:

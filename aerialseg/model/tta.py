@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from aerialseg.model.engine import Engine, most_likely
-from aerialseg.model.interface import Tile
+from aerialseg.model.engine import Engine
+from aerialseg.model.interface import NOT_FINITE, Tile
 from aerialseg.raster.grid import Box
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 BYTES_PER_CLASS = 20.0
 """Memory for each class of each pixel, five arrays of 4 bytes: a look's, as it is turned back in two steps, the sum of
@@ -38,12 +39,17 @@ class Turn:
 
     def ahead(self, values: Tensor) -> Tensor:
         """The tensor turned in its last two axes."""
-        return torch.rot90(values.flip(-1) if self.mirrored else values, self.quarters, (-2, -1))
+        return (values.flip(-1) if self.mirrored else values).rot90(self.quarters, (-2, -1))
 
     def back(self, values: Tensor) -> Tensor:
-        """What was turned, as it lay before."""
-        upright = torch.rot90(values, -self.quarters, (-2, -1))
+        """The tensor that was turned, as it lay before."""
+        upright = values.rot90(-self.quarters, (-2, -1))
         return upright.flip(-1) if self.mirrored else upright
+
+    def upright(self, array: NDArray[Any]) -> NDArray[Any]:
+        """The array that was turned, as it lay before."""
+        upright = np.rot90(array, -self.quarters, (-2, -1))
+        return upright[..., ::-1] if self.mirrored else upright
 
     def box(self, box: Box, shape: tuple[int, int]) -> Box:
         """Where the pixels of a box lie once the array of this shape that it counts in is turned."""
@@ -74,21 +80,21 @@ class AveragingEngine:
         return [(shape, self._engine.place(_turned(tile, turn))) for turn in TURNS]
 
     def answer(self, placed: Placed, windows: Sequence[Box], window: Box, core: Box) -> NDArray[np.uint8]:
-        return most_likely(self.probabilities(placed, windows, window, core)).numpy()
+        return most_likely(self.probabilities(placed, windows, window, core))
 
-    @torch.inference_mode()
-    def probabilities(self, placed: Placed, windows: Sequence[Box], window: Box, core: Box) -> Tensor:
+    def probabilities(self, placed: Placed, windows: Sequence[Box], window: Box, core: Box) -> NDArray[np.float32]:
         looks = self._looks(placed, windows, window, core)
-        total = next(looks)
+        total = np.array(next(looks))
         for look in looks:
             total += look
-        return total.div_(len(TURNS))
+        total /= len(TURNS)
+        return total
 
-    def _looks(self, placed: Placed, windows: Sequence[Box], window: Box, core: Box) -> Iterator[Tensor]:
+    def _looks(self, placed: Placed, windows: Sequence[Box], window: Box, core: Box) -> Iterator[NDArray[np.float32]]:
         for turn, (shape, there) in zip(TURNS, placed, strict=True):
             turned = [turn.box(box, shape) for box in windows]
             ours = turn.box(window, window.shape), turn.box(core, window.shape)
-            yield turn.back(self._engine.probabilities(there, turned, *ours))
+            yield turn.upright(self._engine.probabilities(there, turned, *ours))
 
     def release(self) -> None:
         self._engine.release()
@@ -99,3 +105,10 @@ def _turned(tile: Tile, turn: Turn) -> Tile:
     shape, core = tile.window.shape, tile.core.relative_to(tile.window)
     window = Box(0, 0, *turn.pixels(tile.valid).shape)
     return Tile(turn.pixels(tile.pixels), turn.pixels(tile.valid), window, turn.box(core, shape))
+
+
+def most_likely(probabilities: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """uint8 (B, 2, h, w) of probabilities (B, classes, h, w): the best class, and its own per cent (or NOT_FINITE)."""
+    best = probabilities.max(axis=1)  # NaN where any of them is
+    percent = np.nan_to_num(np.clip(np.rint(best * 100), 0, 100), nan=NOT_FINITE)
+    return np.stack([probabilities.argmax(axis=1), percent], axis=1).astype(np.uint8)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from aerialseg.model.network import STRIDE, Network
+from aerialseg.model.network import Network
+from aerialseg.model.tile_crops import STRIDE
 from aerialseg.raster.grid import Box
 
 

@@ -21,7 +21,7 @@ _HOMES = {
     "teach": "teach_run",
     "train": "train_run",
 }
-_EXTRA = ("fastai", "fastcore", "torchvision", "PIL", "scipy")
+_EXTRA = ("torch", "fastai", "fastcore", "torchvision", "PIL", "scipy")
 
 
 def __getattr__(name: str) -> Any:

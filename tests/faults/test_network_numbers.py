@@ -18,7 +18,7 @@ from aerialseg.model.network import Network
 from aerialseg.model.predictor import ModelPredictor
 from aerialseg.model.store import save
 from aerialseg.raster.grid import Box
-from tests.model.nets import card, lively_network
+from tests.model.nets import card, for_runtime, lively_network
 from tests.raster.drawing import picture, write
 
 RUNTIMES = ("torch", "openvino")
@@ -36,7 +36,7 @@ def spoiled(value: float, which: int) -> Network:
 
 
 def answer(network: Network, runtime: str, *, tta: bool = False) -> object:
-    predictor = ModelPredictor(network, card(network), choose("cpu", "fp32", runtime), tta=tta)
+    predictor = ModelPredictor(for_runtime(network, runtime), card(network), choose("cpu", "fp32", runtime), tta=tta)
     core = Box(0, 0, 64, 96)
     return predictor.predict(Tile(picture(64, 96), np.ones(core.shape, bool), core, core))
 

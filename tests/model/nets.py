@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from aerialseg.legend import LandClass, Legend
 from aerialseg.model.card import Architecture, ModelCard
+from aerialseg.model.folders import NETWORK, WEIGHTS
 from aerialseg.model.global_layers import SelfAttention
 from aerialseg.model.network import Network
 from aerialseg.model.networks import build
+from aerialseg.model.onnx_writer import network_graph
 
 NARROW = "resnet10-narrow"
 
@@ -46,6 +51,22 @@ def smooth_noise(*shape: int, seed: int = 1) -> Tensor:
     noise = torch.randn(shape, generator=generator)
     coarse = torch.randn((*shape[:2], -(-shape[2] // 16), -(-shape[3] // 16)), generator=generator)
     return noise * 0.5 + nn.functional.interpolate(coarse, size=shape[2:], mode="bilinear")
+
+
+_STORED = tempfile.TemporaryDirectory()
+
+
+def stored(network: Network) -> Path:
+    """A folder with the network's weights, whatever they are, and its network.onnx, until the process ends."""
+    folder = Path(tempfile.mkdtemp(dir=_STORED.name))
+    save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, folder / WEIGHTS)
+    (folder / NETWORK).write_bytes(network_graph(network, folder / WEIGHTS))
+    return folder
+
+
+def for_runtime(network: Network, runtime: str) -> Network | Path:
+    """What a ModelPredictor takes: OpenVINO reads files."""
+    return stored(network) if runtime == "openvino" else network
 
 
 def legend(classes: int = 5) -> Legend:

@@ -66,7 +66,7 @@ def test_fp32_is_exact_whatever_other_threads_do() -> None:
 
 def test_lanes_share_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device, "free_bytes", lambda _: 24e9)
-    way = ComputeMode(torch.device("cuda"), "torch", "fp32")
+    way = ComputeMode("cuda", "torch", "fp32")
     for lanes in (1, 2, 4):
         tile, batch = choose_size(way, lanes=lanes)
         used = lanes * tile * tile * batch * device._BYTES_PER_PIXEL["fp32"] + device._BASE_BYTES
@@ -113,7 +113,7 @@ def test_fp16_says_what_fp32_says_and_a_number_that_it_cannot_hold_is_no_class()
 
 
 def half(network: UNet, about: ModelCard, precision: str) -> ModelPredictor:
-    return ModelPredictor(network, about, ComputeMode(torch.device("cpu"), "torch", precision), tile=128)
+    return ModelPredictor(network, about, ComputeMode("cpu", "torch", precision), tile=128)
 
 
 def noise(side: int) -> Tile:
@@ -126,7 +126,7 @@ def noise(side: int) -> Tile:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_two_lanes_at_once_say_what_one_says() -> None:
     network = lively_network()
-    one = ModelPredictor(network, card(network), ComputeMode(torch.device("cuda"), "torch", "fp32"))
+    one = ModelPredictor(network, card(network), ComputeMode("cuda", "torch", "fp32"))
     tiles = [noise(32 * (number + 4)) for number in range(8)]
     alone = [one.predict(tile).classes for tile in tiles]
     with ThreadPoolExecutor(2) as threads:

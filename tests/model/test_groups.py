@@ -11,12 +11,12 @@ import torch
 
 from aerialseg.errors import InputError, ModelError, UsageError
 from aerialseg.model.card import ModelCard
-from aerialseg.model.engine import apply_temperature, decide
 from aerialseg.model.folders import CARD, WEIGHTS
 from aerialseg.model.groups import Groups, group_logits, regroup
 from aerialseg.model.interface import Tile
 from aerialseg.model.predictor import ModelPredictor, load_model, resolve
 from aerialseg.model.store import load_card, load_network, save
+from aerialseg.model.torch_engine import apply_temperature, decide
 from aerialseg.raster.grid import Box
 from tests.fakes import CARD as FAKE
 from tests.fakes import LEGEND
@@ -92,7 +92,7 @@ def probabilities(predictor: ModelPredictor, tile: Tile) -> np.ndarray:
     """float (classes, h, w) of the network, looked at once."""
     engine = predictor.engine._engine  # type: ignore[attr-defined]
     box = tile.window
-    found: np.ndarray = engine.probabilities(engine.place(tile), [box], box, box)[0].numpy()
+    found: np.ndarray = engine.probabilities(engine.place(tile), [box], box, box)[0]
     return found
 
 

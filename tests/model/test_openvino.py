@@ -21,31 +21,30 @@ from aerialseg.model.cpu import multiplies_int8
 from aerialseg.model.device import choose
 from aerialseg.model.encoders import ENCODERS, EncoderShape
 from aerialseg.model.fold import fold_for_inference
-from aerialseg.model.fx_trace import find_crops
 from aerialseg.model.int8_ranges import find_ranges
 from aerialseg.model.interface import Tile
 from aerialseg.model.network import Network
 from aerialseg.model.predictor import ModelPredictor
+from aerialseg.model.tile_crops import find_crops
 from aerialseg.raster.grid import Box, Grid
-from tests.model.nets import card, lively_network, smooth_noise
+from tests.model.nets import card, lively_network, smooth_noise, stored
 
 ROOT = Path(__file__).resolve().parents[2]
-ov = pytest.importorskip("openvino", reason="openvino is not installed (the extra 'fast')")
+ov = pytest.importorskip("openvino", reason="openvino is not installed")
 
-from aerialseg.model.openvino import build_graph  # noqa: E402
+from aerialseg.model.openvino import LOGITS, build_graph, read_network  # noqa: E402
 
 Logits = Callable[[NDArray[np.uint8], NDArray[np.bool_], Box, Box], NDArray[np.float32]]
 
 
 def on_openvino(network: Network, reference: ModelCard) -> Logits:
     """Its logits in fp32, from one compiled graph."""
-    folded = fold_for_inference(network)
-    graph = build_graph(folded, reference, logits=True)
+    graph = build_graph(read_network(stored(network))[0], reference, output=LOGITS)
     compiled = ov.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
     def run(pixels: NDArray[np.uint8], valid: NDArray[np.bool_], window: Box, core: Box) -> NDArray[np.float32]:
         found: NDArray[np.float32] = compiled(
-            [pixels, valid[:, None].view(np.uint8), find_crops(folded, window, core)]
+            [pixels, valid[:, None].view(np.uint8), find_crops(network.reach, window, core)]
         )[0]
         return found.copy()
 
@@ -114,7 +113,7 @@ def test_every_kind_of_layer_is_translated(
 
 
 def predictor(network: Network, precision: str, **options: int) -> ModelPredictor:
-    return ModelPredictor(network, card(network), choose("cpu", precision, "openvino"), **options)
+    return ModelPredictor(stored(network), card(network), choose("cpu", precision, "openvino"), **options)
 
 
 def in_blocks(answering: ModelPredictor, pixels: NDArray[np.uint8], block: int, halo: int) -> NDArray[np.uint8]:
@@ -165,11 +164,12 @@ def test_torch_and_openvino_agree_on_labels_and_confidence() -> None:
 def test_int8_mostly_agrees_and_its_tiles_equal_the_whole_image() -> None:
     network = lively_network()
     images = [smooth_noise(1, 3, 128, 128, seed=seed) for seed in range(4)]
-    quantized = card(network, quantization={"ranges": find_ranges(network, images)})
+    quantized = card(network, network_sha256="ab", quantization={"ranges": find_ranges(network, images)})
     mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (quantized.mean, quantized.std))
     drawn_like = ((smooth_noise(1, 3, 520, 360, seed=9)[0] * std + mean) * 255).round().clamp(0, 255)
     pixels = drawn_like.to(torch.uint8).numpy()
-    fp32, int8 = (ModelPredictor(network, quantized, choose("cpu", p, "openvino", quantized)) for p in ("fp32", "int8"))
+    folder, names = stored(network), ("fp32", "int8")
+    fp32, int8 = (ModelPredictor(folder, quantized, choose("cpu", p, "openvino", quantized)) for p in names)
     whole, cut = (in_blocks(int8, pixels, block, quantized.halo)[0] for block in (544, 160))
     assert (cut == whole).mean() > 0.999  # what rounds to another step does so by a difference of 1e-6
     assert (in_blocks(fp32, pixels, 544, quantized.halo)[0] == whole).mean() > 0.85
@@ -199,12 +199,11 @@ def test_int8_is_torchs_own_rounding_whether_the_processor_has_the_integers_or_n
     monkeypatch.setattr("aerialseg.model.openvino.multiplies_int8", lambda: multiplies)
     network = lively_network(decoder=kind)
     images = [smooth_noise(1, 3, 128, 128, seed=seed) for seed in range(4)]
-    quantized = card(network, quantization={"ranges": find_ranges(network, images)})
-    folded, (pixels, valid), box = fold_for_inference(network), drawn((160, 128)), Box(0, 0, 160, 128)
-    compiled = ov.Core().compile_model(
-        build_graph(folded, quantized, int8=True, logits=True), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
-    )
-    ours = compiled([pixels, valid[:, None].view(np.uint8), find_crops(folded, box, box)])[0]
+    quantized = card(network, network_sha256="ab", quantization={"ranges": find_ranges(network, images)})
+    (pixels, valid), box = drawn((160, 128)), Box(0, 0, 160, 128)
+    graph = build_graph(read_network(stored(network))[0], quantized, int8=True, output=LOGITS)
+    compiled = ov.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    ours = compiled([pixels, valid[:, None].view(np.uint8), find_crops(network.reach, box, box)])[0]
     wanted = on_torch(rounding(network, quantized), quantized)(pixels, valid, box, box)
     unrounded = on_torch(network, quantized)(pixels, valid, box, box)
     agree, otherwise = ((one.argmax(1) == wanted.argmax(1)).mean() for one in (ours, unrounded))
@@ -214,15 +213,15 @@ def test_int8_is_torchs_own_rounding_whether_the_processor_has_the_integers_or_n
 
 def test_a_card_without_a_range_is_refused_by_the_name_of_the_layer() -> None:
     network = lively_network()
-    quantized = card(network, quantization={"ranges": {"layers.0.0": [-2.0, 2.0]}})
+    quantized = card(network, network_sha256="ab", quantization={"ranges": {"layers.0.0": [-2.0, 2.0]}})
     with pytest.raises(ModelError, match=r"no int8 range for layers\.0\.4"):
-        ModelPredictor(network, quantized, choose("cpu", "int8", "openvino", quantized))
+        ModelPredictor(stored(network), quantized, choose("cpu", "int8", "openvino", quantized))
 
 
 def test_void_classes_are_never_predicted() -> None:
     network = lively_network()
     reference = card(network, void=(0, 2, 3))
-    answering = ModelPredictor(network, reference, choose("cpu", "fp32", "openvino"))
+    answering = ModelPredictor(stored(network), reference, choose("cpu", "fp32", "openvino"))
     answer = in_blocks(answering, drawn((96, 96))[0][0], 96, reference.halo)
     assert set(np.unique(answer[0])) <= {1, 4}
 
@@ -240,7 +239,7 @@ NO_MEMORY = """
 import resource
 from aerialseg.errors import ResourceError
 from aerialseg.model import openvino
-from tests.model.nets import card, lively_network
+from tests.model.nets import card, lively_network, stored
 network, build = lively_network(), openvino.build_graph
 def build_with_the_last_memory(*arguments, **options):
     graph = build(*arguments, **options)
@@ -249,7 +248,7 @@ def build_with_the_last_memory(*arguments, **options):
     return graph
 openvino.build_graph = build_with_the_last_memory
 try:
-    openvino.OpenVinoNetwork(network, card(network), "fp32")
+    openvino.OpenVinoNetwork(stored(network), card(network), "fp32")
 except ResourceError as error:
     print(error)
 """

@@ -24,7 +24,7 @@ from aerialseg.model.smp_unet import SmpUNet
 from aerialseg.model.store import load_network, save
 from aerialseg.raster.grid import Box, Grid
 from aerialseg.training.torchvision_compat import patch_torchvision
-from tests.model.nets import NARROW, card, lively_network, smooth_noise
+from tests.model.nets import NARROW, card, lively_network, smooth_noise, stored
 from tests.model.test_onnx_export import asked
 
 SMP = Architecture(NARROW, decoder="smp-unet", norm="batch")
@@ -123,10 +123,10 @@ def test_no_norm_is_left_when_it_is_folded_and_the_logits_stay(network: Network)
 def test_openvino_says_what_torch_says(network: Network, described: ModelCard, precision: str) -> None:
     pytest.importorskip("openvino")
     ranges = find_ranges(network, [smooth_noise(1, 3, 128, 128, seed=seed) for seed in range(3)])
-    known = replace(described, quantization={"ranges": ranges})
+    known = replace(described, network_sha256="ab", quantization={"ranges": ranges})
     mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (known.mean, known.std))
     pixels = ((smooth_noise(1, 3, 160, 224, seed=9)[0] * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
-    ours = ModelPredictor(network, known, choose("cpu", precision, "openvino", known), tile=96)
+    ours = ModelPredictor(stored(network), known, choose("cpu", precision, "openvino", known), tile=96)
     theirs = ModelPredictor(network, known, choose("cpu", "fp32", "torch"), tile=256)
     labels = [one.predict_array(pixels.numpy()).classes for one in (ours, theirs)]
     assert (labels[0] == labels[1]).mean() > {"fp32": 0.9999, "bf16": 0.9, "int8": 0.7}[precision]

@@ -8,11 +8,11 @@ import torch
 from numpy.typing import NDArray
 
 from aerialseg.model.device import choose
-from aerialseg.model.engine import decide
 from aerialseg.model.interface import Prediction, Tile
 from aerialseg.model.predictor import ModelPredictor
+from aerialseg.model.torch_engine import decide
 from aerialseg.raster.grid import Box
-from tests.model.nets import card, lively_network
+from tests.model.nets import card, for_runtime, lively_network
 
 PIXELS: NDArray[np.uint8] = np.random.default_rng(0).integers(0, 256, (3, 96, 128), dtype=np.uint8)
 TEMPERATURES = (0.5, 1.0, 2.0)
@@ -22,7 +22,7 @@ def predicted(runtime: str, temperature: float, precision: str = "fp32") -> Pred
     network = lively_network()
     model = card(network, void=(1,), temperature=temperature)
     window = Box(0, 0, 96, 128)
-    answering = ModelPredictor(network, model, choose("cpu", precision, runtime))
+    answering = ModelPredictor(for_runtime(network, runtime), model, choose("cpu", precision, runtime))
     return answering.predict(Tile(PIXELS, np.ones((96, 128), bool), window, window))
 
 

@@ -17,7 +17,7 @@ from aerialseg.model.network import Network
 from aerialseg.model.predictor import ModelPredictor
 from aerialseg.model.tta import TURNS, Turn
 from aerialseg.raster.grid import Box, Grid
-from tests.model.nets import card, lively_network
+from tests.model.nets import card, for_runtime, lively_network
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def known(network: Network) -> ModelCard:
 
 def averaging(network: Network, known: ModelCard, runtime: str = "torch", tile: int | None = None) -> ModelPredictor:
     way = choose("cpu", "fp32", runtime)
-    return ModelPredictor(copy.deepcopy(network), known, way, tile=tile, batch=2, tta=True)
+    return ModelPredictor(for_runtime(copy.deepcopy(network), runtime), known, way, tile=tile, batch=2, tta=True)
 
 
 def drawn(grid: Grid, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -64,6 +64,7 @@ def test_a_turned_box_holds_the_same_pixels(height: int, width: int, corners: tu
     there = turn.pixels(numbers)[turn.box(box, (height, width)).slices]
     assert np.array_equal(there, turn.pixels(numbers[box.slices]))
     assert np.array_equal(turn.back(torch.from_numpy(turn.pixels(numbers).copy())).numpy(), numbers)
+    assert np.array_equal(turn.upright(turn.pixels(numbers)), numbers)
     assert np.array_equal(turn.ahead(torch.from_numpy(numbers)).numpy(), turn.pixels(numbers))
 
 
