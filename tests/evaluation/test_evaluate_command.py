@@ -177,14 +177,14 @@ def two(drawn_data: Path, tmp_path: Path) -> Path:
 def test_a_missing_folder_is_an_input_error(model: Path, tmp_path: Path) -> None:
     for folder, wanted in ((tmp_path / "gone", "no folder"), (tmp_path, "original_images/")):
         done = of_model(model, folder)
-        assert (done.exit_code, len(done.stderr.splitlines())) == (3, 1)
+        assert (done.exit_code, len(done.stderr.splitlines())) == (3, 2)  # the first line, and the error
         assert wanted in done.stderr
 
 
 def test_an_image_without_mask_is_named(model: Path, two: Path) -> None:
     (two / "masks" / "001.png").unlink()
     done = of_model(model, two)
-    assert (done.exit_code, len(done.stderr.splitlines())) == (3, 1)
+    assert (done.exit_code, len(done.stderr.splitlines())) == (3, 2)  # the first line, and the error
     assert "001" in done.stderr
 
 
@@ -194,7 +194,7 @@ def test_a_split_that_names_no_frame_or_one_that_is_not_there_is_an_input_error(
 ) -> None:
     (two / "split.csv").write_text(split)
     done = of_model(model, two, "--split", two / "split.csv")
-    assert (done.exit_code, len(done.stderr.splitlines())) == (3, 1)
+    assert (done.exit_code, len(done.stderr.splitlines())) == (3, 2)  # the first line, and the error
     assert "split.csv" in done.stderr
     assert "777" in done.stderr or "777" not in split
 
