@@ -61,7 +61,7 @@ def test_the_layer_says_what_the_predictor_said(tmp_path: Path, write_raster: Wr
         confidence=tmp_path / "conf.tif", min_area_m2=0, simplify_m=0, block_px=64,
     )  # fmt: skip
     layer = read_layer(tmp_path / "map.gpkg")
-    assert result.paths == (tmp_path / "map.gpkg", tmp_path / "classes.tif", tmp_path / "conf.tif")
+    assert [path.name for path in result.paths] == ["map.gpkg", "classes.tif", "conf.tif", "conf.qml"]
     assert np.array_equal(classes_of(tmp_path / "classes.tif"), pixels[0])
     assert np.array_equal(classes_of(tmp_path / "conf.tif"), pixels[1])
     assert np.array_equal(burnt(layer, source), pixels[0])
