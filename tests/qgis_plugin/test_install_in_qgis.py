@@ -26,8 +26,8 @@ def _wheels(folder: Path) -> Path:
         text=True,
         check=True,
     ).stdout.strip()
-    others = folder / "others.txt"
-    others.write_text("".join(line for line in PINS.open() if not line.startswith("aerialseg==")))
+    others, pins = folder / "others.txt", PINS.read_text().splitlines(keepends=True)
+    others.write_text("".join(line for line in pins if not line.startswith("aerialseg==")))
     pip = [sys.executable, "-m", "pip", "-q"]
     subprocess.run([*pip, "wheel", "--no-deps", "-w", str(folder), str(ROOT)], check=True)
     wheel = str(next(folder.glob("aerialseg-*.whl")))
