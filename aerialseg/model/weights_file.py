@@ -46,7 +46,9 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
         if any(one.offset + one.length > size for one in found.values()):
             raise ValueError("tensors are said to lie beyond its end")
     except (OSError, ValueError, struct.error, AttributeError, AerialsegError) as error:
-        raise ModelError(f"{path} is not a complete safetensors file ({one_line(error)}): fetch it again") from error
+        raise ModelError(
+            f"{path} is not a complete safetensors file ({one_line(error)}): damaged or cut off; fetch it again"
+        ) from error
     return found
 
 

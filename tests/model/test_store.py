@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from aerialseg.errors import ModelError, ResourceError
 from aerialseg.model.card import ModelCard
-from aerialseg.model.folders import CARD, WEIGHTS, added, model_dir, user_folder
+from aerialseg.model.folders import CARD, NETWORK, WEIGHTS, added, model_dir, user_folder
 from aerialseg.model.listing import find_models
 from aerialseg.model.network import Network
 from aerialseg.model.predictor import resolve
@@ -82,7 +82,7 @@ def test_a_float32_model_is_kept_to_the_bit(tmp_path: Path, network: Network) ->
 
 
 def test_saving_leaves_nothing_else_behind(folder: Path) -> None:
-    assert sorted(path.name for path in folder.iterdir()) == [CARD, WEIGHTS]
+    assert sorted(path.name for path in folder.iterdir()) == [CARD, NETWORK, WEIGHTS]
 
 
 class Bomb:
