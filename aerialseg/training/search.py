@@ -84,7 +84,7 @@ def batch_fits(learner: Learner, shape: tuple[int, int], batch: int, context: Ca
     kept = KeptBytes()
     with kept:
         forward_backward(learner, shape, _LEAST, context)
-    return kept.total / _LEAST * _OVERHEAD * batch <= MEMORY_SHARE * free_bytes(device)
+    return kept.total / _LEAST * _OVERHEAD * batch <= MEMORY_SHARE * free_bytes(str(device))
 
 
 def runs_out(work: Callable[[], object]) -> bool:
@@ -160,7 +160,7 @@ class Finder:
         """
         most = self.config.max_batch if step.batch == FIND else int(step.batch)
         device = learner.dls.device
-        free = free_bytes(device)
+        free = free_bytes(str(device))
         at_once = find_batch(
             lambda batch: batch_fits(learner, step.seen, batch, lambda: autocast(device, self.bf16)), most
         )
