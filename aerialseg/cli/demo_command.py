@@ -25,7 +25,7 @@ from aerialseg.cli.sections import SectionedCommand
 @click.option("--overwrite", is_flag=True, help="Replace a scene that is there.")
 @DEBUG
 def demo_command(folder: Path, seed: int, size: tuple[int, int], overwrite: bool, debug: bool) -> None:
-    """Draw a small georeferenced scene, its truth and a few labels into DIR."""
+    """Draw a small georeferenced scene with truth and labels."""
     with errors(debug):
         from aerialseg.datasets.demo import LABELS, draw_demo
 

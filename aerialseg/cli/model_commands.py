@@ -162,7 +162,7 @@ def _what_and_where(names: tuple[str, ...], kind: str | None) -> tuple[str | Non
     return (names[0] if len(names) == 2 else None), out, kind
 
 
-CONVERT_HELP = """Make a model folder OUT of a network that was trained elsewhere, FILE.
+CONVERT_HELP = """Make a model folder OUT of FILE, trained elsewhere.
 
 \b
 a fastai learner or its weights:         --legend L.csv --gsd M

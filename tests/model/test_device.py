@@ -72,7 +72,7 @@ def test_int8_of_a_model_that_was_not_quantized_is_refused() -> None:
         choose("cpu", "int8", "torch")
 
 
-@pytest.mark.parametrize(("precision", "runtime"), [("fp16", "auto"), ("auto", "tensorrt")])
+@pytest.mark.parametrize(("precision", "runtime"), [("fp8", "auto"), ("auto", "tensorrt")])
 def test_unknown_words_are_refused_with_those_that_are_known(precision: str, runtime: str) -> None:
     with pytest.raises(UsageError, match="wanted one of auto"):
         choose("cpu", precision, runtime)
