@@ -10,8 +10,9 @@ from aerialseg.cli.display import console_for_people
 from aerialseg.model.card import ModelCard
 from aerialseg.model.catalogue import Offer
 from aerialseg.model.folders import WEIGHTS
-from aerialseg.model.listing import SHOWN, ModelEntry, score_sets, scores_of, spoken_gsd
+from aerialseg.model.listing import SHOWN, ModelEntry, score_sets, scores_of
 from aerialseg.progress import spoken_bytes
+from aerialseg.raster.working_grid import spoken_gsd
 
 if TYPE_CHECKING:
     from rich.table import Table

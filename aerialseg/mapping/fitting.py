@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from aerialseg.errors import MisfitError
 from aerialseg.mapping.settings import MapSettings
 from aerialseg.model.card import ModelCard
-from aerialseg.model.listing import find_models, offers, spoken_gsd
+from aerialseg.model.listing import find_models, offers
 from aerialseg.raster.describe import RasterInfo
 from aerialseg.raster.view import View, make_view
-from aerialseg.raster.working_grid import MAX_COARSER
+from aerialseg.raster.working_grid import MAX_COARSER, spoken_gsd
 
 COARSER = 2.0
 """A model is suggested for imagery up to this many times coarser than its own, and MAX_COARSER times finer."""

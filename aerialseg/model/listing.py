@@ -77,11 +77,6 @@ def describe_offer(name: str, offer: Offer) -> dict[str, Any]:
     }
 
 
-def spoken_gsd(metres: float) -> str:
-    """Metres a pixel as a person says them: ``3.5 cm``, ``1.2 m``."""
-    return f"{metres * 100:.3g} cm" if metres < 1 else f"{metres:.3g} m"
-
-
 def _listed(ref: str, folder: Path) -> ModelEntry:
     if not (folder / WEIGHTS).is_file():
         return ModelEntry(ref, folder, None, f"there is no {WEIGHTS} beside its card")

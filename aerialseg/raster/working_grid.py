@@ -14,7 +14,7 @@ from aerialseg.raster.lattice import working_pixel
 MAX_SHRINK = 1000
 """Source pixels along each axis that may make one working pixel."""
 GSD_TOLERANCE = 0.10
-"""Imagery whose pixels are this much larger or smaller than the model's is read as it is."""
+"""Imagery whose pixels are this much larger or smaller than the model's is used as it is."""
 MAX_COARSER = 4.0
 """Imagery this many times coarser than the model's shows nothing that the model knows."""
 SAME_PIXEL = 1e-6
@@ -56,22 +56,22 @@ def working_grid(info: RasterInfo, model: float | None, gsd: float | Literal["na
         size = "pixels have no known size on the ground, read as they are; --gsd METRES tells their size"
         return WorkingGrid(None, None, size)
     if gsd == "native" or (model is None and (gsd is None or stated)):
-        return WorkingGrid(None, own, f"{_metres(own)}, read as it is")
+        return WorkingGrid(None, own, f"{_spoken(own)}, used as it is")
     target = gsd if isinstance(gsd, float) and not stated else model
     assert target is not None
     if gsd is None or stated:
         _check_coarser(info, own, target)
         if max(abs(size / target - 1) for size in own) <= GSD_TOLERANCE:
-            return WorkingGrid(None, own, f"{_metres(own)}, read as it is (the model's: {target:.3f} m/px)")
+            return WorkingGrid(None, own, f"{_spoken(own)}, used as it is (the model's: {spoken_gsd(target)})")
     _check_shrink(info, own, target)
     geo = info.geo if info.georeferenced else replace(info.geo, crs=None)
     pixel = working_pixel(geo, own, target)
     times = [new / old for new, old in zip(pixel, geo.resolution, strict=True)]
     if max(abs(one - 1) for one in times) < SAME_PIXEL:
-        return WorkingGrid(None, own, f"{_metres(own)}, read as it is")
+        return WorkingGrid(None, own, f"{_spoken(own)}, used as it is")
     whose = "the model's " if target == model else ""
     return WorkingGrid(
-        pixel, (own[0] * times[0], own[1] * times[1]), f"{_metres(own)}, resampled to {whose}{target:.3f} m/px"
+        pixel, (own[0] * times[0], own[1] * times[1]), f"{_spoken(own)}, resampled to {whose}{spoken_gsd(target)}"
     )
 
 
@@ -82,15 +82,15 @@ def mismatch(gsd_m: Gsd | None, model: float | None) -> str:
     times = max((size / model for size in gsd_m), key=lambda ratio: abs(math.log(ratio)))
     how = f"{times:.3g} times coarser" if times > 1 else f"{1 / times:.3g} times finer"
     map_is = "a poorer" if 1 / MAX_COARSER <= times <= MAX_COARSER else "a wrong"
-    return f", {how} than the model's {model:.3f} m/px: expect {map_is} map"
+    return f", {how} than the model's {spoken_gsd(model)}: expect {map_is} map"
 
 
 def _check_coarser(info: RasterInfo, own: Gsd, model: float) -> None:
     times = max(own) / model
     if times > MAX_COARSER * 1.01:
         raise MisfitError(
-            f"{printable(info.path)} has {_metres(own)}, {times:.3g} times coarser than the model's {model:.3f} m/px "
-            f"(at most {MAX_COARSER:.0f} times); use finer imagery or a model for it, "
+            f"{printable(info.path)} has {_spoken(own)}, {times:.3g} times coarser than the model's "
+            f"{spoken_gsd(model)} (at most {MAX_COARSER:.0f} times); use finer imagery or a model for it, "
             "or say --gsd native to run it anyway",
             own,
         )
@@ -99,8 +99,8 @@ def _check_coarser(info: RasterInfo, own: Gsd, model: float) -> None:
 def _check_shrink(info: RasterInfo, own: Gsd, target: float) -> None:
     if target / min(own) > MAX_SHRINK:
         raise InputError(
-            f"{printable(info.path)} has {_metres(own)}: {target / min(own):.0f} of its pixels would make one of "
-            f"{target:.3f} m (at most {MAX_SHRINK}); check its coordinate system, "
+            f"{printable(info.path)} has {_spoken(own)}: {target / min(own):.0f} of its pixels would make one of "
+            f"{spoken_gsd(target)} (at most {MAX_SHRINK}); check its coordinate system, "
             "or shrink it first with gdalwarp -tr X Y -r average -dstalpha"
         )
 
@@ -120,6 +120,11 @@ def check_size(info: RasterInfo, shape: tuple[int, int], max_pixels: int) -> Non
         )
 
 
-def _metres(gsd: Gsd) -> str:
+def _spoken(gsd: Gsd) -> str:
     x, y = gsd
-    return f"{x:.3f} m/px" if abs(x / y - 1) < 0.02 else f"{x:.3f} x {y:.3f} m/px"
+    return f"{spoken_gsd(x)} per pixel" if abs(x / y - 1) < 0.02 else f"{spoken_gsd(x)} x {spoken_gsd(y)} per pixel"
+
+
+def spoken_gsd(metres: float) -> str:
+    """Metres per pixel as a person says them: ``3.5 cm``, ``1.2 m``."""
+    return f"{metres * 100:.3g} cm" if metres < 1 else f"{metres:.3g} m"

@@ -57,7 +57,7 @@ def test_a_terminal_gets_bars_that_end_full() -> None:
     file = io.StringIO()
     terminal = Console(file=file, force_terminal=True, width=100, highlight=False)
     with console.ProgressBars(terminal) as bars:
-        bars.note("0.025 m/px, read as it is [not markup]")
+        bars.note("2.5 cm per pixel, used as it is [not markup]")
         bars.stage("blocks", 10)
         bars.advance(3)
         bars.stage("polygons", 1)

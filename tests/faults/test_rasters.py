@@ -316,7 +316,7 @@ def test_row_16_products_have_our_profile_whatever_the_inputs_is(tmp_path):
 
 def test_row_28_imagery_much_coarser_than_the_model_is_refused_and_other_is_resampled(tmp_path):
     path = write(tmp_path / "a.tif", picture(100, 200), transform=Affine(1, 0, 5e5, 0, -1, 5e6))
-    refused(path, "20 times coarser.*0.050 m/px.*--gsd native", model_gsd_m=0.05)
+    refused(path, "20 times coarser.*5 cm.*--gsd native", model_gsd_m=0.05)
     assert view_of(path, model_gsd_m=0.25).resampled
     assert view_of(path, model_gsd_m=0.05, gsd="native").shape == (100, 200)
     assert view_of(path, model_gsd_m=0.05, gsd=0.5).shape == (200, 400)
@@ -330,11 +330,11 @@ def test_row_28_a_resolution_that_the_user_chose_against_the_models_is_said_and_
     assert "poor" not in view_of(path, model_gsd_m=0.108, gsd="native").note
     assert "poor" not in view_of(path, model_gsd_m=0.05).note
     finer = view_of(path, model_gsd_m=0.2, gsd="native").note
-    assert finer == "0.100 m/px, read as it is, 2 times finer than the model's 0.200 m/px: expect a poorer map"
-    assert "4 times coarser than the model's 0.050 m/px" in view_of(path, model_gsd_m=0.05, gsd=0.2).note
+    assert finer == "10 cm per pixel, used as it is, 2 times finer than the model's 20 cm: expect a poorer map"
+    assert "4 times coarser than the model's 5 cm" in view_of(path, model_gsd_m=0.05, gsd=0.2).note
     coarse = write(tmp_path / "coarse.tif", picture(64, 64), transform=Affine(1, 0, 5e5, 0, -1, 5e6))
     result = segment(coarse, tmp_path / "map.gpkg", model=Oracle(), raster=tmp_path / "c.tif", gsd_m="native")
-    warning = "10 times coarser than the model's 0.100 m/px: expect a wrong map"
+    warning = "10 times coarser than the model's 10 cm: expect a wrong map"
     assert warning in result.plan.summary
     with rasterio.open(tmp_path / "c.tif") as made:
         assert warning in made.tags()["source_note"]

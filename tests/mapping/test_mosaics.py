@@ -549,7 +549,7 @@ def test_the_grid_is_that_of_most_files_whatever_their_names(tmp_path: Path, nam
     result, _, _ = run(tmp_path, tmp_path.parent, f"by-{names}", gsd_m="native", overwrite=True)
     assert result.plan.view.gsd_m == pytest.approx((0.03, 0.03), rel=1e-3)
     assert result.plan.geo.transform[0] == 0.03
-    assert "0.030 m/px" in result.plan.view.note
+    assert "3 cm per pixel" in result.plan.view.note
 
 
 def test_a_far_file_of_another_lattice_makes_no_seam_between_others(tmp_path: Path) -> None:

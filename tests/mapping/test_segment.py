@@ -236,7 +236,7 @@ def test_row_28_imagery_of_another_resolution_is_mapped_at_the_models(
     source = write_raster(land_cover(80, 90, cell=80), transform=Affine(0.2, 0, 500_000, 0, -0.2, 5_000_000))
     result = segment(source, tmp_path / "map.gpkg", model=Oracle(), raster=tmp_path / "classes.tif")
     assert (result.plan.grid.height, result.plan.grid.width) == (160, 180)
-    assert "resampled to the model's 0.100 m/px" in result.plan.summary
+    assert "resampled to the model's 10 cm" in result.plan.summary
     with rasterio.open(source) as given, rasterio.open(tmp_path / "classes.tif") as made:
         assert made.bounds == pytest.approx(given.bounds)
         assert made.res == pytest.approx((0.1, 0.1), rel=1e-3)

@@ -96,7 +96,7 @@ def test_degrees_make_square_working_pixels(tmp_path):
     view = view_of(path, model_gsd_m=0.05)
     assert view.shape == (223, 223)
     assert view.gsd_m == pytest.approx((0.05, 0.05), rel=0.005)
-    assert view.note == "0.056 x 0.111 m/px, resampled to the model's 0.050 m/px"
+    assert view.note == "5.58 cm x 11.1 cm per pixel, resampled to the model's 5 cm"
 
 
 def test_what_lies_beside_a_raster_counts_in_a_crowded_folder_too(tmp_path, monkeypatch):

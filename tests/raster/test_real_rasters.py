@@ -30,7 +30,7 @@ READS = {  # shape of the working grid, share of valid pixels
     "ortho/rio-tiler-colorado-nodata.tif": ((696, 1148), 0.973),
     "ortho/rio-tiler-colorado.tif": ((696, 1148), 1.0),
 }
-COARSE = "times coarser than the model's 0.050 m/px"
+COARSE = "times coarser than the model's 5 cm"
 BANDS = r"the model wants 3 \(red, green, blue\); say which, counting from 1: --bands"
 REFUSED = {
     "classmaps/rio-tiler-cog-cmap.tif": "palette image.*gdal_translate -expand rgb",

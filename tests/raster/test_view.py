@@ -48,7 +48,7 @@ def test_row_15_extent_stays_and_sizes_follow(ortho):
 def test_a_number_is_the_working_resolution(ortho):
     view = view_of(ortho, model_gsd_m=0.05, gsd=0.2)
     assert view.shape == (50, 100)
-    assert view.note.startswith("0.100 m/px, resampled to 0.200 m/px")
+    assert view.note.startswith("10 cm per pixel, resampled to 20 cm")
 
 
 def test_without_crs_a_number_is_the_size_of_a_pixel(plain):
