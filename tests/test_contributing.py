@@ -37,7 +37,7 @@ assert (info.geo.width, info.geo.height, info.count) == (30, 20, 3), info
 """
 NETWORK = """
 from aerialseg.model.card import Architecture
-from aerialseg.model.reach import round_up
+from aerialseg.model.tile_crops import round_up
 from aerialseg.model.network import find_reach
 from aerialseg.model.networks import build
 network = build("resnet26", classes=5)

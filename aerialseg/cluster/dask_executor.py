@@ -73,8 +73,11 @@ def check_version(version: str) -> None:
 def fit_threads(threads: int) -> None:
     """Let networks use all threads of the worker (Dask says one): its blocks take turns in the network."""
     use_threads(threads)
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.get_num_threads() != threads:
+    if "torch" not in sys.modules:
+        return
+    import torch  # which waits where another thread has begun it
+
+    if torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
 
 

@@ -26,7 +26,8 @@ from aerialseg.raster.bounds import same_crs
 from aerialseg.raster.classes import ClassFile, check_confidence, to_bytes, to_percent
 from aerialseg.raster.grid import Box
 from aerialseg.raster.palette import read_palette
-from aerialseg.vector.places import write_places
+from aerialseg.vector.existing import names_of, read_contents
+from aerialseg.vector.places import LAYER, write_places
 
 PathLike = str | Path
 COUNT, SIDE_PX = 10, 32
@@ -102,6 +103,7 @@ def find_doubts(
     output, listener = Path(output).absolute(), progress or Silent()
     _check(classes, confidence, output, count, side_m)
     check_new(output, overwrite=overwrite)
+    _check_alone(output)
     with ExitStack() as stack:
         maps = []
         for one, other in zip(classes, confidence, strict=True):
@@ -228,6 +230,14 @@ def _place(blocks: _Blocks, number: int, legend: Legend) -> Place:
     corners = tuple(geo.at(left + col, top + row) for row, col in ((0, 0), (side, 0), (side, side), (0, side)))
     class_id = int(blocks.classes[number])
     return Place(corners, class_id, legend[class_id].name, float(blocks.confidence[number]))
+
+
+def _check_alone(output: Path) -> None:
+    """Raise UsageError where the file to be replaced holds layers of others, or a map."""
+    if output.suffix.lower() == ".gpkg" and (kept := read_contents(output, {LAYER}).kept):
+        raise UsageError(
+            f"{output} also holds {names_of(kept)}, and replacing the file would remove that: write to another file"
+        )
 
 
 def _write(output: Path, places: Sequence[Place], legend: Legend, crs: str | None) -> None:

@@ -28,7 +28,7 @@ try:
 except ModuleNotFoundError as error:
     if error.name != "PIL":
         raise
-    raise UsageError("scoring frames needs Pillow: pip install 'aerialseg[train]'") from error
+    raise UsageError("scoring frames needs Pillow: pip install 'aerialseg[scenes]'") from error
 
 SHOWN_PX = 480
 """Columns of what is kept of each frame's prediction, to be looked at."""

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from aerialseg._version import __version__
 from aerialseg.errors import ResourceError, UsageError
+from aerialseg.legend import Legend
 from aerialseg.mapping.block import BlockTask
 from aerialseg.mapping.fitting import view_for
 from aerialseg.mapping.settings import MIN_PIXELS, SMOOTHING, TOLERANCE_PX, MapSettings
-from aerialseg.model.card import split_tiling
+from aerialseg.model.card import ModelCard, split_tiling
 from aerialseg.model.interface import PredictorSpec
 from aerialseg.progress import spoken_bytes
 from aerialseg.raster.collar import collar_content
@@ -27,7 +28,6 @@ from aerialseg.raster.transcode import copy_bytes
 from aerialseg.raster.view import Refusal, View
 
 if TYPE_CHECKING:
-    from aerialseg.legend import Legend
     from aerialseg.mapping.corrections import Corrections
     from aerialseg.mapping.workers import Cluster
     from aerialseg.raster.describe import RasterInfo
@@ -245,17 +245,18 @@ def make_plan(
         layer=LayerPlan.of(settings, _pixel_size(view)),
         tiling=card.tiling,
         aoi=aoi,
-        corrections=_corrections(settings, view, grid, card.legend),
+        corrections=_corrections(settings, view, grid, card),
         allow_remote=settings.allow_remote,
     )
 
 
-def _corrections(settings: MapSettings, view: View, grid: Grid, legend: Legend) -> Corrections | None:
+def _corrections(settings: MapSettings, view: View, grid: Grid, card: ModelCard) -> Corrections | None:
     if not settings.corrections:
         return None
     from aerialseg.mapping.corrections import read_corrections
 
-    return read_corrections(settings.corrections, view, grid.raster, legend)
+    predicted = Legend(tuple(one for one in card.legend if one.id not in card.void))
+    return read_corrections(settings.corrections, view, grid.raster, predicted)
 
 
 def check_disk(plan: Plan, folder: Path) -> None:

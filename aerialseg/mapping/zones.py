@@ -19,6 +19,8 @@ from aerialseg.files import absolute, printable, write_atomically
 from aerialseg.raster.features import FeatureFile, Geometries, open_features
 
 PathLike = str | Path
+STALE = 0.01
+"""A polygon whose area_m2 is off by more than this share of its area was changed since, and is measured anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,8 @@ def areas_by_zone(
     """Area by class of a land-cover layer: of the whole, or within each zone; zones by name, the largest class first.
 
     Polygons are cut by the zones' outlines. A cut polygon counts with its share of ``area_m2``, so zones that cover the
-    map without overlaps add up to it.
+    map without overlaps add up to it. Where ``area_m2`` is not that of the polygon as it is drawn now (somebody has
+    split or moved it), its area on the ellipsoid counts.
 
     Parameters
     ----------
@@ -62,11 +65,17 @@ def areas_by_zone(
     values = np.asarray(areas.values, np.float64)
     if not np.isfinite(values).all():
         raise InputError(f"{printable(names.path)} has polygons without area_m2: wanted a layer with all its areas")
+    values = _as_drawn(areas, values)
     totals: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
     if zones is None:
         _add(totals["all"], names.values, values)
     else:
         found = open_features(absolute(zones), by)
+        if (found.crs is None) != (names.crs is None):
+            without = found if found.crs is None else names
+            raise InputError(
+                f"{printable(without.path)} has no coordinate reference system: assign it in QGIS, and save"
+            )
         places, outlines = found.near(found.bounds)
         labels = found.values[places] if by else np.full(len(places), "all")
         for label, outline in zip(labels, _placed(outlines, found, names), strict=True):
@@ -125,6 +134,29 @@ def _cut(layer: FeatureFile, outline: Any) -> tuple[NDArray[np.int64], NDArray[n
     cut = ~shapely.covers(outline, polygons)
     shares[cut] = shapely.area(shapely.intersection(outline, polygons[cut])) / shapely.area(polygons[cut])
     return which, shares
+
+
+def _as_drawn(layer: FeatureFile, stated: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The areas stated, but of polygons changed since as they are now; on the ellipsoid if there is a CRS."""
+    which, polygons = layer.near(layer.bounds)
+    drawn = shapely.area(polygons) if layer.crs is None else _on_ellipsoid(polygons, layer.crs)
+    if layer.crs is None and len(drawn):  # in pixels, or in metres by a size that the user said
+        drawn = drawn * np.median(stated[which] / np.maximum(drawn, np.finfo(float).tiny))
+    stale = np.abs(stated[which] - drawn) > STALE * drawn
+    areas = stated.copy()
+    areas[which[stale]] = drawn[stale]
+    return areas
+
+
+def _on_ellipsoid(polygons: Geometries, crs: Any) -> NDArray[np.float64]:
+    """Areas in m², edges being straight in longitude and latitude (Karney 2013, by pyproj)."""
+    from pyproj import CRS, Geod, Transformer
+
+    system = CRS.from_user_input(crs)
+    ellipsoid = system.get_geod() or Geod(ellps="WGS84")
+    change = Transformer.from_crs(system, system.geodetic_crs, always_xy=True)
+    moved = shapely.transform(polygons, lambda xy: np.column_stack(change.transform(xy[:, 0], xy[:, 1])))
+    return np.array([abs(ellipsoid.geometry_area_perimeter(one)[0]) for one in shapely.orient_polygons(moved)])
 
 
 def _add(totals: dict[str, float], names: NDArray[Any], areas: NDArray[np.float64]) -> None:

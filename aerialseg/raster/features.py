@@ -232,6 +232,8 @@ def check_file(path: Path) -> Path:
         raise InputError(
             f"cannot read {printable(place)}: {error.strerror or error}; give the path of a file"
         ) from error
+    if ending not in _MAGIC:
+        raise InputError(f"{printable(place)} is no file of polygons: wanted one of {', '.join(sorted(_MAGIC))}")
     if not head.removeprefix(b"\xef\xbb\xbf").lstrip(b" \t\r\n").startswith(_MAGIC[ending]):
         raise InputError(
             f"{printable(place)} is no {ending} file: it starts with {head[:8]!r}; fetch or export it again"
@@ -258,7 +260,7 @@ def _check_field(place: Path, field: str, known: list[str]) -> None:
         )
         raise InputError(f"{printable(place)} has no fields{beside or ': wanted one that says the class'}")
     if field not in known:
-        raise InputError(f"{printable(place)} has no field {field!r}; say which with --field: {', '.join(known)}")
+        raise InputError(f"{printable(place)} has no field {field!r}; it has {', '.join(known)}")
 
 
 def _check_polygons(place: Path, geometries: Geometries) -> None:

@@ -23,7 +23,7 @@ from aerialseg.evaluation.report import REPORT, write_report
 from aerialseg.evaluation.results import Evaluation
 from aerialseg.files import naming_errors, write_json
 from aerialseg.model.card import Architecture, ModelCard
-from aerialseg.model.folders import CARD, WEIGHTS
+from aerialseg.model.folders import CARD, NETWORK, WEIGHTS
 from aerialseg.model.lineage import Parent, derived_from
 from aerialseg.model.network import Network
 from aerialseg.model.networks import build_for
@@ -218,7 +218,7 @@ def finish(room: Teaching, out: Path, scores: dict[str, Evaluation]) -> TaughtMo
         if labels.exists():
             labels.replace(out / LABELS)
         (out / TEACHING).write_text(Taught.of(room.made, room.lesson).text(), encoding="utf-8")
-        for name in (WEIGHTS, HISTORY, CARD):  # the card comes last: with it the model is whole
+        for name in (WEIGHTS, NETWORK, HISTORY, CARD):  # the card comes last: with it the model is complete
             (folder / name).replace(out / name)
         shutil.rmtree(room.work, ignore_errors=True)
     return TaughtModel(out, out / REPORTS / REPORT, room.lesson.orthos, scores, chosen)

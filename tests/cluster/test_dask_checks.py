@@ -185,7 +185,7 @@ def test_no_scheduler_at_the_address_is_exit_6_within_seconds(tmp_path: Path, wr
     assert done.returncode == 6
     assert "no Dask scheduler answers at 'tcp://127.0.0.1:9'" in done.stderr
     assert "start one with `dask scheduler`" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    assert len(done.stderr.splitlines()) == 2  # the first line, and the error
     assert time.monotonic() - begin < 15
 
 

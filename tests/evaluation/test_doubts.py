@@ -9,6 +9,7 @@ from typing import Any
 import geopandas
 import numpy as np
 import pytest
+import shapely
 
 from aerialseg.errors import InputError, UsageError
 from aerialseg.evaluation.doubts import find_doubts
@@ -117,3 +118,14 @@ def test_what_makes_no_sense_is_refused(tmp_path: Path) -> None:
     find_doubts([one], [other], tmp_path / "places.gpkg")
     with pytest.raises(UsageError, match="overwrite"):
         find_doubts([one], [other], tmp_path / "places.gpkg")
+
+
+def test_a_file_with_other_layers_is_never_replaced(tmp_path: Path) -> None:
+    doubtful(tmp_path, [(1, 1, 4, 40)])
+    places = next(tmp_path.glob("*.gpkg"))
+    doubtful(tmp_path, [(1, 1, 4, 40)], overwrite=True)  # its own alone
+    geopandas.GeoDataFrame(geometry=[shapely.Point(0, 0)], crs=32633).to_file(places, layer="trees", driver="GPKG")
+    before = places.read_bytes()
+    with pytest.raises(UsageError, match="also holds 'trees'"):
+        doubtful(tmp_path, [(1, 1, 4, 40)], overwrite=True)
+    assert places.read_bytes() == before

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import geopandas
 import numpy as np
+import pandas
 import pytest
 import shapely
 
@@ -78,3 +79,31 @@ def test_the_command_prints_a_table(layer: Path) -> None:
         "all,class 1,4.0,0.25",
     ]
     assert subprocess.run([*command, "--by", "name"], capture_output=True, cwd=layer.parent).returncode == 2
+
+
+def test_a_polygon_that_was_split_in_qgis_counts_as_it_is_drawn_now(tmp_path: Path, layer: Path) -> None:
+    frame = geopandas.read_file(layer, layer="landcover")
+    square = frame[frame.class_name == "class 1"].iloc[0]
+    west, east = (shapely.intersection(square.geometry, shapely.box(*one)) for one in _halves(square.geometry))
+    halves = geopandas.GeoDataFrame([square, square], geometry=[west, east], crs=frame.crs)  # attributes are copied
+    halves.iloc[0, halves.columns.get_loc("class_name")] = "class 3"
+    rest = frame[frame.class_name != "class 1"]
+    pandas.concat([rest, halves]).to_file(tmp_path / "split.gpkg", layer="landcover", driver="GPKG")
+    found = {row.class_name: row.area_m2 for row in areas_by_zone(tmp_path / "split.gpkg")}
+    assert found == pytest.approx({"class 1": 2.0, "class 2": 12.0, "class 3": 2.0}, rel=1e-3)
+
+
+def _halves(square: shapely.Polygon) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    left, bottom, right, top = square.bounds
+    middle = (left + right) / 2
+    return (left, bottom, middle, top), (middle, bottom, right, top)
+
+
+def test_zones_without_a_crs_and_a_raster_as_layer_are_refused(tmp_path: Path, layer: Path) -> None:
+    bare = geopandas.GeoDataFrame({"name": ["a"]}, geometry=[shapely.box(0, 0, 1, 1)])
+    with pytest.warns(UserWarning, match="crs"):
+        bare.to_file(tmp_path / "bare.gpkg", driver="GPKG")
+    with pytest.raises(InputError, match=r"bare.gpkg has no coordinate reference system"):
+        areas_by_zone(layer, tmp_path / "bare.gpkg")
+    with pytest.raises(InputError, match=r"c.tif is no file of polygons"):
+        areas_by_zone(tmp_path / "c.tif")

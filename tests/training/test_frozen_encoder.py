@@ -28,7 +28,8 @@ def test_a_frozen_encoder_keeps_weights_and_statistics_and_learns_in_the_step_af
 ) -> None:
     text = CONFIG.partition("[[steps]]")[0] + f'[decoder]\nkind = "{kind}"\n'
     frozen = STEP + "frozen = true\n"
-    made = train(write_config(drawn_data, tmp_path, text + 2 * frozen + STEP), drawn_data, tmp_path / "made")
+    config = write_config(drawn_data, tmp_path, text + 2 * frozen + STEP)
+    made = train(config, drawn_data, tmp_path / "made", keep_checkpoints=True)
     one, two, three = (saved_weights(made, number) for number in range(3))
     encoder = [name for name in one if name.startswith(stem)]
     assert any("running_mean" in name for name in encoder)

@@ -41,12 +41,12 @@ def test_classes_are_read_from_the_networks_own_features(stride: int) -> None:
     x = torch.randn(1, 3, 64, 96)
     with torch.inference_mode():
         out, skips = x, []
-        for number, stage in enumerate(plain._encoder_stages()):
+        for number, stage in enumerate(plain.encoder_stages()):
             out = stage(out)
             skips += [out] if number != 1 else []
-        out = plain.layers[3](plain.layers[2](plain.layers[1](skips.pop())))
-        for block in plain._up_blocks():
-            out = block(out, skips.pop())
+        out = plain.middle()(skips.pop())
+        for doubling in plain.doublings():
+            out = doubling.join(doubling.enlarge(out), skips.pop())
             if 64 // out.shape[-2] == stride:
                 break
         wanted = F.interpolate(shallow.aside(out), (64, 96), mode="bilinear", align_corners=False)

@@ -33,7 +33,7 @@ def save_unet(folder: Path, legend: Legend) -> Path:
 
 @pytest.mark.slow
 def test_it_learns_and_its_card_names_the_network(few_frames: Path, tmp_path: Path) -> None:
-    folder = train(write_config(few_frames, tmp_path, SMP), few_frames, tmp_path / "model")
+    folder = train(write_config(few_frames, tmp_path, SMP), few_frames, tmp_path / "model", keep_checkpoints=True)
     made = load_card(folder)
     assert made.architecture == Architecture("resnet18", decoder="smp-unet", norm="batch")
     assert made.halo == 288

@@ -35,7 +35,7 @@ FOLLOWING = CONFIG.replace(
 @pytest.fixture(scope="module")
 def teacher(drawn_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("teacher")
-    return train(write_config(drawn_data, folder, PYRAMID), drawn_data, folder / "teacher")
+    return train(write_config(drawn_data, folder, PYRAMID), drawn_data, folder / "teacher", keep_checkpoints=True)
 
 
 @pytest.mark.slow
@@ -74,7 +74,7 @@ def test_a_model_follows_its_teacher_goes_on_exactly_and_its_card_names_it(
 def test_another_teacher_does_not_go_on_with_the_run(teacher: Path, drawn_data: Path, tmp_path: Path) -> None:
     config = write_config(drawn_data, tmp_path, FOLLOWING)
     with pytest.raises(Killed):
-        train(config, drawn_data, tmp_path / "out", teachers=[teacher], progress=Heard("step 0: frames"))
+        train(config, drawn_data, tmp_path / "out", teachers=[teacher], progress=Heard("step 0, epoch 1"))
     other = tmp_path / "other"
     other.mkdir()
     with safe_open(teacher / NAME, "pt") as file:

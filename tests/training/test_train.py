@@ -67,7 +67,7 @@ def test_the_card_says_what_was_done(trained: tuple[Path, list[str]]) -> None:
 @pytest.mark.slow
 def test_a_finished_training_trains_no_more(trained: tuple[Path, list[str]], drawn_data: Path) -> None:
     before = (trained[0] / "training" / "checkpoint.safetensors").stat().st_mtime_ns
-    train(drawn_data / "train.toml", drawn_data, trained[0])
+    train(drawn_data / "train.toml", drawn_data, trained[0], keep_checkpoints=True)
     assert (trained[0] / "training" / "checkpoint.safetensors").stat().st_mtime_ns == before
 
 
@@ -260,7 +260,7 @@ def test_a_finished_model_keeps_no_checkpoints_and_is_not_trained_again(few_fram
     assert train(config, few_frames, folder, progress=heard) == folder
     assert (folder / "weights.safetensors").stat().st_mtime_ns == before
     assert heard.notes == [f"the training in {folder} is finished"]
-    write_config(few_frames, tmp_path, SHORT.replace("seed = 1", "seed = 2"))
+    write_config(few_frames, tmp_path, text.replace("seed = 1", "seed = 2"))
     with pytest.raises(OutputError, match="another seed"):
         train(config, few_frames, folder)
 
