@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aerialseg.errors import InputError, ModelError, OutputError, UsageError
-from aerialseg.files import parse_json, part_of, remove_if_there, write_json
+from aerialseg.files import one_line, parse_json, part_of, remove_if_there, write_json
 from aerialseg.model.card import ModelCard
 from aerialseg.model.folders import CARD, NETWORK, WEIGHTS, model_dir, pickles_in, refuse_pickle
 from aerialseg.model.weights_file import check_finite, read_header
@@ -260,10 +260,14 @@ def check_halo(card: ModelCard, reach: Reach, folder: Path) -> None:
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     check_finite(path, read_header(path))
-    return load_file(path)
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ModelError(f"{path} is damaged ({one_line(error)}): fetch it again") from error
 
 
 def _check_classes(card: ModelCard, network: Network, state: Mapping[str, Tensor], folder: Path) -> None:

@@ -240,11 +240,11 @@ import resource
 from aerialseg.errors import ResourceError
 from aerialseg.model import openvino
 from tests.model.nets import card, lively_network, stored
-network, build = lively_network(), openvino.build_graph
+network, build = lively_network("resnet34"), openvino.build_graph
 def build_with_the_last_memory(*arguments, **options):
     graph = build(*arguments, **options)
     size_kb = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmSize"))
-    resource.setrlimit(resource.RLIMIT_AS, (1024 * size_kb + 2**20,) * 2)
+    resource.setrlimit(resource.RLIMIT_AS, (1024 * size_kb,) * 2)
     return graph
 openvino.build_graph = build_with_the_last_memory
 try:
