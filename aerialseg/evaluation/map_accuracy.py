@@ -180,9 +180,10 @@ def _grouping(groups: PathLike | Groups | None, known: Legend | None, path: Path
         raise InputError(f"the classes of {path} have no names, by which groups are told: give the map's legend")
     table = groups if isinstance(groups, Groups) else Groups.from_csv(groups)
     others = [name for name in table.members if name not in known.names]
-    free = (number for number in range(NODATA) if number not in known)
+    # From above: a raster whose ids have no names is then refused, not read by numbers that were made up here.
+    free = (number for number in reversed(range(NODATA)) if number not in known)
     more = [LandClass(number, name, (0, 0, 0)) for number, name in zip(free, others, strict=False)]
-    return _Grouping(Legend((*known, *more)), table.legend(known), table)
+    return _Grouping(Legend((*known, *reversed(more))), table.legend(known), table)
 
 
 class _Tally:
