@@ -36,7 +36,8 @@ _PIECES = 64
 @dataclass(frozen=True, slots=True, eq=False)
 class DrawnLabels:
     """Polygons and the names of their classes, side by side; ``crs`` as in the file, ``names`` as the features have
-    them. Where polygons overlap, the last one counts. ``left_out``: features that were not checked."""
+    them. Where polygons overlap, the last one counts. ``left_out``: features that were not checked or have no
+    class."""
 
     path: Path
     crs: str | None
@@ -101,7 +102,7 @@ def read_labels(path: str | Path, *, field: str | None = None, layer: str | None
         fids=drawn.fids[use],
         colours=_colours(drawn, names, style.attribute, style.colours),
         field=field,
-        left_out=int((~checked).sum()),
+        left_out=int((~use).sum()),
     )
 
 
@@ -200,4 +201,7 @@ def spoken_counts(labels: DrawnLabels) -> str:
     """``57 labels of 5 classes: water (4), tree (12) ...``, the commonest last."""
     found = sorted(labels.counts.items(), key=lambda pair: (pair[1], pair[0]))
     names = ", ".join(f"{name} ({count})" for name, count in found)
-    return f"{counted(len(labels.names), 'label')} of {counted(len(found), 'class')}: {names}"
+    more = (
+        f"; {counted(labels.left_out, 'feature')} without a class, or not checked, left out" if labels.left_out else ""
+    )
+    return f"{counted(len(labels.names), 'label')} of {counted(len(found), 'class')}: {names}{more}"

@@ -10,7 +10,7 @@ import pytest
 import shapely
 
 from aerialseg.datasets.class_colours import PALETTE, pick_colours
-from aerialseg.datasets.drawn_labels import DrawnLabels, read_labels
+from aerialseg.datasets.drawn_labels import DrawnLabels, read_labels, spoken_counts
 from aerialseg.datasets.label_checks import check_labels
 from aerialseg.datasets.label_layer import write_label_layer
 from aerialseg.errors import InputError
@@ -109,3 +109,9 @@ def test_overlaps_and_classes_with_few_labels_are_said(tmp_path: Path) -> None:
     found = check_labels(labels(tmp_path, ["grass", "roof"], [SQUARES[0], small]))
     assert any("1 grass under 2 roof" in sentence for sentence in found)
     assert any(sentence.startswith("few labels of grass (1), roof (1)") for sentence in found)
+
+
+def test_features_without_a_class_are_counted_and_said(tmp_path: Path) -> None:
+    found = read_labels(layer(tmp_path, **{"class": ["roof", "", None, "road"]}))
+    assert found.names == ("roof", "road")
+    assert spoken_counts(found).endswith("road (1), roof (1); 2 features without a class, or not checked, left out")
