@@ -74,7 +74,7 @@ def test_a_model_follows_its_teacher_goes_on_exactly_and_its_card_names_it(
 def test_another_teacher_does_not_go_on_with_the_run(teacher: Path, drawn_data: Path, tmp_path: Path) -> None:
     config = write_config(drawn_data, tmp_path, FOLLOWING)
     with pytest.raises(Killed):
-        train(config, drawn_data, tmp_path / "out", teachers=[teacher], progress=Heard("step 0, epoch 1"))
+        train(config, drawn_data, tmp_path / "out", teachers=[teacher], progress=Heard("step 0, epoch 2"))
     other = tmp_path / "other"
     other.mkdir()
     with safe_open(teacher / NAME, "pt") as file:
