@@ -108,6 +108,8 @@ def learned(folder: Path, bands: tuple[str, ...], kind: str, arch: str, **option
     )
     path = made.folder / "train.toml"
     text = re.sub(r'arch = ".*"', f'arch = "{arch}"', path.read_text())
+    if arch != "resnet34":  # the bundled model's, from which the starter file goes on
+        text = re.sub(r'start = "[a-z]*"', 'start = "scratch"', text)
     text = text.split("[[steps]]")[0].split("[decoder]")[0] + f'[decoder]\nkind = "{kind}"\nnorm = "batch"\n'
     path.write_text(text + "[[steps]]\nsize = [64, 64]\nepochs = 6\nbatch = 4\nlr = 3e-3\n")
     return train(path, made.folder, folder / "model")
