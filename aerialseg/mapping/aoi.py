@@ -13,7 +13,8 @@ from aerialseg.errors import InputError, UsageError
 from aerialseg.files import printable
 from aerialseg.mapping.kinds import AOI, split_aoi
 from aerialseg.raster.bounds import check_comparable, check_overlap, reproject_bounds
-from aerialseg.raster.features import ENDINGS, FeatureFile, Geometries, is_layer, open_features, polygonal
+from aerialseg.raster.feature_opening import ENDINGS, is_layer
+from aerialseg.raster.features import FeatureFile, Geometries, open_features, polygonal
 from aerialseg.raster.georef import Bounds
 from aerialseg.raster.grid import Grid
 from aerialseg.raster.labels import bring, widen

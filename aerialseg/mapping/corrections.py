@@ -23,7 +23,7 @@ from aerialseg.mapping.kinds import split_layer
 from aerialseg.progress import counted
 from aerialseg.raster.blocks import Bands
 from aerialseg.raster.checked import open_checked
-from aerialseg.raster.features import is_layer
+from aerialseg.raster.feature_opening import is_layer
 from aerialseg.raster.grid import Box
 from aerialseg.raster.polygon_mask import PolygonMask
 from aerialseg.raster.view import View

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from aerialseg.errors import InputError
 from aerialseg.files import printable
-from aerialseg.raster.features import Geometries, _choose, check_file, is_layer, reading
+from aerialseg.raster.feature_opening import check_file, is_layer, reading
+from aerialseg.raster.features import Geometries, choose_layer
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,7 +51,7 @@ def _layer(place: Path, name: str, layer: str | None) -> DrawnLayer:
     import pyogrio
     import pyogrio.raw
 
-    chosen = _choose(place, [str(one) for one, _ in pyogrio.list_layers(name)], layer, "--layer")
+    chosen = choose_layer(place, [str(one) for one, _ in pyogrio.list_layers(name)], layer, "--layer")
     about, fids, wkb, columns = pyogrio.raw.read(name, layer=chosen, return_fids=True, force_2d=True)
     order = np.argsort(fids, kind="stable")
     fields = {str(one): values[order] for one, values in zip(about["fields"], columns, strict=True)}

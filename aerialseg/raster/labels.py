@@ -19,7 +19,8 @@ from aerialseg.legend import MAX_ID, NO_CLASS, NODATA, Legend
 from aerialseg.raster.bounds import check_comparable, overlap, reproject_bounds, same_crs
 from aerialseg.raster.class_fields import check_class_fields
 from aerialseg.raster.classes import ClassFile, ClassIds
-from aerialseg.raster.features import ENDINGS, FeatureFile, Geometries, is_layer, open_features, polygonal
+from aerialseg.raster.feature_opening import ENDINGS, is_layer
+from aerialseg.raster.features import FeatureFile, Geometries, open_features, polygonal
 from aerialseg.raster.georef import Bounds, GeoGrid
 from aerialseg.raster.opening import without_georef_warnings
 from aerialseg.raster.palette import read_palette
@@ -87,7 +88,7 @@ class Known:
         """What there is, in words."""
         if self.legend is None:
             return "ids 0 to 254, for the map's classes have no names (a legend gives them)"
-        return ", ".join(f"{entry.id} {entry.name}" for entry in self.legend)
+        return ", ".join(f"{entry.id} {entry.title or entry.name}" for entry in self.legend)
 
 
 def open_labels(

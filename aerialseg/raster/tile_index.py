@@ -8,7 +8,7 @@ from typing import Any
 
 from aerialseg.errors import InputError, UsageError
 from aerialseg.files import printable
-from aerialseg.raster.features import check_file, reading
+from aerialseg.raster.feature_opening import check_file, reading
 from aerialseg.raster.opening import is_remote
 
 INDEX_ENDINGS = (".gpkg", ".fgb", ".shp", ".geojson", ".json")

@@ -197,7 +197,7 @@ def test_numbered_labels_are_places_in_the_legend_whatever_its_ids(tmp_path: Pat
 @pytest.mark.parametrize(
     ("name", "values", "options", "said"),
     [
-        ("labels.gpkg", ["grass"], {"field": "kind"}, r"no field 'kind'; it has class"),
+        ("labels.gpkg", ["grass"], {"field": "kind"}, r"no field 'kind'; name one that it has: class"),
         ("labels.gpkg", ["grass"], {"layer": "other"}, r"no layer 'other'; say which with --layer: labels"),
         ("labels.kml", ["grass"], {}, r"wanted polygons \(.gpkg"),
     ],

@@ -19,7 +19,7 @@ from aerialseg.errors import InputError, ModelError, UsageError
 from aerialseg.legend import Legend
 from aerialseg.model.card import Architecture
 from aerialseg.model.store import load_card, load_network
-from aerialseg.training import convert as module
+from aerialseg.training import origin as module
 from aerialseg.training.convert import convert, find_architecture
 from aerialseg.training.unpickle_process import Stub, open_pickle
 from tests.drawn_frames import DRAWN
