@@ -49,7 +49,7 @@ def list_command(folder: Path | None, as_json: bool, debug: bool) -> None:
             display_model.show_offers(more)
 
 
-@model_group.command("add", context_settings=CONTEXT)
+@model_group.command("add", cls=SectionedCommand, context_settings=CONTEXT)
 @click.argument("name", metavar="NAME")
 @click.option("--file", metavar="PATH", type=_FILE, help="Take the published file from here; nothing is fetched.")
 @OVERWRITE
@@ -59,7 +59,7 @@ def add_command(name: str, file: Path | None, overwrite: bool, quiet: bool, debu
     """Add a model of the catalogue.
 
     Its weights are fetched from their publisher, checked (size, SHA-256) and converted; from then on --model NAME finds
-    it. A download that broke off goes on where it was. 'aerialseg model list' shows what there is.
+    it. An interrupted download resumes. 'aerialseg model list' shows the catalogue.
     """
     with errors(debug):
         from aerialseg.cli import display
@@ -70,7 +70,7 @@ def add_command(name: str, file: Path | None, overwrite: bool, quiet: bool, debu
         print_lines([made])
 
 
-@model_group.command("update", context_settings=CONTEXT)
+@model_group.command("update", cls=SectionedCommand, context_settings=CONTEXT)
 @click.argument("model", metavar="MODEL")
 @DEBUG
 def update_command(model: str, debug: bool) -> None:

@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 import shutil
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
-from aerialseg._version import __version__
 from aerialseg.errors import ModelError, UsageError
 from aerialseg.files import check_own, naming_errors
 from aerialseg.locks import locked
-from aerialseg.model.card import Architecture, ModelCard
+from aerialseg.model.card import ModelCard
 from aerialseg.model.catalogue import Offer, read_catalogue
 from aerialseg.model.download import check_file, download
 from aerialseg.model.folders import CARD, user_folder
-from aerialseg.model.networks import build_for
-from aerialseg.model.store import save, verify
+from aerialseg.model.store import verify
 from aerialseg.progress import Progress, Silent, spoken_bytes
 from aerialseg.toml import nearest
 
-LOSS = "criterion."
-"""Names of what a checkpoint holds of the loss, which is no part of the network."""
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from aerialseg.model.smp_checkpoint import CheckpointAbout
 
 
 def add_model(
@@ -35,7 +32,7 @@ def add_model(
     """The folder of the model ``name`` of the catalogue, which from now on goes by that name.
 
     file: its weights as published, fetched before, for machines without internet. overwrite: convert it again where it
-    is here already. The licence is told before anything is fetched; what a broken download has brought is continued.
+    is here already. The licence is shown before the download; an interrupted download resumes.
     Raises UsageError, InputError, ModelError, ResourceError, OutputError.
     """
     progress, offers = progress or Silent(), read_catalogue()
@@ -46,6 +43,8 @@ def add_model(
         verify(folder, ModelCard.read(folder / CARD))
         progress.note(f"{name} is here already; --overwrite makes it anew")
         return folder
+    if lacking := [package for package in ("torch", "onnx") if find_spec(package) is None]:
+        raise UsageError(f"converting its weights needs {' and '.join(lacking)}: pip install 'aerialseg[onnx]'")
     progress.note(f"{name}: {offer.purpose}, {spoken_bytes(offer.size)}, {offer.page}")
     progress.note(offer.licence_text)
     work = user_folder() / f".{name}"
@@ -57,7 +56,7 @@ def add_model(
     with locked(work / "lock", lambda: f"{name} is being added by another process: wait for it"):
         source = _fetched(offer, file, work, progress)
         progress.note("converting the weights")
-        _convert(name, offer, source, work / "new")
+        _convert(name, offer, source, work / "new", progress)
         _put_into_place(work, folder)
     shutil.rmtree(work, ignore_errors=True)
     return folder
@@ -71,49 +70,44 @@ def _fetched(offer: Offer, file: str | Path | None, work: Path, progress: Progre
     return Path(file)
 
 
-def _convert(name: str, offer: Offer, source: Path, out: Path) -> None:
+def _convert(name: str, offer: Offer, source: Path, out: Path, progress: Progress) -> None:
     """Write the model folder. Raises ModelError where not every weight is that of the network, by name and shape."""
-    card = ModelCard(
-        name=name,
-        legend=offer.classes,
-        gsd_m=offer.gsd_m,
-        bands=offer.bands,
-        mean=tuple(round(value / 255, 6) for value in offer.mean),
-        std=tuple(round(value / 255, 6) for value in offer.std),
-        architecture=Architecture(encoder=offer.encoder, decoder=offer.network, norm="batch"),
-        void=offer.void,
-        description=". ".join([offer.purpose, *([f"Its makers state: {offer.published}"] if offer.published else [])]),
-        licence=offer.licence_text,
-        lineage=(f"Converted from {offer.file_name} (SHA-256 {offer.sha256}) of {offer.page}",),
-        created=datetime.datetime.now(datetime.UTC).date().isoformat(),
-        code_version=__version__,
-    )
-    with torch.device("meta"):
-        halo = build_for(card).reach.halo
+    from aerialseg.model.smp_checkpoint import convert_smp
+
     shutil.rmtree(out, ignore_errors=True)
-    values = {**card.to_json(), "halo": halo}
-    save(out, ModelCard.from_json(values), _own_names(_read_weights(source), offer.prefix, source), torch.float32)
+    convert_smp(_read_weights(source), out, _about(name, offer), origin=offer.file_name, progress=progress)
+
+
+def _about(name: str, offer: Offer) -> CheckpointAbout:
+    """What the catalogue says of the file."""
+    from aerialseg.model.smp_checkpoint import CheckpointAbout, ClassAbout
+
+    return CheckpointAbout(
+        name=name,
+        gsd_m=offer.gsd_m,
+        classes=tuple(ClassAbout(entry.name, entry.hex, entry.id not in offer.void) for entry in offer.classes),
+        mean=offer.mean,
+        std=offer.std,
+        bands=offer.bands,
+        licence=offer.licence_text,
+        description=". ".join([offer.purpose, *([f"Its makers state: {offer.published}"] if offer.published else [])]),
+        lineage=(f"{offer.page}, SHA-256 {offer.sha256}",),
+        prefix=offer.prefix,
+    )
 
 
 def _read_weights(path: Path) -> Mapping[str, Tensor]:
     """Tensors by name, of a file that torch reads without running any code. Raises ModelError."""
+    import torch
+
     try:
         found: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch has many ways to say that a file is not what it should be
         raise ModelError(f"{path} holds more than weights, or is no checkpoint of torch: it is not used") from error
     found = found.get("state_dict", found) if isinstance(found, dict) else found
-    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
+    if not isinstance(found, dict) or not all(isinstance(value, torch.Tensor) for value in found.values()):
         raise ModelError(f"{path} holds no weights by name")
     return found
-
-
-def _own_names(state: Mapping[str, Tensor], prefix: str, path: Path) -> dict[str, Tensor]:
-    """The weights by the network's names. Raises ModelError for one that is neither the network's nor the loss's."""
-    own = {name: tensor for name, tensor in state.items() if not name.startswith(LOSS)}
-    other = next((name for name in own if not name.startswith(prefix)), None)
-    if other is not None:
-        raise ModelError(f"{path}: a weight is called {other!r}; wanted names that begin with {prefix!r}")
-    return {name.removeprefix(prefix): tensor for name, tensor in own.items()}
 
 
 def _put_into_place(work: Path, folder: Path) -> None:

@@ -155,17 +155,24 @@ def _found_prefix(weights: Mapping[str, Tensor], origin: str) -> str:
 
 
 def find_smp_architecture(state: Mapping[str, Tensor], origin: str) -> Architecture:
-    """The network with weights of exactly these names and shapes. Raises ModelError."""
+    """The network with weights of exactly these names and shapes. Raises ModelError, with how the nearest differs."""
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    if len(shapes.get(_STEM, ())) == 4:
-        for encoder in ENCODERS:
-            for norm in ("batch", "none"):
-                architecture = Architecture(encoder=encoder, decoder="smp-unet", norm=norm)
-                with torch.device("meta"):
-                    network = build(encoder, shapes[_HEAD][0], bands=shapes[_STEM][1], decoder="smp-unet", norm=norm)
-                if shapes == {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}:
-                    return architecture
+    lacking: dict[str, list[str]] = {}
+    classes, bands = shapes[_HEAD][0], shapes[_STEM][1] if len(shapes.get(_STEM, ())) == 4 else 3
+    for encoder in ENCODERS:
+        for norm in ("batch", "none"):
+            architecture = Architecture(encoder=encoder, decoder="smp-unet", norm=norm)
+            with torch.device("meta"):
+                network = build(encoder, classes, bands=bands, decoder="smp-unet", norm=norm)
+            wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+            if shapes == wanted:
+                return architecture
+            lacks = [name for name, shape in wanted.items() if shapes.get(name) != shape]
+            lacking[encoder] = min(lacking.get(encoder, lacks), lacks, key=len)
+    nearest, lost = min(lacking.items(), key=lambda item: len(item[1]))
+    first = f" (first {lost[0]!r})" if lost else ""
     raise ModelError(
-        f"{origin}: {len(shapes)} weights that fit no network known here: wanted smp's Unet with five blocks "
-        f"(256, 128, 64, 32, 16), without attention, over one of {', '.join(n for n in ENCODERS if '-' not in n)}"
+        f"{origin}: {len(shapes)} weights that fit no network known here; of the nearest, {nearest}, "
+        f"{len(lost)} tensors missing{first}: wanted smp's Unet with five blocks (256, 128, 64, 32, 16), "
+        f"without attention, over one of {', '.join(name for name in ENCODERS if '-' not in name)}"
     )
