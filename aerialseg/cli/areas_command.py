@@ -8,6 +8,7 @@ import click
 
 from aerialseg.cli.failures import errors, print_lines
 from aerialseg.cli.options import CONTEXT, DEBUG, options
+from aerialseg.cli.sections import SectionedCommand
 
 AREAS_OPTIONS = options(
     click.argument("layer", metavar="LAYER", type=click.Path(path_type=Path)),
@@ -21,14 +22,14 @@ AREAS_OPTIONS = options(
 AREAS_HELP = """Area by class of a land-cover LAYER, within each of ZONES.
 
 LAYER is a layer that aerialseg made. ZONES are polygons in any coordinate reference system: parcels, districts.
-Without them, the areas are those of the whole map. Polygons are cut by the outlines of the zones, and zones of one
-name are added up. Without --out the table is printed, as CSV.
+Without them, the areas are those of the whole map. Polygons are cut by the outlines of the zones; zones of one
+name are one zone. Without --out the table is printed, as CSV.
 
 Exit codes: 0 done, 2 usage, 3 input, 5 output, 130 interrupted.
 """
 
 
-@click.command("areas", context_settings=CONTEXT, help=AREAS_HELP)
+@click.command("areas", cls=SectionedCommand, context_settings=CONTEXT, help=AREAS_HELP)
 @AREAS_OPTIONS
 def areas_command(
     layer: Path, zones: Path | None, by: str | None, out: Path | None, overwrite: bool, debug: bool

@@ -19,6 +19,7 @@ from aerialseg.files import absolute, printable, write_atomically
 from aerialseg.raster.features import FeatureFile, Geometries, open_features
 
 PathLike = str | Path
+UNNAMED = "(no name)"
 STALE = 0.01
 """A polygon whose area_m2 is off by more than this share of its area was changed since, and is measured anew."""
 
@@ -49,7 +50,7 @@ def areas_by_zone(
     zones : path
         Polygons in any coordinate reference system. Default: the whole map.
     by : str
-        Field of the zones that names them; zones of one name are added up.
+        Field of the zones that names them; zones of one name are one zone, whose overlaps count once.
     out : path
         Also write the table as CSV.
 
@@ -77,10 +78,11 @@ def areas_by_zone(
                 f"{printable(without.path)} has no coordinate reference system: assign it in QGIS, and save"
             )
         places, outlines = found.near(found.bounds)
-        labels = found.values[places] if by else np.full(len(places), "all")
-        for label, outline in zip(labels, _placed(outlines, found, names), strict=True):
-            which, shares = _cut(names, outline)
-            _add(totals[str(label)], names.values[which], values[which] * shares)
+        labels = np.array([_name(value) for value in found.values[places]] if by else ["all"] * len(places))
+        placed = _placed(outlines, found, names)
+        for label in dict.fromkeys(labels):
+            which, shares = _cut(names, shapely.union_all(placed[labels == label]))
+            _add(totals[label], names.values[which], values[which] * shares)
     rows = tuple(_rows(totals))
     if out is not None:
         with write_atomically(Path(out)) as part:
@@ -97,11 +99,15 @@ def to_csv(rows: Sequence[ZoneArea]) -> str:
     return text.getvalue()
 
 
+def _name(value: Any) -> str:
+    return UNNAMED if value is None or value != value else str(value)
+
+
 def _layer_of(path: PathLike) -> str | None:
     """Of a GeoPackage with several layers, ours."""
     import pyogrio
 
-    from aerialseg.raster.features import reading
+    from aerialseg.raster.feature_opening import reading
     from aerialseg.vector.formats import LAYER_NAME
 
     if Path(path).suffix.lower() != ".gpkg" or not Path(path).is_file():

@@ -107,3 +107,8 @@ def test_zones_without_a_crs_and_a_raster_as_layer_are_refused(tmp_path: Path, l
         areas_by_zone(layer, tmp_path / "bare.gpkg")
     with pytest.raises(InputError, match=r"c.tif is no file of polygons"):
         areas_by_zone(tmp_path / "c.tif")
+
+
+def test_ground_that_zones_of_one_name_share_counts_once(tmp_path: Path, layer: Path) -> None:
+    shared = zones(tmp_path / "z.gpkg", {"a": (0, 0, 3, 4), "b": (1, 0, 4, 4)})
+    assert sum(row.area_m2 for row in areas_by_zone(layer, shared)) == pytest.approx(16.0)
