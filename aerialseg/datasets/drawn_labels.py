@@ -21,6 +21,7 @@ from aerialseg.legend import Legend
 from aerialseg.progress import counted
 from aerialseg.raster.bounds import check_comparable, same_crs
 from aerialseg.raster.drawn import DrawnLayer, read_drawn
+from aerialseg.raster.georef import Bounds
 from aerialseg.vector.style_colours import Rgb, read_style
 
 CLASS_FIELDS = ("class", "class_name", "classname", "label", "landcover", "land_cover", "name", "type", "category")
@@ -36,8 +37,8 @@ _PIECES = 64
 @dataclass(frozen=True, slots=True, eq=False)
 class DrawnLabels:
     """Polygons and the names of their classes, side by side; ``crs`` as in the file, ``names`` as the features have
-    them. Where polygons overlap, the last one counts. ``left_out``: features that were not checked or have no
-    class."""
+    them. Where polygons overlap, the last one counts. ``left_out``: features that were not checked; ``unnamed``:
+    those without a class."""
 
     path: Path
     crs: str | None
@@ -47,6 +48,7 @@ class DrawnLabels:
     colours: Mapping[str, Rgb]
     field: str
     left_out: int = 0
+    unnamed: int = 0
 
     @property
     def counts(self) -> Counter[str]:
@@ -69,6 +71,12 @@ class DrawnLabels:
         moved[thin] = shapely.buffer(moved[thin], width_m / 2 * unit_per_m, quad_segs=4)
         moved = shapely.make_valid(moved)
         return replace(self, crs=crs, geometries=moved)
+
+    def within(self, bounds: Bounds) -> DrawnLabels:
+        """Those that meet a box in their CRS."""
+        meets = shapely.intersects(shapely.box(*bounds), self.geometries)
+        names = tuple(name for name, met in zip(self.names, meets, strict=True) if met)
+        return replace(self, geometries=self.geometries[meets], names=names, fids=self.fids[meets])
 
     @property
     def thin(self) -> int:
@@ -102,7 +110,8 @@ def read_labels(path: str | Path, *, field: str | None = None, layer: str | None
         fids=drawn.fids[use],
         colours=_colours(drawn, names, style.attribute, style.colours),
         field=field,
-        left_out=int((~use).sum()),
+        left_out=int((~checked).sum()),
+        unnamed=int((checked & ~use).sum()),
     )
 
 
@@ -201,7 +210,4 @@ def spoken_counts(labels: DrawnLabels) -> str:
     """``57 labels of 5 classes: water (4), tree (12) ...``, the commonest last."""
     found = sorted(labels.counts.items(), key=lambda pair: (pair[1], pair[0]))
     names = ", ".join(f"{name} ({count})" for name, count in found)
-    more = (
-        f"; {counted(labels.left_out, 'feature')} without a class, or not checked, left out" if labels.left_out else ""
-    )
-    return f"{counted(len(labels.names), 'label')} of {counted(len(found), 'class')}: {names}{more}"
+    return f"{counted(len(labels.names), 'label')} of {counted(len(found), 'class')}: {names}"

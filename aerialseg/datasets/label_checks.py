@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import shapely
@@ -15,7 +15,6 @@ from aerialseg.errors import InputError
 from aerialseg.files import printable
 from aerialseg.legend import Legend
 from aerialseg.progress import counted
-from aerialseg.raster.georef import Bounds
 
 ALIKE = 0.84
 """Names at least so similar (Ratcliff and Obershelp) may be one, misspelt."""
@@ -57,13 +56,6 @@ def check_known(labels: DrawnLabels, legend: Legend) -> None:
                 f"{printable(labels.path)}: {counted(count, 'label')} of the class {name!r}, which the model does not "
                 f"know{meant}; it knows: {', '.join(legend.names)}. A new class needs a new model: teach without --more"
             )
-
-
-def spoken_outside(labels: DrawnLabels, grounds: Sequence[Bounds]) -> list[str]:
-    """How many labels lie off the imagery, whose bounds are in the labels' CRS."""
-    boxes = shapely.union_all([shapely.box(*bounds) for bounds in grounds])
-    outside = int((~shapely.intersects(boxes, labels.geometries)).sum())
-    return [f"{counted(outside, 'label')} of {len(labels.names)} off the imagery: left out"] if outside else []
 
 
 def _plain(name: str) -> str:

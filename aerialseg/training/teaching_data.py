@@ -16,7 +16,7 @@ from aerialseg.datasets.chips import make_chips
 from aerialseg.datasets.chipset import ChipSet
 from aerialseg.datasets.drawn_labels import DrawnLabels, read_labels, spoken_counts
 from aerialseg.datasets.ground_blocks import GroundLattice, KeptGround
-from aerialseg.datasets.label_checks import check_known, check_labels, spoken_outside
+from aerialseg.datasets.label_checks import check_known, check_labels
 from aerialseg.datasets.label_layer import write_label_layer
 from aerialseg.errors import InputError, ModelError, UsageError
 from aerialseg.files import naming_errors, parse_json, printable
@@ -159,11 +159,17 @@ def prepare_lesson(
         return _of_raster(Lesson(tuple(paths), view, gsd, None, Path(labels), Legend(()), before), legend)
     given = read_labels(labels, field=field, layer=layer)
     if given.left_out:
-        progress.note(f"{counted(given.left_out, 'polygon')} without a tick in 'checked': left out")
+        progress.note(f"{counted(given.left_out, 'feature')} without a tick in 'checked': left out")
+    if given.unnamed:
+        progress.note(f"{counted(given.unnamed, 'feature')} without a class in {given.field!r}: left out")
     found = _brought(given, view, width_m, progress)
     left, bottom, right, top = map(float, shapely.total_bounds(found.geometries))
     check_overlap(view.path, view.geo, found.path, found.crs, (left, bottom, right, top))
-    for sentence in [*check_labels(found, added=more is not None), *spoken_outside(found, [view.geo.bounds])]:
+    inside = found.within(view.geo.bounds)
+    if len(inside.names) < len(found.names):
+        progress.note(f"{len(found.names) - len(inside.names)} of {len(found.names)} labels off the imagery: left out")
+    found = inside
+    for sentence in check_labels(found, added=more is not None):
         progress.note(sentence)
     if more is not None and legend is not None:
         check_known(found, legend)
@@ -222,4 +228,4 @@ def _of_raster(lesson: Lesson, legend: Legend | None) -> Lesson:
 def spoken_sides(made: ChipSet) -> dict[str, Any]:
     """Facts of a data set for people: labelled pixels of each class on both sides."""
     learned, held = made.pixels(held_out=False), made.pixels(held_out=True)
-    return {name: f"{learned[name]:,} px learned from, {held[name]:,} px held out" for name in made.labelled}
+    return {name: f"{learned[name]:,} px for training, {held[name]:,} px for testing" for name in made.labelled}

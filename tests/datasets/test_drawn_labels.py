@@ -10,7 +10,7 @@ import pytest
 import shapely
 
 from aerialseg.datasets.class_colours import PALETTE, pick_colours
-from aerialseg.datasets.drawn_labels import DrawnLabels, read_labels, spoken_counts
+from aerialseg.datasets.drawn_labels import DrawnLabels, read_labels
 from aerialseg.datasets.label_checks import check_labels
 from aerialseg.datasets.label_layer import write_label_layer
 from aerialseg.errors import InputError
@@ -111,7 +111,13 @@ def test_overlaps_and_classes_with_few_labels_are_said(tmp_path: Path) -> None:
     assert any(sentence.startswith("few labels of grass (1), roof (1)") for sentence in found)
 
 
-def test_features_without_a_class_are_counted_and_said(tmp_path: Path) -> None:
+def test_features_without_a_class_are_counted_apart_from_those_without_a_tick(tmp_path: Path) -> None:
     found = read_labels(layer(tmp_path, **{"class": ["roof", "", None, "road"]}))
     assert found.names == ("roof", "road")
-    assert spoken_counts(found).endswith("road (1), roof (1); 2 features without a class, or not checked, left out")
+    assert (found.unnamed, found.left_out) == (2, 0)
+
+
+def test_labels_off_the_imagery_are_not_counted(tmp_path: Path) -> None:
+    found = labels(tmp_path, ["roof", "road", "roof", "road"]).within((0.0, 0.0, 15.0, 8.0))
+    assert found.counts == {"roof": 1, "road": 1}
+    assert len(found.geometries) == len(found.fids) == 2
