@@ -48,6 +48,9 @@ class Groups:
             where = f"groups {printable(path)}, line {line}"
             if row["class"] in members:
                 raise InputError(f"{where}: the class {row['class']!r} is there twice: it belongs to one group")
+            usual = next((name for name in names if name.casefold() == row["group"].casefold()), row["group"])
+            if usual != row["group"]:
+                raise InputError(f"{where}: the groups {usual!r} and {row['group']!r} differ in case alone: write one")
             number = names.setdefault(row["group"], len(names)) if row["group"] else NONE
             members[row["class"]] = number
             if number != NONE and any(row.get(band) for band in "rgb"):

@@ -224,6 +224,10 @@ def check_confidence(rated: ClassFile, classes: ClassFile) -> None:
     name, wanted = printable(rated.path), printable(classes.path)
     if np.dtype(rated.dtype).kind == "f":
         raise InputError(f"{name} holds {rated.dtype}: wanted confidence in per cent as uint8")
+    if ColorInterp.palette in rated.dataset.colorinterp:
+        raise InputError(
+            f"{name} has a colour table, as class rasters have: give the class raster first, its confidence after it"
+        )
     if rated.geo.shape != classes.geo.shape:
         size = f"{classes.geo.width} x {classes.geo.height}, as in {wanted}"
         raise InputError(f"{name} has {rated.geo.width} x {rated.geo.height} px: wanted {size}")

@@ -115,6 +115,8 @@ def test_what_makes_no_sense_is_refused(tmp_path: Path) -> None:
         find_doubts([one], [other], tmp_path / "places.geojson")
     with pytest.raises(UsageError, match="count 0"):
         find_doubts([one], [other], tmp_path / "places.gpkg", count=0)
+    with pytest.raises(InputError, match="has a colour table, as class rasters have"):
+        find_doubts([other], [one], tmp_path / "places.gpkg")
     find_doubts([one], [other], tmp_path / "places.gpkg")
     with pytest.raises(UsageError, match="overwrite"):
         find_doubts([one], [other], tmp_path / "places.gpkg")
