@@ -8,9 +8,10 @@ import click
 
 from aerialseg.cli.failures import errors, print_lines
 from aerialseg.cli.options import CONTEXT, DEBUG
+from aerialseg.cli.sections import SectionedCommand
 
 
-@click.command("doctor", context_settings=CONTEXT)
+@click.command("doctor", cls=SectionedCommand, context_settings=CONTEXT)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @DEBUG
 def doctor_command(as_json: bool, debug: bool) -> None:

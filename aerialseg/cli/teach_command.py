@@ -9,6 +9,7 @@ import click
 
 from aerialseg.cli.failures import errors, print_lines, tell
 from aerialseg.cli.options import CONTEXT, DEBUG, QUIET, KindType, options
+from aerialseg.cli.sections import SectionedCommand
 from aerialseg.mapping.kinds import GSD
 
 _FOLDER = click.Path(path_type=Path)
@@ -72,7 +73,7 @@ An interrupted run resumes when the same command is given again. docs/teach.md g
 """
 
 
-@click.command("teach", context_settings=CONTEXT, help=TEACH_HELP)
+@click.command("teach", cls=SectionedCommand, context_settings=CONTEXT, help=TEACH_HELP)
 @TEACH_OPTIONS
 def teach_command(paths: tuple[str, ...], out: Path, quiet: bool, debug: bool, **given: Any) -> None:
     with errors(debug):

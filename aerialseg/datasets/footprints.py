@@ -58,4 +58,4 @@ def write_footprints(path: Path, chips: ChipSet) -> None:
 def _styles() -> Any:
     kind = LayerKind("Polygon", "", ())
     style = qml(SIDES, [side.id for side in SIDES], kind, field="held_out").replace('alpha="1"', _SEE_THROUGH)
-    return style_table(dict.fromkeys(("blocks", "chips"), style), "learned from or held out")
+    return style_table(dict.fromkeys(("blocks", "chips"), style), "training or test set")

@@ -1,4 +1,4 @@
-"""Weights for other bands than a network learned from: its first convolution grows by the mean of its kernels.
+"""Weights for other bands than a network was trained on: its first convolution grows by the mean of its kernels.
 
 What an encoder knows of edges and textures in colours holds in infrared, too. The mean of its kernels begins with that;
 noise would have to learn it again.

@@ -204,7 +204,7 @@ def finish(room: Teaching, out: Path, scores: dict[str, Evaluation]) -> TaughtMo
     write_history(folder, {"labels": spoken_sides(room.made), "tried": _short(facts), "seed": room.seed})
     try:
         room.progress.note(calibrate_on(folder, room.made.folder, config=room.data, progress=room.progress).text())
-    except InputError as error:  # one block alone cannot be both fitted on and judged by
+    except InputError as error:  # of one block alone nothing is left to test on
         room.progress.note(f"the confidence is not calibrated: {error}")
     card = load_card(folder)
     replace(card, temperature=max(1.0, card.temperature)).write(
