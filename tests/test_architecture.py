@@ -84,7 +84,7 @@ STAIRS = {
         "comparison evaluate pictures tables",
         "curves results",
         "calibrate charts doubts map_accuracy resolutions",
-        "axes boundaries scores",
+        "axes boundaries samples scores",
     ],
     "mapping": [
         "installation segment",
@@ -198,7 +198,7 @@ TORCH = {
         "torch_engine",
         "unet",
     ),
-    *("calibrate", "operations", "tilings"),
+    *("calibrate", "operations", "samples", "tilings"),
 }
 """Modules that need torch as those of training/ do: the network and its runtime in model/, and what measures logits."""
 NO_THIRD_PARTY = ["errors.py", "legend.py", "files.py", "toml.py", "progress.py", "raster/grid.py", "_version.py"]

@@ -11,66 +11,32 @@ those fitted on the halves have helped: a network that tells the truth already i
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
-from PIL import Image
-from torch import Tensor
 
 from aerialseg.datasets.frames import frame_size
-from aerialseg.datasets.images import read_image
 from aerialseg.datasets.layout import DataConfig
-from aerialseg.datasets.masks import read_mask
 from aerialseg.errors import InputError, UsageError
+from aerialseg.evaluation.samples import Samples, sample_frame
 from aerialseg.evaluation.scores import Reliability
-from aerialseg.legend import NODATA
 from aerialseg.model.card import ModelCard
 from aerialseg.model.folders import CARD, model_dir
-from aerialseg.model.network import Network
 from aerialseg.model.store import load_card, load_network, read_history, write_history
 from aerialseg.model.torch_engine import decide
 from aerialseg.progress import Progress, Silent
-from aerialseg.raster.grid import Grid
 
 PIXELS = 20_000
 """Of each frame, at most: neighbouring pixels say the same."""
 SEED = 0
 """Of the pixels that are drawn."""
 RANGE = (0.05, 20.0)
-"""Temperatures that are looked at; a network that needs another one has learnt nothing."""
-_BLOCK = 1024
+"""Temperatures that are tried; a network that needs another one has learned nothing."""
 _PRECISE = 1e-5
-_AT_ONCE = 1 << 18
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Samples:
-    """Logits, float32 (pixels, classes), of known pixels, and their true classes, int64 (pixels,)."""
-
-    logits: Tensor
-    truth: Tensor
-
-    @classmethod
-    def joined(cls, parts: Iterable[Samples]) -> Samples:
-        parts = list(parts)
-        return cls(torch.cat([part.logits for part in parts]), torch.cat([part.truth for part in parts]))
-
-    def without(self, classes: tuple[int, ...]) -> Samples:
-        """The same pixels, had the network never heard of these classes."""
-        return Samples(self.logits.index_fill(1, torch.tensor(classes, dtype=torch.int64), -math.inf), self.truth)
-
-    def parts(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """(logits, truth) of so many pixels at a time that memory is no question."""
-        return zip(torch.split(self.logits, _AT_ONCE), torch.split(self.truth, _AT_ONCE), strict=True)
-
-    def __len__(self) -> int:
-        return len(self.truth)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -134,6 +100,7 @@ def calibrate_on(
     split: str | Path | None = None,
     size: tuple[int, int] | None = None,
     pixels: int = PIXELS,
+    least: float = RANGE[0],
     progress: Progress | None = None,
 ) -> Calibration:
     """The calibration of a model on the frames of a data folder that the split holds out (see ``find_frames``).
@@ -146,7 +113,9 @@ def calibrate_on(
     if split is None and config is None:
         raise UsageError("a calibration needs frames that the model has not learnt: give --split FILE or --config FILE")
     frames = find_frames(load_card(model), data_dir, config=config, split=split, size=size)
-    return calibrate(model, frames.pairs, size=frames.size, scenes=frames.scenes, pixels=pixels, progress=progress)
+    return calibrate(
+        model, frames.pairs, size=frames.size, scenes=frames.scenes, pixels=pixels, least=least, progress=progress
+    )
 
 
 def calibrate(
@@ -156,13 +125,15 @@ def calibrate(
     size: tuple[int, int] | None = None,
     scenes: Mapping[str, str] | None = None,
     pixels: int = PIXELS,
+    least: float = RANGE[0],
     progress: Progress | None = None,
 ) -> Calibration:
     """The calibration of a model on held-out pairs of image and mask, written into its card (and returned).
 
-    size: (rows, columns) that each frame is brought to; by default the ``frame_size`` of the card's training, otherwise
+    size: (rows, columns) to which each frame is resampled; by default the ``frame_size`` of the card's training, else
     frames are taken as they are. scenes: frame to scene, so that no scene is in both halves; without it the halves are
-    runs of names. The logits are those of the network in fp32. A temperature that the card had before does not matter.
+    runs of names. least: the lowest temperature to try; with 1 no confidence is raised. The logits are those of the
+    network in fp32. A temperature that the card had before does not matter.
     Raises InputError, ModelError, UsageError.
     """
     if pixels < 1:
@@ -179,21 +150,23 @@ def calibrate(
     for number, (name, (image, mask)) in enumerate(pairs.items()):
         samples[name] = sample_frame(network, card, image, mask, size, pixels, np.random.default_rng((SEED, number)))
         progress.advance(1)
-    found = fit(samples, card, scenes)
+    found = fit(samples, card, scenes, least)
     scores = {**card.scores, "calibration": found.to_json()}
     replace(card, temperature=found.temperature, scores=scores).write(folder / CARD)
     write_history(folder, {**read_history(folder), "calibration": found.curves()})
     return found
 
 
-def fit(samples: Mapping[str, Samples], card: ModelCard, scenes: Mapping[str, str] | None = None) -> Calibration:
+def fit(
+    samples: Mapping[str, Samples], card: ModelCard, scenes: Mapping[str, str] | None = None, least: float = RANGE[0]
+) -> Calibration:
     """The calibration of the samples of at least two frames (or scenes). Raises InputError where there are fewer."""
     known = {name: part.without(card.void) for name, part in samples.items() if len(part)}
     halves = [Samples.joined(known[name] for name in names) for names in part_scenes(list(known), scenes or {})]
     both = Samples.joined(halves)
-    first, second = (fit_temperature(half) for half in halves)
+    first, second = (fit_temperature(half, least) for half in halves)
     return Calibration(
-        fitted=fit_temperature(both),
+        fitted=fit_temperature(both, least),
         before=reliability(both, card, 1.0),
         after=reliability(halves[0], card, second) + reliability(halves[1], card, first),
         of_halves=(first, second),
@@ -222,13 +195,13 @@ def part_scenes(names: list[str], scenes: Mapping[str, str]) -> tuple[list[str],
     return halves
 
 
-def fit_temperature(samples: Samples) -> float:
-    """The temperature with the least negative log-likelihood, within RANGE.
+def fit_temperature(samples: Samples, least: float = RANGE[0]) -> float:
+    """The temperature of ``least`` or more, within RANGE, with the least negative log-likelihood.
 
     The loss is convex in 1 / temperature, so it has one valley in the logarithm too: golden-section search.
     """
     shrink = (math.sqrt(5) - 1) / 2
-    low, high = (math.log(end) for end in RANGE)
+    low, high = math.log(max(least, RANGE[0])), math.log(RANGE[1])
     inner = [high - shrink * (high - low), low + shrink * (high - low)]
     losses = [negative_log_likelihood(samples, math.exp(at)) for at in inner]
     while high - low > _PRECISE:
@@ -258,55 +231,3 @@ def reliability(samples: Samples, card: ModelCard, temperature: float) -> Reliab
         said = decide(finite.T[None, :, :, None].clone(), chosen)[0, :, :, 0].numpy()
         found += Reliability.of(truth.numpy().astype(np.uint8), said[0], said[1])
     return found
-
-
-def sample_frame(
-    network: Network,
-    card: ModelCard,
-    image: Path,
-    mask: Path,
-    size: tuple[int, int] | None,
-    most: int,
-    rng: np.random.Generator,
-) -> Samples:
-    """Logits and truth of at most so many known pixels of a frame, drawn evenly from it."""
-    picture = read_image(image, size, len(card.bands))
-    whole = Image.fromarray(read_mask(mask, card.legend, card.void))
-    truth = np.asarray(whole.resize(picture.size, Image.Resampling.NEAREST))
-    known = np.flatnonzero(truth != NODATA)
-    chosen = np.zeros(truth.shape, dtype=np.bool_)
-    chosen.flat[rng.choice(known, min(most, len(known)), replace=False)] = True
-    logits, where = logits_at(network, card, np.asarray(picture), chosen)
-    return Samples(logits, torch.from_numpy(truth[where].astype(np.int64)))
-
-
-@torch.inference_mode()
-def logits_at(
-    network: Network, card: ModelCard, pixels: NDArray[np.uint8], chosen: NDArray[np.bool_]
-) -> tuple[Tensor, tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """(logits float32 (n, classes), (rows, columns)) of the chosen pixels (h, w) of an image (h, w, bands).
-
-    The image is looked at in blocks, as a run does: those of an exact model say what the whole image would.
-    """
-    height, width = chosen.shape
-    grid = Grid(height, width, block=_BLOCK, halo=card.halo, stride=card.stride)
-    image = (torch.from_numpy(pixels.copy()).permute(2, 0, 1) / 255 - _bands(card.mean)) / _bands(card.std)
-    image = F.pad(image, (0, grid.canvas.width - width, 0, grid.canvas.height - height))
-    parts, rows, cols = [], [], []
-    for core in grid:
-        row, col = np.nonzero(chosen[core.slices])
-        if not len(row):
-            continue
-        window = grid.window(core)
-        tile = image[:, *window.slices].unsqueeze(0)
-        logits = network.forward_tile(tile, window.relative_to(window), core.relative_to(window))[0]
-        parts.append(logits[:, row, col].T.contiguous())
-        rows.append(row + core.top)
-        cols.append(col + core.left)
-    if not parts:
-        return torch.empty(0, len(card.legend)), (np.empty(0, np.intp), np.empty(0, np.intp))
-    return torch.cat(parts), (np.concatenate(rows), np.concatenate(cols))
-
-
-def _bands(values: tuple[float, ...]) -> Tensor:
-    return torch.tensor(values).view(-1, 1, 1)

@@ -216,11 +216,15 @@ def _area(file: ClassFile) -> float:
 
 
 def _legend(paths: Sequence[Path], blocks: Sequence[_Blocks]) -> Legend:
-    """The classes of all maps, as the first one of each names it."""
+    """The classes of all maps. Raises InputError where two maps have another class under one number."""
     known: dict[int, LandClass] = {}
     for path, one in zip(paths, blocks, strict=True):
         for entry in read_palette(path).legend(np.unique(one.classes).tolist()):
-            known.setdefault(entry.id, entry)
+            if known.setdefault(entry.id, entry).name != entry.name:
+                raise InputError(
+                    f"{path}: class {entry.id} is {entry.name!r}, and {known[entry.id].name!r} in another map: "
+                    "run it for each map alone"
+                )
     return Legend(tuple(known.values()))
 
 

@@ -28,7 +28,7 @@ from aerialseg.model.lineage import Parent, derived_from
 from aerialseg.model.network import Network
 from aerialseg.model.networks import build_for
 from aerialseg.model.stage_heads import StageHeads
-from aerialseg.model.store import HISTORY, load_card, load_whole_card, save, write_history
+from aerialseg.model.store import HISTORY, load_whole_card, save, write_history
 from aerialseg.progress import Progress, counted, spoken_duration
 from aerialseg.training.chip_pixels import ChipPixels
 from aerialseg.training.fine_tune import CHECKPOINT, Tuning, fine_tune, time_step
@@ -145,6 +145,8 @@ class Teaching:
             self.progress.note(f"{each:.2f} s for each step of fine-tuning here: {steps:,} steps")
             write_json(self.work / PLAN, {**known, "steps": steps})
         if not steps or steps < LEAST_STEPS:
+            if steps:
+                self.progress.note(f"too few steps for fine-tuning, which needs {LEAST_STEPS}: left out")
             return None
         return replace(tuning, steps=steps)
 
@@ -189,7 +191,7 @@ def _promise(made: ChipSet, steps: int | None, budget_s: float | None) -> str:
     tuned = f"; then fine-tuning, {long}" if long else ""
     return (
         f"teaching {counted(len(made.labelled), 'class')} on {counted(len(made.chips), 'chip')}: linear "
-        f"classifiers, in seconds{tuned}; judged on {made.share:.0%} of the labelled pixels, "
+        f"classifiers, in seconds{tuned}; tested on {made.share:.0%} of the labelled pixels, "
         f"{held.count(True)} of {counted(len(held), 'block')} of ground"
     )
 
@@ -203,13 +205,10 @@ def finish(room: Teaching, out: Path, scores: dict[str, Evaluation]) -> TaughtMo
     replace(card, scores={"held_out": facts[chosen]}, training={}).write(folder / CARD)
     write_history(folder, {"labels": spoken_sides(room.made), "tried": _short(facts), "seed": room.seed})
     try:
-        room.progress.note(calibrate_on(folder, room.made.folder, config=room.data, progress=room.progress).text())
+        calibration = calibrate_on(folder, room.made.folder, config=room.data, least=1.0, progress=room.progress)
+        room.progress.note(calibration.text())  # 1: few labels never justify more confidence
     except InputError as error:  # of one block alone nothing is left to test on
         room.progress.note(f"the confidence is not calibrated: {error}")
-    card = load_card(folder)
-    replace(card, temperature=max(1.0, card.temperature)).write(
-        folder / CARD
-    )  # few labels never justify more confidence
     about = {"model": out.name, "chosen": chosen, **_short(facts), "orthophotos": list(room.lesson.orthos)[:5]}
     report = replace(found, about={**found.about, **about})
     write_report(out / REPORTS, report, card=load_whole_card(folder), overwrite=True)

@@ -15,15 +15,14 @@ from PIL import Image
 from aerialseg.errors import InputError
 from aerialseg.evaluation.calibrate import (
     RANGE,
-    Samples,
     calibrate,
     fit,
     fit_temperature,
-    logits_at,
     negative_log_likelihood,
     part_scenes,
     reliability,
 )
+from aerialseg.evaluation.samples import Samples, logits_at
 from aerialseg.model.card import ModelCard
 from aerialseg.model.store import load_card, load_whole_card, save
 from tests.model.nets import card, lively_network, smooth_noise
@@ -116,7 +115,7 @@ def test_the_logits_are_those_of_the_whole_image(monkeypatch: pytest.MonkeyPatch
     pixels = np.random.default_rng(0).integers(0, 256, (200, 150, 3), dtype=np.uint8)
     chosen = np.random.default_rng(1).random((200, 150)) < 0.1
     whole, where = logits_at(network, model, pixels, chosen)
-    monkeypatch.setattr("aerialseg.evaluation.calibrate._BLOCK", 64)
+    monkeypatch.setattr("aerialseg.evaluation.samples._BLOCK", 64)
     parts, elsewhere = logits_at(network, model, pixels, chosen)
     order, other = np.lexsort(where), np.lexsort(elsewhere)
     assert (np.transpose(where)[order] == np.transpose(elsewhere)[other]).all()
@@ -168,3 +167,11 @@ def test_calibrating_again_gives_the_same(held_out: tuple[Path, dict[str, tuple[
     once = (folder / "card.json").read_bytes()
     calibrate(folder, pairs, pixels=500)
     assert (folder / "card.json").read_bytes() == once
+
+
+def test_from_a_least_temperature_of_1_on_no_confidence_is_raised() -> None:
+    modest = drawn(4000, factor=0.5)
+    assert fit_temperature(modest) < 0.7
+    assert fit_temperature(modest, least=1.0) == pytest.approx(1.0, abs=1e-4)
+    bold = drawn(4000, factor=2.0)
+    assert fit_temperature(bold, least=1.0) == pytest.approx(fit_temperature(bold), rel=1e-3)

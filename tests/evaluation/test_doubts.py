@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import shapely
 
 from aerialseg.errors import InputError, UsageError
 from aerialseg.evaluation.doubts import find_doubts
-from aerialseg.legend import NODATA
+from aerialseg.legend import NODATA, Legend
 from aerialseg.raster.cog import write_cog
 from tests.fakes import LEGEND
 from tests.raster.drawing import UTM, write
@@ -131,3 +132,12 @@ def test_a_file_with_other_layers_is_never_replaced(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="also holds 'trees'"):
         doubtful(tmp_path, [(1, 1, 4, 40)], overwrite=True)
     assert places.read_bytes() == before
+
+
+def test_maps_whose_numbers_mean_different_classes_are_refused(tmp_path: Path) -> None:
+    one = rasters(tmp_path, np.ones((64, 64)), np.full((64, 64), 50))
+    renamed = Legend(tuple(replace(entry, name=f"other {entry.name}") for entry in LEGEND))
+    plain = write(tmp_path / "plain.tif", np.ones((1, 64, 64), np.uint8), crs=UTM, nodata=NODATA)
+    write_cog(plain, tmp_path / "other.tif", legend=renamed, metadata={})
+    with pytest.raises(InputError, match="in another map: run it for each map alone"):
+        find_doubts([one[0], tmp_path / "other.tif"], [one[1], one[1]], tmp_path / "places.gpkg")
