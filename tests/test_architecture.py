@@ -96,8 +96,8 @@ STAIRS = {
         "plan",
         "corrections",
         "aoi fitting workers",
-        "block settings",
-        "carried kinds outputs timeline trust zones",
+        "block settings zones",
+        "carried kinds outputs timeline trust",
     ],
     "model": [
         "add_model predictor",

@@ -11,8 +11,8 @@ from aerialseg.cli.options import CONTEXT, DEBUG, options
 from aerialseg.cli.sections import SectionedCommand
 
 AREAS_OPTIONS = options(
-    click.argument("layer", metavar="LAYER", type=click.Path(path_type=Path)),
-    click.argument("zones", metavar="[ZONES]", type=click.Path(path_type=Path), required=False),
+    click.argument("layer", metavar="LAYER"),
+    click.argument("zones", metavar="[ZONES]", required=False),
     click.option("--by", metavar="FIELD", help="Field of ZONES that names them.  [default: all zones together]"),
     click.option("--out", metavar="AREAS.csv", type=click.Path(path_type=Path), help="Write the table here."),
     click.option("--overwrite", is_flag=True, help="Replace AREAS.csv if it exists."),
@@ -22,6 +22,7 @@ AREAS_OPTIONS = options(
 AREAS_HELP = """Area by class of a land-cover LAYER, within each of ZONES.
 
 LAYER is a layer that aerialseg made. ZONES are polygons in any coordinate reference system: parcels, districts.
+FILE:LAYER names one of several layers of a file.
 Without them, the areas are those of the whole map. Polygons are cut by the outlines of the zones; zones of one
 name are one zone. Without --out the table is printed, as CSV.
 
@@ -32,7 +33,7 @@ Exit codes: 0 done, 2 usage, 3 input, 5 output, 130 interrupted.
 @click.command("areas", cls=SectionedCommand, context_settings=CONTEXT, help=AREAS_HELP)
 @AREAS_OPTIONS
 def areas_command(
-    layer: Path, zones: Path | None, by: str | None, out: Path | None, overwrite: bool, debug: bool
+    layer: str, zones: str | None, by: str | None, out: Path | None, overwrite: bool, debug: bool
 ) -> None:
     with errors(debug):
         from aerialseg.errors import UsageError

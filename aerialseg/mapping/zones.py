@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from aerialseg.errors import InputError
 from aerialseg.files import absolute, printable, write_atomically
+from aerialseg.mapping.kinds import split_layer
 from aerialseg.raster.features import FeatureFile, Geometries, open_features
 
 PathLike = str | Path
@@ -46,9 +47,10 @@ def areas_by_zone(
     Parameters
     ----------
     layer : path
-        A layer that aerialseg made (or of the same fields: class_name, area_m2).
+        A layer that aerialseg made (or of the same fields: class_name, area_m2); FILE:LAYER names one of several.
+        Default: ``landcover``, where the file has it.
     zones : path
-        Polygons in any coordinate reference system. Default: the whole map.
+        Polygons in any coordinate reference system; also FILE:LAYER. Default: the whole map.
     by : str
         Field of the zones that names them; zones of one name are one zone, whose overlaps count once.
     out : path
@@ -61,8 +63,8 @@ def areas_by_zone(
     OutputError
         The table cannot be written.
     """
-    layer = absolute(layer)
-    names, areas = (open_features(layer, field, _layer_of(layer)) for field in ("class_name", "area_m2"))
+    path, name = _placed_layer(layer)
+    names, areas = (open_features(path, field, name) for field in ("class_name", "area_m2"))
     values = np.asarray(areas.values, np.float64)
     if not np.isfinite(values).all():
         raise InputError(f"{printable(names.path)} has polygons without area_m2: wanted a layer with all its areas")
@@ -71,7 +73,8 @@ def areas_by_zone(
     if zones is None:
         _add(totals["all"], names.values, values)
     else:
-        found = open_features(absolute(zones), by)
+        place, chosen = split_layer(str(zones))
+        found = open_features(absolute(place), by, chosen or None)
         if (found.crs is None) != (names.crs is None):
             without = found if found.crs is None else names
             raise InputError(
@@ -103,8 +106,14 @@ def _name(value: Any) -> str:
     return UNNAMED if value is None or value != value else str(value)
 
 
-def _layer_of(path: PathLike) -> str | None:
-    """Of a GeoPackage with several layers, ours."""
+def _placed_layer(layer: PathLike) -> tuple[Path, str | None]:
+    """Path and layer of FILE or FILE:LAYER; of a GeoPackage with several layers, ours unless one is named."""
+    path, name = split_layer(str(layer))
+    place = absolute(path)
+    return place, name or _own_layer(place)
+
+
+def _own_layer(path: PathLike) -> str | None:
     import pyogrio
 
     from aerialseg.raster.feature_opening import reading

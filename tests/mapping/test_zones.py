@@ -112,3 +112,10 @@ def test_zones_without_a_crs_and_a_raster_as_layer_are_refused(tmp_path: Path, l
 def test_ground_that_zones_of_one_name_share_counts_once(tmp_path: Path, layer: Path) -> None:
     shared = zones(tmp_path / "z.gpkg", {"a": (0, 0, 3, 4), "b": (1, 0, 4, 4)})
     assert sum(row.area_m2 for row in areas_by_zone(layer, shared)) == pytest.approx(16.0)
+
+
+def test_a_layer_of_another_name_is_measured_where_it_is_named(tmp_path: Path, layer: Path) -> None:
+    frame = geopandas.read_file(layer, layer="landcover")
+    frame[frame.class_name == "class 1"].to_file(layer, layer="older", driver="GPKG")
+    assert [row.class_name for row in areas_by_zone(f"{layer}:older")] == ["class 1"]
+    assert [row.class_name for row in areas_by_zone(layer)] == ["class 2", "class 1"]

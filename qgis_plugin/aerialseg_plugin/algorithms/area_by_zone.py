@@ -15,7 +15,7 @@ from qgis.core import (
 from aerialseg_plugin.kept_run import RunPlace
 
 from .base import AerialsegAlgorithm
-from .inputs import check_saved, path_of, write_polygons
+from .inputs import file_and_layer, write_polygons
 
 INPUT, ZONES, FIELD, OUTPUT = "INPUT", "ZONES", "FIELD", "OUTPUT"
 
@@ -29,7 +29,7 @@ the zones cut the polygons.
 
 Zones: polygons in any coordinate system, also a temporary layer (empty: the whole map).
 
-Field: names the zones; zones of one name are added up (empty: all zones together).
+Field: names the zones; zones of one name are one zone (empty: all zones together).
 
 The table is written as CSV and shown in the log."""
 
@@ -43,13 +43,12 @@ The table is written as CSV and shown in the log."""
 
     def processAlgorithm(self, parameters, context, feedback) -> dict[str, str]:
         layer = self.parameterAsVectorLayer(parameters, INPUT, context)
-        check_saved(layer)
         zones = self.parameterAsSource(parameters, ZONES, context) if parameters.get(ZONES) else None
         field = self.parameterAsString(parameters, FIELD, context) if zones is not None else ""
         output = self.parameterAsFileOutput(parameters, OUTPUT, context)
         options = [f"--out={output}", "--overwrite", *([f"--by={field}"] if field else [])]
         with RunPlace([output], "") as place:
-            files = [path_of(layer)]
+            files = [file_and_layer(layer)]
             if zones is not None:
                 files.append(place.file("zones.gpkg"))
                 write_polygons(zones, files[1], context, field)

@@ -10,10 +10,11 @@ from qgis.core import (
     QgsProcessingParameterFolderDestination,
     QgsProcessingParameterMapLayer,
     QgsProcessingParameterRasterLayer,
+    QgsVectorLayer,
 )
 
 from .base import AerialsegAlgorithm
-from .inputs import path_of
+from .inputs import check_saved, layer_name_of, path_of
 
 MAP, TRUTH, FIELD, FOLDER, REPORT = "MAP", "TRUTH", "FIELD", "OUTPUT", "REPORT"
 
@@ -36,10 +37,15 @@ Save edits of the reference layer first: the file is read."""
         self.addOutput(QgsProcessingOutputHtml(REPORT, "Report"))
 
     def processAlgorithm(self, parameters, context, feedback) -> dict[str, str]:
-        truth = path_of(self.parameterAsLayer(parameters, TRUTH, context))
+        reference = self.parameterAsLayer(parameters, TRUTH, context)
+        layer = ""
+        if isinstance(reference, QgsVectorLayer):
+            check_saved(reference)
+            layer = layer_name_of(reference)
         classes = path_of(self.parameterAsRasterLayer(parameters, MAP, context))
         folder = self.parameterAsString(parameters, FOLDER, context)
         field = self.parameterAsString(parameters, FIELD, context)
-        options = [f"--out={folder}", "--overwrite", *([f"--field={field}"] if field else [])]
-        self.run_aerialseg(["accuracy", *options, "--", classes, truth], feedback, json=False)
+        given = {"--field": field, "--layer": layer}
+        options = [f"--out={folder}", "--overwrite", *(f"{name}={value}" for name, value in given.items() if value)]
+        self.run_aerialseg(["accuracy", *options, "--", classes, path_of(reference)], feedback, json=False)
         return {FOLDER: folder, REPORT: str(Path(folder, "report.html"))}
