@@ -96,7 +96,7 @@ def test_a_missing_pillow_is_named_with_the_extra_that_brings_it() -> None:
     code = "import sys; sys.modules['PIL'] = None; import aerialseg.evaluation.evaluate"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "aerialseg.errors.UsageError" in done.stderr
-    assert "aerialseg[train]" in done.stderr
+    assert "aerialseg[scenes]" in done.stderr
 
 
 @pytest.fixture
