@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
+import runpy
 import textwrap
 import tomllib
 from collections.abc import Iterator, Sequence
@@ -85,7 +86,9 @@ def pages() -> dict[Path, str]:
     """Each page that has generated text, as it should be."""
     tables = {DOCS / "batch.md": ("settings", settings_table()), DOCS / "testing.md": ("mutants", mutants_table())}
     made = {path: with_table(path.read_text("utf-8"), *table) for path, table in tables.items()}
-    return {DOCS / "api.md": api(), DOCS / "faults.md": FAULTS_HEAD + faults() + "\n", **made}
+    errors = runpy.run_path(str(Path(__file__).with_name("error_messages.py")))["page"]()
+    made |= {DOCS / "api.md": api(), DOCS / "errors.md": errors}
+    return {**made, DOCS / "faults.md": FAULTS_HEAD + faults() + "\n"}
 
 
 def with_table(text: str, name: str, made: str) -> str:

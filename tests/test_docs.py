@@ -31,6 +31,12 @@ def test_the_documents_are_what_scripts_docs_writes(pages: dict[Path, str]) -> N
         assert path.read_text("utf-8") == text, f"{path.name} is out of date: run scripts/docs"
 
 
+def test_messages_of_each_kind_are_listed_and_say_something(pages: dict[Path, str]) -> None:
+    sections = re.split(r"^## Exit code ", pages[ROOT / "docs" / "errors.md"], flags=re.M)[1:]
+    assert [int(one.split(".")[0]) for one in sections] == [2, 3, 4, 5, 6, 130]
+    assert all(re.search(r"[a-z]{4}", one.partition("```text\n")[2].partition("```")[0]) for one in sections)
+
+
 def test_every_row_of_faults_has_a_test(pages: dict[Path, str]) -> None:
     rows = re.findall(r"^## (\d+)\. .+\n\n(\* )?", pages[ROOT / "docs" / "faults.md"], re.M)
     assert [int(row) for row, _ in rows] == list(range(1, 43))

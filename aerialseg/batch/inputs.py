@@ -80,7 +80,7 @@ def find_inputs(job: Job) -> list[JobInput]:
     for source in found:
         if not _is_legible(source.path):
             raise UsageError(
-                f"{source.where}: the path {printable(source.path)} holds a NUL or half a character: remove it"
+                f"{source.where}: the path {printable(source.path)} contains a NUL or an invalid character: remove it"
             )
     return _once(job, [source for source in found if not _excluded(job, source.path)])
 

@@ -42,7 +42,7 @@ def read_settings(values: Mapping[str, Any], where: str, at: Callable[[str], Pat
         name = key.replace("_", "-")
         if name in SUCCESSORS:
             successor, _, value = SUCCESSORS[name].partition(" ")
-            raise UsageError(f'{where}.{key} is gone: write {successor} = "{value}"')
+            raise UsageError(f'{where}.{key} was replaced: write {successor} = "{value}"')
         if name not in OPTIONS:
             raise UsageError(f"unknown key {key!r} in [{where}]: {nearest(name, OPTIONS)}")
         found[OPTIONS[name].key] = OPTIONS[name].parse(value, f"{where}.{key}")

@@ -142,7 +142,7 @@ class Hooks:
             except ValueError as error:
                 raise UsageError(f"hooks.after {command!r}: {error}") from None
             if not words:
-                raise UsageError("hooks.after has an empty command")
+                raise UsageError("hooks.after has an empty command: write one, or remove it")
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,4 +98,6 @@ def _href(path: Path, href: str) -> str:
     try:
         return str((path.parent / href).resolve())
     except ValueError:
-        raise UsageError(f"{path}: the href {href!r} of an asset holds a NUL or half a character: remove it") from None
+        raise UsageError(
+            f"{path}: the href {href!r} of an asset contains a NUL or an invalid character: remove it"
+        ) from None

@@ -100,7 +100,7 @@ class Notes(Silent):
 
     def _look(self) -> None:
         if self._stop is not None and self._stop.is_set():
-            raise Interrupted("told to stop")
+            raise Interrupted("interrupted: the same command resumes")
 
 
 def run_input(

@@ -158,7 +158,7 @@ def _what_and_where(names: tuple[str, ...], kind: str | None) -> tuple[str | Non
     out = Path(names[-1])
     kind = kind or FORMATS.get(out.suffix.lower())
     if kind is None:
-        raise UsageError(f"output {out} ends neither in .onnx nor in .json: say which --format is meant")
+        raise UsageError(f"output {out} ends neither in .onnx nor in .json: give --format")
     return (names[0] if len(names) == 2 else None), out, kind
 
 
@@ -233,10 +233,11 @@ def _check_origin(about: Path | None, options: dict[str, Any]) -> None:
 
     fastais = [name for name, value in options.items() if value and name != "overwrite"]
     if about is not None and fastais:
-        raise UsageError(f"{about} says all of the network: leave out --{fastais[0].replace('gsd_m', 'gsd')}")
+        raise UsageError(f"{about} describes the whole network: leave out --{fastais[0].replace('gsd_m', 'gsd')}")
     if about is None and not (options["legend"] and options["gsd_m"]):
         raise UsageError(
-            "what the network says is not in its file: give --legend and --gsd for one of fastai's, --about ABOUT.toml "
+            "this file does not describe its classes and pixel size: give --legend and --gsd for one of "
+            "fastai's, --about ABOUT.toml "
             "for a Unet of segmentation_models_pytorch"
         )
 

@@ -242,7 +242,7 @@ def _check_classes(pixels: NDArray[np.int64], legend: Legend, labels: PathLike) 
     if len(there) < 2:
         raise InputError(
             f"all labels of {labels} on the orthophotos are of the class {there[0]!r}; wanted two classes at least: "
-            "label what is not of it as well (what has no label is neither learned nor scored)"
+            "label what is not of it as well (unlabelled ground is ignored)"
         )
 
 

@@ -202,7 +202,9 @@ def _moved(geometries: NDArray[np.object_], crs: str | None, target: str | None)
         lines, lambda xy: np.stack(change.transform(xy[:, 0], xy[:, 1]), axis=1)
     )
     if not all(math.isfinite(value) for value in shapely.total_bounds(moved)):
-        raise InputError("the labels reach to where the orthophoto's coordinate system has no coordinates")
+        raise InputError(
+            "the labels extend beyond the valid area of the orthophoto's coordinate system: clip them to the orthophoto"
+        )
     return moved
 
 

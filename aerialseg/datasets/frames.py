@@ -56,7 +56,7 @@ def find_frames(
     ``split`` and ``size`` overrule both. Raises InputError, UsageError.
     """
     if every and split is not None:
-        raise UsageError(f"all frames, and those of the split {split}: leave one of them out")
+        raise UsageError(f"all frames were asked for, and those of the split {split}: leave out one of the two")
     frames, own_split = _configured(config, data_dir) if config else (_found(card, Path(data_dir)), None)
     frames = _selected(frames, None if every else split or own_split)
     if size is not None:
@@ -101,7 +101,7 @@ def _found(card: ModelCard, folder: Path) -> FrameSet:
     layout = next((names for names in LAYOUTS if all((folder / name).is_dir() for name in names)), None)
     if layout is None:
         wanted = ", or ".join(f"{images}/ and {masks}/" for images, masks in LAYOUTS)
-        raise InputError(f"{folder} has no folders of images and masks that are known: wanted {wanted}")
+        raise InputError(f"{folder} has no known pair of folders for images and masks: wanted {wanted}")
     # What a configuration would say of such data; find_pairs reads the names of the folders alone.
     data = DataConfig(Path(), Path(), (0, 0), card.gsd_m, images=layout[0], masks=layout[1])
     pairs = find_pairs(folder, data)
@@ -116,7 +116,7 @@ def _check_aspect(frames: FrameSet) -> None:
         if not same_ratio((height, width), (rows, cols)):
             raise InputError(
                 f"{path} has {height} x {width} px (rows x columns), and the model is for frames of {rows} x {cols}: "
-                "say with --size ROWS,COLS to which size frames are brought"
+                "give --size ROWS,COLS, the size to resample the frames to"
             )
 
 

@@ -123,7 +123,7 @@ def colors_to_ids(colors: NDArray[np.uint8], legend: Legend, name: object = "mas
     known = sorted((red << 16 | green << 8 | blue, entry.id) for entry in legend for red, green, blue in [entry.color])
     keys = np.array([key for key, _ in known], dtype=np.uint32)
     if len(np.unique(keys)) < len(keys):
-        raise InputError("two classes of the legend have the same colour: masks of colours cannot be told apart")
+        raise InputError("two classes of the legend have the same colour: give each class its own")
     at = np.minimum(np.searchsorted(keys, packed), len(keys) - 1)
     wrong = np.argwhere(keys[at] != packed)
     if len(wrong):

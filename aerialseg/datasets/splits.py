@@ -51,7 +51,7 @@ def make_split(
     """
     paths = [absolute(path) for path in (out, links) if path is not None]
     if held_scenes and by != "scene":
-        raise UsageError("scenes are named, and the split is at random: leave out one of the two")
+        raise UsageError("test scenes are given, and the split is random: leave out one of the two")
     _check(by, held_out, paths, matching=by == "scene" and groups is None, overwrite=overwrite)
     folders = DataConfig(legend=Path(), split=Path(), size=(1, 1), gsd_m=1.0, images=images, masks=masks)
     pairs = find_pairs(data_dir, folders)
@@ -94,9 +94,9 @@ def _check(by: str, held_out: float, paths: Sequence[Path], *, matching: bool, o
     if by not in BY:
         raise UsageError(f"a split by {by!r} is not known; wanted one of {', '.join(BY)}")
     if not 0 < held_out < 1:
-        raise UsageError(f"the share held out is {held_out}; wanted a number between 0 and 1, such as 0.2")
+        raise UsageError(f"the share of test frames is {held_out}; wanted a number between 0 and 1, such as 0.2")
     if len(paths) > 1 and not matching:
-        raise UsageError("links are found where frames are matched: leave them out, or split by scene without groups")
+        raise UsageError("links come from matching frames, and --by random and --groups match none: leave out --links")
     if len(set(paths)) < len(paths):
         raise UsageError(f"two outputs have the same name: {paths[0]}")
     for path in paths:
@@ -139,7 +139,7 @@ def named(scenes: Mapping[str, str], wanted: Sequence[str]) -> set[str]:
     if unknown := sorted(set(wanted) - there):
         raise UsageError(f"no frame is of scene {unknown[0]!r}; there are {', '.join(sorted(there)[:20])}")
     if not there - set(wanted):
-        raise UsageError("all scenes are held out: leave one to learn from")
+        raise UsageError("all scenes are in the test set: leave at least one for training")
     return {frame for frame, scene in scenes.items() if scene in wanted}
 
 
@@ -149,7 +149,7 @@ def _by_scene(pairs: Pairs, scenes: Mapping[str, str], share: float, seed: int, 
     if len(names) < 2:
         raise InputError(
             f"all {len(pairs)} frames belong to one scene: nothing can be held out by scene; add frames of another "
-            "place, give --groups, or split --by random and say so"
+            "place, give --groups, or split --by random"
         )
     frames = np.array([sum(scene == name for scene in scenes.values()) for name in names])
     pixels = _pixels(pairs, scenes, names, progress)

@@ -111,7 +111,9 @@ def calibrate_on(
     from aerialseg.datasets.frames import find_frames
 
     if split is None and config is None:
-        raise UsageError("a calibration needs frames that the model has not learnt: give --split FILE or --config FILE")
+        raise UsageError(
+            "a calibration needs test frames that the model was not trained on: give --split FILE or --config FILE"
+        )
     frames = find_frames(load_card(model), data_dir, config=config, split=split, size=size)
     return calibrate(
         model, frames.pairs, size=frames.size, scenes=frames.scenes, pixels=pixels, least=least, progress=progress
@@ -142,7 +144,8 @@ def calibrate(
     card, network = load_network(folder)
     if card.groups:
         raise UsageError(
-            f"the model {card.name!r} says groups: calibrate the one that it was made of, and regroup that"
+            f"the model {card.name!r} predicts groups of classes: calibrate the model that it was made "
+            "from, then group that"
         )
     size = size or frame_size(card)
     samples, progress = {}, progress or Silent()
@@ -189,7 +192,7 @@ def part_scenes(names: list[str], scenes: Mapping[str, str]) -> tuple[list[str],
         min(halves, key=len).extend(group)
     if not all(halves):
         raise InputError(
-            f"a calibration needs held-out frames of two scenes, to judge one by the other; met {len(names)} frames of "
+            f"a calibration needs held-out frames of two scenes, to test one by the other; met {len(names)} frames of "
             f"{len(groups)}: hold out more"
         )
     return halves

@@ -112,12 +112,15 @@ def find_doubts(
             maps.append((file, rated))
         for file, _ in maps[1:]:
             if not same_crs(file.geo.crs, maps[0][0].geo.crs):
-                raise InputError(f"{file.path} has another coordinate system than {maps[0][0].path}: map them alike")
+                raise InputError(
+                    f"{file.path} has another coordinate system than {maps[0][0].path}: make both maps with "
+                    "the same settings, or warp one: gdalwarp -r near -t_srs EPSG:CODE"
+                )
         listener.stage("Looking for doubts", sum(math.prod(file.geo.shape) for file, _ in maps))
         blocks = [_survey(file, rated, _side_px(file, side_m), listener) for file, rated in maps]
         chosen = _choose(blocks, count)
         if not chosen:
-            raise InputError(f"no block of {maps[0][0].path} has classes on {MIN_VALID:.0%} of it: take smaller ones")
+            raise InputError(f"no block of {maps[0][0].path} has classes on {MIN_VALID:.0%} of it: take smaller blocks")
         legend = _legend([file.path for file, _ in maps], blocks)
         places = [_place(blocks[at], number, legend) for at, number in chosen]
         _write(output, places, legend, maps[0][0].geo.crs)

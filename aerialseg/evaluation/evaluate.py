@@ -127,7 +127,10 @@ def score_frames(predictor: Predictor, frames: FrameSet, *, progress: Progress |
         scores.append(score)
         progress.advance(1)
     if not confusion.counts.sum():
-        raise InputError(f"the masks of {len(scores)} frames hold no pixel that is not void: there is nothing to score")
+        raise InputError(
+            f"the masks of {len(scores)} frames have no labelled pixel, so there is nothing to score: give "
+            "labelled masks"
+        )
     return Evaluation(frames.legend, confusion, reliability, tuple(scores), frames.void, boundaries)
 
 

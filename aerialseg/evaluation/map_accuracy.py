@@ -177,7 +177,7 @@ def _grouping(groups: PathLike | Groups | None, known: Legend | None, path: Path
     if groups is None:
         return None
     if known is None:
-        raise InputError(f"the classes of {path} have no names, by which groups are told: give the map's legend")
+        raise InputError(f"the classes of {path} have no names, and groups are matched by name: give the map's legend")
     table = groups if isinstance(groups, Groups) else Groups.from_csv(groups)
     others = [name for name in table.members if name not in known.names]
     # From above: a raster whose ids have no names is then refused, not read by numbers that were made up here.
@@ -235,7 +235,7 @@ class _Tally:
         wrong = np.setdiff1d(ids, [*known, NODATA])
         if len(wrong):
             raise InputError(
-                f"{self.file.path} has the class {wrong[0]}, which is not in the legend: is it that map's?"
+                f"{self.file.path} has the class {wrong[0]}, which is not in the legend: give the legend of this map"
             )
         return ids
 

@@ -37,7 +37,7 @@ def evaluate_sizes(
     card = load_card(model)
     frames = find_frames(card, data_dir, config=config)
     if frames.size is None:
-        raise UsageError("the frames have no final size: data.size of the configuration says it")
+        raise UsageError("the frames have no final size: set data.size in the configuration")
     spec = resolve(model, tiling="exact" if card.exact else "approximate")
     progress = progress or Silent()
     progress.stage("score", len(frames.pairs))

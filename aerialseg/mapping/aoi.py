@@ -75,7 +75,10 @@ def on_raster(file: FeatureFile, view: View, name: str) -> tuple[NDArray[np.int6
 def _ground(view: View, crs: str | None, name: str) -> Bounds:
     there = reproject_bounds(widen(view.geo.bounds), view.geo.crs, crs)
     if there is None:
-        raise InputError(f"{_raster(view)} has no place in the coordinate system of {name}")
+        raise InputError(
+            f"{_raster(view)} cannot be transformed into the coordinate system of {name}: save the area in "
+            "the raster's own"
+        )
     return there
 
 

@@ -319,10 +319,11 @@ def _check_same(model: PredictorSpec, settings: MapSettings) -> None:
     """Raise ModelError or UsageError where a predictor made elsewhere is not as asked: it cannot be changed."""
     if model.card.tiled(*split_tiling(settings.tiling)).tiling != model.card.tiling:
         raise UsageError(
-            f"the predictor's tiles are {model.card.tiling}, wanted {settings.tiling}: give tiling and halo to what "
-            "makes it (aerialseg.model.predictor.resolve)"
+            f"the predictor's tiles are {model.card.tiling}, wanted {settings.tiling}: set tiling and halo "
+            "where you make the predictor (aerialseg.model.predictor.resolve)"
         )
     if settings.tta and not model.tta:
         raise UsageError(
-            "the predictor looks once, wanted tta: give it to what makes it (aerialseg.model.predictor.resolve)"
+            "the predictor has no test-time augmentation, wanted tta: set it where you make the predictor "
+            "(aerialseg.model.predictor.resolve)"
         )

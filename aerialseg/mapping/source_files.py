@@ -103,7 +103,7 @@ def _tiles(text: str, pattern: str | None, field: str | None) -> Iterator[IndexR
             yield from rows
             return
     if field is not None and not os.path.exists(path):
-        raise InputError(f"there is no {printable(text)}")
+        raise InputError(f"{printable(text)} does not exist: correct the path")
     if field is not None:
         raise UsageError(
             f"--order {field}: {printable(text)} is no tile index; wanted {', '.join(ORDERS)} or a field of one"

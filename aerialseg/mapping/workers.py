@@ -194,7 +194,7 @@ def run_blocks(cluster: Cluster, tasks: Sequence[BlockTask], digest: str) -> Ite
         shutil.rmtree(parts, ignore_errors=True)
         parts.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"cannot make {parts}: {error.strerror}") from error
+        raise OutputError(f"cannot make the folder {parts}: {error.strerror}") from error
     deliveries = (Delivery(task, parts, tuple(_bytes(piece.path) for piece in task.view.pieces)) for task in tasks)
     try:
         yield from run_tasks(cluster.executor(), deliver_block, deliveries, in_flight=cluster.in_flight)

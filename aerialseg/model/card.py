@@ -57,7 +57,7 @@ class Architecture:
 
     @property
     def local(self) -> bool:
-        """Whether no layer looks at the whole image at once."""
+        """Whether no layer depends on the whole image at once."""
         return not self.self_attention and {self.norm, self.encoder_norm} <= {"none", "batch"}
 
 
@@ -202,7 +202,7 @@ def _decisive(card: ModelCard) -> dict[str, Any]:
 
 
 def _why_inexact(card: ModelCard, inexact: Sequence[str]) -> str:
-    why = f"its layer {inexact[0]} looks at the whole image at once" if inexact else "so its card says"
+    why = f"its layer {inexact[0]} depends on the whole image at once" if inexact else "so its card says"
     return (
         f"the model {card.name!r} cannot be tiled exactly ({why}): use --tiling approximate, whose seams "
         "'aerialseg seams' measures, or another model"

@@ -113,7 +113,7 @@ def _fetch_all(what: RemoteFile, part: Path, progress: Progress) -> None:
         if pause is None:
             here = f"; {spoken_bytes(now)} of {spoken_bytes(what.size)} are here and stay" if now else ""
             raise ModelError(
-                f"cannot fetch {what.address}: {reason}{here}: run the command again to go on, or fetch the file in a "
+                f"cannot fetch {what.address}: {reason}{here}: run the command again to resume, or fetch the file in a "
                 "browser and give it with --file"
             )
         progress.note(f"{reason} after {spoken_bytes(now)} of {spoken_bytes(what.size)}: again in {pause:.0f} s")

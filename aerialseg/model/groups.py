@@ -114,7 +114,7 @@ def regroup(
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"cannot make {out}: {error.strerror}") from error
+        raise OutputError(f"cannot make the folder {out}: {error.strerror}") from error
     for file in (WEIGHTS, NETWORK, HISTORY):
         if (source / file).exists() and (source / file).resolve() != (out / file).resolve():
             with naming_errors(out / file):

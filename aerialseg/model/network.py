@@ -75,7 +75,10 @@ class Network(Composed):
     def reach(self) -> Reach:
         """How far an answer looks. Raises ModelError, naming the layer, where it looks at everything."""
         if self._reach is None:
-            raise ModelError(f"this network has no reach: its layer {self.inexact[0]} looks at the whole image at once")
+            raise ModelError(
+                f"this network has no bounded receptive field: its layer {self.inexact[0]} depends on the "
+                "whole image at once"
+            )
         return self._reach
 
     def encoder_stages(self) -> list[nn.Module]:

@@ -62,7 +62,7 @@ def _check(card: ModelCard, tile: int | None) -> None:
     if tile is not None and (tile < card.stride or tile % card.stride):
         raise UsageError(f"a tile of {tile} px: wanted a multiple of {card.stride}, such as {TILE_PX}")
     if tile is None and card.architecture.self_attention:
-        raise UsageError("self-attention is written for one size of tile: say which, with --tile PX")
+        raise UsageError("a network with self-attention is exported for one tile size: give --tile PX")
 
 
 class Answer(nn.Module):

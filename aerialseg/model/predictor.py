@@ -80,7 +80,7 @@ class ModelSpec(PredictorSpec):
         check_files(folder, card)
         # The spec's card may have another halo than the one on disk (ModelCard.tiled); nothing else may differ.
         if replace(card, halo=self.card.halo, exact=self.card.exact).digest != self.card.digest:
-            raise ModelError(f"the model in {self.path} has changed since the plan was made: start the run anew")
+            raise ModelError(f"the model in {self.path} has changed since the plan was made: run the command again")
         return ModelPredictor(folder, self.card, self.way, tile=self.tile, batch=self.batch, tta=self.tta)
 
 

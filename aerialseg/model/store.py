@@ -42,7 +42,7 @@ def read_history(folder: Path) -> dict[str, Any]:
     try:
         values: dict[str, Any] = convert(parse_json(path, "history") if path.exists() else {}, dict, str(path))
     except (InputError, UsageError) as error:
-        raise ModelError(f"{error}; delete it to do without") from error
+        raise ModelError(f"{error}; correct or delete it") from error
     return values
 
 
@@ -254,7 +254,7 @@ def check_halo(card: ModelCard, reach: Reach, folder: Path) -> None:
     if card.exact and (card.halo < reach.halo or card.stride % reach.stride):
         raise ModelError(
             f"{folder}: the card says exact with a halo of {card.halo} px; this network needs {reach.halo} "
-            f"(its encoder looks that far) on a lattice of {reach.stride} px: correct the card, "
+            f"(the receptive field of its encoder) on a lattice of {reach.stride} px: correct the card, "
             'or set "exact" to false in it and run it with --tiling approximate'
         )
 

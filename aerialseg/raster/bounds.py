@@ -52,7 +52,8 @@ def check_comparable(name: object, crs: str | None, other_name: object, other_cr
     if (crs is None) != (other_crs is None):
         lost, known = (name, other_name) if crs is None else (other_name, name)
         raise InputError(
-            f"{lost} has no coordinate system (CRS) and {known} has one, so nobody knows how they lie on each other; "
+            f"{lost} has no coordinate system (CRS) and {known} has one, so they cannot be placed relative "
+            "to each other; "
             "assign it: gdal_edit.py -a_srs EPSG:CODE for a raster, ogr2ogr -a_srs EPSG:CODE for a layer"
         )
 

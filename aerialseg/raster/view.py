@@ -217,7 +217,7 @@ def _measured(main: RasterInfo, geos: Sequence[GeoGrid]) -> RasterInfo:
 def _beside(info: RasterInfo, crs: str | None, size: tuple[float, float]) -> RasterInfo:
     """The raster as one of a mosaic in the CRS, most of whose pixels have the size (x, y). Raises InputError."""
     if info.geo.crs is None:
-        raise InputError(f"{printable(info.path)} has no coordinate system (CRS): say which with --crs EPSG:CODE")
+        raise InputError(f"{printable(info.path)} has no coordinate system (CRS): give --crs EPSG:CODE")
     if not (info.georeferenced and is_anchored(info.geo)):
         raise InputError(
             f"{printable(info.path)} has no transform, or north is not up: only rasters that have one and lie "
@@ -245,7 +245,7 @@ def check_refused(refused: Sequence[Refusal], count: int, on_read_error: OnReadE
     said = "; ".join(reason for _, reason in refused[:REFUSALS_SAID])
     more = f"; and {len(refused) - REFUSALS_SAID:,} more" if len(refused) > REFUSALS_SAID else ""
     raise InputError(
-        f"{len(refused):,} of {count:,} rasters cannot be used: {said}{more}. Mend them, or leave them out, or go on "
+        f"{len(refused):,} of {count:,} rasters cannot be used: {said}{more}. Repair them, leave them out, or continue "
         "without them: --on-read-error nodata"
     )
 

@@ -110,8 +110,8 @@ def check_size(info: RasterInfo, shape: tuple[int, int], max_pixels: int) -> Non
     path, pixels = info.path, shape[0] * shape[1]
     if not pixels:
         raise InputError(
-            f"{printable(path)} ({info.geo.width} x {info.geo.height} px) is smaller than one pixel to work at; "
-            "read it as it is: --gsd native"
+            f"{printable(path)} ({info.geo.width} x {info.geo.height} px) is smaller than one pixel of the model; "
+            "map it at its own resolution: --gsd native"
         )
     if pixels > max_pixels:
         raise InputError(

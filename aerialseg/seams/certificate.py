@@ -113,7 +113,7 @@ class Certificate:
     @property
     def verdict(self) -> str:
         if self.inexact:
-            return f"This model cannot be exact: its layer {self.inexact[0]} looks at the whole image at once."
+            return f"This model cannot be exact: its layer {self.inexact[0]} depends on the whole image at once."
         if self.exact:
             return f"Exact: with its halo of {self.halo_px} px no label changes but at ties."
         return "NOT exact: exact tiles should have given the labels of the whole image. Please report this."

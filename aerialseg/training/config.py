@@ -82,7 +82,7 @@ class FollowConfig:
         if self.weight < 0 or self.hints < 0 or self.temperature <= 0:
             raise UsageError(f"[follow] is {self}; wanted weights of 0 or more and a temperature above 0")
         if not 0 <= self.blend <= (1 if self.wanted else 0):
-            raise UsageError(f"follow.blend is {self.blend}; wanted 0 to 1, and a teacher that is followed")
+            raise UsageError(f"follow.blend is {self.blend}; wanted 0 to 1, and a teacher")
         if self.only_blends and not self.blend:
             raise UsageError("follow.only_blends is true and follow.blend is 0: no batch would follow the teacher")
         if self.looks < 1:
@@ -120,7 +120,7 @@ class Step:
     whole network, 8 leaves its costly last layers to a later step (``aerialseg.training.partial_unet``). keep_norms:
     BatchNorm goes by the statistics that it has, not by those of each batch, and counts no more. frozen: the encoder
     keeps its weights and statistics while the decoder learns, as in fastai's ``fine_tune``. average: the step
-    begins with the mean of the weights that so many steps before it, all of one stride, ended with.
+    starts from the mean of the weights that so many steps before it, all of one stride, ended with.
     """
 
     REMOVED: ClassVar[Mapping[str, str]] = {
@@ -199,13 +199,13 @@ class TrainingConfig:
         strided = self.average > 1 and any(step.stride != 1 for step in self.steps[-self.average :])
         if not 1 <= self.average <= len(self.steps) or strided:
             raise UsageError(
-                f"average is {self.average}; wanted how many of the last steps, each of which trains the whole network"
+                f"average is {self.average}; wanted a number of last steps that all train the whole network"
             )
         for number, step in enumerate(self.steps):
             before = self.steps[max(0, number - step.average) : number]
             if step.average != 1 and (len(before) != step.average or len({other.stride for other in before}) != 1):
                 raise UsageError(
-                    f"step {number} begins with the mean of {step.average} steps; wanted how many of those before it, "
+                    f"step {number} starts from the mean of {step.average} steps; wanted a number of previous steps, "
                     "all of one stride"
                 )
         for name, value, wanted in (
@@ -218,13 +218,15 @@ class TrainingConfig:
                 raise UsageError(f"{name} is {value!r}; wanted one of {', '.join(wanted)}")
         if self.data.bands != RGB and (self.teaches or self.follow.wanted):
             raise UsageError(
-                f"data.bands is {', '.join(self.data.bands)}; a teacher, and what follows one, sees red, green, blue"
+                f"data.bands is {', '.join(self.data.bands)}; a teacher and its student use red, green, blue"
             )
         if self.teaches:
             self._check_teaching()
         strided = any(step.stride != 1 for step in self.steps)
         if self.decoder.kind == "smp-unet" and (strided or self.follow.hints):
-            raise UsageError("decoder.kind is 'smp-unet', which learns as a whole: leave out stride and follow.hints")
+            raise UsageError(
+                "decoder.kind is 'smp-unet', which has no strided training: leave out stride and follow.hints"
+            )
 
     def _check_teaching(self) -> None:
         strided = any(step.stride != 1 for step in self.steps)
@@ -274,7 +276,7 @@ class TrainingConfig:
 
     def _whole(self) -> TrainingConfig:
         if self.steps[-1].stride != 1:  # an experiment's may: it compares, and makes no maps
-            raise UsageError("the last step has a stride: it must train the whole network, down to single pixels")
+            raise UsageError("the last step has a stride: remove it, for the last step trains the whole network")
         return self
 
     @classmethod

@@ -123,7 +123,9 @@ def _run_child(path: Path, folder: Path) -> str:
     try:
         _, said = child.communicate(timeout=TIMEOUT_S)
     except subprocess.TimeoutExpired as error:
-        raise ModelError(f"{path} was not open after {TIMEOUT_S} s: it was given up") from error
+        raise ModelError(
+            f"{path} was not open after {TIMEOUT_S} s, so opening it was ended: is it a complete checkpoint?"
+        ) from error
     finally:
         if child.poll() is None:
             _kill(child)

@@ -56,7 +56,7 @@ def _too_short() -> Iterator[None]:
         yield
     except (IndexError, ValueError) as error:
         raise ResourceError(
-            "the search for the learning rate broke off at once, as the loss is no number from the start: give lr as a "
+            "the search for the learning rate failed, because the loss is NaN from the start: give lr as a "
             "number, or another precision"
         ) from error
 

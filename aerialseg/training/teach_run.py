@@ -132,7 +132,7 @@ def _check(
     if not 0 <= minutes <= 24 * 60 or (steps is not None and steps < 0):
         raise UsageError(f"--minutes {minutes:g}: wanted 0 (seconds) to 1440")
     if start is not None and more is not None:
-        raise UsageError("--from and --more: the first begins anew from a model, the second goes on with it; give one")
+        raise UsageError("--from starts anew from a model, --more continues a taught one: give one of the two")
     if out.exists() and not out.is_dir():
         raise UsageError(f"output {out} is no folder: give another name")
     others = {path.name for path in out.iterdir()} - {WORK, LOCK} if out.exists() else set()
@@ -152,6 +152,7 @@ def _start(ref: PathLike | None) -> tuple[ModelCard | None, Network | None]:
     card, network = load_network(ref)
     if network.inexact or card.bands != ("red", "green", "blue"):
         raise ModelError(
-            f"the model {card.name!r} cannot be taught from: wanted one of red, green and blue whose tiles are exact"
+            f"the model {card.name!r} cannot be the start of teaching: wanted an exact model with the bands "
+            "red, green, blue"
         )
     return card, network

@@ -73,7 +73,7 @@ def read_teacher(path: str | Path, legend: Legend) -> Teacher:
     """
     teacher = _read_model(path) if _is_model(path) else _read_pyramid(path)
     if tuple(teacher.about["classes"]) != tuple(legend.names):
-        raise ModelError(f"the teacher {path} knows other classes than {', '.join(legend.names[:3])} ...")
+        raise ModelError(f"the teacher {path} has other classes than {', '.join(legend.names[:3])} ...")
     return teacher
 
 
@@ -122,7 +122,7 @@ def followed_teachers(config: TrainingConfig, paths: Sequence[str | Path]) -> tu
 def _followed(config: TrainingConfig, path: str | Path) -> Teacher:
     teacher = read_teacher(path, Legend.from_csv(config.data.legend))
     if config.follow.hints and not isinstance(teacher.network, Pyramid):
-        raise UsageError(f"the teacher {path} is a model, which gives no hints: leave out follow.hints")
+        raise UsageError(f"the teacher {path} is a model, which provides no features: leave out follow.hints")
     if teacher.about["training"].get("split_sha256") != hash_file(config.data.split):
         raise UsageError(
             f"the teacher {path} learned by another split than {config.data.split}: it may have learned frames that "

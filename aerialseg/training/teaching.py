@@ -131,7 +131,9 @@ class Teaching:
             fine_tune(network, chips, tuning, self.work, self.progress)
             scores[TUNED] = self._scored(TUNED, card, network)
         if not scores:
-            raise UsageError("--from scratch needs minutes: there is nothing that linear classifiers could read")
+            raise UsageError(
+                "--from scratch needs --minutes above 0, because linear classifiers need a trained encoder"
+            )
         return scores
 
     def _plan(self, network: Network, chips: ChipPixels, steps: int | None, left_s: float) -> Tuning | None:

@@ -62,7 +62,7 @@ def labels(path: Path) -> np.ndarray:
 def test_row_19_a_model_that_cannot_be_exact_is_refused_with_the_layer_and_the_way_out(
     attentive: Path, ortho: Path
 ) -> None:
-    with pytest.raises(ModelError, match=f"{ATTENTION} looks at the whole image at once.*--tiling approximate"):
+    with pytest.raises(ModelError, match=f"{ATTENTION} depends on the whole image at once.*--tiling approximate"):
         segment(ortho, ortho.parent / "map.gpkg", model=attentive, device="cpu")
     assert not (ortho.parent / "map.gpkg").exists()
     done = CliRunner().invoke(cli, ["segment", str(ortho), str(ortho.parent / "map.gpkg"), "--model", str(attentive)])
@@ -157,9 +157,9 @@ def test_a_halo_with_exact_tiles_and_other_contradictions_are_usage_errors(exact
 
 
 def test_a_predictor_made_elsewhere_must_be_tiled_as_asked(ortho: Path) -> None:
-    with pytest.raises(UsageError, match="give tiling and halo to what makes it"):
+    with pytest.raises(UsageError, match="set tiling and halo where you make the predictor"):
         segment(ortho, ortho.parent / "map.gpkg", model=Oracle(with_halo(640)), tiling="approximate")
-    with pytest.raises(UsageError, match="looks once"):
+    with pytest.raises(UsageError, match="no test-time augmentation"):
         segment(ortho, ortho.parent / "map.gpkg", model=Oracle(with_halo(640)), tta=True)
     with pytest.raises(ModelError, match="so its card says"):
         segment(ortho, ortho.parent / "map.gpkg", model=Oracle(replace(with_halo(64), exact=False)))

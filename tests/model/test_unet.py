@@ -138,7 +138,7 @@ def test_a_network_that_looks_at_everything_names_the_layer_and_has_no_reach(
 ) -> None:
     network = lively_network(**options)
     assert re.search(layer, network.inexact[0])
-    with pytest.raises(ModelError, match=f"no reach: its layer {layer}"):
+    with pytest.raises(ModelError, match=f"no bounded receptive field: its layer {layer}"):
         _ = network.reach
 
 

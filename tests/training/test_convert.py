@@ -229,5 +229,5 @@ def test_a_child_that_hangs_is_given_up(tmp_path: Path, legend: Path, monkeypatc
 
     monkeypatch.setattr(module, "TIMEOUT_S", 1)
     torch.save(Sleeper(), tmp_path / "export.pkl")
-    with pytest.raises(ModelError, match="given up"):
+    with pytest.raises(ModelError, match="was not open after 1 s"):
         convert(tmp_path / "export.pkl", tmp_path / "out", legend=legend, gsd_m=0.05, trusted=True)

@@ -69,7 +69,7 @@ def test_a_teacher_of_more_bands_is_refused_before_any_work(tmp_path: Path) -> N
     text = CONFIG.replace("[data]", '[data]\nbands = ["red", "green", "blue", "nir"]')
     config = TrainingConfig.read(write_config(data, tmp_path, text))
     assert make_card(config, Normalisation(NIR, (0.5,) * 4, (0.2,) * 4)).bands == NIR
-    with pytest.raises(UsageError, match="sees red, green, blue"):
+    with pytest.raises(UsageError, match="use red, green, blue"):
         TrainingConfig.read(write_config(data, tmp_path, text + "\n[follow]\nweight = 1.0\n"))
     with pytest.raises(InputError, match="wanted a GeoTIFF of 4 bands"):
         train(write_config(data, tmp_path, text), data, tmp_path / "model")

@@ -54,13 +54,13 @@ def test_the_model_is_the_mean_of_the_last_steps_whether_killed_or_not(drawn_dat
 
 @pytest.mark.parametrize("text", [AVERAGING.replace("average = 2", "average = 3"), f"average = 0\n{CONFIG}"])
 def test_more_steps_than_there_are_cannot_be_averaged(drawn_data: Path, tmp_path: Path, text: str) -> None:
-    with pytest.raises(UsageError, match="wanted how many of the last steps"):
+    with pytest.raises(UsageError, match="wanted a number of last steps"):
         TrainingConfig.read(write_config(drawn_data, tmp_path, text))
 
 
 def test_steps_with_a_stride_cannot_be_averaged(drawn_data: Path, tmp_path: Path) -> None:
     text = AVERAGING.replace("epochs = 3", "epochs = 3\nstride = 8")
-    with pytest.raises(UsageError, match="wanted how many of the last steps"):
+    with pytest.raises(UsageError, match="wanted a number of last steps"):
         TrainingConfig.read(write_config(drawn_data, tmp_path, text))
 
 
@@ -106,5 +106,5 @@ def test_a_step_begins_with_the_mean_of_steps_that_are_there_and_alike(
     drawn_data: Path, tmp_path: Path, steps: str
 ) -> None:
     text = CONFIG.partition("[[steps]]")[0] + steps
-    with pytest.raises(UsageError, match="begins with the mean of 2 steps"):
+    with pytest.raises(UsageError, match="starts from the mean of 2 steps"):
         TrainingConfig.read(write_config(drawn_data, tmp_path, text))
