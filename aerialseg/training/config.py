@@ -224,9 +224,7 @@ class TrainingConfig:
             self._check_teaching()
         strided = any(step.stride != 1 for step in self.steps)
         if self.decoder.kind == "smp-unet" and (strided or self.follow.hints):
-            raise UsageError(
-                "decoder.kind is 'smp-unet', which has no strided training: leave out stride and follow.hints"
-            )
+            raise UsageError("decoder.kind is 'smp-unet', which has no strides: leave out stride and follow.hints")
 
     def _check_teaching(self) -> None:
         strided = any(step.stride != 1 for step in self.steps)
