@@ -1,8 +1,8 @@
 """Run rasters through the whole job and draw each result beside its input, to be looked at.
 
     python benchmarks/gallery.py OUT_DIR RASTER.tif ... [--model DIR] [--gsd M|native]
-    python benchmarks/gallery.py OUT_DIR --demo              # the figure of the README
-    python benchmarks/gallery.py OUT_DIR --teach 2          # the figure of docs/teach.md: 2 minutes of teaching
+    python benchmarks/gallery.py OUT_DIR --demo              # the drawn scene
+    python benchmarks/gallery.py OUT_DIR --teach 2          # of README and docs/teach.md: 2 minutes of teaching
     python benchmarks/gallery.py OUT_DIR --shared DIR [--drone 4]   # the real rasters, some drone frames among them
 
 What is drawn on the right are the polygons of the layer, not the class raster. A raster that is refused is listed with

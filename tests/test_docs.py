@@ -37,6 +37,14 @@ def test_messages_of_each_kind_are_listed_and_say_something(pages: dict[Path, st
     assert all(re.search(r"[a-z]{4}", one.partition("```text\n")[2].partition("```")[0]) for one in sections)
 
 
+def test_each_command_of_the_tutorial_has_its_seconds() -> None:
+    text = (ROOT / "docs" / "tutorial.md").read_text("utf-8")
+    blocks = re.findall(r"<!-- ci: steps -->\n```bash\n(.*?)```", text, re.S)
+    lines = [line for block in blocks for line in block.splitlines()]
+    assert len(lines) >= 8
+    assert [line for line in lines if not re.search(r"  # [\d,]+ s$", line)] == []
+
+
 def test_every_row_of_faults_has_a_test(pages: dict[Path, str]) -> None:
     rows = re.findall(r"^## (\d+)\. .+\n\n(\* )?", pages[ROOT / "docs" / "faults.md"], re.M)
     assert [int(row) for row, _ in rows] == list(range(1, 43))

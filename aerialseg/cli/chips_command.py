@@ -33,7 +33,7 @@ CHIPS_OPTIONS = options(
         type=KindType(GSD),
         metavar="M|native",
         help="Chips of M metres per pixel (without CRS: the raster's pixel is M metres), or of the orthophoto's own."
-        "  [default: the embedded model's]",
+        "  [default: the bundled model's]",
     ),
     click.option(
         "--size",
@@ -81,14 +81,14 @@ CHIPS_OPTIONS = options(
 CHIPS_HELP = """Make a training data set of labelled orthophotos.
 
 LABELS are polygons (.gpkg, .shp, .geojson, .fgb, .parquet) or a class raster (.tif) of the legend's ids, in
-any coordinate reference system. What is not labelled, or nodata, is neither learned nor scored.
+any coordinate reference system. Unlabelled pixels and nodata are ignored.
 
 DIR gets images/, masks/, legend.csv, split.csv and train.toml, so that this works at once:
 
     aerialseg train DIR/train.toml --data DIR --out MODEL_DIR
 
-Whole blocks of ground are held out to judge the model by: chips of the same block, also from overlapping
-orthophotos, are on one side. chips.gpkg shows them in QGIS; chips.json says what was made of what.
+Test chips are whole blocks of ground: chips of one block, also from overlapping orthophotos, are all for training or
+all for testing. chips.gpkg shows them in QGIS; chips.json says what was made of what.
 """
 
 

@@ -33,7 +33,7 @@ _FILE = click.Path(path_type=Path)
 def doubts_command(quiet: bool, debug: bool, **options: Any) -> None:
     """Find the places of a map where a label helps most.
 
-    They are blocks of low confidence, spread over the ground and over the classes, as squares to label wholly in QGIS.
+    They are blocks of low confidence, spread over the map and the classes, as squares to label completely in QGIS.
     CLASSES.tif and CONF.tif are what segment-raster wrote with --raster and --confidence.
     """
     with errors(debug):

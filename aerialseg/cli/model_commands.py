@@ -32,9 +32,9 @@ def model_group() -> None:
 @JSON
 @DEBUG
 def list_command(folder: Path | None, as_json: bool, debug: bool) -> None:
-    """List the models that are here, and those that can be had.
+    """List the installed models and the catalogue.
 
-    Here are those that come along, those added, and with DIR those below that folder.
+    Installed are the bundled models, those added, and with DIR those below that folder.
     """
     with errors(debug):
         from aerialseg.cli import display_model
@@ -186,10 +186,10 @@ of torchvision's ResNets; that the converted one answers the same is checked. Ne
 @OVERWRITE
 @DEBUG
 def regroup_command(model: str, groups: Path, out: Path, name: str | None, overwrite: bool, debug: bool) -> None:
-    """Put a model's classes together into a few of one's own.
+    """Merge a model's classes into fewer groups.
 
-    GROUPS.csv has the columns class and group, and r, g, b where a group is to have a colour of its own; a class
-    without a group is never said. The probability of a group is the sum of those of its classes.
+    GROUPS.csv has the columns class and group, and r, g, b if a group should have a colour of its own; a class
+    without a group is never predicted. The probability of a group is the sum of those of its classes.
     """
     with errors(debug):
         from aerialseg.model.groups import regroup
@@ -248,9 +248,14 @@ def _check_origin(about: Path | None, options: dict[str, Any]) -> None:
 @click.option("--split", metavar="FILE", type=_FILE, help="Which frames are held out (CSV: frame, held_out, scene).")
 @click.option("--config", metavar="CONFIG.toml", type=_FILE, help="Take folders, size and split from a training's.")
 @click.option(
-    "--size", metavar="ROWS,COLS", type=Numbers(int, "ROWS,COLS", 2), help="Bring frames to.  [default: the model's]"
+    "--size",
+    metavar="ROWS,COLS",
+    type=Numbers(int, "ROWS,COLS", 2),
+    help="Resample frames to this size (pixels).  [default: the model's]",
 )
-@click.option("--pixels", metavar="N", type=int, default=20_000, show_default=True, help="Of each frame, at most.")
+@click.option(
+    "--pixels", metavar="N", type=int, default=20_000, show_default=True, help="Pixels to use of each frame, at most."
+)
 @QUIET
 @DEBUG
 def calibrate_command(

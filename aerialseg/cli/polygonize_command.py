@@ -19,7 +19,7 @@ POLYGONIZE_OPTIONS = options(
         "--legend",
         metavar="L.csv",
         type=click.Path(path_type=Path),
-        help="Names and colours: id,name,r,g,b.  [default: what the raster says itself]",
+        help="Names and colours: id,name,r,g,b.  [default: the raster's own]",
     ),
     click.option(
         "--confidence",
@@ -45,7 +45,7 @@ POLYGONIZE_HELP = """Turn the class raster CLASSES.tif into a layer of polygons.
 
 The ending of OUTPUT is the layer's format: .gpkg, .fgb, .parquet or .geojson. CLASSES.tif may come from anywhere:
 one band of class ids (0 to 65535), in any coordinate reference system or none. Every pixel that is not nodata
-comes to lie in exactly one polygon: no gaps, no overlaps, also after merging, simplifying and rounding.
+lies in exactly one polygon: no gaps, no overlaps, also after merging, simplifying and smoothing.
 
 Without --legend, names and colours are those of the raster's attribute table, category names and
 colour table.

@@ -17,7 +17,7 @@ SEAMS_HELP = """Measure what tiling changes in the results of MODEL.
 
 The middle of RASTER goes through the network at once, and again in tiles: with halos of 0 to 512 px, with origins
 off the network's lattice, as tools usually cut them, and exactly. Prints the share of labels that change
-and the largest difference of a score. MODEL: a folder or a name.  [default: the one inside]  RASTER:
+and the largest difference of a score. MODEL: a folder or a name.  [default: the bundled model]  RASTER:
 [default: the drawn demo scene]
 
 Takes some minutes on a CPU, all in float32. Exit code 4 when a model that should be exact is not.

@@ -25,7 +25,7 @@ class SectionedCommand(click.Command):
     """A command whose help shows its options in sections."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        shown = [one for one in self.get_params(ctx) if one.get_help_record(ctx)]
+        shown = [one for one in self.get_params(ctx) if isinstance(one, click.Option) and one.get_help_record(ctx)]
         rows: dict[str, list[tuple[str, str]]] = {name: [] for name in (OTHER, *SECTIONS)}
         for one in shown:
             section = _SECTION.get(_name(one), OTHER) if len(shown) > MANY else OTHER

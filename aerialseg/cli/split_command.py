@@ -54,7 +54,8 @@ def split_command(
     """Split frames into training and test sets, as a file.
 
     By scene no place is on both sides: frames that show the same ground are found by matching features (needs the extra
-    `scenes`). At random neighbours are, and the score is kinder than any new place will be.
+    `scenes`). A random split has neighbours on both sides, and its scores are too high for
+    new places.
     """
     with errors(debug):
         from aerialseg.cli import display

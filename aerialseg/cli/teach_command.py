@@ -38,13 +38,16 @@ TEACH_OPTIONS = options(
         help="Metres per pixel that the model learns.",
     ),
     click.option(
-        "--from", "start", metavar="MODEL|scratch", help="Where the encoder comes from.  [default: the bundled model]"
+        "--from",
+        "start",
+        metavar="MODEL|scratch",
+        help="Model whose encoder to start from.  [default: the bundled model]",
     ),
     click.option(
         "--more",
         metavar="MODEL",
         type=_FOLDER,
-        help="Go on with a taught model: its labels, classes and held-out ground are kept.",
+        help="Continue a taught model; its labels, classes and test ground are kept.",
     ),
     click.option("--licence", metavar="TEXT", default="", help="Terms of your own part; those of parents stay."),
     click.option(
@@ -53,9 +56,9 @@ TEACH_OPTIONS = options(
         type=float,
         default=0.2,
         show_default=True,
-        help="Share of labels to judge by.",
+        help="Share of labels kept for testing.",
     ),
-    click.option("--seed", type=int, default=2026, show_default=True, help="Of all random numbers."),
+    click.option("--seed", type=int, default=2026, show_default=True, help="Seed of all random numbers."),
     click.option("--overwrite", is_flag=True, help="Replace a taught model that is there."),
     QUIET,
     DEBUG,
@@ -63,6 +66,7 @@ TEACH_OPTIONS = options(
 
 TEACH_HELP = """Teach a model your own imagery and classes, from a few labels.
 
+\b
     aerialseg teach ortho.tif labels.gpkg --out mymodel
     segment-raster ortho.tif landcover.gpkg --model mymodel
 

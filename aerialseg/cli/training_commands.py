@@ -35,7 +35,7 @@ WEIGHTS = click.option(
     type=click.Path(path_type=Path),
     help="The teacher, where CONFIG.toml follows one; again for each of several.",
 )
-@click.option("--seed", metavar="N", type=int, help="Of every random number.  [default: as CONFIG.toml says]")
+@click.option("--seed", metavar="N", type=int, help="Seed of all random numbers.  [default: as CONFIG.toml says]")
 @click.option(
     "--keep-checkpoints", is_flag=True, help="Leave checkpoints and prepared frames in MODEL_DIR/training at the end."
 )
@@ -92,7 +92,7 @@ def quantize_command(config: Path, data: Path, model: Path, images: int, debug: 
     """Enable 8-bit integer inference, and measure its cost.
 
     It is fastest on a CPU. Ranges and scores go into the model's card. Where int8 loses at most 0.002 of the mean IoU
-    it becomes the default on processors that have it. Needs the extras `train` and `fast`.
+    it becomes the default on processors that have it. Needs the extra `train`.
     """
     with errors(debug):
         from aerialseg.cli import display

@@ -176,7 +176,7 @@ def _view(paths: PathLike | Sequence[PathLike], gsd: Gsd, **options: Any) -> Vie
     model_gsd_m = load_card(None).gsd_m
     view = make_view([describe(path) for path in _files([paths])], model_gsd_m=model_gsd_m, gsd=gsd, **options)
     if view.gsd_m is None:
-        raise InputError(f"{view.path}: the size of its pixels on the ground is not known; say it with --gsd METRES")
+        raise InputError(f"{view.path}: the size of its pixels on the ground is not known; give --gsd METRES")
     return view
 
 
@@ -193,7 +193,7 @@ def _check_alike(views: Sequence[View]) -> None:
     if max(sizes) / min(sizes) > (1 + GSD_TOLERANCE) ** 2:
         raise InputError(
             f"the pixels of the orthophotos have {min(sizes):.3g} to {max(sizes):.3g} m: a model learns one scale; "
-            "say --gsd METRES to bring all of them to it"
+            "give --gsd METRES to resample all of them to one"
         )
 
 

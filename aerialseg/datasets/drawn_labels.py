@@ -93,9 +93,7 @@ def read_labels(path: str | Path, *, field: str | None = None, layer: str | None
     drawn = read_drawn(path, layer)
     field = field or find_field(drawn)
     if field not in drawn.fields:
-        raise InputError(
-            f"{printable(drawn.path)} has no field {field!r}; say which with --field: {', '.join(drawn.fields)}"
-        )
+        raise InputError(f"{printable(drawn.path)} has no field {field!r}; give --field: {', '.join(drawn.fields)}")
     checked = _checked(drawn)
     style = read_style(drawn.path, drawn.layer)
     names = class_names(drawn, field, checked)
@@ -127,7 +125,7 @@ def find_field(drawn: DrawnLayer) -> str:
     if not drawn.fields:
         raise InputError(f"{printable(drawn.path)} has no fields: add one, 'class', that says what each feature is")
     raise InputError(
-        f"{printable(drawn.path)} has no field 'class'; say with --field which says the class: "
+        f"{printable(drawn.path)} has no field 'class'; give --field, the one that names the class: "
         f"{', '.join(drawn.fields)}"
     )
 

@@ -92,7 +92,7 @@ def split_pairs(pairs: Pairs, path: str | Path) -> tuple[dict[str, tuple[Path, P
     sides = [{name: pairs[name] for name in pairs if split.get(name) is held} for held in (False, True)]
     if not all(sides):
         raise InputError(
-            f"the split {printable(path)} names {len(sides[0])} frames to learn from and {len(sides[1])} held out: "
+            f"the split {printable(path)} names {len(sides[0])} training frames and {len(sides[1])} test frames: "
             "wanted some of each"
         )
     return sides[0], sides[1]

@@ -122,7 +122,7 @@ def read_groups(path: str | Path, frames: Iterable[str]) -> dict[str, str]:
     scenes = {row["frame"]: row["scene"] for _, row in read_table(path, "groups", ("frame", "scene"))}
     missing = [frame for frame in frames if frame not in scenes]
     if missing:
-        raise InputError(f"{path} says nothing of {len(missing)} frames, the first of them {missing[0]}: add them")
+        raise InputError(f"{path} lacks {len(missing)} frames, the first of them {missing[0]}: add them")
     return {frame: scenes[frame] for frame in frames}
 
 

@@ -164,7 +164,7 @@ class MapSettings:
         "the one with the smallest (-FIELD: the largest) value in a field of the tile index.",
         default_text="that of the .vrt, else name",
     )
-    crs: str | None = _setting(None, CRS, "blocks", "CRS of a raster that says none.", default_text="the file's")
+    crs: str | None = _setting(None, CRS, "blocks", "CRS of a raster that has none.", default_text="the file's")
     aoi: str | None = _setting(
         None,
         AOI,

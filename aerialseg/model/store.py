@@ -189,7 +189,9 @@ def _stored(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
     if not plain.is_floating_point():
         return plain.clone()
     if not bool(torch.isfinite(plain).all()):
-        raise ModelError(f"{name} holds values that are not finite: the training has diverged")
+        raise ModelError(
+            f"{name} holds values that are not finite: the training has diverged: use a smaller learning rate"
+        )
     small = plain.ndim < 2
     if not small and dtype == torch.float16 and float(plain.abs().max()) > _FP16_MAX:
         raise ModelError(f"{name} holds {float(plain.abs().max()):.3g}, too large for float16")

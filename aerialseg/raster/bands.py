@@ -56,7 +56,7 @@ def pick_bands(info: RasterInfo, wanted: Sequence[str], no_alpha: bool) -> tuple
         return colours
     raise MisfitError(
         f"{printable(info.path)} has {info.count} band(s) ({', '.join(map(printable, names[:8]))}), the model wants "
-        f"{len(wanted)} ({', '.join(wanted)}); say which, counting from 1: {_example(info, wanted)}",
+        f"{len(wanted)} ({', '.join(wanted)}); name them, counting from 1: {_example(info, wanted)}",
         info.gsd_m,
         names,
     )

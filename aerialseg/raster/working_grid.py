@@ -91,7 +91,7 @@ def _check_coarser(info: RasterInfo, own: Gsd, model: float) -> None:
         raise MisfitError(
             f"{printable(info.path)} has {_spoken(own)}, {times:.3g} times coarser than the model's "
             f"{spoken_gsd(model)} (at most {MAX_COARSER:.0f} times); use finer imagery or a model for it, "
-            "or say --gsd native to run it anyway",
+            "or give --gsd native to run it anyway",
             own,
         )
 

@@ -265,4 +265,7 @@ def _middle(
 def check_verdict(certificate: Certificate) -> None:
     """Raise ModelError for a model that is meant to be exact and was found not to be."""
     if not certificate.inexact and not certificate.exact:
-        raise ModelError(f"{certificate.model}: exact tiles did not give the labels of the whole image (see above)")
+        raise ModelError(
+            f"{certificate.model}: exact tiles did not give the labels of the whole image (see "
+            "above): use --tiling approximate, and report a bug"
+        )

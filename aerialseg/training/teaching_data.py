@@ -153,7 +153,7 @@ def prepare_lesson(
         gsd = "native" if before.gsd == "native" else float(before.gsd)
     view = make_view([describe(path) for path in paths], model_gsd_m=None, gsd=gsd)
     if view.gsd_m is None:
-        raise InputError(f"{printable(view.path)}: the size of its pixels is not known; say it with --gsd METRES")
+        raise InputError(f"{printable(view.path)}: the size of its pixels is not known; give --gsd METRES")
     _say_resolution(view, gsd, progress)
     if Path(labels).suffix.lower() in (".tif", ".tiff"):
         return _of_raster(Lesson(tuple(paths), view, gsd, None, Path(labels), Legend(()), before), legend)

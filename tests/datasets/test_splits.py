@@ -158,7 +158,7 @@ def test_two_frames_are_enough(data: Data, tmp_path: Path) -> None:
         (["--links", "split.csv"], 2, "same name"),
         (["--groups", "one.csv"], 3, "one scene"),
         (["--groups", "none.csv"], 3, "none.csv"),
-        (["--groups", "short.csv"], 3, "nothing of 1 frames, the first of them 002"),
+        (["--groups", "short.csv"], 3, "lacks 1 frames, the first of them 002"),
         (["--groups", "two.csv", "--held-scenes", "c"], 2, "no frame is of scene 'c'; there are a, b"),
         (["--groups", "two.csv", "--held-scenes", "b,a"], 2, "leave at least one for training"),
         (["--by", "random", "--held-scenes", "a"], 2, "split is random"),

@@ -233,7 +233,7 @@ def test_row_12_the_bands_of_a_model_are_found_by_their_names(tmp_path):
 @pytest.mark.parametrize("colors", [(Color.nir, Color.red, Color.green), (Color.blue, Color.green, Color.undefined)])
 def test_row_12_three_bands_that_the_file_says_are_others_are_not_taken_for_red_green_and_blue(tmp_path, colors):
     path = colored(tmp_path / "a.tif", picture(8, 8), colors)
-    with pytest.raises(InputError, match=r"the model wants 3 \(red, green, blue\); say which"):
+    with pytest.raises(InputError, match=r"the model wants 3 \(red, green, blue\); name them"):
         view_of(path)
     assert view_of(path, bands=(1, 2, 3)).bands == (1, 2, 3)
 

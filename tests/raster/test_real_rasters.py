@@ -31,7 +31,7 @@ READS = {  # shape of the working grid, share of valid pixels
     "ortho/rio-tiler-colorado.tif": ((696, 1148), 1.0),
 }
 COARSE = "times coarser than the model's 5 cm"
-BANDS = r"the model wants 3 \(red, green, blue\); say which, counting from 1: --bands"
+BANDS = r"the model wants 3 \(red, green, blue\); name them, counting from 1: --bands"
 REFUSED = {
     "classmaps/rio-tiler-cog-cmap.tif": "palette image.*gdal_translate -expand rgb",
     "odd/odc-geo-au-3577.tif": f"1 band.*{BANDS} 1,1,1",

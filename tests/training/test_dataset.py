@@ -97,7 +97,7 @@ def test_a_split_of_other_frames_is_refused(drawn_data: Path, config: DataConfig
     with pytest.raises(InputError, match=r"split\.csv names 2 frames, of which 1 are not .*\(first 'other'\)"):
         split_pairs(pairs, split)
     split.write_text("frame,held_out\n000,1\n")
-    with pytest.raises(InputError, match="0 frames to learn from and 1 held out"):
+    with pytest.raises(InputError, match="0 training frames and 1 test frames"):
         split_pairs(pairs, split)
 
 
