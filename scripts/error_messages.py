@@ -55,7 +55,7 @@ def page() -> str:
     for kind, title in SECTIONS.items():
         parts.append(f"## Exit code {kind.exit_code}. {title}\n")
         for part, texts in sorted(found[kind].items()):
-            lines = "\n".join(sorted(texts, key=lambda text: re.sub("[^a-z ]", "", text).strip()))
+            lines = "\n".join(sorted(texts, key=lambda text: (re.sub("[^a-z ]", "", text).strip(), text)))
             parts.append(f"### {part.capitalize()} ({kind.exit_code})\n\n```text\n{lines}\n```\n")
     return "\n".join(parts)
 
