@@ -166,7 +166,7 @@ STAIRS = {
         "arcs transplant",
         "geopackage join merge trace",
         "existing",
-        "corners parquet regions sld stream",
+        "corners parquet qgis_project regions sld stream",
         "qgis",
         "qgis_fields qgis_metadata",
         "fields formats style_colours survey",

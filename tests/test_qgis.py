@@ -12,6 +12,7 @@ import pytest
 from aerialseg.mapping.segment import segment
 from aerialseg.raster.opening import without_georef_warnings
 from aerialseg.raster.ramp import CONFIDENCE_RAMP
+from aerialseg.vector.qgis import STYLES as NAMED_STYLES
 from tests.conftest import WriteRaster, land_cover
 from tests.fakes import CARD, LEGEND, Oracle
 from tests.qgis_runner import run_qgis
@@ -141,3 +142,86 @@ def test_qgis_shows_source_model_and_licence_and_no_folder(tmp_path: Path, write
     assert seen["crs"] == ["EPSG:32633", "EPSG:32633"]
     assert seen["extent"] == pytest.approx(seen["layer"])
     assert str(tmp_path) not in json.dumps(seen)
+
+
+PROJECT = """
+from qgis.PyQt.QtCore import QSize
+from qgis.gui import QgsMapCanvas
+heard = []
+QgsApplication.messageLog().messageReceived.connect(lambda *message: heard.append([str(one) for one in message]))
+project = QgsProject.instance()
+canvas = QgsMapCanvas()
+canvas.resize(400, 300)
+project.readProject.connect(canvas.readProject)
+answer["read"] = project.read(f"geopackage:{args[0]}?projectName=landcover")
+answer["error"], answer["heard"] = project.error(), heard
+answer["crs"], answer["title"], answer["home"] = project.crs().authid(), project.title(), project.homePath()
+answer["groups"] = {
+    group.name(): [[one.layer().name(), one.layer().isValid(), one.isVisible()] for one in group.findLayers()]
+    for group in project.layerTreeRoot().findGroups()
+}
+layers = {layer.name(): layer for layer in project.mapLayers().values()}
+layer = layers["Land cover"]
+answer["styles"] = [layer.styleManager().currentStyle(), *layer.styleManager().styles()]
+answer["rights"], answer["features"] = layer.metadata().rights(), layer.featureCount()
+answer["renderers"] = {name: one.renderer().type() for name, one in layers.items()}
+answer["legend"] = [one.label() for one in layer.renderer().categories()]
+answer["widget"] = layer.editorWidgetSetup(layer.fields().indexOf("class_id")).type()
+seen, whole = canvas.extent(), layer.extent()
+answer["seen"] = [seen.contains(whole), whole.width() / seen.width(), whole.height() / seen.height()]
+layer.styleManager().setCurrentStyle("land cover: confidence")
+answer["switched"] = layer.renderer().type()
+answer["dirty"] = project.isDirty()
+"""
+
+
+def test_the_project_inside_the_geopackage_opens_without_a_word(tmp_path: Path, write_raster: WriteRaster) -> None:
+    card = replace(CARD, licence="for tests only")
+    source, out = write_raster(land_cover(120, 140)), tmp_path / "out"
+    out.mkdir()
+    layer = segment(
+        source,
+        out / "map of the town.gpkg",
+        model=Oracle(card=card),
+        raster=out / "c.tif",
+        confidence=tmp_path / "conf.tif",
+        dissolve=True,
+    ).paths[0]
+    before = layer.read_bytes()
+    seen = run_qgis(PROJECT, str(layer))
+    assert layer.read_bytes() == before
+    assert (seen["read"], seen["error"], seen["heard"]) == (True, "", [])
+    assert (seen["crs"], seen["title"]) == ("EPSG:32633", f"Land cover of {source.name}")
+    assert seen["groups"] == {
+        "Land cover": [
+            ["Land cover", True, True],
+            ["Land cover by class", True, False],
+            ["Classes of the pixels", True, False],
+            ["Confidence of the pixels (%)", True, False],
+        ],
+        "Orthophoto": [[source.name, True, True]],
+    }
+    assert seen["styles"] == [next(iter(NAMED_STYLES)), *sorted(NAMED_STYLES)]
+    assert (seen["rights"], seen["widget"]) == ([card.licence], "ValueMap")
+    assert seen["features"] > 0
+    assert seen["renderers"] == {
+        "Land cover": "categorizedSymbol",
+        "Land cover by class": "categorizedSymbol",
+        "Classes of the pixels": "paletted",
+        "Confidence of the pixels (%)": "singlebandpseudocolor",
+        source.name: "multibandcolor",
+    }
+    assert set(LEGEND.names) <= set(seen["legend"])
+    assert seen["seen"][0]
+    assert max(seen["seen"][1:]) > 0.5
+    assert seen["switched"] == "graduatedSymbol"
+
+
+def test_a_project_without_any_place_opens_as_well(tmp_path: Path, write_raster: WriteRaster) -> None:
+    with without_georef_warnings():
+        source = write_raster(land_cover(60, 70), crs=None, transform=None)
+    layer = segment(source, tmp_path / "map.gpkg", model=Oracle()).paths[0]
+    seen = run_qgis(PROJECT, str(layer))
+    assert (seen["read"], seen["error"], seen["heard"], seen["crs"]) == (True, "", [], "")
+    assert [one[1] for group in seen["groups"].values() for one in group] == [True, True]
+    assert seen["seen"][0]

@@ -132,7 +132,9 @@ class Outputs:
         """What a GeoPackage holds, and what would become of it."""
         does = f"replaces {names_of(found.replaced)}" if found.replaced else f"adds {self.layer_name!r}"
         holds = (
-            f"holds {names_of(found.held)}" if found.held else "holds styles or metadata that aerialseg did not make"
+            f"holds {names_of(found.held)}"
+            if found.held
+            else "holds styles, projects or metadata that aerialseg did not make"
         )
         return f"{holds}: --overwrite {does} and keeps everything else"
 

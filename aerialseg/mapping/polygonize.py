@@ -86,6 +86,7 @@ def polygonize(
     from aerialseg.raster.opening import local_path
     from aerialseg.vector.formats import check_place
     from aerialseg.vector.layers import polygonize as write_layer
+    from aerialseg.vector.qgis_project import Project
 
     wanted = check_settings(settings, POLYGON_SETTINGS)
     if workers is not None and workers < 1:
@@ -111,7 +112,8 @@ def polygonize(
             legend=names,
             **asdict(LayerPlan.of(wanted, pixel_m, min_pixels=0)),
             layer=layer,
-            metadata=_metadata(source),
+            metadata=(metadata := _metadata(source)),
+            project=Project(outputs.layer, metadata["title"], source, rated),
             pool=pool,
             progress=fractions(listener),
         )

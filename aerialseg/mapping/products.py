@@ -21,9 +21,13 @@ if TYPE_CHECKING:
     from aerialseg.mapping.workers import Cluster
     from aerialseg.model.interface import PredictorSpec
     from aerialseg.vector.layers import LayerInfo
+    from aerialseg.vector.qgis_project import Project
 
 SMALL_PX = 1_000_000
 """Below this, threads and trimmed memory cost more than they bring."""
+
+MAX_IMAGES = 20
+"""Source files that the project for QGIS shows; a larger mosaic is left out of it."""
 
 
 @dataclass(frozen=True)
@@ -89,9 +93,20 @@ def draw_layer(work: Work, metadata: dict[str, str]) -> LayerInfo:
             metadata=metadata,
             timestamp=work.timestamp,
             fixed=plan.corrections.fixed(plan.grid.answered) if plan.corrections else None,
+            project=_project(work.outputs, plan, metadata["title"]),
             pool=workers,
             progress=fractions(work.progress),
         )
+
+
+def _project(outputs: Outputs, plan: Plan, title: str) -> Project:
+    """What the project for QGIS shows: the rasters that are products, and the imagery where it is a few local files."""
+    from aerialseg.vector.qgis_project import Image, Project
+
+    pieces = {Path(piece.path): piece for piece in plan.view.pieces}
+    images = [Image(path, one.bands, one.alpha, one.scale) for path, one in pieces.items() if path.is_file()]
+    few = len(pieces) == len(images) <= MAX_IMAGES
+    return Project(outputs.layer, title, outputs.raster, outputs.confidence, tuple(images) if few else ())
 
 
 def write_rasters(work: Work, metadata: dict[str, str]) -> None:

@@ -35,8 +35,16 @@ CONFIDENCE_RAMP = (
 def ramp_qml() -> str:
     """The QGIS style of a confidence raster, in per cent."""
     root = Element("qgis", version="3.22.0-Białowieża", styleCategories="Symbology")
+    root.append(ramp_pipe())
+    indent(root)
+    return "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n" + tostring(root, encoding="unicode")
+
+
+def ramp_pipe() -> Element:
+    """How QGIS draws a confidence raster, in per cent: the same colours in every map."""
+    pipe = Element("pipe")
     renderer = SubElement(
-        SubElement(root, "pipe"),
+        pipe,
         "rasterrenderer",
         type="singlebandpseudocolor",
         band="1",
@@ -61,5 +69,4 @@ def ramp_qml() -> str:
         color = "#{:02x}{:02x}{:02x}".format(*step.color)
         values = {"value": str(step.upto), "color": color, "alpha": str(round(step.opacity * 255)), "label": step.label}
         SubElement(shader, "item", values)
-    indent(root)
-    return "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n" + tostring(root, encoding="unicode")
+    return pipe

@@ -16,6 +16,7 @@ from aerialseg.vector.fields import CLASSES, POLYGONS
 from aerialseg.vector.formats import BY_CLASS
 from aerialseg.vector.qgis import STYLES
 from aerialseg.vector.qgis_metadata import MARK
+from aerialseg.vector.qgis_project import OUR_PROJECT
 
 SQLITE_LOGS = ("-wal", "-shm", "-journal")
 """What SQLite keeps beside a GeoPackage that is open somewhere; it would be replayed into the new one."""
@@ -152,7 +153,7 @@ def _contents(database: sqlite3.Connection, names: set[str]) -> Contents:
     foreign = tuple(name for name in wanted if name not in replaced)
     own = tuple(f"rtree_{name.lower()}_" for name in replaced)
     rest = [name for name in tables if not name.lower().startswith(("gpkg_", "sqlite_", *own))]
-    others = [name for name in rest if name not in wanted and name.lower() != "layer_styles"]
+    others = [name for name in rest if name not in wanted and name.lower() not in ("layer_styles", "qgis_projects")]
     return Contents(
         replaced,
         foreign,
@@ -176,12 +177,10 @@ def _ours(database: sqlite3.Connection, known: Collection[str]) -> list[str]:
 
 
 def _has_additions(database: sqlite3.Connection, known: Collection[str], ours: Collection[str]) -> bool:
-    """Whether somebody has put styles or metadata of their own beside ours."""
-    if (
-        "layer_styles" in known
-        and database.execute(f"SELECT 1 FROM layer_styles WHERE NOT coalesce({OUR_STYLE}, 0)").fetchone()
-    ):
-        return True
+    """Whether somebody has put styles, projects or metadata of their own beside ours."""
+    for table, is_ours in (("layer_styles", OUR_STYLE), ("qgis_projects", OUR_PROJECT)):
+        if table in known and database.execute(f"SELECT 1 FROM {table} WHERE NOT coalesce({is_ours}, 0)").fetchone():
+            return True
     if not {"gpkg_metadata", "gpkg_metadata_reference"} <= set(known):
         return False
     rows = database.execute(

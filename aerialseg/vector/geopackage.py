@@ -12,6 +12,7 @@ from aerialseg.legend import Legend
 from aerialseg.vector.fields import GEOMETRY, LayerKind
 from aerialseg.vector.qgis import layer_styles
 from aerialseg.vector.qgis_metadata import STANDARD, qgis_metadata
+from aerialseg.vector.qgis_project import Project, VectorEntry, project_row
 from aerialseg.vector.sld import sld
 
 _STYLES = """
@@ -36,6 +37,9 @@ CREATE TABLE IF NOT EXISTS gpkg_data_column_constraints (
     CONSTRAINT gdcc_ntv UNIQUE (constraint_name, constraint_type, value)
 );
 """
+PROJECTS = "qgis_projects"
+_PROJECTS = f"CREATE TABLE {PROJECTS}(name TEXT PRIMARY KEY, metadata BLOB, content BLOB)"
+"""As QGIS makes it."""
 _SCHEMA_URL = "http://www.geopackage.org/spec121/#extension_schema"
 
 
@@ -50,11 +54,12 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What the layers of a file have in common: legend, coordinate system (WKT), provenance."""
+    """What the layers of a file have in common: legend, coordinate system (WKT), provenance, the project for QGIS."""
 
     legend: Legend
     crs: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    project: Project | None = None
 
 
 def complete_geopackage(path: Path, layers: Mapping[str, Written], about: About, when: str) -> dict[str, int]:
@@ -65,6 +70,8 @@ def complete_geopackage(path: Path, layers: Mapping[str, Written], about: About,
     with closing(open_part(path)) as database:
         with database:
             _add_styles(database, layers, about.legend, when)
+            if about.project and about.project.spoken:
+                _add_project(database, layers, about, about.project, when)
         database.executescript(_SCHEMA)
         with database:
             _describe_fields(database, layers)
@@ -107,12 +114,28 @@ def _add_styles(database: sqlite3.Connection, layers: Mapping[str, Written], leg
             )
 
 
+def _add_project(
+    database: sqlite3.Connection, layers: Mapping[str, Written], about: About, project: Project, when: str
+) -> None:
+    """All layers in one project, called as the first of them."""
+    entries = [
+        VectorEntry(
+            name,
+            title,
+            one.kind.geometry,
+            layer_styles(about.legend, one.classes, one.kind),
+            _metadata_text(database, name, one, about),
+        )
+        for (name, one), title in zip(layers.items(), ("Land cover", "Land cover by class"), strict=False)
+    ]
+    database.execute(_PROJECTS)
+    row = project_row(project, entries, about.legend, about.crs, _extent(database, entries[0].layer), when)
+    database.execute(f"INSERT INTO {PROJECTS} (name, metadata, content) VALUES (?, ?, ?)", row)
+
+
 def _add_metadata(database: sqlite3.Connection, layer: str, written: Written, about: About) -> None:
     """What QGIS shows of the layer; GDAL has written the provenance itself already."""
-    names = [entry.name for entry in about.legend if entry.id in written.classes]
-    query = "SELECT min_x, min_y, max_x, max_y FROM gpkg_contents WHERE table_name = ?"
-    extent = database.execute(query, [layer]).fetchone()
-    text = qgis_metadata(about.metadata, written.kind.description, names, extent, about.crs)
+    text = _metadata_text(database, layer, written, about)
     made = database.execute(
         "INSERT INTO gpkg_metadata (md_scope, md_standard_uri, mime_type, metadata) "
         "VALUES ('dataset', ?, 'text/xml', ?)",
@@ -122,6 +145,18 @@ def _add_metadata(database: sqlite3.Connection, layer: str, written: Written, ab
         "INSERT INTO gpkg_metadata_reference (reference_scope, table_name, md_file_id) VALUES ('table', ?, ?)",
         [layer, made.lastrowid],
     )
+
+
+def _metadata_text(database: sqlite3.Connection, layer: str, written: Written, about: About) -> str:
+    names = [entry.name for entry in about.legend if entry.id in written.classes]
+    return qgis_metadata(about.metadata, written.kind.description, names, _extent(database, layer), about.crs)
+
+
+def _extent(database: sqlite3.Connection, layer: str) -> tuple[float | None, ...]:
+    """Left, bottom, right and top; None where the layer is empty."""
+    query = "SELECT min_x, min_y, max_x, max_y FROM gpkg_contents WHERE table_name = ?"
+    found: tuple[float | None, ...] = database.execute(query, [layer]).fetchone()
+    return found
 
 
 def _describe_fields(database: sqlite3.Connection, layers: Mapping[str, Written]) -> None:

@@ -24,6 +24,7 @@ from aerialseg.vector.areas import describe_measures, make_measure
 from aerialseg.vector.formats import LAYER_NAME, check_place, ending_of
 from aerialseg.vector.merge import merge_small
 from aerialseg.vector.polygons import settle_polygons
+from aerialseg.vector.qgis_project import Project
 from aerialseg.vector.regions import Fixed, Regions, find_regions, regions_with
 from aerialseg.vector.rings import Rings, find_rings
 from aerialseg.vector.rows import Rows
@@ -81,6 +82,7 @@ def polygonize(
     progress: Progress | None = None,
     timestamp: datetime | None = None,
     fixed: Fixed | None = None,
+    project: Project | None = None,
 ) -> LayerInfo:
     """Write the polygons of a class raster as a new layer and return what is in it.
 
@@ -97,6 +99,7 @@ def polygonize(
     ``pool`` does the work (None: a thread of this process for each core), and stays the giver's. The result depends on
     neither it nor ``strip_rows``. ``progress`` gets the share done, 0 to 1. ``timestamp`` is the time of
     change that a GeoPackage notes: by default that of ``classes``, so that the same input gives the same bytes.
+    ``project``: what the project inside a GeoPackage shows besides the layers.
 
     Raises InputError (raster cannot be read, a class is not in the legend), OutputError (cannot be written),
     ResourceError (no room for it), UsageError (unknown ending, GeoJSON of a raster without place, settings below 0).
@@ -129,6 +132,7 @@ def polygonize(
             metadata=metadata,
             dissolve=dissolve,
             measures=measures,
+            project=project,
         ) as layers:
             layers.write(rows.features(measure, _part(progress, 0.75, 0.9 if dissolve else 0.99)))
             if dissolve:

@@ -90,13 +90,21 @@ def _without_folders(text: str) -> str:
 def _place(root: Element, extent: Sequence[float | None], crs: str | None) -> None:
     if crs is None:
         return
-    authority = CRS.from_user_input(crs).to_authority()
-    name = ":".join(authority) if authority else ""
-    system = SubElement(SubElement(root, "crs"), "spatialrefsys", nativeFormat="Wkt")
-    SubElement(system, "wkt").text = CRS.from_user_input(crs).to_wkt()
-    SubElement(system, "authid").text = name
+    system = reference_system(crs)
+    SubElement(root, "crs").append(system)
+    name = system.findtext("authid", "")
     sides = [repr(float(side)) for side in extent if side is not None]
     if len(sides) == 4:
         values = dict(zip(("minx", "miny", "maxx", "maxy"), sides, strict=True))
         place = {"crs": name, "dimensions": "2", "minz": "0", "maxz": "0", **values}
         SubElement(SubElement(root, "extent"), "spatial", place)
+
+
+def reference_system(crs: str) -> Element:
+    """A coordinate system as QGIS writes it."""
+    known = CRS.from_user_input(crs)
+    authority = known.to_authority()
+    system = Element("spatialrefsys", nativeFormat="Wkt")
+    SubElement(system, "wkt").text = known.to_wkt()
+    SubElement(system, "authid").text = ":".join(authority) if authority else ""
+    return system

@@ -23,6 +23,7 @@ from aerialseg.vector.existing import (
     tables_of,
 )
 from aerialseg.vector.geopackage import open_part, quoted
+from aerialseg.vector.qgis_project import OUR_PROJECT
 from aerialseg.vector.stream import write_reader
 
 BATCH = 1000
@@ -37,6 +38,7 @@ _DESCRIPTIONS = (
     "gpkg_data_column_constraints",
     "gpkg_metadata",
     "gpkg_metadata_reference",
+    "qgis_projects",
 )
 
 _STYLE_COLUMNS = (
@@ -81,7 +83,7 @@ def remove_part(part: Path) -> None:
 
 
 def _drop_layers(part: Path, names: Sequence[str]) -> None:
-    """Remove layers of ours and all that we wrote about them; styles and metadata that others added stay."""
+    """Remove layers of ours and all that we wrote about them; styles, projects and metadata of others stay."""
     with closing(open_part(part)) as database, database:
         database.execute("BEGIN")
         known = tables_of(database)
@@ -95,6 +97,8 @@ def _drop_layers(part: Path, names: Sequence[str]) -> None:
                 database.execute(
                     f"DELETE FROM layer_styles WHERE lower(f_table_name) = lower(?) AND {OUR_STYLE}", [name]
                 )
+            if "qgis_projects" in known:
+                database.execute(f"DELETE FROM qgis_projects WHERE lower(name) = lower(?) AND {OUR_PROJECT}", [name])
             if "gpkg_metadata_reference" in known:
                 _drop_metadata(database, name)
 
@@ -172,6 +176,13 @@ def _copy_rows(database: sqlite3.Connection, name: str) -> None:
         [name],
     )
     _copy_column(database, "description", name)
+    if database.execute("SELECT 1 FROM new.sqlite_master WHERE name = 'qgis_projects'").fetchone():
+        # One that somebody has saved by this name stays.
+        database.execute(
+            "INSERT OR IGNORE INTO main.qgis_projects (name, metadata, content) "
+            "SELECT name, metadata, content FROM new.qgis_projects WHERE name = ?",
+            [name],
+        )
 
 
 def _copy_column(database: sqlite3.Connection, column: str, name: str) -> None:

@@ -37,6 +37,7 @@ from aerialseg.vector.formats import (
 from aerialseg.vector.geopackage import About, Written, complete_geopackage
 from aerialseg.vector.parquet import count_rows, write_parquet
 from aerialseg.vector.qgis import qml
+from aerialseg.vector.qgis_project import Project
 from aerialseg.vector.stream import write_stream
 from aerialseg.vector.transplant import remove_part, with_other_layers
 
@@ -68,6 +69,7 @@ class NewLayers:
     A context manager. Until ``finish`` the files have other names beside their own; if that is never reached, they are
     removed and older files stay as they were. Of a GeoPackage only layers of these names are replaced. Everything that
     goes wrong in writing is an OutputError with the path. ``measures``: in which unit areas and lengths are.
+    ``project``: what a GeoPackage's project for QGIS shows besides the layers; None: it has none.
     """
 
     def __init__(
@@ -80,9 +82,10 @@ class NewLayers:
         metadata: Mapping[str, str] | None = None,
         dissolve: bool = False,
         measures: Measures = METRES,
+        project: Project | None = None,
     ) -> None:
         self.output, self.layer, self.crs, self.legend = Path(output).absolute(), layer, crs, legend
-        self.metadata, self.measures = dict(metadata or {}), measures
+        self.metadata, self.measures, self.project = dict(metadata or {}), measures, project
         self.files = layer_files(self.output, dissolve=dissolve)
         self._written: dict[str, tuple[Path, Written]] = {}
 
@@ -160,7 +163,8 @@ class NewLayers:
             [what] = written.values()
             _expect(_found(part, what.features), what.features)
             return
-        found = complete_geopackage(part, written, About(self.legend, self.crs, self.metadata), when)
+        about = About(self.legend, self.crs, self.metadata, self.project)
+        found = complete_geopackage(part, written, about, when)
         for layer, what in written.items():
             _expect(found[layer], what.features)
 

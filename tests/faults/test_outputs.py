@@ -89,6 +89,8 @@ def of_others(path: Path) -> dict[str, list[Any]]:
     for kind, name, _, _ in alien:
         if kind in ("table", "view"):
             found[name] = rows(path, f'SELECT * FROM "{quoted(name)}"')
+    if "qgis_projects" in found:
+        found["qgis_projects"] = [one for one in found["qgis_projects"] if one[0] not in OURS]
     tables = {name for kind, name, _, _ in objects if kind == "table"}
     for table in ("gpkg_contents", "gpkg_geometry_columns", "gpkg_extensions", "gpkg_ogr_contents"):
         names = "'landcover', 'landcover_by_class', 'layer_styles', 'gpkg_data_columns', 'gpkg_data_column_constraints'"
@@ -283,6 +285,39 @@ def test_row_24_a_style_and_metadata_that_the_user_gave_our_layer_stay(tmp_path:
     assert rows(path, kept) == [("2020-01-01T00:00:00Z",)]
     assert len(rows(path, "SELECT * FROM gpkg_metadata")) == 3
     assert_sound(path)
+
+
+def test_row_24_our_project_is_replaced_and_one_that_the_user_saved_stays(tmp_path: Path, classes: Path) -> None:
+    path, ask = project(tmp_path / "map.gpkg"), "SELECT name, metadata, content FROM qgis_projects"
+    aerialseg.polygonize(classes, path, overwrite=True)
+    first = rows(path, ask)
+    assert [name for name, _, _ in first] == ["landcover", "plan"]
+    aerialseg.polygonize(write(tmp_path / "d.tif", noise(9, 9)), path, overwrite=True)
+    second = rows(path, ask)
+    assert second[0] != first[0]
+    assert second[1] == first[1]
+    theirs = '{"last_modified_time": "2026-11-30T20:28:00", "last_modified_user": "me" }'
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("UPDATE qgis_projects SET metadata = ?, content = '504b' WHERE name = 'landcover'", [theirs])
+    aerialseg.polygonize(classes, path, overwrite=True)
+    assert rows(path, ask)[0] == ("landcover", theirs, "504b")
+    assert_sound(path)
+
+
+def test_row_24_a_saved_project_alone_keeps_the_file_from_being_replaced_as_a_whole(
+    tmp_path: Path, classes: Path
+) -> None:
+    path = tmp_path / "map.gpkg"
+    aerialseg.polygonize(classes, path)
+    before = path.read_bytes()
+    aerialseg.polygonize(classes, path, overwrite=True)
+    assert path.read_bytes() == before
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("INSERT INTO qgis_projects VALUES ('plan', '{}', '504b')")
+    with pytest.raises(UsageError, match="holds 'landcover': --overwrite replaces"):
+        aerialseg.polygonize(classes, path)
+    aerialseg.polygonize(classes, path, overwrite=True)
+    assert [row[0] for row in rows(path, "SELECT name FROM qgis_projects")] == ["landcover", "plan"]
 
 
 @pytest.mark.slow
