@@ -16,7 +16,7 @@ from aerialseg.batch.status import job_folder
 from aerialseg.errors import InputError, OutputError, UsageError
 from aerialseg.files import absolute
 from aerialseg.legend import Legend
-from aerialseg.mapping.carried import carried_by_all
+from aerialseg.mapping.carried import answer_step_px, carried_by_all
 from aerialseg.mapping.outputs import Outputs, check_not_inputs
 from aerialseg.mapping.plan import LayerPlan
 from aerialseg.mapping.settings import MapSettings
@@ -150,7 +150,8 @@ def _layer(
     timestamp = source_date(*(entry.source for entry in entries))
     rated = {tile.path: entry.outputs.get("confidence") for tile, entry in zip(tiles, entries, strict=True)}
     with tempfile.TemporaryDirectory(dir=path.absolute().parent, prefix=f".{path.name}.") as aside:
-        parts = [_part(work, rated, shape, Path(aside) / str(n)) for n, work in enumerate(patchworks(tiles))]
+        step_px = answer_step_px(metadata)
+        parts = [_part(work, rated, shape, step_px, Path(aside) / str(n)) for n, work in enumerate(patchworks(tiles))]
         polygonize_parts(parts, path, legend=legend, timestamp=timestamp, metadata=metadata)
 
 
@@ -167,7 +168,7 @@ def _common(entries: Sequence[Entry]) -> dict[str, Any]:
     return found
 
 
-def _part(work: Patchwork, rated: dict[Path, str | None], shape: MapSettings, aside: Path) -> Part:
+def _part(work: Patchwork, rated: dict[Path, str | None], shape: MapSettings, step_px: int, aside: Path) -> Part:
     """The tiles of one grid as one raster (of one tile, that one itself)."""
     aside.mkdir()
     classes = aside / "classes.tif"
@@ -179,5 +180,5 @@ def _part(work: Patchwork, rated: dict[Path, str | None], shape: MapSettings, as
         confidence = aside / "confidence.tif"
         write_mosaic(replace(work, tiles=tuple(own)), confidence)
     pixel_m = work.geo.pixel_size_m or ONE_PIXEL
-    plan = LayerPlan.of(shape, pixel_m)
+    plan = LayerPlan.of(shape, pixel_m, step_px=step_px)
     return Part(classes, confidence, plan.min_pixels, plan.tolerance_px, plan.smooth)

@@ -48,6 +48,9 @@ SEGMENT_OPTIONS = options(
         type=click.Path(path_type=Path),
         help="Also write what was found and where the time went: a page to share (.html) or data (.json).",
     ),
+    click.option(
+        "--areas", metavar="AREAS.csv", type=click.Path(path_type=Path), help="Also write the area of each class."
+    ),
     JSON_PROGRESS,
     QUIET,
     DEBUG,

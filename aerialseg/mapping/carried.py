@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from aerialseg.raster.cog import read_tags
 
 _OF_ONE_RUN = ("source", "source_sha256", "source_count", "source_files", "source_manifest_sha256", "area_of_interest")
 _RATED = ("mean_confidence", "low_confidence_share", "confidence_by_class", "warning")
-_OF_MODEL = ("source_note", "model", "model_digest", "model_licence", "numerics", "tiling")
+_OF_MODEL = ("source_note", "model", "model_digest", "model_licence", "answer_step_px", "numerics", "tiling")
 
 
 def carried(raster: str | Path) -> dict[str, str]:
@@ -24,6 +24,12 @@ def carried_by_all(rasters: Sequence[str | Path]) -> dict[str, str]:
     return {
         name: first[name] for name in _OF_MODEL if name in first and all(o.get(name) == first[name] for o in others)
     }
+
+
+def answer_step_px(about: Mapping[str, str]) -> int:
+    """On every how many pixels the model of a raster answered, by what the raster says of itself."""
+    text = about.get("answer_step_px", "")
+    return int(text) if text.isdecimal() and text.isascii() and len(text) < 4 else 1
 
 
 def _tags(raster: str | Path) -> dict[str, str]:

@@ -16,10 +16,17 @@ from aerialseg.vector.existing import Contents, check_replaceable, names_of
 from aerialseg.vector.formats import GEOPACKAGE, LAYER_NAME, ending_of, layer_files
 
 LAYER, CLASSES, CONFIDENCE, REPORT, PAGE = "layer", "classes.tif", "confidence.tif", "report.json", "report.html"
+AREAS = "areas.csv"
 CONFIDENCE_STYLE = "confidence.qml"
 """Names of the products in a run's directory, whatever they are called in the end; the layer's has its ending too."""
 
-ENDINGS = {CLASSES: (".tif", ".tiff"), CONFIDENCE: (".tif", ".tiff"), REPORT: (".json", ".html"), PAGE: (".html",)}
+ENDINGS = {
+    CLASSES: (".tif", ".tiff"),
+    CONFIDENCE: (".tif", ".tiff"),
+    REPORT: (".json", ".html"),
+    PAGE: (".html",),
+    AREAS: (".csv",),
+}
 
 SIDECARS = (".aux.xml", ".ovr", ".msk")
 """What GDAL keeps beside a GeoTIFF; those of an older raster would be taken for the new one's."""
@@ -27,7 +34,7 @@ SIDECARS = (".aux.xml", ".ovr", ".msk")
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """Final names: the layer and, where wanted, the class raster, the confidence raster and the report.
+    """Final names: the layer and, where wanted, the class raster, the confidence raster, the report and the areas.
 
     dissolve: the layer has a second one, which is a file of its own in some formats. layer_name: in a GeoPackage.
     """
@@ -38,6 +45,7 @@ class Outputs:
     dissolve: bool = False
     report: Path | None = None
     layer_name: str = LAYER_NAME
+    areas: Path | None = None
 
     @classmethod
     def check(
@@ -49,6 +57,7 @@ class Outputs:
         *,
         dissolve: bool = False,
         report: str | Path | None = None,
+        areas: str | Path | None = None,
         overwrite: bool = False,
         published: Mapping[Path, bool] | None = None,
         layer_name: str = LAYER_NAME,
@@ -59,8 +68,8 @@ class Outputs:
         of one by whatever name, a layer that is not ours) and OutputError (its folder is missing or cannot be written,
         it is open elsewhere or not what its ending says).
         """
-        others = [absolute(path) if path else None for path in (raster, confidence, report)]
-        outputs = cls(absolute(layer), others[0], others[1], dissolve, others[2], layer_name)
+        others = [absolute(path) if path else None for path in (raster, confidence, report, areas)]
+        outputs = cls(absolute(layer), others[0], others[1], dissolve, others[2], layer_name, others[3])
         names = [os.path.normcase(path) for path in outputs.paths]
         if len(set(names)) < len(names):
             raise UsageError(f"two outputs have the same name: {', '.join(map(str, outputs.paths))}")
@@ -78,8 +87,9 @@ class Outputs:
         layers = zip(names, layer_files(self.layer, dissolve=self.dissolve), strict=True)
         kind = PAGE if self.report and self.report.suffix.lower() == ".html" else REPORT
         style = confidence_style(self.confidence, layer_files(self.layer, dissolve=self.dissolve))
-        others = ((CLASSES, self.raster), (CONFIDENCE, self.confidence), (CONFIDENCE_STYLE, style), (kind, self.report))
-        return {name: path for name, path in (*layers, *others) if path is not None}
+        others = {CLASSES: self.raster, CONFIDENCE: self.confidence, CONFIDENCE_STYLE: style, kind: self.report}
+        named = {**dict(layers), **others, AREAS: self.areas}
+        return {name: path for name, path in named.items() if path is not None}
 
     @property
     def layer_product(self) -> str:

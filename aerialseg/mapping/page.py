@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import csv
-import io
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -13,7 +11,7 @@ from typing import Any
 from aerialseg.files import write_atomically
 from aerialseg.legend import Legend
 from aerialseg.mapping.page_pictures import least_certain, spoken_place, whole_map
-from aerialseg.mapping.result import Result
+from aerialseg.mapping.result import Result, areas_csv
 from aerialseg.mapping.run import Run
 from aerialseg.progress import spoken_duration
 from aerialseg.raster.ramp import CONFIDENCE_RAMP
@@ -66,19 +64,6 @@ _STAGES = {
     "polygons": "Drawing polygons",
     "rasters": "Writing rasters",
 }
-
-
-def areas_csv(result: Result) -> str:
-    """Area, share and confidence of each class, the largest first."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["class_id", "class_name", "area_m2", "share", "pixels", "mean_confidence", "below_50_percent"])
-    for line in result.classes:
-        rated = result.trust.by_class.get(line.class_id)
-        area = "" if line.area_m2 is None else round(line.area_m2, 3)
-        sure = [round(rated.mean, 4), round(rated.low_share, 4)] if rated else ["", ""]
-        writer.writerow([line.class_id, line.name, area, round(line.share, 6), line.pixels, *sure])
-    return text.getvalue()
 
 
 def _area(value: float | None, pixels: int) -> str:

@@ -69,13 +69,18 @@ class LayerPlan:
     dissolve: bool = False
 
     @classmethod
-    def of(cls, settings: MapSettings, pixel_m: tuple[float, float], min_pixels: int = MIN_PIXELS) -> LayerPlan:
-        """The plan for pixels of the size ``pixel_m`` (x, y); ``min_pixels`` where the settings leave it open."""
+    def of(
+        cls, settings: MapSettings, pixel_m: tuple[float, float], min_pixels: int = MIN_PIXELS, step_px: int = 1
+    ) -> LayerPlan:
+        """The plan for pixels of the size ``pixel_m`` (x, y) of a model that answers on every ``step_px``.
+
+        ``min_pixels``: where the settings leave it open.
+        """
         area = math.prod(pixel_m)
         if settings.min_area_m2 is not None:
             # A hair less, so that an area of exactly n pixels is n pixels whatever the floats say.
             min_pixels = math.ceil(settings.min_area_m2 / area - 1e-6)
-        tolerance = TOLERANCE_PX if settings.simplify_m is None else settings.simplify_m / math.sqrt(area)
+        tolerance = TOLERANCE_PX * step_px if settings.simplify_m is None else settings.simplify_m / math.sqrt(area)
         return cls(min_pixels, tolerance, SMOOTHING if settings.smooth else 0, settings.dissolve)
 
 
@@ -242,7 +247,7 @@ def make_plan(
         model_digest=card.digest,
         numerics=predictor.numerics,
         reading={name: getattr(settings, name) for name in ("bands", "alpha", "scale", "nodata_colour")},
-        layer=LayerPlan.of(settings, _pixel_size(view)),
+        layer=LayerPlan.of(settings, _pixel_size(view), step_px=card.answer_step_px),
         tiling=card.tiling,
         aoi=aoi,
         corrections=_corrections(settings, view, grid, card),

@@ -13,7 +13,7 @@ from aerialseg._version import __version__
 from aerialseg.errors import InputError, UsageError
 from aerialseg.executor import TaskPool
 from aerialseg.legend import Legend
-from aerialseg.mapping.carried import carried
+from aerialseg.mapping.carried import answer_step_px, carried
 from aerialseg.mapping.outputs import Outputs, lock_of, lock_outputs
 from aerialseg.mapping.plan import LayerPlan
 from aerialseg.mapping.result import LayerResult, class_shares, spoken_doubts
@@ -102,6 +102,7 @@ def polygonize(
     _check_size(raster, source, wanted.max_pixels)
     check_place(outputs.layer, raster.geo.crs)
     pixel_m = _pixel_size(raster, listener, required=wanted.require_crs)
+    metadata = _metadata(source)
     begun = time.perf_counter()
     with lock_outputs(outputs.paths), TaskPool(workers) as pool:
         listener.stage("polygons", 1.0)
@@ -110,9 +111,9 @@ def polygonize(
             rated,
             outputs.layer,
             legend=names,
-            **asdict(LayerPlan.of(wanted, pixel_m, min_pixels=0)),
+            **asdict(LayerPlan.of(wanted, pixel_m, min_pixels=0, step_px=answer_step_px(metadata))),
             layer=layer,
-            metadata=(metadata := _metadata(source)),
+            metadata=metadata,
             project=Project(outputs.layer, metadata["title"], source, rated),
             pool=pool,
             progress=fractions(listener),

@@ -65,6 +65,7 @@ def metadata_of(work: Work, hashes: Mapping[str, str]) -> dict[str, str]:
         "model_digest": plan.model_digest,
         "numerics": plan.numerics,
         "model_licence": card.licence,
+        "answer_step_px": str(card.answer_step_px) if card.answer_step_px > 1 else "",
         "tiling": plan.tiling,
         "blocks_digest": plan.blocks_digest,
         "plan_digest": plan.digest,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,3 +145,16 @@ class Result:
             "area_m2": {line.name: line.area_m2 for line in self.classes},
             "confidence": self.trust.to_json({line.class_id: line.name for line in self.classes}),
         }
+
+
+def areas_csv(result: Result) -> str:
+    """Area, share and confidence of each class, the largest first."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["class_id", "class_name", "area_m2", "share", "pixels", "mean_confidence", "below_50_percent"])
+    for line in result.classes:
+        rated = result.trust.by_class.get(line.class_id)
+        area = "" if line.area_m2 is None else round(line.area_m2, 3)
+        sure = [round(rated.mean, 4), round(rated.low_share, 4)] if rated else ["", ""]
+        writer.writerow([line.class_id, line.name, area, round(line.share, 6), line.pixels, *sure])
+    return text.getvalue()

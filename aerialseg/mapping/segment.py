@@ -18,11 +18,11 @@ from aerialseg.mapping.flood import with_collar
 from aerialseg.mapping.kept import seal_mosaic
 from aerialseg.mapping.kinds import aoi_file, split_layer
 from aerialseg.mapping.network_time import network_seconds
-from aerialseg.mapping.outputs import PAGE, REPORT, Outputs, lock_outputs
+from aerialseg.mapping.outputs import AREAS, PAGE, REPORT, Outputs, lock_outputs
 from aerialseg.mapping.plan import PathLike, Plan, check_disk, choose_predictor, make_plan
 from aerialseg.mapping.products import SMALL_PX, Work, draw_layer, metadata_of, release_memory, write_rasters
 from aerialseg.mapping.publishing import publish_products, published_files
-from aerialseg.mapping.result import Result, class_shares
+from aerialseg.mapping.result import Result, areas_csv, class_shares
 from aerialseg.mapping.run import RUN_REPORT, Changes, Run, check_free, find_changes, forget_decoded, run_folder
 from aerialseg.mapping.settings import check_settings, with_settings
 from aerialseg.mapping.source_files import find_sources, vrt_claims, without_own
@@ -51,6 +51,7 @@ def segment(
     raster: PathLike | None = None,
     confidence: PathLike | None = None,
     report: PathLike | None = None,
+    areas: PathLike | None = None,
     overwrite: bool = False,
     keep_run: PathLike | None = None,
     pattern: str | None = None,
@@ -78,6 +79,8 @@ def segment(
         Also write the confidence raster, a Cloud Optimized GeoTIFF: uint8, 0 to 100 %.
     report : path
         Also write what was found and where the time went: as a page to share (.html) or as data (.json).
+    areas : path
+        Also write the area of each class, its share and confidence, as CSV.
     overwrite : bool
         Replace outputs that exist; other layers of a GeoPackage stay.
     keep_run : path
@@ -114,6 +117,7 @@ def segment(
         raster=raster,
         confidence=confidence,
         report=report,
+        areas=areas,
         overwrite=overwrite,
         keep_run=keep_run,
         pattern=pattern,
@@ -145,6 +149,7 @@ def _prepare(
     raster: PathLike | None = None,
     confidence: PathLike | None = None,
     report: PathLike | None = None,
+    areas: PathLike | None = None,
     overwrite: bool = False,
     keep_run: PathLike | None = None,
     pattern: str | None = None,
@@ -158,7 +163,7 @@ def _prepare(
     given = [source] if isinstance(source, (str, Path)) else source
     paths = without_own(find_sources(given, pattern=pattern, order=wanted.order), given, (raster, confidence))
     drawn = [*filter(None, [aoi_file(wanted.aoi)]), *(split_layer(text)[0] for text in wanted.corrections)]
-    run.check_place(*paths, *drawn, output, raster, confidence, report)
+    run.check_place(*paths, *drawn, output, raster, confidence, report, areas)
     outputs = Outputs.check(
         [*paths, *given, *drawn],
         output,
@@ -166,6 +171,7 @@ def _prepare(
         confidence,
         dissolve=wanted.dissolve,
         report=report,
+        areas=areas,
         overwrite=overwrite,
         published=published_files(run),
     )
@@ -245,6 +251,8 @@ class _Job:
         write_json(self.run.folder / RUN_REPORT, report)
         if REPORT in self.work.outputs.products:
             write_json(self.run.products / REPORT, report)
+        if AREAS in self.work.outputs.products:
+            (self.run.products / AREAS).write_text(areas_csv(result), encoding="utf-8")
         if PAGE in self.work.outputs.products:
             from aerialseg.mapping.page import write_page
 

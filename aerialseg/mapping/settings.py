@@ -40,7 +40,7 @@ MIN_PIXELS = 100
 """Minimum mapping unit by default, in pixels of the class raster (0.25 m² at 5 cm)."""
 
 TOLERANCE_PX = 1.5
-"""Simplification by default, in pixels of the class raster."""
+"""Simplification by default, in steps on which the model answers: pixels of the class raster, or twice as many."""
 
 SMOOTHING = 2
 """Steps of rounding corners, where that is asked for (vector/smooth.py)."""
@@ -122,7 +122,7 @@ class MapSettings:
         LENGTH,
         "layer",
         "Tolerance of simplification; 0 keeps the pixel edges.",
-        default_text="1.5 pixels of the class raster",
+        default_text="1.5 pixels of the class raster, 3 where the model answers on every second one",
     )
     smooth: bool = _setting(False, FLAG, "layer", "Round the corners of the lines.")
     dissolve: bool = _setting(False, FLAG, "layer", "Add a layer with one multipolygon for each class.")

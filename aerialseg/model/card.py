@@ -72,6 +72,7 @@ class ModelCard:
     void: ids that are never predicted. quantization: what int8 needs ("ranges") and was found to cost ("mean_iou").
     temperature: divides logits before they become the confidence. weights_sha256, network_sha256: of the two files.
     groups: of each class of the network, that of the legend which it is part of, or -1; none: the legend's own.
+    answer_step_px: the network answers on every so many pixels, and a pixel between gets what lies around it.
     """
 
     name: str
@@ -87,6 +88,7 @@ class ModelCard:
     exact: bool = True
     void: tuple[int, ...] = ()
     groups: tuple[int, ...] = ()
+    answer_step_px: int = 1
     weights_sha256: str = ""
     network_sha256: str = ""
     quantization: Mapping[str, Any] = field(default_factory=dict)
@@ -248,6 +250,7 @@ def _problems(card: ModelCard) -> list[str]:
         (bool(card.groups) and {*card.groups} - {-1} != {c.id for c in card.legend}, "groups that are not the legend"),
         (bool(outside), f"void classes {outside} are not in the legend"),
         (len(card.void) >= len(card.legend) > 0, "every class is void"),
+        (not 1 <= card.answer_step_px <= card.stride, f"answer_step_px {card.answer_step_px}; wanted 1 to its stride"),
         (not (card.temperature > 0 and math.isfinite(card.temperature)), f"temperature {card.temperature}"),
         (any(not low <= 0 < high < math.inf for low, high in card.ranges.values()), "an int8 range without zero"),
     ]

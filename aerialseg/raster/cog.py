@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from xml.etree import ElementTree as Xml
 
+import numpy as np
 import rasterio
 import rasterio.shutil
 from rasterio.io import MemoryFile
@@ -13,6 +15,7 @@ from rasterio.io import MemoryFile
 from aerialseg.files import cannot_write, printable, write_atomically
 from aerialseg.legend import NODATA, Legend
 from aerialseg.raster.blocks import TILE, check_whole
+from aerialseg.raster.classes import ClassFile, to_bytes
 from aerialseg.raster.opening import GDAL_ERRORS, gdal_environment, has_transform, open_raster, without_georef_warnings
 from aerialseg.raster.palette import aux_xml, color_table
 
@@ -22,7 +25,7 @@ _OPTIONS = {
     "BIGTIFF": "IF_SAFER",
     "NUM_THREADS": "ALL_CPUS",
     "OVERVIEWS": "IGNORE_EXISTING",
-    "STATISTICS": "NO",
+    "STATISTICS": "AUTO",  # as the recipe has them
 }
 
 
@@ -36,7 +39,8 @@ def write_cog(source_path: Path, target_path: Path, *, legend: Legend | None, me
 
     With a legend it is a class raster: colour table, overviews by mode, and beside it ``.aux.xml`` with the names of
     the classes and a raster attribute table. Without, it is confidence in per cent, overviews by average. ``metadata``
-    becomes TIFF tags. Both files appear only when they are whole. Raises OutputError.
+    becomes TIFF tags, and so do the band's statistics: QGIS measures and stretches nothing, and writes no file beside
+    it. Both files appear only when they are whole. Raises OutputError.
     """
     with write_atomically(target_path, errors=GDAL_ERRORS) as part:
         resampling = "MODE" if legend else "AVERAGE"
@@ -95,6 +99,9 @@ def _band(source: Path, shape: tuple[int, int], block: tuple[int, int], legend: 
     Xml.SubElement(band, "ColorInterp").text = "Palette" if legend else "Gray"
     if legend:
         band.append(color_table(legend, NODATA))
+    statistics = Xml.SubElement(band, "Metadata")
+    for key, value in _statistics(source, rated=legend is None).items():
+        Xml.SubElement(statistics, "MDI", key=f"STATISTICS_{key}").text = value
     simple = Xml.SubElement(band, "SimpleSource")
     Xml.SubElement(simple, "SourceFilename", relativeToVRT="0").text = str(source.absolute())
     Xml.SubElement(simple, "SourceBand").text = "1"
@@ -102,3 +109,23 @@ def _band(source: Path, shape: tuple[int, int], block: tuple[int, int], legend: 
     Xml.SubElement(simple, "SrcRect", rectangle)
     Xml.SubElement(simple, "DstRect", rectangle)
     return band
+
+
+def _statistics(source: Path, *, rated: bool) -> dict[str, str]:
+    """What GDAL calls the statistics of a band; none where all of it is nodata.
+
+    As minimum and maximum of a confidence raster they say its scale, 0 and 100: so two maps look alike everywhere.
+    """
+    counts = np.zeros(NODATA + 1, np.int64)
+    with ClassFile(source) as file:
+        for box in file.windows():
+            counts += np.bincount(to_bytes(file.read(box), file.path).ravel(), minlength=counts.size)
+    total, known = int(counts.sum()), counts[:NODATA]
+    values, pixels = np.flatnonzero(known), int(known.sum())
+    if not pixels:
+        return {}
+    mean = float(known @ np.arange(NODATA)) / pixels
+    spread = math.sqrt(float(known @ (np.arange(NODATA) - mean) ** 2) / pixels)
+    low, high = (0, 100) if rated else (values[0], values[-1])
+    found = {"MINIMUM": f"{low}", "MAXIMUM": f"{high}", "MEAN": f"{mean:.6g}", "STDDEV": f"{spread:.6g}"}
+    return {**found, "VALID_PERCENT": f"{100 * pixels / total:.4g}"}

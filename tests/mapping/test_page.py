@@ -14,7 +14,7 @@ import pytest
 
 from aerialseg.errors import UsageError
 from aerialseg.mapping.page_pictures import CELL_PX, PLACES
-from aerialseg.mapping.result import Result
+from aerialseg.mapping.result import Result, areas_csv
 from aerialseg.mapping.segment import segment
 from tests.conftest import WriteRaster, land_cover
 from tests.fakes import Oracle
@@ -80,3 +80,14 @@ def test_the_page_opens_in_a_browser_without_errors(tmp_path: Path, write_raster
         assert "CONSOLE" not in done.stderr
     assert picture.stat().st_size > 20_000
     assert printed.read_bytes().startswith(b"%PDF")
+
+
+def test_areas_as_csv_are_those_of_the_page(tmp_path: Path, write_raster: WriteRaster) -> None:
+    source, areas = write_raster(land_cover(60, 70)), tmp_path / "areas.csv"
+    result = segment(source, tmp_path / "map.gpkg", model=Oracle(), areas=areas)
+    assert areas in result.paths
+    assert areas.read_text(encoding="utf-8") == areas_csv(result)
+    with pytest.raises(UsageError, match=r"areas\.txt must end in \.csv"):
+        segment(source, tmp_path / "other.gpkg", model=Oracle(), areas=tmp_path / "areas.txt")
+    with pytest.raises(UsageError, match=r"areas\.csv exists: add --overwrite"):
+        segment(source, tmp_path / "other.gpkg", model=Oracle(), areas=areas)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import geopandas
 import numpy as np
 import pyogrio
 import pytest
+import shapely
 
-from aerialseg.errors import UsageError
+from aerialseg.errors import ModelError, UsageError
 from aerialseg.mapping.plan import LayerPlan
+from aerialseg.mapping.polygonize import polygonize
 from aerialseg.mapping.segment import segment
 from aerialseg.mapping.settings import MapSettings
 from aerialseg.raster.opening import without_georef_warnings
 from tests.conftest import WriteRaster, land_cover
-from tests.fakes import Oracle
+from tests.fakes import CARD, Oracle
 
 
 def layers(path: Path) -> tuple[geopandas.GeoDataFrame, geopandas.GeoDataFrame]:
@@ -82,3 +85,26 @@ def test_ground_units_become_pixels_whole_ones_whatever_the_floats_say() -> None
         assert LayerPlan.of(wanted, pixel_m).min_pixels == 7
     assert LayerPlan.of(MapSettings(simplify_m=0.1), (0.05, 0.05)).tolerance_px == pytest.approx(2)
     assert LayerPlan.of(MapSettings(), (1, 1), 0).min_pixels == 0
+
+
+def test_a_model_that_answers_on_every_second_pixel_leaves_no_staircase(
+    tmp_path: Path, write_raster: WriteRaster
+) -> None:
+    rows, cols = np.mgrid[:80, :80]
+    slanted = (rows + 0.3 * cols > 50).astype(np.uint8).repeat(2, 0).repeat(2, 1)
+    source = write_raster(np.stack([slanted, np.full_like(slanted, 90), slanted]))
+    vertices = {}
+    for step in (1, 2):
+        model = Oracle(card=replace(CARD, answer_step_px=step))
+        raster, rated = tmp_path / f"{step}.tif", tmp_path / f"rated{step}.tif"
+        result = segment(source, tmp_path / f"{step}.gpkg", model=model, raster=raster, confidence=rated)
+        assert result.plan.layer.tolerance_px == 1.5 * step
+        again = tmp_path / f"again{step}.gpkg"
+        polygonize(raster, again, confidence=rated, min_area_m2=1)
+        drawn = [pyogrio.read_dataframe(path, layer="landcover") for path in (tmp_path / f"{step}.gpkg", again)]
+        assert drawn[0].to_wkb().equals(drawn[1].to_wkb())
+        vertices[step] = int(shapely.get_num_coordinates(drawn[0].geometry.values).sum())
+    assert vertices[1] > 40
+    assert vertices[2] <= 14
+    with pytest.raises(ModelError, match="answer_step_px 0"):
+        replace(CARD, answer_step_px=0)

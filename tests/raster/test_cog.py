@@ -99,6 +99,50 @@ def test_a_raster_without_a_place_keeps_what_it_stores(tmp_path, stored):
             assert (made.read() == classes(9, 9)).all()
 
 
+@pytest.mark.parametrize("legend", [LEGEND, None], ids=["classes", "confidence"])
+def test_statistics_are_in_the_file_and_gdal_measures_the_same(tmp_path, legend):
+    pixels = classes(300, 400) if legend else np.where(classes(300, 400) == 255, 255, 20 + 7 * classes(300, 400))
+    write_cog(
+        draw(tmp_path / "source.tif", pixels.astype(np.uint8)), path := tmp_path / "cog.tif", legend=legend, metadata={}
+    )
+    with rasterio.open(path) as dataset:
+        tags = dataset.tags(1)
+    valid = pixels[pixels != 255].astype(float)
+    low, high = (valid.min(), valid.max()) if legend else (0, 100)
+    assert [float(tags[f"STATISTICS_{name}"]) for name in ("MINIMUM", "MAXIMUM", "MEAN", "STDDEV")] == pytest.approx(
+        [low, high, valid.mean(), valid.std()], rel=1e-5
+    )
+    assert float(tags["STATISTICS_VALID_PERCENT"]) == pytest.approx(100 * len(valid) / pixels.size, rel=1e-3)
+
+
+def test_a_raster_of_nodata_has_no_statistics(tmp_path):
+    source = draw(tmp_path / "source.tif", np.full((1, 30, 40), 255, np.uint8))
+    write_cog(source, path := tmp_path / "cog.tif", legend=None, metadata={})
+    with rasterio.open(path) as dataset:
+        assert not [name for name in dataset.tags(1) if name.startswith("STATISTICS")]
+
+
+@pytest.mark.qgis
+def test_qgis_stretches_two_confidence_rasters_alike_and_writes_nothing_beside_them(tmp_path):
+    for name, values in (("low", (20, 60)), ("high", (90, 99))):
+        pixels = np.linspace(*values, 300 * 400).reshape(1, 300, 400).astype(np.uint8)
+        write_cog(draw(tmp_path / "source.tif", pixels), tmp_path / f"{name}.tif", legend=None, metadata={})
+    (tmp_path / "source.tif").unlink()
+    script = """
+answer["ranges"] = []
+for path in args:
+    layer = QgsRasterLayer(path, "confidence")
+    layer.setDefaultContrastEnhancement()
+    stretch = layer.renderer().contrastEnhancement()
+    found = layer.dataProvider().bandStatistics(1, QgsRasterBandStats.Min | QgsRasterBandStats.Max)
+    answer["ranges"].append([stretch.minimumValue(), stretch.maximumValue(), found.minimumValue, found.maximumValue])
+"""
+    assert run_qgis(script, *(str(tmp_path / f"{name}.tif") for name in ("low", "high"))) == {
+        "ranges": [[0, 100, 0, 100]] * 2
+    }
+    assert sorted(os.listdir(tmp_path)) == ["high.tif", "low.tif"]
+
+
 def test_confidence_drops_the_names_of_an_older_raster(tmp_path):
     source = draw(tmp_path / "a.tif", classes(9, 9))
     write_cog(source, tmp_path / "cog.tif", legend=LEGEND, metadata={})
