@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from aerialseg.cli.failures import errors, print_lines
+from aerialseg.cli.json_progress import JSON_PROGRESS, JsonCommand, json_lines
 from aerialseg.cli.options import CONTEXT, DEBUG, QUIET, REPORT_OPTIONS, options
-from aerialseg.cli.sections import SectionedCommand
 
 ACCURACY_OPTIONS = options(
     click.argument("classes", metavar="MAP"),
@@ -35,6 +35,7 @@ ACCURACY_OPTIONS = options(
         help="Compare groups of classes (class,group), as of 'aerialseg model regroup'.",
     ),
     REPORT_OPTIONS,
+    JSON_PROGRESS,
     QUIET,
     DEBUG,
 )
@@ -51,16 +52,23 @@ Exit codes: 0 done, 2 usage, 3 input, 5 output, 6 resources, 130 interrupted.
 """
 
 
-@click.command("accuracy", cls=SectionedCommand, context_settings=CONTEXT, help=ACCURACY_HELP)
+@click.command("accuracy", cls=JsonCommand, context_settings=CONTEXT, help=ACCURACY_HELP)
 @ACCURACY_OPTIONS
 def accuracy_command(
-    classes: str, truth: Path, out: Path | None, overwrite: bool, quiet: bool, debug: bool, **options: Any
+    classes: str,
+    truth: Path,
+    out: Path | None,
+    overwrite: bool,
+    quiet: bool,
+    debug: bool,
+    json_progress: bool,
+    **options: Any,
 ) -> None:
-    with errors(debug):
+    with json_lines(json_progress) as lines, errors(debug, lines.failed if lines else None):
         from aerialseg.cli import display
 
         given = {name: value for name, value in options.items() if value is not None}
-        with display.progress(quiet, first=display.opening([classes])) as progress:
+        with display.progress(quiet, lines, first=display.opening([classes])) as progress:
             from aerialseg.evaluation.map_accuracy import assess_map
             from aerialseg.evaluation.report import check_free, write_report
             from aerialseg.evaluation.results import Evaluation
@@ -68,7 +76,12 @@ def accuracy_command(
             if out is not None:
                 check_free(out, overwrite=overwrite)
             found = Evaluation.of_assessment(assess_map(classes, truth, progress=progress, **given))
-        if not quiet:
+        if lines:
+            for line in display.score_lines(found):
+                lines.note(line)
+        elif not quiet:
             display.show_scores(found)
-        if out is not None:
-            print_lines(write_report(out, found, overwrite=overwrite))
+        made = [] if out is None else write_report(out, found, overwrite=overwrite)
+        print_lines(made)
+        if lines:
+            lines.done(made)

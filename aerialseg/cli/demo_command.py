@@ -7,11 +7,11 @@ from pathlib import Path
 import click
 
 from aerialseg.cli.failures import errors, print_lines
+from aerialseg.cli.json_progress import JSON_PROGRESS, JsonCommand, json_lines
 from aerialseg.cli.options import CONTEXT, DEBUG, Numbers
-from aerialseg.cli.sections import SectionedCommand
 
 
-@click.command("demo", cls=SectionedCommand, context_settings=CONTEXT)
+@click.command("demo", cls=JsonCommand, context_settings=CONTEXT)
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--seed", type=int, default=7, show_default=True, help="Another seed draws another scene.")
 @click.option(
@@ -23,11 +23,17 @@ from aerialseg.cli.sections import SectionedCommand
     help="Pixels of 3.5 cm.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace a scene that is there.")
+@JSON_PROGRESS
 @DEBUG
-def demo_command(folder: Path, seed: int, size: tuple[int, int], overwrite: bool, debug: bool) -> None:
+def demo_command(
+    folder: Path, seed: int, size: tuple[int, int], overwrite: bool, json_progress: bool, debug: bool
+) -> None:
     """Draw a small georeferenced scene with truth and labels."""
-    with errors(debug):
+    with json_lines(json_progress) as lines, errors(debug, lines.failed if lines else None):
         from aerialseg.datasets.demo import LABELS, draw_demo
 
         made = draw_demo(folder, width=size[0], height=size[1], seed=seed, overwrite=overwrite)
-        print_lines([path for path in (*made, folder / LABELS) if path.exists()])
+        paths = [path for path in (*made, folder / LABELS) if path.exists()]
+        print_lines(paths)
+        if lines:
+            lines.done(paths)

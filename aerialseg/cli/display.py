@@ -34,6 +34,7 @@ LABELS = {
     "teach": "Reading features",
     "train": "Training",
     "score": "Scoring",
+    "zones": "Measuring zones",
     "calibrate": "Calibrating",
     "features": "Finding features",
     "links": "Matching frames",
@@ -231,10 +232,11 @@ def show_scores(evaluation: Evaluation) -> None:
                 scores = f"{share[entry.id]:.2%}", f"{iou[entry.id]:.3f}", f"{dice[entry.id]:.3f}"
                 table.add_row(swatch + escape(entry.name), *scores)
         console.print(table)
-        console.print("\n".join(_scores(evaluation)), markup=False, soft_wrap=True)
+        console.print("\n".join(score_lines(evaluation)), markup=False, soft_wrap=True)
 
 
-def _scores(evaluation: Evaluation) -> Iterator[str]:
+def score_lines(evaluation: Evaluation) -> Iterator[str]:
+    """Scores over all pixels, one a line."""
     found, about = evaluation.confusion, evaluation.about
     if evaluation.frames:
         selection, numerics = (about.get(name, "") for name in ("selection", "numerics"))

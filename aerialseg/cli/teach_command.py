@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from aerialseg.cli.failures import errors, print_lines, tell
+from aerialseg.cli.json_progress import JSON_PROGRESS, JsonCommand, json_lines
 from aerialseg.cli.options import CONTEXT, DEBUG, QUIET, KindType, options
-from aerialseg.cli.sections import SectionedCommand
 from aerialseg.mapping.kinds import GSD
 
 _FOLDER = click.Path(path_type=Path)
@@ -60,6 +60,7 @@ TEACH_OPTIONS = options(
     ),
     click.option("--seed", type=int, default=2026, show_default=True, help="Seed of all random numbers."),
     click.option("--overwrite", is_flag=True, help="Replace a taught model that is there."),
+    JSON_PROGRESS,
     QUIET,
     DEBUG,
 )
@@ -77,15 +78,21 @@ An interrupted run resumes when the same command is given again. docs/teach.md g
 """
 
 
-@click.command("teach", cls=SectionedCommand, context_settings=CONTEXT, help=TEACH_HELP)
+@click.command("teach", cls=JsonCommand, context_settings=CONTEXT, help=TEACH_HELP)
 @TEACH_OPTIONS
-def teach_command(paths: tuple[str, ...], out: Path, quiet: bool, debug: bool, **given: Any) -> None:
-    with errors(debug):
+def teach_command(
+    paths: tuple[str, ...], out: Path, quiet: bool, debug: bool, json_progress: bool, **given: Any
+) -> None:
+    with json_lines(json_progress) as lines, errors(debug, lines.failed if lines else None):
         from aerialseg.cli import display
         from aerialseg.training import teach
 
-        with display.progress(quiet) as progress:
+        with display.progress(quiet, lines) as progress:
             made = teach(paths[:-1], paths[-1], out, progress=progress, **given)
-        if not quiet:
+        if lines:
+            lines.note(made.text())
+        elif not quiet:
             tell(made.text())
         print_lines([made.folder, made.report])
+        if lines:
+            lines.done([made.folder, made.report])

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from aerialseg.errors import InputError
 from aerialseg.files import absolute, printable, write_atomically
 from aerialseg.mapping.kinds import split_layer
+from aerialseg.progress import Progress, Silent
 from aerialseg.raster.features import FeatureFile, Geometries, open_features
 
 PathLike = str | Path
@@ -36,7 +37,12 @@ class ZoneArea:
 
 
 def areas_by_zone(
-    layer: PathLike, zones: PathLike | None = None, *, by: str | None = None, out: PathLike | None = None
+    layer: PathLike,
+    zones: PathLike | None = None,
+    *,
+    by: str | None = None,
+    out: PathLike | None = None,
+    progress: Progress | None = None,
 ) -> tuple[ZoneArea, ...]:
     """Area by class of a land-cover layer: of the whole, or within each zone; zones by name, the largest class first.
 
@@ -55,6 +61,8 @@ def areas_by_zone(
         Field of the zones that names them; zones of one name are one zone, whose overlaps count once.
     out : path
         Also write the table as CSV.
+    progress : Progress
+        Listener for the zones.
 
     Raises
     ------
@@ -83,9 +91,12 @@ def areas_by_zone(
         places, outlines = found.near(found.bounds)
         labels = np.array([_name(value) for value in found.values[places]] if by else ["all"] * len(places))
         placed = _placed(outlines, found, names)
+        listener = progress or Silent()
+        listener.stage("zones", len(set(labels)))
         for label in dict.fromkeys(labels):
             which, shares = _cut(names, shapely.union_all(placed[labels == label]))
             _add(totals[label], names.values[which], values[which] * shares)
+            listener.advance(1)
     rows = tuple(_rows(totals))
     if out is not None:
         with write_atomically(Path(out)) as part:

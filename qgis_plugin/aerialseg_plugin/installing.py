@@ -96,12 +96,10 @@ def make_environment(folder: Path, python: str, wheels: str, script: Callable[[P
 
     script: the path of a command of an environment. Raises InstallError, and what ``run`` raises.
     """
-    _check_room(folder)
+    check_room(folder, int(re.search(r"(\d+) MB installed", PINS.read_text(encoding="utf-8"))[1]))
     with _replacing(folder):
         run([python, "-m", "venv", str(folder)], "Making the environment")
-        source = ["--no-index", "--find-links", wheels] if wheels else []
-        pip = [str(script(folder, "python")), "-m", "pip", "--disable-pip-version-check", "--no-input", "install"]
-        run([*pip, "--only-binary", ":all:", "--progress-bar", "off", *source, "-r", str(PINS)], "Installing packages")
+        run([*pip_line(str(script(folder, "python")), wheels), "-r", str(PINS)], "Installing packages")
         _verify(folder, script(folder, "aerialseg"), run)
         text = json.dumps({"version": pinned_version(), "python": python})
         (folder / COMPLETE).write_text(text, encoding="utf-8")
@@ -118,8 +116,16 @@ def _verify(folder: Path, command: Path, run: Run) -> None:
     shutil.rmtree(scene)
 
 
-def _check_room(folder: Path) -> None:
-    needed = int(re.search(r"(\d+) MB installed", PINS.read_text(encoding="utf-8"))[1]) * 1.2
+def pip_line(python: str, wheels: str) -> list[str]:
+    """``pip install``, from the package index or from a folder of wheels."""
+    source = ["--no-index", "--find-links", wheels] if wheels else []
+    pip = [python, "-m", "pip", "--disable-pip-version-check", "--no-input", "install"]
+    return [*pip, "--only-binary", ":all:", "--progress-bar", "off", *source]
+
+
+def check_room(folder: Path, megabytes: int) -> None:
+    """Raise InstallError where so much, and a fifth more, is not free."""
+    needed = megabytes * 1.2
     folder.parent.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder.parent).free / 1e6
     if free < needed:

@@ -14,6 +14,9 @@ STAGES = {
     "mosaic": ("Joining blocks", 80, 82),
     "polygons": ("Drawing polygons", 82, 97),
     "rasters": ("Writing rasters", 97, 100),
+    "zones": ("Measuring zones", 2, 100),
+    "teach": ("Reading features", 2, 20),
+    "train": ("Training", 20, 98),
 }
 """Stage -> what it is called, and the part of the bar that is its own, in per cent."""
 ALONE = {"polygons": ("Drawing polygons", 2, 100)}

@@ -174,3 +174,26 @@ def test_the_document_names_every_event_and_key() -> None:
     rows = re.findall(r"^\| `(\w+)` \| (.*?) \|", (ROOT / "docs" / "json-progress.md").read_text("utf-8"), re.M)
     documented = {event: re.findall(r"`(\w+)`", keys.partition(";")[0]) for event, keys in rows}
     assert documented == KEYS
+
+
+@pytest.mark.slow
+def test_the_other_commands_of_the_plugin_say_it_in_the_same_way(tmp_path: Path) -> None:
+    scene, areas, report = tmp_path / "scene", tmp_path / "areas.csv", tmp_path / "report"
+    done = run("demo", scene, "--size", "300,200", "--json-progress", program="aerialseg")
+    assert events(done.stderr)[-1]["paths"] == done.stdout.splitlines()
+    ortho, truth = scene / "ortho.tif", scene / "truth.tif"
+    run("polygonize", truth, tmp_path / "truth.gpkg", "-q", program="aerialseg")
+    zones = tmp_path / "truth.gpkg"
+    done = run("areas", zones, zones, "--by", "class_name", "--out", areas, "--json-progress", program="aerialseg")
+    found = events(done.stderr)
+    assert [one["stage"] for one in found if one["event"] == "stage"] == ["zones"]
+    assert found[-1]["paths"] == done.stdout.splitlines() == [str(areas)]
+    done = run("accuracy", truth, truth, "--out", report, "--json-progress", program="aerialseg")
+    found = events(done.stderr)
+    assert any("pixel accuracy          1.0000" in one["message"] for one in found if one["event"] == "note")
+    assert str(report / "report.html") in found[-1]["paths"]
+    for wrong in (["areas", ortho], ["accuracy", ortho, "nowhere.tif"], ["teach", ortho, "--out", tmp_path / "m"]):
+        done = run(*wrong, "--json-progress", program="aerialseg")
+        last = events(done.stderr)[-1]
+        assert done.returncode == last["code"] > 1, wrong
+    assert not (tmp_path / "m").exists()

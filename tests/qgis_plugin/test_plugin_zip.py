@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from aerialseg._version import __version__
+from tests.qgis_runner import run_qgis
 
 ROOT = Path(__file__).resolve().parents[2]
 FORBIDDEN = {"aerialseg", "torch", "numpy", "osgeo", "rasterio", "PyQt5", "PyQt6", "PySide2", "PySide6"}
@@ -54,6 +55,38 @@ def test_metadata_says_what_qgis_and_its_repository_ask_for(files: dict[str, byt
     assert said["hasProcessingProvider"] == "yes"
     assert all(said.get(key) for key in ("name", "description", "about", "author", "email", "tags"))
     assert f"aerialseg_plugin/{said['icon']}" in files
+
+
+def enums_in(data: bytes) -> set[str]:
+    """Dotted names of what is taken from classes of qgis and begins with a capital: enums, and classes within."""
+    tree = ast.parse(data)
+    imported = {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("qgis.")
+        for alias in node.names
+    }
+    inner = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    dotted = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute) and id(node) not in inner}
+    return {name for name in dotted if name.split(".")[0] in imported and name.split(".")[1][:1].isupper()}
+
+
+def test_enums_are_named_in_full_as_qt_6_wants_them(files: dict[str, bytes]) -> None:
+    assert enums_in(b"from qgis.core import QgsA\nQgsA.Flag.One\nQgsA.Two\nQgsA.three()") == {
+        "QgsA.Flag.One",
+        "QgsA.Two",
+    }
+    found = set().union(*(enums_in(data) for name, data in files.items() if name.endswith(".py")))
+    short = {name for name in found if name.count(".") == 1}
+    assert short == {"QgsVectorFileWriter.SaveVectorOptions"}, "a class; whatever else is an enum without its type"
+    assert len(found) > 5
+
+
+@pytest.mark.qgis
+def test_qgis_3_22_knows_the_same_names(files: dict[str, bytes]) -> None:
+    found = sorted(set().union(*(enums_in(data) for name, data in files.items() if name.endswith(".py"))))
+    script = "from qgis.PyQt.QtCore import *\nanswer['known'] = [repr(eval(name)) != '' for name in args]"
+    assert run_qgis(script, *found) == {"known": [True] * len(found)}
 
 
 def test_the_code_is_python_3_9_and_imports_only_qgis_and_the_standard_library(files: dict[str, bytes]) -> None:

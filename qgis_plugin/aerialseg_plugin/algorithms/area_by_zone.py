@@ -34,7 +34,7 @@ Field: names the zones; zones of one name are one zone (empty: all zones togethe
 The table is written as CSV and shown in the log."""
 
     def initAlgorithm(self, configuration=None) -> None:
-        polygons = [QgsProcessing.TypeVectorPolygon]
+        polygons = [QgsProcessing.SourceType.TypeVectorPolygon]
         self.addParameter(QgsProcessingParameterVectorLayer(INPUT, "Land-cover layer", polygons))
         self.addParameter(QgsProcessingParameterFeatureSource(ZONES, "Zones", polygons, optional=True))
         text = "Field that names the zones"
@@ -52,6 +52,6 @@ The table is written as CSV and shown in the log."""
             if zones is not None:
                 files.append(place.file("zones.gpkg"))
                 write_polygons(zones, files[1], context, field)
-            self.run_aerialseg(["areas", *options, "--", *files], feedback, json=False)
+            self.run_aerialseg(["areas", *options, "--", *files], feedback)
         feedback.pushInfo(Path(output).read_text(encoding="utf-8"))
         return {OUTPUT: output}

@@ -53,7 +53,7 @@ class AerialsegAlgorithm(QgsProcessingAlgorithm):
         return (True, "") if find_command() else (False, MISSING)
 
     def add_advanced(self, parameter: QgsProcessingParameterDefinition) -> None:
-        parameter.setFlags(parameter.flags() | QgsProcessingParameterDefinition.FlagAdvanced)
+        parameter.setFlags(parameter.flags() | QgsProcessingParameterDefinition.Flag.FlagAdvanced)
         self.addParameter(parameter)
 
     def number_options(self, parameters, context, options: dict[str, str]) -> list[str]:
@@ -62,9 +62,7 @@ class AerialsegAlgorithm(QgsProcessingAlgorithm):
         values = {option: self.parameterAsDouble(parameters, name, context) for name, option in given.items()}
         return [f"{option}={value!r}" for option, value in values.items()]
 
-    def run_aerialseg(
-        self, arguments: Sequence[str], feedback: QgsProcessingFeedback, stages=STAGES, json: bool = True
-    ) -> None:
+    def run_aerialseg(self, arguments: Sequence[str], feedback: QgsProcessingFeedback, stages=STAGES) -> None:
         """Run ``aerialseg`` with these arguments to its end.
 
         Raises QgsProcessingException with the command's message, or where it was cancelled.
@@ -75,7 +73,7 @@ class AerialsegAlgorithm(QgsProcessingAlgorithm):
         reader = ProgressReader(feedback, stages)
         feedback.setProgressText("Starting aerialseg …")
         feedback.pushCommandInfo(" ".join(quoted(one) for one in (command, *arguments)))
-        line = [command, arguments[0], *(["--json-progress"] if json else []), *arguments[1:]]
+        line = [command, arguments[0], "--json-progress", *arguments[1:]]
         code = run_lines(line, clean_environment(), reader.take, feedback.isCanceled)
         if feedback.isCanceled():
             raise QgsProcessingException("Cancelled.")

@@ -24,5 +24,5 @@ class DrawDemo(AerialsegAlgorithm):
 
     def processAlgorithm(self, parameters, context, feedback) -> dict[str, str]:
         folder = self.parameterAsString(parameters, FOLDER, context)
-        self.run_aerialseg(["demo", "--overwrite", "--", folder], feedback, json=False)
+        self.run_aerialseg(["demo", "--overwrite", "--", folder], feedback)
         return {FOLDER: folder, ORTHO: str(Path(folder, "ortho.tif")), TRUTH: str(Path(folder, "truth.tif"))}

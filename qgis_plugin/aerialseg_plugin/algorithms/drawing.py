@@ -21,7 +21,7 @@ Every valid pixel lies in exactly one polygon: no gaps, no overlaps."""
 
 
 def add_drawing(algorithm) -> None:
-    double = QgsProcessingParameterNumber.Double
+    double = QgsProcessingParameterNumber.Type.Double
     for name, text in ((MIN_AREA, "Minimum area (m²)"), (SIMPLIFY, "Simplification tolerance (m)")):
         algorithm.addParameter(QgsProcessingParameterNumber(name, text, double, optional=True, minValue=0))
     algorithm.addParameter(QgsProcessingParameterBoolean(SMOOTH, "Round the corners", False))

@@ -47,5 +47,5 @@ Save edits of the reference layer first: the file is read."""
         field = self.parameterAsString(parameters, FIELD, context)
         given = {"--field": field, "--layer": layer}
         options = [f"--out={folder}", "--overwrite", *(f"{name}={value}" for name, value in given.items() if value)]
-        self.run_aerialseg(["accuracy", *options, "--", classes, path_of(reference)], feedback, json=False)
+        self.run_aerialseg(["accuracy", *options, "--", classes, path_of(reference)], feedback)
         return {FOLDER: folder, REPORT: str(Path(folder, "report.html"))}

@@ -66,12 +66,12 @@ def write_polygons(
     writer = QgsVectorFileWriter.create(
         path, fields, source.wkbType(), source.sourceCrs(), context.transformContext(), options
     )
-    if writer.hasError() != QgsVectorFileWriter.NoError:
+    if writer.hasError() != QgsVectorFileWriter.WriterError.NoError:
         raise QgsProcessingException(f"{source.sourceName()} cannot be written: {writer.errorMessage()}")
     for feature in source.getFeatures():
         written = QgsFeature(fields)
         written.setGeometry(feature.geometry())
         if field:
             written.setAttributes([feature[field]])
-        writer.addFeature(written, QgsFeatureSink.FastInsert)
+        writer.addFeature(written, QgsFeatureSink.Flag.FastInsert)
     del writer  # closes the file

@@ -15,10 +15,11 @@ from qgis.core import (
 from aerialseg_plugin.child import run_lines
 from aerialseg_plugin.command import clean_environment, environment_folder, qgis_python, script_of
 from aerialseg_plugin.installing import LICENCES, PINS, InstallError, find_python, make_environment, spoken_size
+from aerialseg_plugin.training_extra import SIZE, add_training
 
 from .base import AerialsegAlgorithm
 
-WHEELS, PYTHON, ACCEPT, COMMAND = "WHEELS", "PYTHON", "ACCEPT", "COMMAND"
+WHEELS, PYTHON, ACCEPT, TRAINING, COMMAND = "WHEELS", "PYTHON", "ACCEPT", "TRAINING", "COMMAND"
 
 
 class InstallAerialseg(AerialsegAlgorithm):
@@ -31,6 +32,8 @@ class InstallAerialseg(AerialsegAlgorithm):
 
 Size: {spoken_size("")}.
 
+For teaching: {SIZE}.
+
 Folder: {environment_folder()} (to uninstall, delete it).
 
 {LICENCES}
@@ -42,7 +45,9 @@ where requirements.txt is that of the plugin ({PINS})."""
     def initAlgorithm(self, configuration=None) -> None:
         text = "Install this (size, folder and licences: see the help)"
         self.addParameter(QgsProcessingParameterBoolean(ACCEPT, text, False))
-        folder = QgsProcessingParameterFile.Folder
+        text = "Also what 'Teach from my corrections' needs (torch and fastai)"
+        self.addParameter(QgsProcessingParameterBoolean(TRAINING, text, False))
+        folder = QgsProcessingParameterFile.Behavior.Folder
         text = "Folder of wheels (empty: from the package index)"
         self.addParameter(QgsProcessingParameterFile(WHEELS, text, folder, optional=True))
         text = "Python 3.11 to 3.13 to make the environment with (empty: found automatically)"
@@ -55,14 +60,19 @@ where requirements.txt is that of the plugin ({PINS})."""
     def processAlgorithm(self, parameters, context, feedback) -> dict[str, str]:
         wheels = self.parameterAsString(parameters, WHEELS, context)
         folder = environment_folder()
-        feedback.pushInfo(f"To install: {spoken_size(wheels)}, in {folder}.\n{LICENCES}")
+        training = self.parameterAsBool(parameters, TRAINING, context)
+        more = f" For teaching: {SIZE}." if training else ""
+        feedback.pushInfo(f"To install: {spoken_size(wheels)}, in {folder}.{more}\n{LICENCES}")
         if not self.parameterAsBool(parameters, ACCEPT, context):
             raise QgsProcessingException("Nothing was installed: tick the first box (ACCEPT) to install this.")
         variables = clean_environment()
         try:
             python = find_python(self.parameterAsString(parameters, PYTHON, context), qgis_python(), variables)
             feedback.pushInfo(f"Python: {python}")
-            make_environment(folder, python, wheels, script_of, _Steps(feedback, variables).run)
+            run = Steps(feedback, variables).run
+            make_environment(folder, python, wheels, script_of, run)
+            if training:
+                add_training(folder, wheels, script_of, run, variables)
         except InstallError as error:
             raise QgsProcessingException(str(error)) from error
         command = str(script_of(folder))
@@ -70,7 +80,7 @@ where requirements.txt is that of the plugin ({PINS})."""
         return {COMMAND: command}
 
 
-class _Steps:
+class Steps:
     """Runs the commands of an installation; the packages that pip names move the bar."""
 
     def __init__(self, feedback, variables: dict[str, str]) -> None:
@@ -91,8 +101,8 @@ class _Steps:
 
         code = run_lines(line, self._variables, take, self._feedback.isCanceled)
         if self._feedback.isCanceled():
-            raise QgsProcessingException("Cancelled: nothing was installed.")
+            raise QgsProcessingException("Cancelled: what was begun is removed.")
         if code:
             last = "\n".join(said[-15:])
-            raise QgsProcessingException(f"{purpose} failed with exit code {code}; nothing was installed.\n{last}")
+            raise QgsProcessingException(f"{purpose} failed with exit code {code}; what was begun is removed.\n{last}")
         return "\n".join(said)

@@ -51,7 +51,7 @@ Kept run: name a folder, and 'Redraw polygons' makes another layer from it witho
 cancelled run resumes from it; without it, nothing of a cancelled run stays."""
 
     def initAlgorithm(self, configuration=None) -> None:
-        folder, polygons = QgsProcessingParameterFile.Folder, [QgsProcessing.TypeVectorPolygon]
+        folder, polygons = QgsProcessingParameterFile.Behavior.Folder, [QgsProcessing.SourceType.TypeVectorPolygon]
         for parameter in (
             QgsProcessingParameterRasterLayer(INPUT, "Orthophoto", optional=True),
             QgsProcessingParameterFile(FOLDER, "Or a folder of tiles (one orthophoto)", folder, optional=True),
@@ -63,7 +63,7 @@ cancelled run resumes from it; without it, nothing of a cancelled run stays."""
         text = "Corrections: polygons of which the checked ones keep their class"
         self.addParameter(QgsProcessingParameterVectorLayer(CORRECTIONS, text, polygons, optional=True))
         drawing.add_drawing(self)
-        double = QgsProcessingParameterNumber.Double
+        double = QgsProcessingParameterNumber.Type.Double
         text = "Resolution to work at (m per pixel; empty: the model's)"
         self.add_advanced(QgsProcessingParameterNumber(RESOLUTION, text, double, optional=True, minValue=0))
         text = "Further options of segment-raster, such as --tta"

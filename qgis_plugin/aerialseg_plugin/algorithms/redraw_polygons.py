@@ -23,7 +23,7 @@ Kept run: the folder that was named in 'Map land cover'.
 {drawing.HELP}"""
 
     def initAlgorithm(self, configuration=None) -> None:
-        self.addParameter(QgsProcessingParameterFile(RUN, "Kept run", QgsProcessingParameterFile.Folder))
+        self.addParameter(QgsProcessingParameterFile(RUN, "Kept run", QgsProcessingParameterFile.Behavior.Folder))
         drawing.add_drawing(self)
         drawing.add_output(self)
 
