@@ -12,8 +12,8 @@ from pathlib import Path
 
 from .installing import COMPLETE, PINS, Run, check_room, pinned_version, pip_line
 
-SIZE = "about 80 more packages, 1800 MB on disk with torch for CPUs; several GB more where pip takes torch for GPUs"
-SIZE_MB = 1800
+SIZE = "75 more packages, about 1450 MB on disk with torch for CPUs; several GB more where pip takes torch for GPUs"
+SIZE_MB = 1450
 """As measured on Linux x86_64 with Python 3.11 and torch for CPUs, on 30 November 2026."""
 
 
