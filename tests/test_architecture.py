@@ -60,10 +60,11 @@ STAIRS = {
     "cli": [
         "commands",
         "evaluate_command model_commands",
-        "accuracy_command areas_command batch_commands chips_command display_model doctor_command doubts_command "
+        "accuracy_command areas_command batch_commands chips_command demo_command display_model doctor_command "
+        "doubts_command "
         "polygonize_command seams_command segment_command split_command teach_command training_commands",
         "json_progress",
-        "cluster_options demo_command display",
+        "cluster_options display",
         "failures options sections",
     ],
     "cluster": [

@@ -121,13 +121,8 @@ def polygonize(
     seconds = time.perf_counter() - begun
     for doubt in spoken_doubts(math.prod(raster.geo.shape), sum(info.pixels.values())):
         listener.note(f"warning: {doubt}")
-    return LayerResult(
-        paths=outputs.paths,
-        classes=class_shares(info),
-        polygons=info.polygons,
-        merged=info.merged,
-        seconds={"polygons": seconds, "total": seconds},
-    )
+    times = {"polygons": seconds, "total": seconds}
+    return LayerResult(outputs.paths, class_shares(info), info.polygons, info.merged, times)
 
 
 def _check_layer_name(layer: str) -> None:

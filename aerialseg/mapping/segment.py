@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -247,17 +247,7 @@ class _Job:
         result = self._result(info, trust, keep=keep)
         for doubt in result.doubts:
             self.work.progress.note(f"warning: {doubt}")
-        report = {**metadata, **result.to_json()}
-        write_json(self.run.folder / RUN_REPORT, report)
-        if REPORT in self.work.outputs.products:
-            write_json(self.run.products / REPORT, report)
-        if AREAS in self.work.outputs.products:
-            (self.run.products / AREAS).write_text(areas_csv(result), encoding="utf-8")
-        if PAGE in self.work.outputs.products:
-            from aerialseg.mapping.page import write_page
-
-            self.work.progress.stage("report", 1.0)
-            write_page(self.run.products / PAGE, result, self.run, card.map_legend, metadata)
+        _write_reports(self.work, result, metadata)
         self._publish()
         return result
 
@@ -312,3 +302,19 @@ class _Job:
             plan=self.plan,
             run=self.run.folder if keep else None,
         )
+
+
+def _write_reports(work: Work, result: Result, metadata: Mapping[str, str]) -> None:
+    """What was found, in the run's directory and as those products that are wanted. Raises InputError, OutputError."""
+    folder, wanted = work.run.products, work.outputs.products
+    report = {**metadata, **result.to_json()}
+    write_json(work.run.folder / RUN_REPORT, report)
+    if REPORT in wanted:
+        write_json(folder / REPORT, report)
+    if AREAS in wanted:
+        (folder / AREAS).write_text(areas_csv(result), encoding="utf-8")
+    if PAGE in wanted:
+        from aerialseg.mapping.page import write_page
+
+        work.progress.stage("report", 1.0)
+        write_page(folder / PAGE, result, work.run, work.predictor.card.map_legend, metadata)

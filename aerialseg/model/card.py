@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_origin, get_type_hints
 
-from aerialseg.errors import AerialsegError, InputError, ModelError, UsageError
+from aerialseg.errors import InputError, ModelError, UsageError
 from aerialseg.files import parse_json, printable
 from aerialseg.legend import NODATA, Legend
 from aerialseg.toml import convert
@@ -134,9 +134,7 @@ class ModelCard:
             raise ModelError(f"model card has format {values.get('format')!r}; this aerialseg reads {FORMAT}")
         try:
             return cls(**_typed(values))
-        except ModelError:
-            raise
-        except AerialsegError as error:
+        except (InputError, UsageError) as error:
             raise ModelError(f"model card: {error}") from error
 
     def write(self, path: str | Path) -> None:
