@@ -10,6 +10,7 @@ from pathlib import Path
 import geopandas
 import pytest
 
+from aerialseg_plugin.installing import COMPLETE
 from tests.qgis_plugin.profile import SCRIPTS, Profile, qgis_process
 from tests.qgis_runner import run_qgis
 
@@ -269,6 +270,70 @@ def test_a_polygon_that_is_corrected_in_qgis_keeps_its_class_on_the_next_map(
     seen = run_qgis(PLUGIN + CORRECTED, *paths, "7", "pool", variables=profile.environment)
     assert "edits that are not saved" in seen["unsaved"]
     assert seen["class"] == ["pool"] != [seen["was"]]
+
+
+MODEL = """
+model = QgsProcessingModelAlgorithm("areas of a class raster")
+model.addModelParameter(QgsProcessingParameterRasterLayer("RASTER", "Raster"), QgsProcessingModelParameter("RASTER"))
+source = QgsProcessingModelChildParameterSource
+draw = QgsProcessingModelChildAlgorithm("aerialseg:polygonizeclassraster")
+draw.setChildId("draw")
+draw.addParameterSources("INPUT", [source.fromModelParameter("RASTER")])
+draw.addParameterSources("SMOOTH", [source.fromStaticValue(True)])
+model.addChildAlgorithm(draw)
+measure = QgsProcessingModelChildAlgorithm("aerialseg:areabyzone")
+measure.setChildId("measure")
+measure.addParameterSources("INPUT", [source.fromChildOutput("draw", "OUTPUT")])
+output = QgsProcessingModelOutput("areas", "Areas")
+output.setChildId("measure")
+output.setChildOutputName("OUTPUT")
+measure.setModelOutputs({"areas": output})
+model.addChildAlgorithm(measure)
+found = processing.run(model, {"RASTER": args[0], "measure:areas": args[1]})
+answer["output"] = found["measure:areas"]
+"""
+
+
+def test_in_a_model_one_tool_takes_what_another_made(profile: Profile, scene: Path, tmp_path: Path) -> None:
+    areas = tmp_path / "areas.csv"
+    truth = str(scene.with_name("truth.tif"))
+    assert run_qgis(PLUGIN + MODEL, truth, str(areas), variables=profile.environment) == {"output": str(areas)}
+    assert "grass" in areas.read_text()
+
+
+TEACHING = CANCELLED.replace('text.startswith("Classifying")', 'text.startswith(("Reading", "Training"))').replace(
+    'processing.run("aerialseg:maplandcover", {"INPUT": args[0], "OUTPUT": args[1] + "/map.gpkg"}, feedback=feedback)',
+    'processing.run("aerialseg:teachcorrections", {"INPUT": args[0], "LABELS": args[2], "MINUTES": 5, '
+    '"OUTPUT": args[1] + "/model"}, feedback=feedback)',
+)
+
+
+@pytest.mark.slow
+def test_cancelled_teaching_leaves_nothing(profile: Profile, scene: Path, tmp_path: Path) -> None:
+    labels = scene.with_name("truth.gpkg")
+    line = [SCRIPTS / "aerialseg", "polygonize", scene.with_name("truth.tif"), labels, "--overwrite"]
+    subprocess.run([str(one) for one in line], check=True, capture_output=True)
+    features = geopandas.read_file(labels, layer="landcover")
+    features.rename(columns={"class_name": "class"})[["class", "geometry"]].to_file(labels.with_name("labels.gpkg"))
+    given = str(scene), str(tmp_path), str(labels.with_name("labels.gpkg"))
+    seen = run_qgis(PLUGIN + TEACHING, *given, variables=profile.environment)
+    assert "Cancelled" in seen["ended"] or "execution" in seen["ended"]
+    assert len(seen["children"]) == 1
+    assert (seen["left"], seen["files"]) == ({}, [])
+
+
+def test_teaching_asks_before_it_adds_what_is_missing(scene: Path, tmp_path: Path) -> None:
+    light = Profile(tmp_path, with_command=False)
+    light.install()
+    made = light.home / ".local" / "share" / "aerialseg" / "qgis-environment"
+    (made / "bin").mkdir(parents=True)
+    (made / "bin" / "aerialseg").symlink_to(SCRIPTS / "aerialseg")
+    (made / COMPLETE).write_text('{"version": "0.2.0"}')
+    given = {"INPUT": scene, "LABELS": scene.with_name("labels.gpkg"), "OUTPUT": tmp_path / "model"}
+    said = light.run("teachcorrections", code=1, **given)
+    assert "Teaching needs torch and fastai" in said
+    assert "MB on disk" in said
+    assert not (tmp_path / "model").exists()
 
 
 @pytest.mark.slow
