@@ -105,7 +105,12 @@ def _project(outputs: Outputs, plan: Plan, title: str) -> Project:
     from aerialseg.vector.qgis_project import Image, Project
 
     pieces = {Path(piece.path): piece for piece in plan.view.pieces}
-    images = [Image(path, one.bands, one.alpha, one.scale) for path, one in pieces.items() if path.is_file()]
+    masks = {Path(one.path): one.count + 1 for one in plan.sources}  # QGIS takes a mask for one more band
+    images = [
+        Image(path, one.bands, one.alpha or (masks[path] if one.internal_mask else 0), one.scale)
+        for path, one in pieces.items()
+        if path.is_file()
+    ]
     few = len(pieces) == len(images) <= MAX_IMAGES
     return Project(outputs.layer, title, outputs.raster, outputs.confidence, tuple(images) if few else ())
 

@@ -86,6 +86,15 @@ def test_a_stretch_is_the_one_that_the_model_saw(tmp_path: Path, write_raster: W
         assert [float(stretch.findtext(name, "")) for name in ("minValue", "maxValue")] == [0, 2550]
 
 
+@pytest.mark.parametrize(("masked", "alpha"), [(True, "4"), (False, "-1")])
+def test_what_is_masked_is_not_drawn_black(tmp_path: Path, write_raster: WriteRaster, masked: bool, alpha: str) -> None:
+    mask = {"mask": land_cover(40, 40)[0] > 1} if masked else {}
+    segment(write_raster(land_cover(40, 40), **mask), tmp_path / "map.gpkg", model=Oracle())
+    renderer = project_in(tmp_path / "map.gpkg").find(".//rasterrenderer[@type='multibandcolor']")
+    assert renderer is not None
+    assert renderer.get("alphaBand") == alpha
+
+
 def test_a_name_that_xml_cannot_hold_costs_the_project_and_nothing_else(tmp_path: Path) -> None:
     assert not Project(tmp_path / "a\x01.gpkg", "").spoken
     path = tmp_path / "a\x01.gpkg"
