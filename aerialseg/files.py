@@ -42,16 +42,24 @@ MAX_REASON = 500
 """Characters of a library's message: some repeat what they could not read."""
 
 
+MAX_TEXT_BYTES, MAX_TEXT_VALUES = 32 << 20, 3_000_000
+"""Of a text that others made, and of its lines, cells and JSON values: more could take 500 MB to read."""
+
+
 def read_text(path: str | Path, what: str) -> str:
     """The text of a file, which is a ``what``: UTF-8 or UTF-16 with or without a mark in front, else Windows-1252.
 
     Raises InputError.
     """
     try:
-        content = Path(path).read_bytes()
+        with open(path, "rb") as file:
+            content = file.read(MAX_TEXT_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"cannot read the {what} {printable(path)}: {reason}") from error
+    if len(content) > MAX_TEXT_BYTES or sum(map(content.count, b"\r\n\t,;[{")) > MAX_TEXT_VALUES:
+        most = f"{MAX_TEXT_BYTES >> 20} MB, {MAX_TEXT_VALUES:,} lines and values"
+        raise InputError(f"the {what} {printable(path)} is too large (at most {most}): split it, or name another file")
     encodings = ["utf-16"] if content[:2] in (b"\xff\xfe", b"\xfe\xff") else ["utf-8-sig", "cp1252"]
     for encoding in encodings:
         with contextlib.suppress(UnicodeDecodeError):

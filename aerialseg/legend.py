@@ -146,6 +146,8 @@ class Legend:
         """
         rows = read_table(path, "legend", ("name", "r", "g", "b"), optional=("id", *_MAP_COLUMNS))
         classes = tuple(_parse(row, number, f"legend {path}, line {line}") for number, (line, row) in enumerate(rows))
+        if not classes:
+            raise InputError(f"legend {path} names no class: wanted a line for each below name, r, g, b")
         try:
             return cls(classes)
         except InputError as error:

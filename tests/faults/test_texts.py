@@ -84,6 +84,7 @@ REFUSED = {
     "colour": (b"name;r;g;b\na;1;1;1\nb;1;x;1\n", "line 3: g is 'x'"),
     "missing cell": (b"name;r;g;b\na;1;1\n", "line 2: b is ''"),
     "another table": (b"frame,held_out\na,1\n", "'name'.* it has frame, held_out"),
+    "no class": (b"name,r,g,b\n,,,\n", "names no class"),
     "twice": (b"name,r,g,b\na,1,1,1\na,1,1,1\n", "'a' twice"),
 }
 
@@ -249,6 +250,7 @@ def test_row_18_a_faulty_card_leaves_the_output_as_it_is(tmp_path):
     assert caught.value.exit_code in (3, 4, 5)
 
 
+@pytest.mark.filterwarnings("ignore")  # fastai, which training brings, warns about itself
 @pytest.mark.parametrize("name", ["jobs/drone-flight.toml", "training/drone.toml", "training/resolution.toml"])
 def test_row_32_a_job_or_training_with_a_value_of_another_type_is_refused_or_read(monkeypatch, name):
     from aerialseg.batch import jobfile
