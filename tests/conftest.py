@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -31,6 +32,11 @@ def pytest_runtest_makereport(
         report.outcome = "failed"
         report.longrepr = f"skipped, but AERIALSEG_REQUIRE says that it must run: {report.longrepr}"
     return report
+
+
+def pytest_collection_finish() -> None:
+    """What is imported and collected stays to the end: the collector need not walk through it again and again."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="session")

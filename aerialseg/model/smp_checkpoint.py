@@ -9,6 +9,7 @@ many or too few is an error, for a checkpoint that is loaded leniently under a w
 from __future__ import annotations
 
 import datetime
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,12 +162,9 @@ def find_smp_architecture(state: Mapping[str, Tensor], origin: str) -> Architect
     classes, bands = shapes[_HEAD][0], shapes[_STEM][1] if len(shapes.get(_STEM, ())) == 4 else 3
     for encoder in ENCODERS:
         for norm in ("batch", "none"):
-            architecture = Architecture(encoder=encoder, decoder="smp-unet", norm=norm)
-            with torch.device("meta"):
-                network = build(encoder, classes, bands=bands, decoder="smp-unet", norm=norm)
-            wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+            wanted = _shapes_of(encoder, norm, classes, bands)
             if shapes == wanted:
-                return architecture
+                return Architecture(encoder=encoder, decoder="smp-unet", norm=norm)
             lacks = [name for name, shape in wanted.items() if shapes.get(name) != shape]
             lacking[encoder] = min(lacking.get(encoder, lacks), lacks, key=len)
     nearest, lost = min(lacking.items(), key=lambda item: len(item[1]))
@@ -176,3 +174,10 @@ def find_smp_architecture(state: Mapping[str, Tensor], origin: str) -> Architect
         f"{len(lost)} tensors missing{first}: wanted smp's Unet with five blocks (256, 128, 64, 32, 16), "
         f"without attention, over one of {', '.join(name for name in ENCODERS if '-' not in name)}"
     )
+
+
+@functools.cache
+def _shapes_of(encoder: str, norm: str, classes: int, bands: int) -> Mapping[str, tuple[int, ...]]:
+    with torch.device("meta"):
+        network = build(encoder, classes, bands=bands, decoder="smp-unet", norm=norm)
+    return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}

@@ -49,6 +49,7 @@ def small(write_raster: WriteRaster) -> Path:
     return write_raster(land_cover(64, 64) * 20)
 
 
+@pytest.mark.slow
 def test_a_run_that_succeeds(tmp_path: Path, small: Path) -> None:
     done = run(small, tmp_path / "map.gpkg", "--gsd", "native", "--json-progress", "--timeline")
     found = events(done.stderr)

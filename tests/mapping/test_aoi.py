@@ -308,7 +308,7 @@ def test_a_layer_that_would_replace_the_area_is_refused(tmp_path: Path, source: 
     assert Path(area).read_bytes() == content
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=12)
 @given(st.lists(st.integers(0, 119), min_size=4, max_size=4), st.integers(0, 40), st.integers(1, 50))
 def test_a_box_through_the_centres_of_pixels_is_one_whatever_grid_and_cut(
     corners: list[int], more: int, block: int

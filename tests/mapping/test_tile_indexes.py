@@ -111,18 +111,18 @@ def test_a_geopackage_of_rasters_is_left_to_who_reads_rasters(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("ending", [".fgb", ".geojson", ".gpkg"])
-def test_an_index_of_a_million_rows_is_refused_in_seconds(tmp_path: Path, ending: str) -> None:
+def test_an_index_of_more_rows_than_a_mosaic_has_tiles_is_refused_in_seconds(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"many{ending}"
     if ending == ".geojson":
         feature = json.dumps({"type": "Feature", "properties": {"location": "a.tif"}, "geometry": None})
-        path.write_text('{"type": "FeatureCollection", "features": [' + ",".join([feature] * 1_000_000) + "]}")
+        path.write_text('{"type": "FeatureCollection", "features": [' + ",".join([feature] * 200_000) + "]}")
     else:
-        frame = pd.DataFrame({"location": ["a.tif"] * 1_000_000})
+        frame = pd.DataFrame({"location": ["a.tif"] * 200_000})
         pyogrio.write_dataframe(frame, path, layer="many", **({"SPATIAL_INDEX": "NO"} if ending == ".fgb" else {}))
     began = time.process_time()
     with pytest.raises(InputError, match="100,000 tiles"):
         find_sources([path])
-    assert time.process_time() - began < 5
+    assert time.process_time() - began < 2
 
 
 def test_an_index_is_no_output(tmp_path: Path) -> None:

@@ -148,6 +148,7 @@ def test_a_batch_job_refuses_a_vrt_of_which_it_would_not_see_the_changes(folder:
     assert "names other rasters" in next(iter(folder.entries().values())).error
 
 
+@pytest.mark.slow
 def test_ten_thousand_tiles_are_read_in_seconds(tmp_path: Path) -> None:
     vrt = build(tmp_path / "m.vrt", overlapping(tmp_path / "tiles"))
     text = vrt.read_text()

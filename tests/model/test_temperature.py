@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -18,6 +20,7 @@ PIXELS: NDArray[np.uint8] = np.random.default_rng(0).integers(0, 256, (3, 96, 12
 TEMPERATURES = (0.5, 1.0, 2.0)
 
 
+@functools.cache
 def predicted(runtime: str, temperature: float, precision: str = "fp32") -> Prediction:
     network = lively_network()
     model = card(network, void=(1,), temperature=temperature)

@@ -59,6 +59,7 @@ def test_it_starts_from_the_encoder_of_fastais_network_and_follows_it(few_frames
     assert all(torch.allclose(a, b, atol=1e-3) for a, b in kernels)
 
 
+@pytest.mark.slow
 def test_a_model_teaches_what_it_says(tmp_path: Path) -> None:
     folder = save_unet(tmp_path / "model", DRAWN)
     teacher, image = read_teacher(folder, DRAWN), torch.randn(1, 3, 64, 64)

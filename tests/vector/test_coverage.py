@@ -129,10 +129,10 @@ def test_polygons_come_in_the_order_of_their_first_pixels() -> None:
 
 
 def test_a_region_with_many_islands_is_one_polygon_with_holes() -> None:
-    drawn = islands(2000)
+    drawn = islands(1000)
     polygons, _ = polygons_of(drawn, 1.5)
     assert_tiles(polygons, drawn)
-    assert shapely.get_num_interior_rings(polygons[0]) == len(polygons) - 1 >= 2000
+    assert shapely.get_num_interior_rings(polygons[0]) == len(polygons) - 1 >= 1000
 
 
 def test_no_island_changes_sides() -> None:
