@@ -296,6 +296,7 @@ def test_a_package_is_imported_only_where_it_belongs(package: str, rooms: list[s
     assert not wrong
 
 
+@cache
 def third_party(tree: ast.Module, *, top_only: bool) -> list[ast.Import | ast.ImportFrom]:
     """Imports of a module but those for type checkers; ``top_only``: those that run when it is imported."""
     hidden = {
