@@ -29,7 +29,7 @@ def _wheels(folder: Path) -> Path:
     others, pins = folder / "others.txt", PINS.read_text().splitlines(keepends=True)
     others.write_text("".join(line for line in pins if not line.startswith("aerialseg==")))
     pip = [sys.executable, "-m", "pip", "-q"]
-    subprocess.run([*pip, "wheel", "--no-deps", "-w", str(folder), str(ROOT)], check=True)
+    subprocess.run([*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", str(folder), str(ROOT)], check=True)
     wheel = str(next(folder.glob("aerialseg-*.whl")))
     binary = ["--only-binary", ":all:", "--python-version", version]
     subprocess.run([*pip, "download", *binary, "-d", str(folder), "-r", str(others), wheel], check=True)
