@@ -96,6 +96,14 @@ def steps():
     form.show()
     yield 2
     save(form, "form")
+    form.close()
+    layer.rollBack()
+    QgsProject.instance().setDirty(False)
+    iface.addProject(f"geopackage:{results}/landcover.gpkg?projectName=landcover")
+    for dock in window.findChildren(QDockWidget):
+        dock.setVisible(dock.objectName() == "Layers")
+    yield 6
+    save(window, "project")
 
 def go(iterator):
     try:
