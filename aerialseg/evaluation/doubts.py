@@ -123,6 +123,8 @@ def find_doubts(
             raise InputError(f"no block of {maps[0][0].path} has classes on {MIN_VALID:.0%} of it: take smaller blocks")
         legend = _legend([file.path for file, _ in maps], blocks)
         places = [_place(blocks[at], number, legend) for at, number in chosen]
+        if len(places) < count:
+            listener.note(f"{len(places)} places, not {count}: no more blocks; --side METRES takes smaller ones")
         _write(output, places, legend, maps[0][0].geo.crs)
     return places
 
@@ -206,7 +208,8 @@ def _choose(blocks: Sequence[_Blocks], count: int) -> list[tuple[int, int]]:
             if len(taken) == count:
                 break
             far = not taken or np.hypot(*(centres[taken] - centres[at]).T).min() >= max(part * apart, 1e-9)
-            if far and (classes[taken] == classes[at]).sum() < most * 2**step:
+            few = (classes[taken] == classes[at]).sum() < most * 2**step
+            if far and (few or not part):
                 taken.append(int(at))
     taken.sort(key=lambda at: (confidence[at], at))
     return [(int(where[at]), int(number[at])) for at in taken]

@@ -15,11 +15,20 @@ import shapely
 from aerialseg.errors import InputError, UsageError
 from aerialseg.evaluation.doubts import find_doubts
 from aerialseg.legend import NODATA, Legend
+from aerialseg.progress import Silent
 from aerialseg.raster.cog import write_cog
 from tests.fakes import LEGEND
 from tests.raster.drawing import UTM, write
 
 SIDE = 320
+
+
+class Heard(Silent):
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
 
 
 def rasters(folder: Path, classes: np.ndarray, percent: np.ndarray, name: str = "map") -> tuple[Path, Path]:
@@ -72,6 +81,14 @@ def test_there_are_as_many_places_as_asked_for_even_where_little_is_doubtful(tmp
     assert places[0].class_name == "roof"
     assert layer.geometry.is_valid.all()
     assert len(layer.geometry.to_wkb().unique()) == 12
+
+
+def test_fewer_places_than_asked_for_are_said(tmp_path: Path) -> None:
+    """The map has 100 blocks, all but two of one class."""
+    heard = Heard()
+    places, _ = doubtful(tmp_path, [(5, 5, 4, 40), (1, 1, 3, 40)], count=120, progress=heard)
+    assert len(places) == 100
+    assert any("100 places, not 120" in note for note in heard.notes)
 
 
 def test_blocks_at_nodata_are_left_out(tmp_path: Path) -> None:
