@@ -11,6 +11,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NoReturn, TextIO
 
 import click
@@ -110,6 +111,17 @@ def _end_after_signal(reader: int) -> None:
 
 if hasattr(os, "register_at_fork"):  # the signals of a child are not ours
     os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
+
+
+@contextmanager
+def resuming(kept: Path) -> Iterator[None]:
+    """A block that says, when it is interrupted, what stays: nothing is removed, and the same command resumes."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        if kept.is_dir():
+            error.add_note(f"what is done is kept in {printable(kept)}: the same command resumes")
+        raise
 
 
 def _failure(error: BaseException, debug: bool, message: str, code: int) -> tuple[str, int, str]:

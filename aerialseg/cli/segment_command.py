@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from aerialseg.cli.cluster_options import CLUSTER_OPTIONS, cluster_of
-from aerialseg.cli.failures import errors, print_lines
+from aerialseg.cli.failures import errors, print_lines, resuming
 from aerialseg.cli.json_progress import JSON_PROGRESS, JsonCommand, json_lines
 from aerialseg.cli.options import CONTEXT, DEBUG, QUIET, gone, options, setting_option
 from aerialseg.mapping.settings import OPTIONS, SUCCESSORS
@@ -119,10 +119,5 @@ def _leaving(output: Path, keep_run: Path | None) -> Iterator[None]:
     """Told to stop, say what stays. Nothing is removed: the directory may be another run's, which we waited for."""
     from aerialseg.mapping.run import run_folder
 
-    try:
+    with resuming(keep_run or run_folder(Path(os.path.abspath(output)))):
         yield
-    except KeyboardInterrupt as error:
-        folder = keep_run or run_folder(Path(os.path.abspath(output)))
-        if os.path.isdir(folder):
-            error.add_note(f"what is done is kept in {folder}: the same command resumes")
-        raise

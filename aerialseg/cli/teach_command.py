@@ -7,10 +7,11 @@ from typing import Any
 
 import click
 
-from aerialseg.cli.failures import errors, print_lines, tell
+from aerialseg.cli.failures import errors, print_lines, resuming, tell
 from aerialseg.cli.json_progress import JSON_PROGRESS, JsonCommand, json_lines
-from aerialseg.cli.options import CONTEXT, DEBUG, QUIET, KindType, options
+from aerialseg.cli.options import CONTEXT, DEBUG, QUIET, KindType, options, setting_option
 from aerialseg.mapping.kinds import GSD
+from aerialseg.mapping.settings import OPTIONS
 
 _FOLDER = click.Path(path_type=Path)
 
@@ -37,6 +38,9 @@ TEACH_OPTIONS = options(
         show_default=True,
         help="Metres per pixel that the model learns.",
     ),
+    setting_option(OPTIONS["bands"]),
+    setting_option(OPTIONS["scale"]),
+    setting_option(OPTIONS["alpha"]),
     click.option(
         "--from",
         "start",
@@ -87,7 +91,7 @@ def teach_command(
         from aerialseg.cli import display
         from aerialseg.training import teach
 
-        with display.progress(quiet, lines) as progress:
+        with resuming(out / "teaching"), display.progress(quiet, lines) as progress:
             made = teach(paths[:-1], paths[-1], out, progress=progress, **given)
         if lines:
             lines.note(made.text())

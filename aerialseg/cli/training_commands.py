@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from aerialseg.cli.failures import errors, print_lines
+from aerialseg.cli.failures import errors, print_lines, resuming
 from aerialseg.cli.options import CONTEXT, DEBUG
 from aerialseg.cli.sections import SectionedCommand
 
@@ -49,7 +49,7 @@ def train_command(config: Path, data: Path, out: Path, debug: bool, **options: A
     with errors(debug):
         from aerialseg.cli import display
 
-        with display.progress(first=_LOADING) as progress:
+        with resuming(out / "training"), display.progress(first=_LOADING) as progress:
             from aerialseg.training import train
 
             path = train(config, data, out, progress=progress, **options)
@@ -74,7 +74,7 @@ def experiment_command(config: Path, data: Path, out: Path, encoder_weights: Pat
     with errors(debug):
         from aerialseg.cli import display
 
-        with display.progress(first=_LOADING) as progress:
+        with resuming(out / "runs"), display.progress(first=_LOADING) as progress:
             from aerialseg.evaluation.comparison import write_comparison
             from aerialseg.training import experiment
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from aerialseg.errors import ModelError, UsageError
 from aerialseg.files import absolute
 from aerialseg.locks import locked
+from aerialseg.mapping.settings import MapSettings
 from aerialseg.model.card import ModelCard
 from aerialseg.model.folders import CARD, model_dir
 from aerialseg.model.network import Network
 from aerialseg.model.store import load_network
 from aerialseg.progress import Progress, Silent
 from aerialseg.training.teaching import SCRATCH, TaughtModel, Teaching, finish
-from aerialseg.training.teaching_data import TEACHING, PathLike, prepare_lesson
+from aerialseg.training.teaching_data import TEACHING, BandChoice, PathLike, prepare_lesson
 
 WORK, CHIPS, LOCK = "teaching", "chips", ".lock"
 """Folders inside the model's folder, gone when the model is finished."""
@@ -31,6 +32,9 @@ def teach(
     layer: str | None = None,
     width_m: float | None = None,
     gsd: float | Literal["native"] = "native",
+    bands: Sequence[int] | None = None,
+    scale: Sequence[float] | None = None,
+    alpha: Literal["auto", "none"] | None = None,
     minutes: float = 10.0,
     steps: int | None = None,
     start: PathLike | None = None,
@@ -64,6 +68,9 @@ def teach(
         Width of points and lines. Default: 5 pixels.
     gsd : float, m, or "native"
         Size of a pixel on the ground that the model learns.
+    bands, scale, alpha : see segment
+        Which bands are red, green and blue, values that become 0 and 255, whether a band flagged alpha is a mask.
+        With ``more`` those of its teaching, unless given.
     minutes : float
         Time for all of it. 0: the linear classifiers alone.
     steps : int
@@ -108,6 +115,7 @@ def teach(
         more=model_dir(more) if more else None,
         legend=parent.legend if more and parent else None,
         progress=progress,
+        reading=_reading(bands, scale, alpha),
     )
     work = out / WORK
     with locked(out / LOCK, lambda: f"{out} is in use by another teaching: wait for it", remove=True):
@@ -116,6 +124,12 @@ def teach(
         room.begin(minutes, steps)
         budget = None if steps is not None else max(0.0, minutes * 60 - (time.monotonic() - clock))
         return finish(room, out, room.teach(steps if minutes or steps else 0, budget))
+
+
+def _reading(bands: Any, scale: Any, alpha: Any) -> BandChoice:
+    """Raises UsageError."""
+    checked = MapSettings(bands=bands, scale=scale, alpha=alpha or "auto")
+    return BandChoice(checked.bands, checked.scale, checked.alpha)
 
 
 def _check(

@@ -46,13 +46,14 @@ LEAST_STEPS = 20
 @dataclass(frozen=True, slots=True, eq=False)
 class TaughtModel:
     """A model that was taught. ``scores``: what was tried -> its evaluation on held-out ground; ``chosen``: the one
-    that is the model."""
+    that is the model; ``options``: what a map of these orthophotos needs beside it."""
 
     folder: Path
     report: Path
     orthos: tuple[str, ...]
     scores: dict[str, Evaluation]
     chosen: str
+    options: str = ""
 
     @property
     def evaluation(self) -> Evaluation:
@@ -67,7 +68,9 @@ class TaughtModel:
             lines.append(f"{name:<20}{accuracy:>10.3f}{iou:>10.3f}{mark}")
         ortho = f"'{self.orthos[0]}'" if " " in self.orthos[0] else self.orthos[0]
         more = " ..." if len(self.orthos) > 1 else ""
-        return "\n".join([*lines, f"next: segment-raster {ortho}{more} landcover.gpkg --model {self.folder}"])
+        return "\n".join(
+            [*lines, f"next: segment-raster {ortho}{more} landcover.gpkg --model {self.folder}{self.options}"]
+        )
 
 
 @dataclass(eq=False)
@@ -106,7 +109,7 @@ class Teaching:
     def _digest(self) -> str:
         """Of the pixels that are taught: the orthophotos' bytes, and the masks'."""
         about = json.loads((self.made.folder / ABOUT).read_text(encoding="utf-8"))
-        found = hashlib.sha256(repr([one["sha256"] for one in about["inputs"] if not one.get("labels")]).encode())
+        found = hashlib.sha256(repr([{**one, "path": ""} for one in about["inputs"] if not one.get("labels")]).encode())
         for chip in self.made.chips:
             found.update(f"{chip.frame} {chip.held_out} ".encode())
             found.update((self.made.folder / MASKS / f"{chip.frame}.png").read_bytes())
@@ -114,7 +117,7 @@ class Teaching:
 
     def teach(self, steps: int | None, budget_s: float | None) -> dict[str, Evaluation]:
         """What was tried, each saved in its folder, and how it did on held-out ground."""
-        self.progress.note(_promise(self.made, steps, budget_s))
+        self.progress.note(_promise(self.made, steps, budget_s, more=self.lesson.before is not None))
         frames = [chip.frame for chip in self.made.chips if not chip.held_out]
         card = self._card()
         chips = ChipPixels(self.made.folder, frames, len(self.made.legend), card)
@@ -187,7 +190,7 @@ class Teaching:
         return found
 
 
-def _promise(made: ChipSet, steps: int | None, budget_s: float | None) -> str:
+def _promise(made: ChipSet, steps: int | None, budget_s: float | None, *, more: bool) -> str:
     held = list(made.blocks.values())
     long = counted(steps, "step") if steps else f"up to {spoken_duration(budget_s or 0)}" if steps is None else ""
     tuned = f"; then fine-tuning, {long}" if long else ""
@@ -195,6 +198,7 @@ def _promise(made: ChipSet, steps: int | None, budget_s: float | None) -> str:
         f"teaching {counted(len(made.labelled), 'class')} on {counted(len(made.chips), 'chip')}: linear "
         f"classifiers, in seconds{tuned}; tested on {made.share:.0%} of the labelled pixels, "
         f"{held.count(True)} of {counted(len(held), 'block')} of ground"
+        + (", those held out before: added labels alone change their share" if more else "")
     )
 
 
@@ -222,7 +226,7 @@ def finish(room: Teaching, out: Path, scores: dict[str, Evaluation]) -> TaughtMo
         for name in (WEIGHTS, NETWORK, HISTORY, CARD):  # the card comes last: with it the model is complete
             (folder / name).replace(out / name)
         shutil.rmtree(room.work, ignore_errors=True)
-    return TaughtModel(out, out / REPORTS / REPORT, room.lesson.orthos, scores, chosen)
+    return TaughtModel(out, out / REPORTS / REPORT, room.lesson.orthos, scores, chosen, room.lesson.reading.options)
 
 
 def _short(facts: dict[str, Any]) -> dict[str, str]:

@@ -43,6 +43,28 @@ WIDTH_PX = 5
 
 
 @dataclass(frozen=True, slots=True)
+class BandChoice:
+    """Which bands of the orthophotos are red, green and blue, and how they are read, as `MapSettings` has it."""
+
+    bands: tuple[int, ...] | None = None
+    scale: tuple[float, ...] | None = None
+    alpha: Literal["auto", "none"] = "auto"
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """What is not the default."""
+        return {name: value for name, value in asdict(self).items() if value != getattr(BandChoice(), name)}
+
+    @property
+    def options(self) -> str:
+        """What a map of the same orthophotos needs on the command line."""
+        return "".join(
+            f" --{name} {value if isinstance(value, str) else ','.join(f'{number:g}' for number in value)}"
+            for name, value in self.given.items()
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Taught:
     """What is kept of a teaching, for ``--more``: JSON beside the model's card. ``gsd``: as asked, or "native"."""
 
@@ -54,13 +76,15 @@ class Taught:
     side: tuple[float, float]
     chips: tuple[int, int]
     held_out: Mapping[str, bool]
+    reading: BandChoice = BandChoice()
 
     @classmethod
     def of(cls, made: ChipSet, lesson: Lesson) -> Taught:
         lattice, blocks = made.lattice, {block.name: held for block, held in made.blocks.items()}
         crs = made.views[0].geo.crs or ""
         size, gsd = made.size[0], str(lesson.gsd)
-        return cls(lesson.orthos, crs, gsd, size, lattice.origin, lattice.side, lattice.chips, blocks)
+        ground = lattice.origin, lattice.side, lattice.chips
+        return cls(lesson.orthos, crs, gsd, size, *ground, blocks, lesson.reading)
 
     @classmethod
     def read(cls, model: Path) -> Taught:
@@ -82,7 +106,7 @@ class Taught:
         return KeptGround(GroundLattice(self.origin, self.side, self.chips), self.held_out)
 
     def text(self) -> str:
-        return json.dumps(asdict(self), indent=1) + "\n"
+        return json.dumps({**asdict(self), "reading": self.reading.given}, indent=1) + "\n"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,6 +120,7 @@ class Lesson:
     raster: Path | None
     legend: Legend
     before: Taught | None = None
+    reading: BandChoice = BandChoice()
 
     @property
     def size(self) -> int:
@@ -127,6 +152,7 @@ class Lesson:
             keep=self.before.ground if self.before else None,
             overwrite=True,
             progress=progress,
+            **asdict(self.reading),
         )
 
 
@@ -141,6 +167,7 @@ def prepare_lesson(
     more: Path | None,
     legend: Legend | None,
     progress: Progress,
+    reading: BandChoice = BandChoice(),
 ) -> Lesson:
     """The lesson, checked: what is wrong with the labels is said, or raised, before anything is computed.
 
@@ -151,12 +178,13 @@ def prepare_lesson(
     paths += [path for path in (before.orthos if before else ()) if path not in paths]
     if before is not None:
         gsd = "native" if before.gsd == "native" else float(before.gsd)
-    view = make_view([describe(path) for path in paths], model_gsd_m=None, gsd=gsd)
+        reading = before.reading if reading == BandChoice() else reading
+    view = make_view([describe(path) for path in paths], model_gsd_m=None, gsd=gsd, **asdict(reading))
     if view.gsd_m is None:
         raise InputError(f"{printable(view.path)}: the size of its pixels is not known; give --gsd METRES")
     _say_resolution(view, gsd, progress)
     if Path(labels).suffix.lower() in (".tif", ".tiff"):
-        return _of_raster(Lesson(tuple(paths), view, gsd, None, Path(labels), Legend(()), before), legend)
+        return _of_raster(Lesson(tuple(paths), view, gsd, None, Path(labels), Legend(()), before, reading), legend)
     given = read_labels(labels, field=field, layer=layer)
     if given.left_out:
         progress.note(f"{counted(given.left_out, 'feature')} without a tick in 'checked': left out")
@@ -175,7 +203,7 @@ def prepare_lesson(
         check_known(found, legend)
         found = _with_old(found, more, view)
     progress.note(spoken_counts(found))
-    return Lesson(tuple(paths), view, gsd, found, None, legend or found.legend(), before)
+    return Lesson(tuple(paths), view, gsd, found, None, legend or found.legend(), before, reading)
 
 
 def _say_resolution(view: View, gsd: float | Literal["native"], progress: Progress) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import geopandas
 import numpy as np
 import pytest
+import rasterio
 import shapely
 import torch
 
@@ -115,6 +116,18 @@ def test_the_same_seed_and_steps_give_the_same_model(first: TaughtModel, place: 
 
 
 @pytest.mark.slow
+def test_bands_in_another_order_teach_the_same_model_and_more_keeps_them(place: Path, tmp_path: Path) -> None:
+    with rasterio.open(place / "ortho.tif") as file:
+        write(tmp_path / "bgr.tif", file.read()[::-1])
+    plain, given = taught(place, tmp_path / "plain"), {"orthos": [tmp_path / "bgr.tif"], "bands": (3, 2, 1)}
+    turned = taught(place, tmp_path / "turned", **given)
+    assert load_card(turned.folder).weights_sha256 == load_card(plain.folder).weights_sha256
+    assert turned.text().endswith(f"--model {turned.folder} --bands 3,2,1")
+    more = taught(place, tmp_path / "more", more=turned.folder, orthos=[])
+    assert Taught.read(more.folder).reading.bands == (3, 2, 1)
+
+
+@pytest.mark.slow
 def test_more_keeps_classes_labels_and_held_out_ground(first: TaughtModel, place: Path, tmp_path: Path) -> None:
     shapes, names = squares()
     frame = geopandas.GeoDataFrame({"class": names[:3]}, geometry=[shape.buffer(-0.5) for shape in shapes[:3]], crs=UTM)
@@ -127,6 +140,7 @@ def test_more_keeps_classes_labels_and_held_out_ground(first: TaughtModel, place
     assert load_card(more.folder).legend == load_card(first.folder).legend
     assert len(geopandas.read_file(more.folder / "labels.gpkg", layer="labels")) == len(shapes) + 3
     assert load_card(more.folder).licence == NON_COMMERCIAL
+    assert any("those held out before" in note for note in notes.said)
 
 
 def test_more_refuses_a_class_that_the_model_does_not_know(first: TaughtModel, place: Path, tmp_path: Path) -> None:
