@@ -65,6 +65,11 @@ class LandClass:
         return _hex(self.color)
 
     @property
+    def spoken(self) -> str:
+        """What messages call it: its title, and in brackets the data set's name where that is another."""
+        return f"{self.title} ({self.name})" if self.title not in ("", self.name) else self.name
+
+    @property
     def on_maps(self) -> LandClass:
         """The class as a map shows it: under its title, in its map colour."""
         return LandClass(self.id, self.title or self.name, self.map_color or self.color)
@@ -108,6 +113,15 @@ class Legend:
     def names(self) -> tuple[str, ...]:
         """Names of the classes."""
         return tuple(entry.name for entry in self)
+
+    @property
+    def spoken(self) -> str:
+        """The classes for messages."""
+        return ", ".join(entry.spoken for entry in self)
+
+    def find(self, name: str) -> LandClass | None:
+        """The class of this name or title; a name counts before another class's title."""
+        return next((c for key in ("name", "title") for c in self if name and getattr(c, key) == name), None)
 
     def on_maps(self, void: Container[int] = ()) -> Legend:
         """The legend of a map: titles as names, map colours, and no class that is ``void``."""

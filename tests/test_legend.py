@@ -69,3 +69,14 @@ def test_a_map_colour_that_is_none_is_an_error_with_the_line(tmp_path: Path) -> 
     path.write_text("name,r,g,b,map_color\na,1,2,3,blue\n")
     with pytest.raises(InputError, match=r"line 2: map_color is 'blue': wanted a colour such as #"):
         Legend.from_csv(path)
+
+
+def test_a_class_is_found_by_its_name_and_then_by_its_title() -> None:
+    legend = Legend((LandClass(0, "dirt", (1, 1, 1), "grass"), LandClass(1, "grass", (2, 2, 2)), LEGEND[4]))
+    assert legend.find("grass") == legend[1]
+    assert legend.find("dirt") == legend[0]
+    assert legend.find("") is legend.find("tree") is None
+    assert legend.spoken == "grass (dirt), grass, roof"
+    assert LandClass(0, "dirt", (1, 1, 1), "bare soil") == Legend((LandClass(0, "dirt", (1, 1, 1), "bare soil"),)).find(
+        "bare soil"
+    )

@@ -9,7 +9,7 @@ import click
 
 from aerialseg.cli.failures import errors, print_lines
 from aerialseg.cli.json_progress import JSON_PROGRESS, JsonCommand, json_lines
-from aerialseg.cli.options import CONTEXT, DEBUG, QUIET, REPORT_OPTIONS, options
+from aerialseg.cli.options import CONTEXT, DEBUG, GROUPS, QUIET, REPORT_OPTIONS, options
 
 ACCURACY_OPTIONS = options(
     click.argument("classes", metavar="MAP"),
@@ -28,12 +28,7 @@ ACCURACY_OPTIONS = options(
         type=click.Path(path_type=Path),
         help="Confidence raster of the map (0-100): also score its calibration.",
     ),
-    click.option(
-        "--groups",
-        metavar="GROUPS.csv",
-        type=click.Path(path_type=Path),
-        help="Compare groups of classes (class,group), as of 'aerialseg model regroup'.",
-    ),
+    GROUPS,
     REPORT_OPTIONS,
     JSON_PROGRESS,
     QUIET,

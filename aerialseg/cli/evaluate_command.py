@@ -9,7 +9,7 @@ import click
 
 from aerialseg.cli.accuracy_command import accuracy_command
 from aerialseg.cli.failures import errors, print_lines, tell
-from aerialseg.cli.options import CONTEXT, DEBUG, QUIET, REPORT_OPTIONS, KindType, Numbers, gone, options
+from aerialseg.cli.options import CONTEXT, DEBUG, GROUPS, QUIET, REPORT_OPTIONS, KindType, Numbers, gone, options
 from aerialseg.cli.sections import SectionedCommand
 from aerialseg.mapping.kinds import DEVICE
 
@@ -47,6 +47,7 @@ EVALUATE_OPTIONS = options(
     click.option(
         "--tta", is_flag=True, help="Test-time augmentation (8 flips and rotations), as in segment-raster --tta."
     ),
+    GROUPS,
     REPORT_OPTIONS,
     *(gone(name, f"aerialseg accuracy MAP TRUTH --{name}") for name in ("field", "layer", "legend", "confidence")),
     QUIET,

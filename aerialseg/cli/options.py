@@ -92,6 +92,12 @@ def options(*options: Callable[[F], F]) -> Callable[[F], F]:
     return add
 
 
+GROUPS = click.option(
+    "--groups",
+    metavar="GROUPS.csv",
+    type=click.Path(path_type=Path),
+    help="Compare groups of classes (class,group), as of 'aerialseg model regroup'.",
+)
 REPORT_OPTIONS = options(
     click.option(
         "--out",

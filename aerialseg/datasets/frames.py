@@ -6,8 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from aerialseg.datasets.images import RGB_BANDS, read_shape
 from aerialseg.datasets.layout import DataConfig
+from aerialseg.datasets.masks import read_mask
 from aerialseg.datasets.pairs import Pairs, find_pairs, read_scenes, read_split, same_ratio
 from aerialseg.errors import InputError, UsageError
 from aerialseg.legend import Legend
@@ -21,13 +25,22 @@ LAYOUTS = (
 """Folders of images and of masks, as data sets have them; where several are there, the first."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Grouping:
+    """Groups that are compared in place of classes: of each id of the truth, and of the model, the group's."""
+
+    legend: Legend
+    of_truth: NDArray[np.uint8]
+    of_model: NDArray[np.uint8]
+
+
 @dataclass(frozen=True, slots=True)
 class FrameSet:
     """Pairs to score and what their masks mean.
 
     size: (rows, columns) that each frame is brought to; None takes it as it is. scenes: frame to scene. selection:
     which frames these are, in words. held_out: whether a split says that no model was trained on them. bands: of the
-    images.
+    images. groups: what classes are put together for the scores.
     """
 
     pairs: Pairs
@@ -38,6 +51,17 @@ class FrameSet:
     selection: str = ""
     held_out: bool = False
     bands: int = RGB_BANDS
+    groups: Grouping | None = None
+
+    @property
+    def scored(self) -> Legend:
+        """The classes of the scores: the groups, where there are any."""
+        return self.groups.legend if self.groups else self.legend
+
+    def truth(self, mask: Path) -> NDArray[np.uint8]:
+        """The ids of ``scored`` of a mask. Raises InputError."""
+        ids = read_mask(mask, self.legend, self.void)
+        return self.groups.of_truth[ids] if self.groups else ids
 
 
 def find_frames(

@@ -49,12 +49,12 @@ def check_labels(labels: DrawnLabels, *, added: bool = False) -> list[str]:
 def check_known(labels: DrawnLabels, legend: Legend) -> None:
     """Raise InputError where a class is not in the legend of the model that goes on learning."""
     for name, count in sorted(labels.counts.items()):
-        if name not in legend.names:
-            near = difflib.get_close_matches(name, legend.names, 1, 0.6)
+        if legend.find(name) is None:
+            near = difflib.get_close_matches(name, [one for c in legend for one in (c.name, c.title)], 1, 0.6)
             meant = f" (is it {near[0]!r}?)" if near else ""
             raise InputError(
                 f"{printable(labels.path)}: {counted(count, 'label')} of the class {name!r}, which the model does not "
-                f"know{meant}; it knows: {', '.join(legend.names)}. A new class needs a new model: teach without --more"
+                f"know{meant}; it knows: {legend.spoken}. A new class needs a new model: teach without --more"
             )
 
 

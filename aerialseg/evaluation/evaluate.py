@@ -12,7 +12,9 @@ from aerialseg.errors import InputError, ModelError, UsageError
 from aerialseg.evaluation.boundaries import Boundaries
 from aerialseg.evaluation.results import Evaluation, FrameScore
 from aerialseg.evaluation.scores import Confusion, Reliability
-from aerialseg.model.card import Tiling
+from aerialseg.legend import NODATA
+from aerialseg.model.card import ModelCard, Tiling
+from aerialseg.model.groups import Groups
 from aerialseg.model.interface import Predictor
 from aerialseg.model.predictor import resolve
 from aerialseg.model.store import load_card
@@ -21,9 +23,8 @@ from aerialseg.progress import Progress, Silent
 try:
     from PIL import Image
 
-    from aerialseg.datasets.frames import FrameSet, find_frames
+    from aerialseg.datasets.frames import FrameSet, Grouping, find_frames
     from aerialseg.datasets.images import read_image
-    from aerialseg.datasets.masks import read_mask
     from aerialseg.datasets.pairs import check_shapes, note_greys, resize_ids
 except ModuleNotFoundError as error:
     if error.name != "PIL":
@@ -45,6 +46,7 @@ def evaluate(
     device: str = "auto",
     precision: str = "auto",
     tta: bool = False,
+    groups: str | Path | Groups | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Scores of a model on the test set of a data folder: the frames that the split holds out, otherwise all frames.
@@ -71,6 +73,9 @@ def evaluate(
         Numbers to compute in; auto: the fastest without loss that the processor has.
     tta : bool
         Test-time augmentation (8 flips and rotations).
+    groups : Groups or path
+        Groups to compare instead of single classes, or the CSV file ``class,group`` of them, with the classes of model
+        and data: as ``assess_map`` compares its map. The confidence stays that of the single class.
     progress : Progress
         Listener for stages and messages.
 
@@ -87,10 +92,13 @@ def evaluate(
     """
     card = load_card(model)
     frames = find_frames(card, data_dir, config=config, split=split, every=every, size=size)
-    if frames.legend.names != card.legend.names:
+    if groups is not None:
+        frames = replace(frames, groups=_grouping(groups, frames, card))
+    elif frames.legend.names != card.legend.names:
         raise ModelError(
             f"the classes of the model {card.name!r} ({', '.join(card.legend.names[:3])} ...) are not those of the "
-            f"data's legend ({', '.join(frames.legend.names[:3])} ...): give data of its classes"
+            f"data's legend ({', '.join(frames.legend.names[:3])} ...): give data of its classes, or "
+            "--groups with a table of both"
         )
     if frames.bands != len(card.bands):
         raise ModelError(
@@ -113,12 +121,19 @@ def evaluate(
     return replace(score_frames(spec.load(), frames, progress=progress), about=about)
 
 
+def _grouping(groups: str | Path | Groups, frames: FrameSet, card: ModelCard) -> Grouping:
+    table = groups if isinstance(groups, Groups) else Groups.from_csv(groups)
+    of_model = table.numbers(card.legend, f"the model {card.name!r}", card.void)
+    of_truth = table.numbers(frames.legend, "the data's legend", frames.void)
+    return Grouping(table.legend(card.legend), of_truth, of_model)
+
+
 def score_frames(predictor: Predictor, frames: FrameSet, *, progress: Progress | None = None) -> Evaluation:
     """The evaluation of a predictor. Raises InputError."""
     progress = progress or Silent()
     note_greys(frames.pairs, frames.legend, progress)
     progress.stage("score", len(frames.pairs))
-    classes, scores = len(frames.legend), []
+    classes, scores = len(frames.scored), []
     confusion, reliability, boundaries = Confusion.empty(classes), Reliability.empty(), Boundaries.empty(classes)
     for name in frames.pairs:
         score = score_frame(predictor, frames, name)
@@ -131,29 +146,34 @@ def score_frames(predictor: Predictor, frames: FrameSet, *, progress: Progress |
             f"the masks of {len(scores)} frames have no labelled pixel, so there is nothing to score: give "
             "labelled masks"
         )
-    return Evaluation(frames.legend, confusion, reliability, tuple(scores), frames.void, boundaries)
+    void = () if frames.groups else frames.void
+    return Evaluation(frames.scored, confusion, reliability, tuple(scores), void, boundaries)
 
 
 def score_frame(predictor: Predictor, frames: FrameSet, name: str) -> FrameScore:
     """How one frame is met, brought to the size first. Raises InputError."""
     image_path, mask_path = frames.pairs[name]
     image = read_image(image_path, bands=frames.bands)
-    mask = read_mask(mask_path, frames.legend, frames.void)
+    mask = frames.truth(mask_path)
     check_shapes(image.size[::-1], mask.shape, image_path, mask_path)
     shape = frames.size or (image.height, image.width)
     pixels = np.asarray(image.resize(shape[::-1], Image.Resampling.BILINEAR)).transpose(2, 0, 1)
-    said = predictor.predict_array(pixels)
-    truth = resize_ids(mask, shape)
+    said, classes = predictor.predict_array(pixels), len(frames.scored)
+    truth, found = resize_ids(mask, shape), said.classes
+    if frames.groups:
+        found = frames.groups.of_model[found]
+        truth = np.where(found == NODATA, found, truth)
     rows, cols = shape
     small = (max(1, round(rows * min(1, SHOWN_PX / cols))), min(cols, SHOWN_PX))
     return FrameScore(
         name=name,
         image=image_path,
         mask=mask_path,
-        confusion=Confusion.of(truth, said.classes, len(frames.legend)),
-        reliability=Reliability.of(truth, said.classes, said.confidence),
-        boundaries=Boundaries.of(truth, said.classes, len(frames.legend)),
-        predicted=resize_ids(said.classes, small),
+        confusion=Confusion.of(truth, found, classes),
+        reliability=Reliability.of(truth, found, said.confidence),
+        boundaries=Boundaries.of(truth, found, classes),
+        truth=resize_ids(mask, small),
+        predicted=resize_ids(found, small),
         scene=frames.scenes.get(name, ""),
         bands=frames.bands,
     )

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aerialseg.errors import InputError
+from aerialseg.errors import InputError, ModelError
 from aerialseg.legend import NODATA, LandClass, Legend
 from aerialseg.model.groups import Groups
 from aerialseg.progress import Progress, Silent
@@ -137,7 +137,7 @@ def assess_map(
         if rated is not None:
             check_confidence(rated, map_file)
         palette = read_palette(classes)
-        known = given or (palette.legend(()) if palette.names else None)
+        known = given or (_with_data_names(palette.legend(()), map_file) if palette.names else None)
         table = _grouping(groups, known, map_file.path)
         wanted = table.known if table else known
         labels = open_labels(truth, wanted, field=field, layer=layer, by_name=True, ignore_unknown=ignore_unknown)
@@ -150,6 +150,19 @@ def assess_map(
 
 def _given(legend: PathLike | Legend | None) -> Legend | None:
     return legend if isinstance(legend, Legend) or legend is None else Legend.from_csv(legend)
+
+
+def _with_data_names(legend: Legend, file: ClassFile) -> Legend:
+    """The map's classes, which it calls by their titles, with the names that its model has for them if it is here."""
+    from aerialseg.model.store import load_card
+
+    model = file.dataset.tags().get("model", "")
+    try:
+        known = load_card(model).legend if model else Legend(())
+    except ModelError:
+        return legend
+    names = {(entry.id, entry.on_maps.name): entry.name for entry in known}
+    return Legend(tuple(replace(c, name=names.get((c.id, c.name), c.name), title=c.name) for c in legend))
 
 
 @dataclass(frozen=True, slots=True)

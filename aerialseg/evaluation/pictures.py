@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from aerialseg.datasets.images import read_image
-from aerialseg.datasets.masks import read_mask
-from aerialseg.datasets.pairs import resize_ids
 from aerialseg.evaluation.results import Evaluation, FrameScore
 from aerialseg.legend import NODATA, Legend
 
@@ -37,12 +35,11 @@ def draw_frame(frame: FrameScore, evaluation: Evaluation) -> Pictures:
     shape = frame.predicted.shape
     whole = read_image(frame.image, bands=frame.bands)
     image = whole.resize((shape[1], shape[0]), Image.Resampling.LANCZOS).convert("RGB")
-    truth = resize_ids(read_mask(frame.mask, evaluation.legend, evaluation.void), shape)
     return Pictures(
         image=_jpeg(image),
-        truth=_png(truth, evaluation.legend),
+        truth=_png(frame.truth, evaluation.legend),
         predicted=_png(frame.predicted, evaluation.legend),
-        mistakes=_jpeg(draw_mistakes(image, truth, frame.predicted)),
+        mistakes=_jpeg(draw_mistakes(image, frame.truth, frame.predicted)),
     )
 
 

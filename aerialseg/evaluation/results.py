@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class FrameScore:
     """One frame and how well it was met.
 
-    predicted: the classes said, uint8 (rows, columns), reduced by taking the nearest pixel, to be looked at. bands: of
+    truth, predicted: classes, uint8 (rows, columns), reduced by taking the nearest pixel, to be looked at. bands: of
     the image.
     """
 
@@ -32,6 +32,7 @@ class FrameScore:
     confusion: Confusion
     reliability: Reliability
     boundaries: Boundaries
+    truth: NDArray[np.uint8]
     predicted: NDArray[np.uint8]
     scene: str = ""
     bands: int = 3

@@ -116,6 +116,6 @@ def _check_alone(shapes: Sequence[tuple[int, PolygonMask]], view: View, raster: 
             row, col = np.argwhere(inside)[0] + (both.box.top - raster.top, both.box.left - raster.left)
             x, y = view.geo.at(col + 0.5, row + 0.5)
             raise InputError(
-                f"{first.name}: checked polygons of {legend[one].name!r} and {legend[other].name!r} overlap on "
+                f"{first.name}: checked polygons of {legend[one].spoken} and {legend[other].spoken} overlap on "
                 f"{int(inside.sum()):,} px, such as at {x:.10g}, {y:.10g}: correct or untick one of them"
             )

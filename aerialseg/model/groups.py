@@ -6,14 +6,17 @@ kinds of green get 20 % each and paved ground 40 %, green is meant.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from aerialseg.errors import InputError, ModelError, OutputError, UsageError
 from aerialseg.files import link_or_copy, naming_errors, printable, read_table, write_atomically
-from aerialseg.legend import LandClass, Legend
+from aerialseg.legend import NODATA, LandClass, Legend
 from aerialseg.model.card import ModelCard
 from aerialseg.model.folders import CARD, NETWORK, WEIGHTS, model_dir
 from aerialseg.model.lineage import Parent, derived_from
@@ -73,12 +76,20 @@ class Groups:
         """What the table calls a class: its name, or what maps call it."""
         return entry.name if entry.name in self.members else entry.title
 
+    def numbers(self, legend: Legend, where: str, leave_out: Container[int] = ()) -> NDArray[np.uint8]:
+        """Of each class id the group, 255 for ids without one. Raises InputError for a class without a line."""
+        found = np.full(NODATA + 1, NODATA, np.uint8)
+        for entry in legend:
+            if entry.id not in leave_out and (group := self.of(entry, where)) != NONE:
+                found[entry.id] = group
+        return found
+
     def of(self, entry: LandClass, where: str) -> int:
         """The group of a class, or `NONE`. Raises InputError for a class that the table does not name."""
         name = self.key(entry)
         if name not in self.members:
             raise InputError(
-                f"{where} has the class {entry.name!r}, which the groups do not name: add a line for it, without a "
+                f"{where} has the class {entry.spoken}, which the groups do not name: add a line for it, without a "
                 "group if it is not wanted"
             )
         return self.members[name]

@@ -45,7 +45,7 @@ def open_checked(path: Path, layer: str | None, legend: Legend) -> tuple[Feature
         for at in np.flatnonzero(checked & ~_missing(cells)):
             found = _class_of(cells[at], known, f"{printable(path)}: {name} of the checked feature {file.fids[at]}")
             if classes[at] not in (NODATA, found):
-                both = f"{legend[int(classes[at])].name} by {told[0]}, {legend[found].name} by {name}"
+                both = f"{legend[int(classes[at])].spoken} by {told[0]}, {legend[found].spoken} by {name}"
                 raise InputError(f"{printable(path)}: the checked feature {file.fids[at]} is {both}: make them one")
             classes[at] = found
     for at in file.fids[checked & (classes == NODATA)]:

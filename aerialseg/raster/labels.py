@@ -88,7 +88,7 @@ class Known:
         """What there is, in words."""
         if self.legend is None:
             return "ids 0 to 254, for the map's classes have no names (a legend gives them)"
-        return ", ".join(f"{entry.id} {entry.title or entry.name}" for entry in self.legend)
+        return ", ".join(f"{entry.id} {entry.spoken}" for entry in self.legend)
 
 
 def open_labels(

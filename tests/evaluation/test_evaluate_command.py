@@ -79,6 +79,27 @@ def test_colours_give_the_scores_of_indices_and_originals_those_of_reduced_copie
     assert plain.about["size"] == [96, 96]
 
 
+def test_groups_are_scored_as_the_sums_of_their_classes(model: Path, drawn_data: Path, tmp_path: Path) -> None:
+    """roof and water are one group, also where the data's legend calls them otherwise."""
+    (tmp_path / "groups.csv").write_text("class,group\nground,free\nroof,other\nwater,other\n")
+    given = {"split": drawn_data / "split.csv", "device": "cpu", "precision": "fp32"}
+    plain = aerialseg.evaluate(model, drawn_data, **given)
+    found = aerialseg.evaluate(model, drawn_data, groups=tmp_path / "groups.csv", **given)
+    counts = plain.confusion.counts[1:, 1:]
+    rows = np.stack([counts[0], counts[1:].sum(axis=0)])
+    assert found.legend.names == ("free", "other")
+    assert (found.confusion.counts == np.stack([rows[:, 0], rows[:, 1:].sum(axis=1)], axis=1)).all()
+    assert {*np.unique(found.frames[0].truth)} <= {0, 1, 255}
+    (tmp_path / "groups.csv").write_text("class,group\nground,free\nroof,other\n")
+    done = of_model(model, drawn_data, "--groups", tmp_path / "groups.csv", "--out", tmp_path / "out")
+    assert done.exit_code == 3
+    assert "has the class water, which the groups do not name" in done.stderr
+    (tmp_path / "groups.csv").write_text("class,group\nground,free\nroof,other\nwater,\n")
+    done = of_model(model, drawn_data, "--groups", tmp_path / "groups.csv", "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.stderr
+    assert "free" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+
+
 @pytest.mark.slow
 def test_fastai_is_not_needed(model: Path, drawn_data: Path) -> None:
     code = """

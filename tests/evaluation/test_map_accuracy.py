@@ -8,6 +8,7 @@ from pathlib import Path
 import geopandas
 import numpy as np
 import pytest
+import rasterio
 import shapely
 from affine import Affine
 from hypothesis import HealthCheck, given, settings
@@ -17,6 +18,7 @@ from aerialseg.errors import InputError
 from aerialseg.evaluation.map_accuracy import Assessment, assess_map
 from aerialseg.evaluation.scores import Confusion
 from aerialseg.legend import LandClass, Legend
+from aerialseg.model.store import load_card
 from aerialseg.raster import classes as classes_module
 from aerialseg.raster.cog import aux_path
 from aerialseg.raster.palette import aux_xml
@@ -188,5 +190,21 @@ def test_groups_compare_ones_own_classes_with_those_of_the_map(tmp_path: Path) -
     table.write_text("class,group\ngrass,green\nlawn,green\nroof,\nhouse,building\n")
     assert assess_map(made, tmp_path / "truth.gpkg", groups=table).confusion.counts.tolist() == [[2, 0], [1, 0]]
     table.write_text("class,group\ngrass,green\nlawn,green\nhouse,building\n")
-    with pytest.raises(InputError, match="has the class 'roof', which the groups do not name"):
+    with pytest.raises(InputError, match="has the class roof, which the groups do not name"):
         assess_map(made, tmp_path / "truth.gpkg", groups=table)
+
+
+def test_groups_take_the_names_of_the_models_data_for_those_that_its_maps_show(tmp_path: Path) -> None:
+    """The bundled model's maps say paved where its data says paved-area."""
+    card = load_card(None)
+    shown = Legend(tuple(entry for entry in card.map_legend if entry.name in ("paved", "roof")))
+    made = raster(tmp_path / "map.tif", np.where(MAP == 0, *(np.uint8(entry.id) for entry in shown)), shown)
+    with rasterio.open(made, "r+") as file:
+        file.update_tags(model=card.name)
+    true = Legend((LandClass(0, "road", (1, 1, 1)), LandClass(2, "roof", (2, 2, 2))))
+    truth = raster(tmp_path / "truth.tif", MAP, true)
+    for name in ("paved-area", "paved"):
+        (tmp_path / "groups.csv").write_text(f"class,group\n{name},sealed\nroad,sealed\nroof,building\n")
+        found = assess_map(made, truth, groups=tmp_path / "groups.csv")
+        assert found.legend.names == ("sealed", "building")
+        assert found.confusion.pixel_accuracy == 1

@@ -130,7 +130,7 @@ WRONG = {
         {"class_name": ["grass", "roof"]},
         "is bare soil by class_id, grass by class_name",
     ),
-    "contradiction": ([(PARK, 5), (STAR, 4)], {}, "of 'roof' and 'bare soil' overlap on [0-9,]+ px, such as at 500"),
+    "contradiction": ([(PARK, 5), (STAR, 4)], {}, "of roof and bare soil overlap on [0-9,]+ px, such as at 500"),
 }
 
 

@@ -126,7 +126,7 @@ def test_groups_of_groups_are_groups_of_classes(parent: Path, child: Path, tmp_p
 
 
 WRONG = {
-    "a class is missing": (TABLE.replace("roof,sealed,,,\n", ""), InputError, "has the class 'roof', which the groups"),
+    "a class is missing": (TABLE.replace("roof,sealed,,,\n", ""), InputError, "has the class roof, which the groups"),
     "a group in another case": (TABLE + "wall,Sealed,,,\n", InputError, "differ in case alone: write one"),
     "a class twice": (TABLE + "water,blue,,,\n", InputError, "line 8: the class 'water' is there twice"),
     "no members": (TABLE + "tundra,cold,,,\n", ModelError, "the group 'cold' has none of the classes"),
