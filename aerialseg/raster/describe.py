@@ -33,7 +33,7 @@ from aerialseg.raster.opening import (
     transform_of,
 )
 from aerialseg.raster.placement import wkt_of
-from aerialseg.raster.sidecars import identity_of
+from aerialseg.raster.sidecars import find_sidecars, identity_of
 from aerialseg.raster.tiff_place import TiffPlace, read_place
 
 MAX_BANDS = 4096
@@ -94,12 +94,13 @@ def describe(path: str | os.PathLike[str], *, allow_remote: bool = False, crs: s
     """
     remote = allow_remote and is_remote(path)
     name = os.fspath(path) if remote else str(local_path(path))
-    identity = name if remote else identity_of(Path(name))  # first: what changes from here on is noticed
-    plain = None if remote else _plain_place(name)
+    sidecars = [] if remote else _sidecars(name)  # first: what changes from here on is noticed
+    identity = name if remote else identity_of(Path(name), sidecars=sidecars)
+    plain = None if remote or sidecars else _plain_place(name)
     known = plain.crs if plain else None
-    dataset = open_raster(name, placed=known is None)
+    dataset = open_raster(name, placed=known is None, sidecars=sidecars)
     try:
-        with gdal_environment():
+        with gdal_environment(alone=not sidecars):
             _check(name, dataset)
             if plain and known:
                 geo, placed = GeoGrid(dataset.height, dataset.width, plain.transform, known), True
@@ -120,6 +121,13 @@ def describe(path: str | os.PathLike[str], *, allow_remote: bool = False, crs: s
     finally:
         dataset.close()
     return replace(info, digest=_digest(info, identity))
+
+
+def _sidecars(name: str) -> list[Path]:
+    try:
+        return sorted(find_sidecars(Path(name)))
+    except OSError as error:
+        raise InputError(f"cannot read the folder of {printable(name)}: {error.strerror or error}") from error
 
 
 def _plain_place(name: str) -> TiffPlace | None:

@@ -242,6 +242,9 @@ def _place_fault(geo: GeoGrid) -> str | None:
         to_lonlat = _to_lonlat(geo.crs) if geo.crs else None
         if geo.crs is None or to_lonlat is None:
             return None
+        lon, lat = to_lonlat.transform(*geo.at(geo.width / 2, geo.height / 2))
+        if abs(lon) <= 540 and abs(lat) <= 90:
+            return None
         x, y = geo.at(_NINE[0] * geo.width, _NINE[1] * geo.height)
         lon, lat = to_lonlat.transform(x, y)
     except ProjError as error:

@@ -15,12 +15,13 @@ import stat
 import tempfile
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import rasterio
+from rasterio.env import getenv, hasenv
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from aerialseg.errors import InputError
@@ -42,7 +43,12 @@ GDAL_ERRORS = (RasterioError, rasterio._err.CPLE_BaseError, *FILE_ERRORS)
 MAX_SIDECAR_BLOCK = 1 << 30
 """Values in one tile or strip of a mask or of overviews, which decodes as a whole."""
 
-_DECODERS = {"GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO", "GDAL_NUM_THREADS": "1"}
+_OPTIONS = {
+    "GDAL_CACHEMAX": CACHE_BYTES,
+    "GDAL_PAM_ENABLED": "YES",
+    "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO",
+    "GDAL_NUM_THREADS": "1",
+}
 """GDAL's fast way through PNG reads a file that was cut short without a word. JPEG 2000 is decoded by threads of its
 own, whose errors nobody can catch, unless it is told to take one."""
 
@@ -113,10 +119,15 @@ def gdal_environment(*, alone: bool = False, crowded: bool = False) -> Iterator[
     """A block in which GDAL's cache is small and nobody is asked for credentials.
 
     ``alone``: rasters are opened without the files beside them, as is right for those that we wrote ourselves.
-    ``crowded``: their folder holds more names than GDAL lists, so it need not begin to.
+    ``crowded``: their folder holds more names than GDAL lists, so it need not begin to. Inside another such block it
+    costs nothing.
     """
-    options = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR" if alone else "TRUE"} if alone or crowded else {}
-    with rasterio.Env(session=None, GDAL_CACHEMAX=CACHE_BYTES, GDAL_PAM_ENABLED="YES", **_DECODERS, **options):
+    listing = "EMPTY_DIR" if alone else "TRUE" if crowded else "FALSE"
+    options = {**_OPTIONS, "GDAL_DISABLE_READDIR_ON_OPEN": listing}
+    if hasenv() and options.items() <= getenv().items():
+        yield
+        return
+    with rasterio.Env(session=None, **options):
         yield
 
 
@@ -179,15 +190,16 @@ def _check_regular(path: Path) -> None:
         raise InputError(f"{printable(path)} is not a regular file; {_WANTED}")
 
 
-def open_raster(path: str, *, placed: bool = True, **options: Any) -> Any:
+def open_raster(path: str, *, placed: bool = True, sidecars: Sequence[Path] | None = None, **options: Any) -> Any:
     """An open rasterio dataset of the raster at ``path`` (from `local_path`, or the remote address of a GeoTIFF).
 
-    placed: GDAL is asked where it lies, which takes most of the time of opening a GeoTIFF. Raises InputError when GDAL
+    placed: GDAL is asked where it lies, which takes most of the time of opening a GeoTIFF. sidecars: those that
+    `find_sidecars` has found already, sorted. Raises InputError when GDAL
     cannot make sense of it, and when it, or a file beside it, points at another file.
     """
     if is_remote(path):
         return _open(path, "GTiff", **options)
-    driver, sidecars = _checked(Path(path))
+    driver, sidecars = _checked(Path(path), sidecars)
     if driver == "GTiff" and not placed:
         options["GEOREF_SOURCES"] = "NONE"
     dataset = _open(Path(path), driver, alone=not sidecars, **options)
@@ -202,14 +214,14 @@ def open_raster(path: str, *, placed: bool = True, **options: Any) -> Any:
     return dataset
 
 
-def _checked(path: Path) -> tuple[str, list[Path]]:
+def _checked(path: Path, sidecars: Sequence[Path] | None) -> tuple[str, Sequence[Path]]:
     """The driver of the file at ``path``, and the files beside it that it may open (faults 6, 7, 9). Raises
     InputError where it must not."""
     try:
         driver = _driver(path)
         if fault := raster_fault(path, driver):
             raise InputError(f"{printable(path)} {fault}")
-        sidecars = sorted(find_sidecars(path))
+        sidecars = sorted(find_sidecars(path)) if sidecars is None else sidecars
         for sidecar in sidecars:
             other = driver != "GTiff" and sidecar.name.lower() == f"{path.name.lower()}.aux.xml"
             if fault := fault_of(sidecar, of_tiff=not other):
@@ -250,7 +262,9 @@ def _open(target: str | Path, driver: str = "GTiff", *, alone: bool = False, **o
     try:
         crowded = isinstance(target, Path) and not alone and len(names_in(target.parent)) > LISTED
         with gdal_environment(alone=alone, crowded=crowded), without_georef_warnings():
-            dataset = rasterio.open(target, driver=driver, sharing=False, **options)
+            # For files, what rasterio.open does, but for the settings that it makes anew for each.
+            opened = rasterio.open if isinstance(target, str) else rasterio.DatasetReader
+            dataset = opened(target, driver=driver, sharing=False, **options)
             elsewhere = dataset.tags(ns="OVERVIEWS")  # GDAL follows it when overviews are asked for, not before
     except GDAL_ERRORS as error:
         if "missing codec" in (met := one_line(error)):

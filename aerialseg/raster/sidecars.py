@@ -16,7 +16,7 @@ import re
 import stat
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -66,30 +66,38 @@ def find_sidecars(raster: Path, listing: Listing = names_in) -> Iterator[Path]:
 
     listing: for whoever asks of many rasters of one folder and would list it once.
     """
-    suffix, ending = re.escape(raster.suffix), re.escape(raster.suffix[1:])
-    world = rf"\.({ending[:1]}{ending[-1:]}|{ending})w"
-    opened = re.compile(rf"({suffix}|\.aux){_CHAIN}|{_TEXT}|{world}", re.IGNORECASE)
-    names, start = listing(raster.parent), raster.stem.casefold()
+    names, name, stem = listing(raster.parent), raster.name, raster.stem
+    start = stem.casefold()
     for lower, beside in islice(names, bisect_left(names, (start, "")), None):
         if not lower.startswith(start):
             break
-        path, rest = raster.with_name(beside), beside[len(raster.stem) :]
-        if beside == raster.name or rest[:1] not in (".", "_") or not path.exists():
+        rest = beside[len(stem) :]
+        if beside == name or rest[:1] not in (".", "_"):
             continue
-        if opened.fullmatch(rest) or not (path.is_file() or path.is_dir()):
+        path = raster.with_name(beside)
+        if path.exists() and (_opened(raster.suffix).fullmatch(rest) or not (path.is_file() or path.is_dir())):
             yield path
 
 
-def identity_of(raster: Path, listing: Listing = names_in) -> str:
+@lru_cache(maxsize=64)
+def _opened(suffix: str) -> re.Pattern[str]:
+    """How the names go on of what GDAL opens with a raster of that suffix."""
+    ending = re.escape(suffix[1:])
+    world = rf"\.({ending[:1]}{ending[-1:]}|{ending})w"
+    return re.compile(rf"({re.escape(suffix)}|\.aux){_CHAIN}|{_TEXT}|{world}", re.IGNORECASE)
+
+
+def identity_of(raster: Path, listing: Listing = names_in, sidecars: Sequence[Path] | None = None) -> str:
     """A cheap identity of a raster, "OWN:BESIDE": the second part is that of its sidecars.
 
     Of size, time of change, first and last 64 KiB. Of a sidecar that these hold completely the time does not count:
-    copying renews it. Raises InputError where a file is missing or cannot be read.
+    copying renews it. sidecars: those that `find_sidecars` has found already, sorted. Raises InputError where a file is
+    missing or cannot be read.
     """
     try:
         own = hashlib.sha256(_state_of(raster, timed=True))
         beside = hashlib.sha256()
-        for path in sorted(find_sidecars(raster, listing)):
+        for path in sorted(find_sidecars(raster, listing)) if sidecars is None else sidecars:
             beside.update(os.fsencode(path.name) + b"\0" + hashlib.sha256(_state_of(path, timed=False)).digest())
     except OSError as error:
         raise InputError(

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from aerialseg.raster.georef import GeoGrid, Transform
 from aerialseg.raster.ifd import DOUBLE, GEO_ASCII, read_tags
-from aerialseg.raster.sidecars import find_sidecars
 
 PIXEL_SCALE, TIE_POINTS, TRANSFORMATION, GEO_KEYS, GEO_DOUBLES = 33550, 33922, 34264, 34735, 34736
 _PLACED, _KEYS = {PIXEL_SCALE, TIE_POINTS, GEO_KEYS}, (GEO_KEYS, GEO_DOUBLES, GEO_ASCII)
@@ -45,10 +44,10 @@ class TiffPlace:
 
 
 def read_place(path: Path) -> TiffPlace | None:
-    """The place of a TIFF that has one tie point and the size of a pixel; None of any other file, and of one with files
-    beside it, which may place it elsewhere. Raises OSError."""
-    if next(find_sidecars(path), None) is not None:
-        return None
+    """The place of a TIFF that has one tie point and the size of a pixel; None of any other file.
+
+    No file may lie beside it, which could place it elsewhere. Raises OSError.
+    """
     order, tags = read_tags(path, (PIXEL_SCALE, TIE_POINTS, TRANSFORMATION, *_KEYS), most=MOST_BYTES)
     found = {tag: (kind, content) for tag, kind, content in tags}
     if len(found) < len(tags) or not found.keys() >= _PLACED or TRANSFORMATION in found:
