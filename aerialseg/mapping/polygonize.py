@@ -17,7 +17,8 @@ from aerialseg.mapping.carried import answer_step_px, carried
 from aerialseg.mapping.outputs import Outputs, lock_of, lock_outputs
 from aerialseg.mapping.plan import LayerPlan
 from aerialseg.mapping.result import LayerResult, class_shares, spoken_doubts
-from aerialseg.mapping.settings import check_settings, with_settings
+from aerialseg.mapping.settings import check_settings
+from aerialseg.mapping.signatures import with_settings
 from aerialseg.progress import Progress, Silent, fractions
 from aerialseg.vector.formats import LAYER_NAME
 

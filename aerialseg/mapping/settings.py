@@ -6,11 +6,10 @@ their documentation, the two digests of a plan and the table of docs/batch.md al
 
 from __future__ import annotations
 
-import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from aerialseg.errors import UsageError
 from aerialseg.mapping.kinds import (
@@ -33,8 +32,6 @@ from aerialseg.mapping.kinds import (
 )
 from aerialseg.raster.grid import MAX_PIXELS
 from aerialseg.toml import nearest
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 MIN_PIXELS = 100
 """Minimum mapping unit by default, in pixels of the class raster (0.25 m² at 5 cm)."""
@@ -257,41 +254,3 @@ def check_settings(values: Mapping[str, Any], keys: Iterable[str] = SETTINGS) ->
         if key not in keys:
             raise UsageError(f"unknown setting {key!r}: {nearest(key, keys)}")
     return MapSettings(**values)
-
-
-def settings_text(keys: Iterable[str], default_texts: Mapping[str, str]) -> str:
-    """The settings as a docstring lists them."""
-    lines = []
-    for key in keys:
-        one = SETTINGS[key]
-        default = default_texts.get(key) or one.default_text or one.default
-        lines += [
-            f"{key} : {one.type_text}",
-            f"    {one.help} Default: {default}.",
-        ]
-    return "\n".join(lines)
-
-
-def with_settings(*keys: str, **default_texts: str) -> Callable[[F], F]:
-    """A decorator that spells out a function's ``**settings`` in its signature and its docstring (all by default).
-
-    default_texts: key -> what the function does without that setting, where this is not the setting's own default.
-    """
-    wanted = keys or tuple(SETTINGS)
-
-    def spell_out(function: F) -> F:
-        signature = inspect.signature(function)
-        given = [one for one in signature.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
-        more = [
-            inspect.Parameter(
-                key, inspect.Parameter.KEYWORD_ONLY, default=SETTINGS[key].default, annotation=SETTINGS[key].type
-            )
-            for key in wanted
-        ]
-        function.__signature__ = signature.replace(parameters=given + more)  # type: ignore[attr-defined]
-        function.__doc__ = inspect.cleandoc(function.__doc__ or "").replace(
-            "{settings}", settings_text(wanted, default_texts)
-        )
-        return function
-
-    return spell_out
