@@ -7,7 +7,7 @@ threads than the device lets in, the next blocks are read while one is computed;
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -24,7 +24,8 @@ from aerialseg.progress import Progress
 from aerialseg.raster.block_cache import Pages, reading_order
 from aerialseg.raster.blocks import Bands, join_blocks
 from aerialseg.raster.grid import Box
-from aerialseg.raster.transcode import TILE_PX, decoded_copy
+from aerialseg.raster.piece import Piece
+from aerialseg.raster.transcode import TILE_PX, DecodedCopy, decoded_copy
 from aerialseg.raster.view import View
 
 if TYPE_CHECKING:
@@ -50,23 +51,35 @@ def decode_source(
 
     Of those alone that are read. Raises what decoded_copy raises.
     """
-    slow = {piece.path: piece for task in todo for piece in task.view.pieces if piece.slow}
-    if not slow:
+    copies = _copies((piece for task in todo for piece in task.view.pieces), run, timeline, progress)
+    if not copies:
         return plan, todo
+    others = {(path, box) for path, box in lost_in_copies(run) if path not in copies}
+    note_lost(run.blocks / DECODED, others | {(path, box) for path, copy in copies.items() for box in copy.lost})
+    sources = tuple(replace(one, block_shape=(TILE_PX, TILE_PX)) if one.path in copies else one for one in plan.sources)
+    reading = replace(plan, sources=sources, view=_of_copies(plan.view, copies))
+    return reading, [replace(task, view=_of_copies(task.view, copies)) for task in todo]
+
+
+def decode_view(view: View, run: Run, timeline: Timeline, progress: Progress) -> View:
+    """The view that reads such copies of all its files."""
+    return _of_copies(view, _copies(view.pieces, run, timeline, progress))
+
+
+def _copies(pieces: Iterable[Piece], run: Run, timeline: Timeline, progress: Progress) -> dict[str, DecodedCopy]:
+    """Path -> copy of those that are slow to read by windows."""
+    slow = {piece.path: piece for piece in pieces if piece.slow}
+    if not slow:
+        return {}
     pixels = sum(piece.box.area for piece in slow.values())
     progress.stage("decode", pixels)
     with timeline.measure("decode", pixels):
-        copies = {path: decoded_copy(piece, run.decoded, progress.advance) for path, piece in slow.items()}
-    others = {(path, box) for path, box in lost_in_copies(run) if path not in copies}
-    note_lost(run.blocks / DECODED, others | {(path, box) for path, copy in copies.items() for box in copy.lost})
+        return {path: decoded_copy(piece, run.decoded, progress.advance) for path, piece in slow.items()}
 
-    def of_copies(view: View) -> View:
-        pieces = (copies[one.path].piece if one.path in copies else one for one in view.pieces)
-        return replace(view, pieces=tuple(pieces))
 
-    sources = tuple(replace(one, block_shape=(TILE_PX, TILE_PX)) if one.path in copies else one for one in plan.sources)
-    reading = replace(plan, sources=sources, view=of_copies(plan.view))
-    return reading, [replace(task, view=of_copies(task.view)) for task in todo]
+def _of_copies(view: View, copies: Mapping[str, DecodedCopy]) -> View:
+    pieces = (copies[one.path].piece if one.path in copies else one for one in view.pieces)
+    return replace(view, pieces=tuple(pieces))
 
 
 def classify(

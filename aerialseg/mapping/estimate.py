@@ -96,8 +96,13 @@ class RunEstimate:
 
     @property
     def resampled(self) -> int:
-        """Sources that would be resampled onto the working grid."""
+        """Sources that would be resampled onto the working grid, but for those that are reprojected."""
         return sum(not self.plan.view.sheets[piece.sheet].aligned for piece in self.plan.view.pieces)
+
+    @property
+    def reprojected(self) -> int:
+        """Sources of another CRS, which would be resampled onto the working grid."""
+        return sum(piece.warp is not None for piece in self.plan.view.pieces)
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -105,6 +110,7 @@ class RunEstimate:
         return {
             "sources": len(view.pieces),
             "resampled": self.resampled,
+            "reprojected": self.reprojected,
             "refused": [{"path": path, "reason": reason} for path, reason in view.refused],
             "grid": {**asdict(geo), "gsd_m": view.gsd_m},
             "pixels": self.plan.pixels,
@@ -141,8 +147,9 @@ def describe_run(estimate: RunEstimate) -> list[str]:
     place = f" from ({x:.10g}, {y:.10g}), {name_of_crs(geo.crs)}" if geo.crs else ", no coordinate system"
     blocks = f"{estimate.blocks:,} of {len(plan.grid):,} to compute, {estimate.pixels / 1e6:,.2f} Mpx"
     known = "unknown" if estimate.seconds is None else f"about {spoken_duration(estimate.seconds)}"
+    askew = f"{estimate.reprojected:,} reprojected, " if estimate.reprojected else ""
     return [
-        f"sources  {len(plan.view.pieces):,} used, {estimate.resampled:,} resampled, {len(refused):,} refused",
+        f"sources  {len(plan.view.pieces):,} used, {estimate.resampled:,} resampled, {askew}{len(refused):,} refused",
         *refused,
         f"reading  {plan.view.note}",
         f"grid     {width:,} x {height:,} px ({plan.pixels / 1e6:,.2f} Mpx){place}",

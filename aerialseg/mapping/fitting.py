@@ -50,6 +50,7 @@ def view_for(infos: Sequence[RasterInfo], card: ModelCard, settings: MapSettings
             collar=settings.nodata_colour,
             max_pixels=settings.max_pixels if settings.aoi is None else sys.maxsize,
             require_crs=settings.require_crs,
+            reproject=settings.reproject,
         )
     except MisfitError as error:
         raise MisfitError(f"{error}; {advise(error)}", error.gsd_m, error.bands) from error

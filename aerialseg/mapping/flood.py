@@ -15,9 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from aerialseg.files import remove_if_there
+from aerialseg.mapping.classify import decode_view
 from aerialseg.mapping.kept import has_mosaic
 from aerialseg.mapping.plan import Plan
 from aerialseg.mapping.run import COLLAR, Run
+from aerialseg.mapping.timeline import Timeline
 from aerialseg.progress import Progress
 from aerialseg.raster.classes import ClassRaster
 from aerialseg.raster.collar import IMAGE, NEAR, OUTSIDE, Rows, closed, is_made_of, is_near, write_rows
@@ -33,7 +35,7 @@ MARGIN = 2
 """Rows and columns around a strip that closing looks at."""
 
 
-def with_collar(plan: Plan, run: Run, progress: Progress) -> Plan:
+def with_collar(plan: Plan, run: Run, timeline: Timeline, progress: Progress) -> Plan:
     """The plan whose view knows the collar, looked for if a colour was given. Raises InputError, OutputError.
 
     One that an interrupted run has found is taken as it is, if it was found in the very same pixels.
@@ -42,8 +44,9 @@ def with_collar(plan: Plan, run: Run, progress: Progress) -> Plan:
         return plan
     mask, made_of = run.folder / COLLAR, _content(plan)
     if not is_made_of(mask, made_of):
+        view = decode_view(plan.view, run, timeline, progress)
         progress.stage("collar", 1.0)
-        write_collar(plan.view, mask, made_of, allow_remote=plan.allow_remote)
+        write_collar(view, mask, made_of, allow_remote=plan.allow_remote)
         progress.advance(1.0)
     return replace(plan, view=replace(plan.view, collar_mask=str(mask)))
 

@@ -129,7 +129,7 @@ class Job:
             self.work.progress.note(f"warning: not used: {reason}")
         with Inline() if self.plan.pixels < SMALL_PX else ThreadPoolExecutor(1) as aside:
             hashing = aside.submit(self._hash)
-            plan = with_collar(self.plan, self.run, self.work.progress)
+            plan = with_collar(self.plan, self.run, self.work.timeline, self.work.progress)
             blocks = decide_blocks(plan, self.work.predictor, self.run, changes)
             if blocks.reason:
                 self.work.progress.note(blocks.reason)

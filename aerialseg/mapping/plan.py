@@ -24,8 +24,9 @@ from aerialseg.progress import spoken_bytes
 from aerialseg.raster.collar import collar_content
 from aerialseg.raster.georef import ONE_PIXEL, GeoGrid
 from aerialseg.raster.grid import Grid
+from aerialseg.raster.joining import Refusal
 from aerialseg.raster.transcode import copy_bytes
-from aerialseg.raster.view import Refusal, View
+from aerialseg.raster.view import View
 
 if TYPE_CHECKING:
     from aerialseg.mapping.corrections import Corrections

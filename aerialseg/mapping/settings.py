@@ -162,6 +162,7 @@ class MapSettings:
         default_text="that of the .vrt, else name",
     )
     crs: str | None = _setting(None, CRS, "blocks", "CRS of a raster that has none.", default_text="the file's")
+    reproject: bool = _setting(False, FLAG, "blocks", "Resample rasters of another CRS onto the grid of the others.")
     aoi: str | None = _setting(
         None,
         AOI,

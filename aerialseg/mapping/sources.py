@@ -13,9 +13,9 @@ from aerialseg.mapping.plan import Plan
 from aerialseg.mapping.run import MOSAIC, SOURCES, Run, read_sources
 from aerialseg.mapping.settings import MapSettings
 from aerialseg.raster.describe import RasterInfo, describe, is_unchanged, source_sha256
-from aerialseg.raster.opening import is_remote
+from aerialseg.raster.joining import Refusal, check_refused
+from aerialseg.raster.opening import gdal_environment, is_remote
 from aerialseg.raster.sidecars import identity_of
-from aerialseg.raster.view import Refusal, check_refused
 from aerialseg.raster.vrt import VrtSource, check_claim
 
 LISTED = 20
@@ -30,16 +30,17 @@ def describe_all(
     claims: real path of a raster -> what it must be. Raises InputError.
     """
     found, refused = [], []
-    for path in paths:
-        try:
-            info = describe(path, allow_remote=settings.allow_remote, crs=settings.crs)
-            if claims and (claim := claims.get(os.path.realpath(info.path))):
-                check_claim(info, claim)
-            found.append(info)
-        except InputError as error:
-            if len(paths) == 1:
-                raise
-            refused.append((str(path), str(error)))
+    with gdal_environment(alone=True):  # once, for most have no files beside them
+        for path in paths:
+            try:
+                info = describe(path, allow_remote=settings.allow_remote, crs=settings.crs)
+                if claims and (claim := claims.get(os.path.realpath(info.path))):
+                    check_claim(info, claim)
+                found.append(info)
+            except InputError as error:
+                if len(paths) == 1:
+                    raise
+                refused.append((str(path), str(error)))
     check_refused(refused, len(paths), settings.on_read_error)
     return found, refused
 

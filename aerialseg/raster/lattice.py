@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -66,7 +66,7 @@ def _covered(axis: PixelAxis, start: int, end: int) -> tuple[int, int]:
 @dataclass(frozen=True, slots=True)
 class Layout:
     """A working grid of many rasters. ``box``: its pixels, counted from the lattice's origin. ``places``: the sheet of
-    each raster, and its box there. ``runs``: rasters of one run are joined before they are resampled."""
+    each raster, and its box there. ``runs``: rasters of one run count before those of the next."""
 
     geo: GeoGrid
     box: Box
@@ -118,21 +118,40 @@ def lay_out(geos: Sequence[GeoGrid], lattices: Lattices, pixel: tuple[float, flo
     main = lattices.kinds[lattices.main]
     sheets = tuple(_sheet(lattice, main, pixel) for lattice in lattices.kinds)
     boxes = [sheets[number].covered(box) for number, box in lattices.places]
-    whole = Box(
-        min(box.top for box in boxes),
-        min(box.left for box in boxes),
-        max(box.bottom for box in boxes),
-        max(box.right for box in boxes),
-    )
+    whole = _around(boxes)
     pairs = zip(geos, lattices.places, strict=True)
     members = [(geo, box) for geo, (number, box) in pairs if number == lattices.main]
     runs = _runs([number for number, _ in lattices.places], boxes)
     return Layout(_geo(main, members, whole, pixel), whole, sheets, lattices.places, runs)
 
 
+def with_aligned(layout: Layout, more: Mapping[int, Box]) -> Layout:
+    """The layout with more rasters whose pixels are working pixels: the number of each among all, and its box."""
+    sheets = layout.sheets
+    aligned = next((number for number, sheet in enumerate(sheets) if sheet.aligned), len(sheets))
+    if aligned == len(sheets):
+        sheets += (SourceSheet(IDENTITY, IDENTITY),)
+    others = iter(layout.places)
+    count = len(layout.places) + len(more)
+    places = tuple((aligned, more[number]) if number in more else next(others) for number in range(count))
+    boxes = [sheets[number].covered(box) for number, box in places]
+    whole = _around(boxes)
+    geo = layout.geo if whole == layout.box else layout.geo.part(whole.relative_to(layout.box))
+    return Layout(geo, whole, sheets, places, _runs([number for number, _ in places], boxes))
+
+
+def _around(boxes: Sequence[Box]) -> Box:
+    return Box(
+        min(box.top for box in boxes),
+        min(box.left for box in boxes),
+        max(box.bottom for box in boxes),
+        max(box.right for box in boxes),
+    )
+
+
 def _runs(numbers: Sequence[int], boxes: Sequence[Box]) -> tuple[int, ...]:
-    """In which run each raster is joined: one of its sheet's, the last that no raster of another sheet, which comes
-    after that run's first and before this one, lies over."""
+    """In which run each raster counts: one of its sheet's, the last that no raster of another sheet, which comes after
+    that run's first and before this one, lies over."""
     if len(set(numbers)) == 1:
         return (0,) * len(numbers)
     edges = np.array([(box.top, box.left, box.bottom, box.right) for box in boxes]).T

@@ -6,11 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from aerialseg.errors import InputError
 from aerialseg.files import printable
 from aerialseg.raster.bands import RGB, check_bands, check_type, pick_bands
 from aerialseg.raster.describe import RasterInfo
 from aerialseg.raster.grid import Box
+from aerialseg.raster.warp import Warp
 
 OnReadError = Literal["fail", "nodata"]
 Colour = tuple[tuple[int, ...], int]
@@ -21,13 +25,13 @@ Colour = tuple[tuple[int, ...], int]
 class Piece:
     """One file of a view: how its own pixels are read, and where they lie.
 
-    ``bands`` and ``alpha`` count from 1; ``alpha`` is 0 where there is none. ``scale``: the values that become 0 and
-    255, of all bands or of each in turn. ``nodata``, ``alpha`` and
-    ``internal_mask`` say what makes a pixel invalid: a pixel is valid unless *all* used bands are nodata, its alpha or
-    mask is 0 (as in GDAL's dataset mask), or any used band is NaN or infinite. ``top`` and
-    ``left``: of its first pixel on the sheet of that number. ``run``: pieces of one run are joined before they are
-    resampled. ``digest``: RasterInfo's. ``slow``: a window costs much more than its share of the whole, as in all
-    formats but GeoTIFF.
+    ``bands`` and ``alpha`` count from 1; ``alpha`` is 0 where there is none. ``scale``: the values that become 0
+    and 255, of all bands or of each in turn. ``nodata``, ``alpha`` and ``internal_mask`` say what makes a pixel
+    invalid: a pixel is valid unless *all* used bands are nodata, its alpha or mask is 0 (as in GDAL's dataset
+    mask), or any used band is NaN or infinite. ``top`` and ``left``: of its first pixel on the sheet of that
+    number. ``run``: pieces of one run count before those of the next. ``digest``: RasterInfo's. ``slow``: a window
+    costs much more than its share of the whole, as in all formats but GeoTIFF. ``warp``: how it comes from another
+    CRS onto the working grid, whose pixels ``shape`` counts.
     """
 
     path: str
@@ -44,6 +48,7 @@ class Piece:
     alpha: int = 0
     internal_mask: bool = False
     slow: bool = False
+    warp: Warp | None = None
 
     @property
     def box(self) -> Box:
@@ -53,12 +58,20 @@ class Piece:
     def content(self) -> list[Any]:
         """JSON-ready: what decides its pixels, wherever the file is."""
         how = self.bands, self.scale, self.nodata, self.alpha, self.internal_mask
-        return [self.digest, self.shape, self.top, self.left, *how]
+        warped = [self.warp.content()] if self.warp else []
+        return [self.digest, self.shape, self.top, self.left, *how, *warped]
 
     @property
     def always_valid(self) -> bool:
         """Whether every pixel that can be read is valid, whatever it holds."""
-        return self.nodata is None and not self.alpha and not self.internal_mask and self.scale is None
+        plain = self.nodata is None and not self.alpha and not self.internal_mask and self.scale is None
+        return plain and self.warp is None
+
+
+def edges_of(pieces: Sequence[Piece]) -> NDArray[np.int64]:
+    """(4, n): top, left, bottom and right of each on its sheet."""
+    boxes = (piece.box for piece in pieces)
+    return np.array([(box.top, box.left, box.bottom, box.right) for box in boxes], np.int64).reshape(-1, 4).T
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +13,9 @@ from aerialseg.raster.collar import CollarMask, is_near
 from aerialseg.raster.decode import DECODERS, NativeReader, Pixels, Valid
 from aerialseg.raster.grid import Box
 from aerialseg.raster.lattice import SourceSheet
-from aerialseg.raster.piece import Piece
+from aerialseg.raster.piece import Piece, edges_of
 from aerialseg.raster.view import View
+from aerialseg.raster.warped import open_piece
 
 MAX_SOURCE_PX = 8_000_000
 """Source pixels that one step of resampling reads: what bounds its memory."""
@@ -36,7 +37,7 @@ class Source:
     def __init__(self, view: View, *, allow_remote: bool = False, decoders: int = DECODERS) -> None:
         self.view = view
         self._readers = _Readers(view.pieces, allow_remote, decoders)
-        self._edges = np.array([astuple(piece.box) for piece in view.pieces]).T
+        self._edges = edges_of(view.pieces)
         self._runs = _runs(view)
         self._collar = CollarMask(view.collar_mask) if view.collar_mask else None
         if len(view.pieces) == 1:
@@ -70,8 +71,10 @@ class Source:
         found = set()
         for index, boxes in self._readers.lost.items():
             piece = self.view.pieces[index]
-            window = self.view.sheets[piece.sheet].window(self._counted(box)).relative_to(piece.box)
-            found |= {(piece.path, lost) for lost in boxes if lost & window}
+            window = self.view.sheets[piece.sheet].window(self._counted(box))
+            meets = bool(window & piece.box) if piece.warp else None  # what is lost counts in pixels of another CRS
+            window = window.relative_to(piece.box)
+            found |= {(piece.path, lost) for lost in boxes if (lost & window if meets is None else meets)}
         return frozenset(found)
 
     def read(self, box: Box) -> tuple[Pixels, Valid]:
@@ -84,36 +87,46 @@ class Source:
         if inner := box & Box(0, 0, *self.view.shape):
             # A collar counts only where no file has anything else.
             for collar in (False, True) if self.view.collar else (True,):
-                for sheet, members in self._runs:
+                for run in self._runs:
                     if laid.whole:
                         break
-                    for part in self._parts(inner, sheet):
-                        laid.lay(part, *self._read_run(part, sheet, members, collar))
+                    for part in self._parts(inner, run.sheet):
+                        laid.lay(part, *self._read_run(part, run, collar))
         pixels, valid = laid.finished()
         if self._collar is not None:
             valid &= ~self._collar.read(box)
             pixels *= valid
         return pixels, valid
 
-    def _read_run(self, box: Box, sheet: SourceSheet, members: NDArray[np.intp], collar: bool) -> tuple[Pixels, Valid]:
-        """The box (in working pixels) of pieces that lie on one sheet; ``collar``: what may be one is valid."""
-        if sheet.aligned:
-            return self._compose(self._counted(box), members, collar)
+    def _read_run(self, box: Box, run: _Run, collar: bool) -> tuple[Pixels, Valid]:
+        """The box (in working pixels) of the pieces of a run; ``collar``: what may be one is valid."""
+        if run.sheet.aligned:
+            return self._compose(self._counted(box), run.members, collar).finished()
         from aerialseg.raster import resample  # numba takes half a second, and not every raster needs it
 
-        weights = resample.plan(self._counted(box), sheet.rows, sheet.cols)
-        found = self._compose(weights.window, members, collar)
-        return resample.apply(weights, *found, self._covered(weights.window, members))
+        weights = resample.plan(self._counted(box), run.sheet.rows, run.sheet.cols)
+        window, centres = weights.window, np.ix_(*weights.centres)
+        if next(self._meeting(window, run.members), None) is None:
+            return _Laid(len(self.view.bands), box).finished()
+        # Blended with other runs of the sheet, or there would be a seam between them; valid where it is this run's own.
+        laid = self._compose(window, run.beside, collar, run.members)
+        pixels, valid = resample.apply(weights, *laid.finished(), self._covered(window, run.beside))
+        if len(run.members) < len(run.beside):
+            valid &= (self._covered(window, run.members) & ~laid.strange)[centres]
+        return pixels, valid
 
-    def _compose(self, window: Box, members: NDArray[np.intp], collar: bool) -> tuple[Pixels, Valid]:
-        """The window of a sheet, where the first valid piece counts."""
+    def _compose(
+        self, window: Box, members: NDArray[np.intp], collar: bool, own: NDArray[np.intp] | None = None
+    ) -> _Laid:
+        """The window of a sheet, where the first valid piece counts; all but ``own`` are strange."""
         laid = _Laid(len(self.view.bands), window)
         for index, part in self._meeting(window, members):
             if laid.whole:
                 break
             pixels, valid = self._readers.get(index).read(part.relative_to(self.view.pieces[index].box))
-            laid.lay(part, pixels, valid if collar else valid & ~is_near(pixels, self.view.collar))
-        return laid.finished()
+            valid = valid if collar else valid & ~is_near(pixels, self.view.collar)
+            laid.lay(part, pixels, valid, strange=own is not None and index not in own)
+        return laid
 
     def _covered(self, window: Box, members: NDArray[np.intp]) -> Valid:
         """Where any piece has a pixel, valid or not."""
@@ -158,7 +171,7 @@ class _Readers:
         if reader is None:
             if len(self._open) >= MAX_HANDLES:
                 self._open.popitem(last=False)[1].close()
-            reader = NativeReader(self._pieces[index], allow_remote=self._allow_remote, decoders=self._decoders)
+            reader = open_piece(self._pieces[index], allow_remote=self._allow_remote, decoders=self._decoders)
             reader.lost = self.lost.setdefault(index, reader.lost)
         self._open[index] = reader
         return reader
@@ -169,15 +182,19 @@ class _Readers:
 
 
 class _Laid:
-    """A box that is filled from rasters, the first of which counts."""
+    """A box that is filled from rasters, the first of which counts. strange: what was filled from those called so."""
 
     def __init__(self, bands: int, box: Box) -> None:
         self._box, self._bands = box, bands
         self._found: tuple[Pixels, Valid] | None = None
+        self.strange = np.zeros(box.shape, np.bool_)
         self.whole = not box
 
-    def lay(self, part: Box, pixels: Pixels, valid: Valid) -> None:
+    def lay(self, part: Box, pixels: Pixels, valid: Valid, *, strange: bool = False) -> None:
         """Fill what is not filled yet."""
+        if strange:
+            filled = self.finished()[1][part.within(self._box)]
+            self.strange[part.within(self._box)] |= valid & ~filled
         if self._found is None and part == self._box:
             self._found = pixels, valid
         else:
@@ -195,12 +212,23 @@ class _Laid:
         return self._found
 
 
-def _runs(view: View) -> list[tuple[SourceSheet, NDArray[np.intp]]]:
-    """The pieces in their order, by runs, each of which lies on one sheet."""
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Pieces (their numbers, in order) that count before those of the next run; beside: all of their sheet."""
+
+    sheet: SourceSheet
+    members: NDArray[np.intp]
+    beside: NDArray[np.intp]
+
+
+def _runs(view: View) -> list[_Run]:
     runs: dict[int, list[int]] = {}
+    sheets: dict[int, list[int]] = {}
     for index, piece in enumerate(view.pieces):
         runs.setdefault(piece.run, []).append(index)
-    return [(view.sheets[view.pieces[run[0]].sheet], np.array(run)) for _, run in sorted(runs.items())]
+        sheets.setdefault(piece.sheet, []).append(index)
+    numbers = ((run, view.pieces[run[0]].sheet) for _, run in sorted(runs.items()))
+    return [_Run(view.sheets[sheet], np.array(run), np.array(sheets[sheet])) for run, sheet in numbers]
 
 
 def _halves(box: Box, by_rows: bool) -> tuple[Box, Box]:

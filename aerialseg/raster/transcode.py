@@ -30,6 +30,7 @@ from aerialseg.raster.grid import Box
 from aerialseg.raster.opening import GDAL_ERRORS, gdal_environment, without_georef_warnings
 from aerialseg.raster.piece import Piece
 from aerialseg.raster.sidecars import identity_of
+from aerialseg.raster.warped import open_piece
 
 TILE_PX = 256
 """Side of a tile of the copy."""
@@ -65,7 +66,9 @@ def decoded_copy(piece: Piece, folder: Path, advance: Callable[[int], None] = la
     done. Raises InputError (naming the window that cannot be read, unless the piece says otherwise), OutputError,
     ResourceError where the disk has no room.
     """
-    about = {"of": identity_of(Path(piece.path)), **{name: getattr(piece, name) for name in _DECIDES}}
+    about: dict[str, Any] = {"of": identity_of(Path(piece.path)), **{name: getattr(piece, name) for name in _DECIDES}}
+    if piece.warp:
+        about["warp"] = [*piece.warp.content(), piece.top, piece.left]
     key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
     path = folder / f"{key[:24]}.tif"
     if not path.exists():
@@ -75,7 +78,7 @@ def decoded_copy(piece: Piece, folder: Path, advance: Callable[[int], None] = la
         _write(piece, path, advance)
     count = len(piece.bands)
     alpha = count + 1 if _bands(piece) > count else 0
-    plain = replace(piece, scale=None, nodata=None, internal_mask=False, alpha=alpha, slow=False)
+    plain = replace(piece, scale=None, nodata=None, internal_mask=False, alpha=alpha, slow=False, warp=None)
     return DecodedCopy(replace(plain, path=str(path), bands=tuple(range(1, count + 1))), _lost_in(path))
 
 
@@ -171,7 +174,7 @@ class _Reading:
         executor = Inline() if workers == 1 else local_threads(workers)
         height, width = self._piece.shape
         boxes = (
-            Box(top, left, top + rows, left + cols) & self._first.raster
+            Box(top, left, top + rows, left + cols) & Box(0, 0, height, width)
             for top in range(0, height, rows)
             for left in range(0, width, cols)
         )
@@ -192,7 +195,7 @@ class _Reading:
     def _reader(self) -> NativeReader:
         reader: NativeReader | None = getattr(self._own, "reader", None)
         if reader is None:
-            reader = self._own.reader = NativeReader(self._piece, decoders=1)
+            reader = self._own.reader = open_piece(self._piece, decoders=1)
             with self._lock:
                 self._readers.append(reader)
         return reader

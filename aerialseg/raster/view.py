@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
 from functools import cached_property
@@ -12,23 +11,20 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from aerialseg.errors import InputError, UsageError
+from aerialseg.errors import UsageError
 from aerialseg.files import printable
-from aerialseg.raster.bounds import name_of_crs, same_crs
+from aerialseg.raster.bounds import name_of_crs
 from aerialseg.raster.describe import RasterInfo
 from aerialseg.raster.georef import GeoGrid, Georeferenced
 from aerialseg.raster.grid import MAX_PIXELS, Box
-from aerialseg.raster.lattice import Layout, SourceSheet, find_lattices, is_anchored, lay_out
-from aerialseg.raster.piece import Colour, OnReadError, Piece, Reading, make_piece
-from aerialseg.raster.working_grid import MAX_COARSER, check_size, mismatch, parse_gsd, working_grid
+from aerialseg.raster.joining import Joined, Refusal, join
+from aerialseg.raster.lattice import Layout, SourceSheet, find_lattices, lay_out, with_aligned
+from aerialseg.raster.piece import Colour, Piece, Reading, edges_of
+from aerialseg.raster.warp import missing_grid, warp_onto
+from aerialseg.raster.working_grid import check_size, mismatch, parse_gsd, working_grid
 
 WIDE = 8192
 """Compressed strips wider than this are decoded again for each of many blocks."""
-REFUSALS_SAID = 5
-
-Refusal = tuple[str, str]
-"""Path of a raster, and why it cannot be used."""
-
 logger = logging.getLogger(__name__)
 
 
@@ -80,7 +76,7 @@ class View(Georeferenced):
 
     @cached_property
     def _edges(self) -> NDArray[np.int64]:
-        return np.array([astuple(piece.box) for piece in self.pieces]).T
+        return edges_of(self.pieces)
 
     @cached_property
     def _sheet_numbers(self) -> NDArray[np.intp]:
@@ -121,6 +117,7 @@ def make_view(
     gsd: float | Literal["native"] | None = None,
     max_pixels: int = MAX_PIXELS,
     require_crs: bool = False,
+    reproject: bool = False,
     **reading: Any,
 ) -> View:
     """How rasters are read, as one, for a model of ``model_gsd_m`` metres a pixel that wants the bands ``wanted``.
@@ -131,13 +128,17 @@ def make_view(
 
     ``gsd`` is None (resample to the model's where they differ by more than 10 %), "native" (never resample), or
     metres: the working resolution where the raster has a coordinate system, the size of its own pixel where it has
-    none. Raises InputError when bands, type, ground sampling distance, georeference or size do not fit, UsageError
-    when ``gsd`` or ``scale`` make no sense for any raster.
+    none. ``reproject``: rasters of another CRS than most are resampled onto the grid of these. Raises InputError when
+    bands, type, ground sampling distance, georeference or size do not fit, UsageError when ``gsd`` or ``scale`` make no
+    sense for any raster.
     """
     want = Reading(**reading)
-    infos, pieces, note, refused = _usable([info] if isinstance(info, RasterInfo) else info, want, require_crs)
+    given = [info] if isinstance(info, RasterInfo) else info
+    joined = join(given, want, require_crs=require_crs, reproject=reproject)
+    infos = joined.straight
     placed = infos[0].geo.crs is not None and infos[0].georeferenced
-    geos = [replace(one.geo, crs=infos[0].geo.crs if placed else None) for one in infos]
+    crs = infos[0].geo.crs if placed else None
+    geos = [one.geo if one.geo.crs == crs else replace(one.geo, crs=crs) for one in infos]
     lattices = find_lattices(geos)
     main = _measured(infos[lattices.first], geos)
     wrong = [colour for colour, _ in want.collar if len(colour) != len(want.wanted)]
@@ -146,59 +147,50 @@ def make_view(
             f"--nodata-colour {','.join(map(str, wrong[0]))}: wanted {len(want.wanted)} values, one a band"
         )
     grid = working_grid(main, model_gsd_m, parse_gsd(gsd))
-    layout = lay_out(geos, lattices, grid.pixel)
+    layout, pieces = _laid_out(joined, lay_out(geos, lattices, grid.pixel))
     check_size(main, layout.geo.shape, max_pixels)
-    note = grid.note + (mismatch(grid.gsd_m, model_gsd_m) if gsd is not None else "") + note
+    note = grid.note + (mismatch(grid.gsd_m, model_gsd_m) if gsd is not None else "") + joined.note
     if not placed:
         unit = "" if grid.gsd_m else "lengths and areas are in pixels (px, px²); "
         note = f"no {'coordinate system' if main.georeferenced else 'georeference'}; {unit}{note}"
     _warn(main, note if grid.gsd_m is None or not placed else "")
-    places = zip(pieces, layout.places, layout.runs, strict=True)
     return View(
         path=main.path,
         geo=layout.geo,
-        pieces=tuple(
-            replace(one, sheet=sheet, top=box.top, left=box.left, run=run) for one, (sheet, box), run in places
-        ),
+        pieces=pieces,
         sheets=layout.sheets,
         top=layout.box.top,
         left=layout.box.left,
         gsd_m=grid.gsd_m,
-        note=note if len(pieces) == 1 else f"{_spoken_mosaic(layout)}; {note}",
-        refused=refused,
+        note=note if len(pieces) == 1 else f"{_spoken_mosaic(layout, joined)}; {note}",
+        refused=joined.refused,
         collar=want.collar,
     )
 
 
-def _spoken_mosaic(layout: Layout) -> str:
+def _laid_out(joined: Joined, layout: Layout) -> tuple[Layout, tuple[Piece, ...]]:
+    """The layout with those rasters too that are reprojected onto its grid, and the pieces in their places."""
+    warps = {number: warp_onto(layout, joined.infos[number].geo, joined.infos[number].path) for number in joined.askew}
+    if warps:
+        layout = with_aligned(layout, {number: box for number, (_, box) in warps.items()})
+    placed = []
+    for number, (piece, (sheet, box), run) in enumerate(zip(joined.pieces, layout.places, layout.runs, strict=True)):
+        if number in warps:
+            piece = replace(piece, shape=box.shape, warp=warps[number][0], slow=True)
+        placed.append(replace(piece, sheet=sheet, top=box.top, left=box.left, run=run))
+    return layout, tuple(placed)
+
+
+def _spoken_mosaic(layout: Layout, joined: Joined) -> str:
+    askew = len(joined.askew)
     off = sum(not layout.sheets[sheet].aligned for sheet, _ in layout.places)
-    some = f", {off:,} of them resampled onto the grid of the others" if 0 < off < len(layout.places) else ""
+    some = f", {off:,} of them resampled onto the grid of the others" if 0 < off < len(layout.places) - askew else ""
+    if askew:
+        ways = {joined.infos[number].geo.crs for number in joined.askew}
+        names = sorted({name_of_crs(crs) for crs in ways})
+        some += f", {askew:,} of them reprojected from {', '.join(names)}"
+        some += "".join(f"; {note}" for crs in sorted(map(str, ways)) if (note := missing_grid(crs, layout.geo.crs)))
     return f"{len(layout.places):,} rasters as one{some}"
-
-
-def _usable(
-    infos: Sequence[RasterInfo], want: Reading, require_crs: bool
-) -> tuple[list[RasterInfo], list[Piece], str, tuple[Refusal, ...]]:
-    """Those that can be read as one, their pieces without places, what is to be said of bands, and the others."""
-    several = len(infos) > 1
-    anchored = [info for info in infos if info.georeferenced and is_anchored(info.geo)]
-    crs, _ = Counter(info.geo.crs for info in anchored or infos).most_common(1)[0]
-    alike = [info for info in anchored if same_crs(info.geo.crs, crs)]
-    size, _ = Counter(info.geo.resolution for info in alike or infos).most_common(1)[0]
-    found: list[tuple[RasterInfo, Piece, str]] = []
-    refused: list[Refusal] = []
-    for info in infos:
-        try:
-            if several:
-                info = _beside(info, crs, size)
-            found.append((info, *make_piece(info, want, require_crs=require_crs)))
-        except InputError as error:
-            if not several:
-                raise
-            refused.append((info.path, str(error)))
-    check_refused(refused, len(infos), want.on_read_error)
-    used, pieces, notes = zip(*found, strict=True)
-    return list(used), list(pieces), notes[0], tuple(refused)
 
 
 def _measured(main: RasterInfo, geos: Sequence[GeoGrid]) -> RasterInfo:
@@ -212,42 +204,6 @@ def _measured(main: RasterInfo, geos: Sequence[GeoGrid]) -> RasterInfo:
     end_col, end_row = main.geo.to_pixels(right, bottom)
     whole = main.geo.part(Box(round(row), round(col), round(end_row), round(end_col)))
     return replace(main, gsd_m=whole.pixel_size_m or main.gsd_m)
-
-
-def _beside(info: RasterInfo, crs: str | None, size: tuple[float, float]) -> RasterInfo:
-    """The raster as one of a mosaic in the CRS, most of whose pixels have the size (x, y). Raises InputError."""
-    if info.geo.crs is None:
-        raise InputError(f"{printable(info.path)} has no coordinate system (CRS): give --crs EPSG:CODE")
-    if not (info.georeferenced and is_anchored(info.geo)):
-        raise InputError(
-            f"{printable(info.path)} has no transform, or north is not up: only rasters that have one and lie "
-            "straight can be joined; warp it first: gdalwarp -r bilinear -dstalpha IN.tif OUT.tif"
-        )
-    if not same_crs(info.geo.crs, crs):
-        raise InputError(
-            f"{printable(info.path)} has another coordinate system ({name_of_crs(info.geo.crs)}) than most "
-            f"({name_of_crs(crs)}): warp it first: gdalwarp -t_srs EPSG:CODE -r bilinear -dstalpha IN.tif OUT.tif"
-        )
-    info = replace(info, geo=replace(info.geo, crs=crs))
-    times = max(new / old for new, old in zip(info.geo.resolution, size, strict=True))
-    if not 1 / MAX_COARSER <= times <= MAX_COARSER:
-        raise InputError(
-            f"{printable(info.path)} has pixels {times:.3g} times as large as most of the others: up to "
-            f"{MAX_COARSER:.0f} times can be joined"
-        )
-    return info
-
-
-def check_refused(refused: Sequence[Refusal], count: int, on_read_error: OnReadError) -> None:
-    """Raise InputError where some of ``count`` rasters cannot be used and that was not allowed, or none can."""
-    if not refused or (on_read_error == "nodata" and len(refused) < count):
-        return
-    said = "; ".join(reason for _, reason in refused[:REFUSALS_SAID])
-    more = f"; and {len(refused) - REFUSALS_SAID:,} more" if len(refused) > REFUSALS_SAID else ""
-    raise InputError(
-        f"{len(refused):,} of {count:,} rasters cannot be used: {said}{more}. Repair them, leave them out, or continue "
-        "without them: --on-read-error nodata"
-    )
 
 
 def _warn(info: RasterInfo, note: str) -> None:
