@@ -89,7 +89,7 @@ STAIRS = {
     ],
     "mapping": [
         "installation segment",
-        "job",
+        "segment_run",
         "estimate flood page",
         "page_pictures",
         "classify kept polygonize products publishing",
@@ -218,7 +218,7 @@ MANY_ARGUMENTS = {
     "evaluation/evaluate.py:evaluate": DOOR,
     "evaluation/map_accuracy.py:assess_map": DOOR,
     "mapping/outputs.py:check": DOOR,
-    "mapping/job.py:prepare": DOOR,
+    "mapping/segment_run.py:prepare": DOOR,
     "mapping/segment.py:segment": DOOR,
     "training/convert.py:convert": DOOR,
     "training/teach_run.py:teach": DOOR,

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from aerialseg.mapping.estimate import RunEstimate, decide_blocks, estimate_run
-from aerialseg.mapping.job import check_disks, prepare
 from aerialseg.mapping.predictors import PathLike
 from aerialseg.mapping.result import Result
 from aerialseg.mapping.run import check_free, find_changes
+from aerialseg.mapping.segment_run import check_disks, prepare
 from aerialseg.mapping.signatures import with_settings
 from aerialseg.progress import Progress
 

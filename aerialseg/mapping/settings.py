@@ -157,8 +157,7 @@ class MapSettings:
         "auto",
         ORDER,
         "blocks",
-        "Which of rasters that overlap counts: the first by name, the newest by its file's time, the first given, or "
-        "the one with the smallest (-FIELD: the largest) value in a field of the tile index.",
+        "Which of overlapping rasters counts: the first by name, newest, first given, or by a FIELD of the tile index.",
         default_text="that of the .vrt, else name",
     )
     crs: str | None = _setting(None, CRS, "blocks", "CRS of a raster that has none.", default_text="the file's")

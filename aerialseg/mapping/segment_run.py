@@ -58,7 +58,7 @@ def prepare(
     progress: Progress | None = None,
     cluster: Cluster | None = None,
     **settings: Any,
-) -> Job:
+) -> SegmentRun:
     """The job, after every check that needs no work. Writes nothing."""
     wanted = check_settings(settings)
     run = Run(run_folder(absolute(output)) if keep_run is None else absolute(keep_run))
@@ -83,7 +83,7 @@ def prepare(
     predictor = choose_predictor(model, wanted, cluster)
     plan = make_plan(infos, predictor, wanted, known_stamps(run, infos), refused)
     work = Work(plan, predictor, outputs, run, timestamp, progress or Silent(), cluster)
-    return Job(work, overwrite, keep_run is not None)
+    return SegmentRun(work, overwrite, keep_run is not None)
 
 
 def check_disks(work: Work) -> None:
@@ -92,7 +92,7 @@ def check_disks(work: Work) -> None:
 
 
 @dataclass(frozen=True)
-class Job:
+class SegmentRun:
     """One run at work."""
 
     work: Work
