@@ -71,7 +71,7 @@ class Source:
         found = set()
         for index, boxes in self._readers.lost.items():
             piece = self.view.pieces[index]
-            window = self.view.sheets[piece.sheet].window(self._counted(box))
+            window = self.view.sheets[piece.sheet].window(_counted(self.view, box))
             meets = bool(window & piece.box) if piece.warp else None  # what is lost counts in pixels of another CRS
             window = window.relative_to(piece.box)
             found |= {(piece.path, lost) for lost in boxes if (lost & window if meets is None else meets)}
@@ -101,18 +101,18 @@ class Source:
     def _read_run(self, box: Box, run: _Run, collar: bool) -> tuple[Pixels, Valid]:
         """The box (in working pixels) of the pieces of a run; ``collar``: what may be one is valid."""
         if run.sheet.aligned:
-            return self._compose(self._counted(box), run.members, collar).finished()
+            return self._compose(_counted(self.view, box), run.members, collar).finished()
         from aerialseg.raster import resample  # numba takes half a second, and not every raster needs it
 
-        weights = resample.plan(self._counted(box), run.sheet.rows, run.sheet.cols)
+        weights = resample.plan(_counted(self.view, box), run.sheet.rows, run.sheet.cols)
         window, centres = weights.window, np.ix_(*weights.centres)
         if next(self._meeting(window, run.members), None) is None:
             return _Laid(len(self.view.bands), box).finished()
         # Blended with other runs of the sheet, or there would be a seam between them; valid where it is this run's own.
         laid = self._compose(window, run.beside, collar, run.members)
-        pixels, valid = resample.apply(weights, *laid.finished(), self._covered(window, run.beside))
+        pixels, valid = resample.apply(weights, *laid.finished(), _covered(window, self._meeting(window, run.beside)))
         if len(run.members) < len(run.beside):
-            valid &= (self._covered(window, run.members) & ~laid.strange)[centres]
+            valid &= (_covered(window, self._meeting(window, run.members)) & ~laid.strange)[centres]
         return pixels, valid
 
     def _compose(
@@ -128,27 +128,15 @@ class Source:
             laid.lay(part, pixels, valid, strange=own is not None and index not in own)
         return laid
 
-    def _covered(self, window: Box, members: NDArray[np.intp]) -> Valid:
-        """Where any piece has a pixel, valid or not."""
-        covered = np.zeros(window.shape, np.bool_)
-        for _, part in self._meeting(window, members):
-            covered[part.within(window)] = True
-        return covered
-
     def _meeting(self, window: Box, members: NDArray[np.intp]) -> Iterator[tuple[int, Box]]:
         """The pieces that have pixels in the window, and the box of these."""
         top, left, bottom, right = self._edges[:, members]
         meets = (top < window.bottom) & (left < window.right) & (bottom > window.top) & (right > window.left)
         return ((int(index), window & self.view.pieces[index].box) for index in members[meets])
 
-    def _counted(self, box: Box) -> Box:
-        """A box of the working grid, counted from the lattice's origin."""
-        down, across = self.view.top, self.view.left
-        return Box(box.top + down, box.left + across, box.bottom + down, box.right + across)
-
     def _parts(self, box: Box, sheet: SourceSheet) -> Iterator[Box]:
         """The box in pieces whose source windows are small; the box itself where nothing is resampled."""
-        window = sheet.window(self._counted(box))
+        window = sheet.window(_counted(self.view, box))
         if sheet.aligned or window.area <= MAX_SOURCE_PX or box.area == 1:
             yield box
             return
@@ -156,6 +144,19 @@ class Source:
         by_rows = box.height > 1 and (window.height > 1024 or box.width == 1 or not tiled)
         for half in _halves(box, by_rows):
             yield from self._parts(half, sheet)
+
+
+def _counted(view: View, box: Box) -> Box:
+    """A box of the working grid, counted from the lattice's origin."""
+    return box.placed_in(Box(view.top, view.left, view.top, view.left))
+
+
+def _covered(window: Box, meeting: Iterator[tuple[int, Box]]) -> Valid:
+    """Where any of these pieces has a pixel, valid or not."""
+    covered = np.zeros(window.shape, np.bool_)
+    for _, part in meeting:
+        covered[part.within(window)] = True
+    return covered
 
 
 class _Readers:
