@@ -88,13 +88,17 @@ class Network(Composed):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits of a whole image of any size."""
+        return self.decode(x, len(self.doublings()))
+
+    def decode(self, x: Tensor, steps: int) -> Tensor:
+        """What so many of the decoder's steps give for a whole image; all of them give the logits."""
         out, skips = x, [x]
         for number, stage in enumerate(self.encoder_stages()):
             out = stage(out)
             if number != POOLING:
                 skips.append(out)
         out = self.middle()(skips.pop())
-        for doubling in self.doublings():
+        for doubling in self.doublings()[:steps]:
             up, skip = doubling.enlarge(out), skips.pop()
             if up.shape[-2:] != skip.shape[-2:]:
                 up = F.interpolate(up, skip.shape[-2:], mode="nearest")

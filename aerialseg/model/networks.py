@@ -9,12 +9,18 @@ from aerialseg.errors import ModelError
 from aerialseg.model.card import Architecture, ModelCard
 from aerialseg.model.encoders import ENCODERS
 from aerialseg.model.global_layers import NORMS
+from aerialseg.model.light_unet import LightUNet
 from aerialseg.model.network import Network
 from aerialseg.model.smp_unet import SmpUNet
 from aerialseg.model.stage_heads import StageHeads
 from aerialseg.model.unet import UNet
 
-NETWORKS: dict[str, Any] = {"fastai-dynamic-unet": UNet, "smp-unet": SmpUNet, "stage-heads": StageHeads}
+NETWORKS: dict[str, Any] = {
+    "fastai-dynamic-unet": UNet,
+    "light-unet": LightUNet,
+    "smp-unet": SmpUNet,
+    "stage-heads": StageHeads,
+}
 """A card's ``architecture.decoder`` -> the network: a subclass of ``Network``, called as ``UNet`` is."""
 
 

@@ -20,15 +20,27 @@ ATTENTIVE = 1
 
 
 class UpBlock(Composed):
-    """fastai's UnetBlock: doubles the resolution, joins the encoder's features, refines both."""
+    """fastai's UnetBlock: doubles the resolution, joins the encoder's features, refines both.
+
+    width: of its enlarged features and of its answer, instead of fastai's widths.
+    """
 
     def __init__(
-        self, n_up: int, n_skip: int, *, final: bool, blur: bool, norm: str = "none", attention: bool = False
+        self,
+        n_up: int,
+        n_skip: int,
+        *,
+        final: bool = False,
+        blur: bool = False,
+        norm: str = "none",
+        attention: bool = False,
+        width: int | None = None,
     ) -> None:
         super().__init__()
-        joined = n_up // 2 + n_skip
-        n_out = joined // 2 if final else joined
-        self.shuf = upsampling(n_up, n_up // 2, blur=blur, norm=norm)
+        enlarged = width or n_up // 2
+        joined = enlarged + n_skip
+        n_out = width or (joined // 2 if final else joined)
+        self.shuf = upsampling(n_up, enlarged, blur=blur, norm=norm)
         self.bn = nn.BatchNorm2d(n_skip)
         self.conv1 = convolution(joined, n_out, norm=norm)
         self.conv2 = convolution(n_out, n_out, norm=norm)
@@ -40,6 +52,9 @@ class UpBlock(Composed):
         """The block's answer for features that already cover the same cells."""
         out: Tensor = self.conv2(self.conv1(F.relu(torch.cat([up, self.bn(skip)], dim=1), inplace=True)))
         return out
+
+    def doubling(self) -> Doubling:
+        return Doubling(self.shuf, self.refine, nn.Sequential(self.conv1, self.conv2))
 
 
 class ResBlock(Composed):
@@ -110,8 +125,7 @@ class UNet(Network):
         return nn.Sequential(*self.layers[1:4])
 
     def doublings(self) -> list[Doubling]:
-        blocks = [block for block in self.layers if isinstance(block, UpBlock)]
-        steps = [Doubling(block.shuf, block.refine, nn.Sequential(block.conv1, block.conv2)) for block in blocks]
+        steps = [block.doubling() for block in self.layers if isinstance(block, UpBlock)]
         return [*steps, Doubling(self.layers[8], self._head, nn.Sequential(self.layers[11], self.layers[12]))]
 
     def _head(self, features: Tensor, x: Tensor) -> Tensor:

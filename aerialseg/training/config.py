@@ -18,7 +18,7 @@ from aerialseg.training.partial_unet import STRIDES
 ENCODER_STARTS = ("deepen", "pretrained", "model", "scratch")
 FIND = "find"
 """In place of a number: search for it."""
-DECODER_KINDS = ("unet", "smp-unet", "pyramid")
+DECODER_KINDS = ("unet", "light-unet", "smp-unet", "pyramid")
 DECODER_NORMS = ("none", "batch")
 
 
@@ -44,9 +44,10 @@ class EncoderConfig:
 class DecoderConfig:
     """What stands on the encoder.
 
-    kind: "unet", fastai's decoder; "smp-unet", that of segmentation_models_pytorch's ``Unet``, with a quarter of its
-    work; or "pyramid", which makes a teacher (``aerialseg.training.pyramid``) instead of a model. norm: after each
-    convolution of fastai's decoder, "none" or "batch"; smp's always has BatchNorm.
+    kind: "unet", fastai's decoder; "light-unet", the same with narrow fine blocks, a third of its work; "smp-unet",
+    that of segmentation_models_pytorch's ``Unet``, a quarter of its work; or "pyramid", which makes a teacher
+    (``aerialseg.training.pyramid``) instead of a model. norm: after each convolution of fastai's decoder, "none" or
+    "batch"; the light ones always have BatchNorm.
     """
 
     REMOVED: ClassVar[Mapping[str, str]] = dict.fromkeys(
@@ -118,9 +119,10 @@ class Step:
     highest learning rate of the one-cycle. Both may be "find". zoom, balanced: this step's instead of the
     augmentation's. stride: how far down the decoder is trained, in pixels of the frame between its cells; 1 is the
     whole network, 8 leaves its costly last layers to a later step (``aerialseg.training.partial_unet``). keep_norms:
-    BatchNorm goes by the statistics that it has, not by those of each batch, and counts no more. frozen: the encoder
-    keeps its weights and statistics while the decoder learns, as in fastai's ``fine_tune``. average: the step
-    starts from the mean of the weights that so many steps before it, all of one stride, ended with.
+    BatchNorm goes by the statistics that it has, not by those of each batch, and counts no more. frozen: the encoder,
+    and what else a light U-Net has from the model that it starts from, keeps its weights and statistics while the rest
+    learns, as in fastai's ``fine_tune``. average: the step starts from the mean of the weights that so many steps
+    before it, all of one stride, ended with.
     """
 
     REMOVED: ClassVar[Mapping[str, str]] = {
@@ -242,8 +244,8 @@ class TrainingConfig:
     @property
     def architecture(self) -> Architecture:
         """The network that is trained, as a card names it."""
-        if self.decoder.kind == "smp-unet":
-            return Architecture(encoder=self.encoder.arch, decoder="smp-unet", norm="batch")
+        if self.decoder.kind in ("light-unet", "smp-unet"):
+            return Architecture(encoder=self.encoder.arch, decoder=self.decoder.kind, norm="batch")
         return Architecture(encoder=self.encoder.arch, norm=self.decoder.norm)
 
     def to_json(self) -> dict[str, Any]:

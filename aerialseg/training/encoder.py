@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from aerialseg.errors import ModelError
 from aerialseg.legend import Legend
 from aerialseg.model.card import ModelCard
+from aerialseg.model.light_unet import SHARED
 from aerialseg.model.network import Network
 from aerialseg.model.store import load_card, load_network
 from aerialseg.raster.bands import RGB
@@ -132,7 +133,9 @@ def load_model_weights(
     or the decoder has no norms where this one has. A norm that this one lacks is folded into its convolution.
     """
     card, source = load_network(model)
-    if card.architecture.decoder != config.architecture.decoder:
+    decoders = card.architecture.decoder, config.architecture.decoder
+    narrowed = decoders == ("fastai-dynamic-unet", "light-unet")
+    if decoders[0] != decoders[1] and not narrowed:
         return _load_encoder_alone(network, body, card, source, config.data.bands)
     classifier = source.classifier.rsplit(".", 2)[0] + "."
     wanted = network.state_dict()
@@ -143,6 +146,7 @@ def load_model_weights(
         fitting = {name: tensor for name, tensor in fitting.items() if not name.startswith(classifier)}
     left = sorted(set(wanted) - set(fitting))
     lost = [name for name in left if not name.startswith((classifier, ASIDE))]
+    lost = [name for name in lost if int(name.split(".")[1]) < SHARED] if narrowed else lost
     if lost:
         if all(".1." in name or ".0.bias" in name for name in lost):
             raise ModelError(
@@ -189,15 +193,20 @@ def describe_start(config: TrainingConfig, weights: str | Path | None) -> dict[s
     return {"start": start, "file": Path(weights).name, "sha256": digest}
 
 
-def calibrate(network: nn.Module, batches: Iterable[Tensor]) -> int:
-    """Number of batches from which each BatchNorm in ``network`` was estimated anew (their plain mean)."""
-    norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+def calibrate(network: nn.Module, batches: Iterable[Tensor], part: nn.Module | None = None) -> int:
+    """Number of batches from which each BatchNorm in ``network`` was estimated anew (their plain mean).
+
+    part: the part of the network whose norms are meant; the others go by the statistics that they have.
+    """
+    modules = (part or network).modules()
+    norms = [module for module in modules if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     training = network.training
+    network.eval()
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None
-    network.train()
+        norm.train()
     count = 0
     with torch.inference_mode():
         for batch in batches:

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from aerialseg.errors import UsageError
+from aerialseg.model.network import Network
 from aerialseg.training.encoder import calibrate
 from aerialseg.training.norm_folding import CLASSIFIER
 from aerialseg.training.partial_unet import PartialUNet, layers_down_to
@@ -30,14 +32,16 @@ SPREADS = 4.0
 
 @torch.no_grad()
 def initialise_finer_layers(model: Any, coarse: Tensor, bias: Tensor, stride: int, images: Iterable[Tensor]) -> None:
-    """Let a ``DynamicUnet``, or a ``PartialUNet`` finer than ``stride``, say what a classifier reads at that stride.
+    """Let a U-Net, or a ``PartialUNet`` finer than ``stride``, say what a classifier reads at that stride.
 
     coarse, bias: its weights (classes, channels, 1, 1) and (classes,). images: normalised batches (B, 3, h, w) from
     which BatchNorm is estimated, where the decoder has any. Logits are interpolated, but for the last doubling.
     """
-    shallow, classes = isinstance(model, PartialUNet), len(bias)
+    classes = len(bias)
+    end, head = _head(model)
     carriers: list[tuple[Any, int]] = []
-    for layer in model.layers[layers_down_to(stride) : model.last if shallow else CLASSIFIER]:
+    finer: Any = nn.ModuleList(model.layers[layers_down_to(stride) : end])
+    for layer in finer:
         if hasattr(layer, "shuf") or isinstance(layer, nn.Sequential):
             enlarging = layer.shuf[0] if hasattr(layer, "shuf") else layer[0]
             kernel = torch.eye(classes, device=coarse.device)[..., None, None] if carriers else coarse
@@ -49,16 +53,30 @@ def initialise_finer_layers(model: Any, coarse: Tensor, bias: Tensor, stride: in
                 carriers.append((convolution, classes))
         elif hasattr(layer, "convpath"):
             _silence(layer.convpath[-1], classes)
-    factor, summand = _way_back(carriers, bias, model, images)
-    head = model.aside if shallow else model.layers[CLASSIFIER][0]
+    factor, summand = _way_back(carriers, bias, model, finer, images)
     head.weight[:classes] = 0
-    head.weight[:classes, :classes, 0, 0] = torch.diag(factor)
+    through = _through(classes, TENT, factor.device)  # of a head of single pixels the middle, which is a quarter
+    through = through if head.kernel_size == (3, 3) else 4 * through[..., 1:2, 1:2]
+    head.weight[:classes, :classes] = factor.view(-1, 1, 1, 1) * through
     head.bias[:classes] = summand
+
+
+def _head(model: Any) -> tuple[int, Any]:
+    """What gives a network's classes, and how many of its layers come before."""
+    if isinstance(model, PartialUNet):
+        return model.last, model.aside
+    place = int(model.classifier.split(".")[1]) if isinstance(model, Network) else CLASSIFIER
+    return place, model.layers[place][0]
 
 
 def _carry(layer: Any, kernel: Tensor, offset: float) -> None:
     """Let the first channels that a convolution gives be those of ``kernel``, which looks at its first channels."""
     count, used, convolution, norm = len(kernel), kernel.shape[1], layer[0], _norm(layer)
+    if count > convolution.out_channels:
+        raise UsageError(
+            f"the network's finer layers, of {convolution.out_channels} channels, are too narrow for so many classes: "
+            "leave out stride"
+        )
     convolution.weight[:count] = 0
     convolution.weight[:count, :used] = kernel
     if convolution.bias is not None:
@@ -83,12 +101,14 @@ def _silence(layer: Any, classes: int) -> None:
                 module.bias[:classes] = 0
 
 
-def _way_back(carriers: Any, bias: Tensor, model: nn.Module, images: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+def _way_back(
+    carriers: Any, bias: Tensor, model: nn.Module, finer: nn.Module, images: Iterable[Tensor]
+) -> tuple[Tensor, Tensor]:
     """(factor, summand) by which the classifier makes logits again of what is carried."""
     norm, cells = _norm(carriers[0][0]), slice(0, 4 * len(bias), 4)
     if norm is None:
         return torch.ones_like(bias), bias - OFFSET
-    calibrate(model, images)
+    calibrate(model, images, finer)
     for layer, count in carriers[1:]:  # what the first one has normed goes on as it is
         _norm(layer).running_mean[:count], _norm(layer).running_var[:count] = SPREADS, 1 - _norm(layer).eps
     spread = torch.sqrt(norm.running_var[cells] + norm.eps)

@@ -15,13 +15,14 @@ from torch import Tensor, nn
 
 from aerialseg.errors import UsageError
 from aerialseg.legend import NODATA
+from aerialseg.model.light_unet import SHARED
 from aerialseg.model.networks import build
 from aerialseg.training.config import TrainingConfig
 from aerialseg.training.encoder import calibrate, encoder_state, load_encoder, load_model_weights
 from aerialseg.training.metrics import LabelledDice
 from aerialseg.training.norm_folding import CLASSIFIER
 from aerialseg.training.partial_unet import PartialUNet
-from aerialseg.training.pyramid import WIDTH, Pyramid, parameter_groups
+from aerialseg.training.pyramid import WIDTH, Pyramid
 from aerialseg.training.torchvision_compat import patch_torchvision
 from aerialseg.training.torchvision_encoders import bare_resnet, fill_weights, is_v1
 
@@ -59,8 +60,9 @@ def make_learner(
 
 
 def _pyramid_learner(loaders: DataLoaders, config: TrainingConfig, classes: int, loss: Any) -> Learner:
-    model = Pyramid(bare_resnet(config.encoder.arch, v1=config.encoder.v1), classes).to(loaders.device)
-    return Learner(loaders, model, loss, splitter=parameter_groups, metrics=LabelledDice(), wd=config.weight_decay)
+    return _plain_learner(
+        loaders, config, Pyramid(bare_resnet(config.encoder.arch, v1=config.encoder.v1), classes), loss
+    )
 
 
 def _unet_learner(loaders: DataLoaders, config: TrainingConfig, classes: int, loss: Any) -> Learner:
@@ -85,18 +87,42 @@ def _unet_learner(loaders: DataLoaders, config: TrainingConfig, classes: int, lo
     return learner
 
 
-def _smp_learner(loaders: DataLoaders, config: TrainingConfig, classes: int, loss: Any) -> Learner:
-    model = build(classes=classes, bands=len(config.data.bands), **asdict(config.architecture)).to(loaders.device)
-    return Learner(loaders, model, loss, splitter=parameter_groups, metrics=LabelledDice(), wd=config.weight_decay)
+def _network_learner(loaders: DataLoaders, config: TrainingConfig, classes: int, loss: Any) -> Learner:
+    network = build(classes=classes, bands=len(config.data.bands), **asdict(config.architecture))
+    return _plain_learner(loaders, config, network, loss)
 
 
-_LEARNERS = {"unet": _unet_learner, "smp-unet": _smp_learner, "pyramid": _pyramid_learner}
+def _plain_learner(loaders: DataLoaders, config: TrainingConfig, model: nn.Module, loss: Any) -> Learner:
+    """fastai's Learner, whose first parameter group is the part that starts from weights."""
+
+    def splitter(model: nn.Module) -> list[list[nn.Parameter]]:
+        first = list(known_part(model, config).parameters())
+        known = {id(parameter) for parameter in first}
+        return [first, [parameter for parameter in model.parameters() if id(parameter) not in known]]
+
+    model = model.to(loaders.device)
+    return Learner(loaders, model, loss, splitter=splitter, metrics=LabelledDice(), wd=config.weight_decay)
+
+
+_LEARNERS = {
+    "unet": _unet_learner,
+    "light-unet": _network_learner,
+    "smp-unet": _network_learner,
+    "pyramid": _pyramid_learner,
+}
 """The learner of each ``decoder.kind``."""
 
 
-def encoder_of(learner: Learner, config: TrainingConfig) -> Any:
-    """stem, pooling, stages: the part of the learner's network that starts from weights of a ResNet."""
-    return learner.model.layers[0] if config.decoder.kind == "unet" else learner.model.encoder
+def encoder_of(model: Any, config: TrainingConfig) -> Any:
+    """stem, pooling, stages: the part of a learner's network that starts from weights of a ResNet."""
+    return model.layers[0] if config.decoder.kind in ("unet", "light-unet") else model.encoder
+
+
+def known_part(model: Any, config: TrainingConfig) -> Any:
+    """The part that knows something when training begins: the encoder, or what a light U-Net has from another model."""
+    if config.decoder.kind == "light-unet" and config.encoder.start == "model":
+        return model.layers[:SHARED]
+    return encoder_of(model, config)
 
 
 def start_encoder(learner: Learner, config: TrainingConfig, weights: str | Path | None) -> None:
@@ -104,7 +130,7 @@ def start_encoder(learner: Learner, config: TrainingConfig, weights: str | Path 
     if config.encoder.start == "scratch":
         return
     if config.encoder.start == "model":
-        load_model_weights(learner.model, encoder_of(learner, config), weights, config)
+        load_model_weights(learner.model, encoder_of(learner.model, config), weights, config)
         return
     if weights is None and config.encoder.start == "deepen":
         raise UsageError(
@@ -118,7 +144,7 @@ def start_encoder(learner: Learner, config: TrainingConfig, weights: str | Path 
             raise UsageError(f"encoder.v1 is {encoder.v1}, and {file} says otherwise: set it to {not encoder.v1}")
         fill_weights(body.network, encoder_state(encoder.arch, encoder.start, file), file)
     else:
-        body = encoder_of(learner, config).to(learner.dls.device)
+        body = encoder_of(learner.model, config).to(learner.dls.device)
         load_encoder(body, encoder.arch, encoder.start, file, config.data.bands)
     if encoder.calibrate:
         calibrate(body, some_batches(learner.dls, config.encoder.calibrate))
@@ -194,17 +220,17 @@ class KeepNorms(Callback):
 
 
 class Frozen(Callback):
-    """The encoder keeps its weights and its BatchNorm statistics: a decoder that is new would spoil them."""
+    """A part keeps its weights and its BatchNorm statistics: layers that are new would spoil them."""
 
-    def __init__(self, encoder: nn.Module) -> None:
+    def __init__(self, part: nn.Module) -> None:
         super().__init__()
-        self.encoder = encoder
+        self.part = part
 
     def before_fit(self) -> None:
-        self.encoder.requires_grad_(False)
+        self.part.requires_grad_(False)
 
     def before_train(self) -> None:
-        self.encoder.eval()
+        self.part.eval()
 
 
 def leave_autocast(callbacks: Iterable[Callback]) -> None:

@@ -22,7 +22,7 @@ from aerialseg.training.learner import (
     Frozen,
     KeepNorms,
     Reseed,
-    encoder_of,
+    known_part,
     leave_autocast,
     seed_everything,
     start_encoder,
@@ -113,7 +113,7 @@ class TrainingLoop:
         if done:
             restore_optimizer(learner.opt, saved.optimizer)
         callbacks = _callbacks(self, number, step, at_once, saved, done)
-        callbacks += [Frozen(encoder_of(learner, self.config))] if step.frozen else []
+        callbacks += [Frozen(known_part(learner.model, self.config))] if step.frozen else []
         failed = False
         try:
             rates = slice(float(step.lr) * ENCODER_LR, float(step.lr))

@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from aerialseg.model.network import Network
+
 STRIDES = (1, 2, 4, 8, 16)
 ASIDE = "aside."
 """Prefix of what is not part of the network: the coarse classifier."""
@@ -24,7 +26,9 @@ _BRIDGED = 4
 
 
 class PartialUNet(nn.Module):
-    """fastai's ``DynamicUnet`` down to ``stride``, a power of two from 2 to 16; logits (B, classes, h, w) as it has.
+    """fastai's ``DynamicUnet``, or a ``LightUNet``, down to ``stride``, a power of two from 2 to 16.
+
+    Logits (B, classes, h, w) as it has.
 
     Shares the layers of ``unet`` and names them alike; those that it leaves out get no gradient. Logits are computed at
     the stride and interpolated to the size of the image, so that loss and metrics see the whole mask. With ``hints``
@@ -34,7 +38,7 @@ class PartialUNet(nn.Module):
 
     def __init__(self, unet: Any, stride: int, classes: int, hints: int = 0) -> None:
         super().__init__()
-        self.layers, self.sfs = unet.layers, unet.sfs
+        self.layers, self.sfs = unet.layers, getattr(unet, "sfs", ())
         self._unet = (unet,)  # out of the module's sight, but alive: with it fastai's hooks on the encoder would end
         self.last = layers_down_to(stride)
         self.classes, self.hinted = classes, torch.empty(0)
@@ -49,11 +53,16 @@ class PartialUNet(nn.Module):
         return nn.ModuleList([*self.layers, self.aside])[index]
 
     def forward(self, x: Tensor) -> Tensor:
-        out = x
-        for layer in self.layers[: self.last]:
-            out = layer(out)
-        logits, self.hinted = self.aside(out).tensor_split([self.classes], dim=1)
+        logits, self.hinted = self.aside(self._features(x)).tensor_split([self.classes], dim=1)
         return F.interpolate(logits, x.shape[-2:], mode="bilinear", align_corners=False)
+
+    def _features(self, x: Tensor) -> Tensor:
+        unet = self._unet[0]
+        if isinstance(unet, Network):
+            return unet.decode(x, self.last - _BRIDGED)
+        for layer in self.layers[: self.last]:
+            x = layer(x)
+        return x
 
 
 def layers_down_to(stride: int) -> int:

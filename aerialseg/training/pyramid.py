@@ -7,8 +7,6 @@ networks for object detection", arXiv 1612.03144.)
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -45,13 +43,6 @@ class Pyramid(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.classes(self.hints(x), (x.shape[-2], x.shape[-1]))
-
-
-def parameter_groups(model: Any) -> list[list[nn.Parameter]]:
-    """The encoder's parameters, and those of the rest: fastai's splitter, for learning rates of their own."""
-    encoder = list(model.encoder.parameters())
-    known = {id(parameter) for parameter in encoder}
-    return [encoder, [parameter for parameter in model.parameters() if id(parameter) not in known]]
 
 
 def _normed(n_in: int, n_out: int, kernel: int) -> nn.Sequential:

@@ -25,9 +25,10 @@ FOLLOWING = SMP.replace("[augment]", "[follow]\nweight = 1.0\nblend = 0.5\nonly_
 )
 
 
-def save_unet(folder: Path, legend: Legend) -> Path:
-    network = lively_network("resnet18", len(legend))
-    save(folder, card(network, encoder="resnet18", legend=legend), network.state_dict(), torch.float32)
+def save_unet(folder: Path, legend: Legend, norm: str = "none") -> Path:
+    network = lively_network("resnet18", len(legend), norm=norm)
+    architecture = Architecture("resnet18", norm=norm)
+    save(folder, card(network, architecture=architecture, legend=legend), network.state_dict(), torch.float32)
     return folder
 
 
