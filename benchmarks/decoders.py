@@ -4,16 +4,16 @@
 
 In one run, measured in turn, medians over the rounds:
 
-1. Seconds per megapixel of the answer in the middle of a large raster: the default model, and smp's Unet over the same
-   encoder, in exact tiles on OpenVINO in fp32 and bf16; smp's Unet as it is usually run, by torch in fp32 in tiles of
-   512 px with 64 px of overlap on each side.
+1. Seconds per megapixel of the answer in the middle of a large raster: the default model, and the light U-Net and smp's
+   Unet over the same encoder, in exact tiles on OpenVINO in fp32 and bf16; smp's Unet as it is usually run, by torch in
+   fp32 in tiles of 512 px with 64 px of overlap on each side.
 2. A drawn scene of --size px cut into blocks of 512 px: the share of labels that the whole image has, computed at once
    in the same runtime and fp32.
 3. With --job PX: a drawn scene of PX x PX at 20 cm as a GeoTIFF, and ``segment-raster`` with smp's network in a process
    of its own: seconds and peak memory.
 
-smp's network has random weights, set so that values neither fade nor explode, unless --model gives one. Time does not
-depend on weights; how many labels change where tiles are cut does.
+The light U-Net and smp's have random weights, set so that values neither fade nor explode; of smp's --model may give
+others. Time does not depend on weights; how many labels change where tiles are cut does.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ from tests.model.nets import card, lively_network
 CLASSES = 19
 
 
-def make_smp(folder: Path) -> Path:
-    """A model folder of smp's Unet over a ResNet-34, at 20 cm."""
-    network = lively_network("resnet34", CLASSES, decoder="smp-unet", norm="batch")
-    about = card(network, architecture=Architecture("resnet34", decoder="smp-unet", norm="batch"), gsd_m=0.2)
+def make_model(folder: Path, decoder: str) -> Path:
+    """A model folder of such a network over a ResNet-34, at 20 cm."""
+    network = lively_network("resnet34", CLASSES, decoder=decoder, norm="batch")
+    about = card(network, architecture=Architecture("resnet34", decoder=decoder, norm="batch"), gsd_m=0.2)
     save(folder, about, network.state_dict(), torch.float32)
     return folder
 
@@ -70,8 +70,9 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     print(f"{platform.processor() or platform.machine()}, {given.threads} threads, load {os.getloadavg()[0]:.1f}")
     with tempfile.TemporaryDirectory() as scratch:
-        smp = given.model or make_smp(Path(scratch) / "smp")
-        ways = make_ways({"default": Path("embedded"), "smp": smp})
+        smp = given.model or make_model(Path(scratch) / "smp", "smp-unet")
+        light = make_model(Path(scratch) / "light", "light-unet")
+        ways = make_ways({"default": Path("embedded"), "light": light, "smp": smp})
         found: dict[str, Any] = {"seconds_per_mpx": time_ways(ways, given.rounds)}
         found["same_labels"] = compare_labels(ways, given.size)
         if given.job:
