@@ -113,8 +113,7 @@ def find_doubts(
         for file, _ in maps[1:]:
             if not same_crs(file.geo.crs, maps[0][0].geo.crs):
                 raise InputError(
-                    f"{file.path} has another coordinate system than {maps[0][0].path}: make both maps with "
-                    "the same settings, or warp one: gdalwarp -r near -t_srs EPSG:CODE"
+                    f"{file.path} has another coordinate system than {maps[0][0].path}: make both maps on one grid"
                 )
         listener.stage("Looking for doubts", sum(math.prod(file.geo.shape) for file, _ in maps))
         blocks = [_survey(file, rated, _side_px(file, side_m), listener) for file, rated in maps]

@@ -40,7 +40,7 @@ def test_the_field_of_the_class_is_found(tmp_path: Path, name: str) -> None:
 
 
 def test_several_fields_of_text_are_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"--field .*: who, what"):
+    with pytest.raises(InputError, match=r"give --field, .*: who, what"):
         read_labels(layer(tmp_path, who=["a", "b"], what=["roof", "road"]))
 
 

@@ -301,9 +301,6 @@ TABLE = {
         ask_small_blocks,
     ),
     "labels": Row("ogr2ogr -a_srs EPSG:CODE", labels, ask_labels, same_features),
-    "a mosaic's other CRS": Row(
-        "gdalwarp -t_srs EPSG:CODE -r bilinear -dstalpha", lambda path: draw(path, crs="EPSG:25833"), ask_mosaic, warped
-    ),
     "a mosaic's turned tile": Row(
         "gdalwarp -r bilinear -dstalpha", lambda path: draw(path, at=GRID @ Affine.rotation(20)), ask_mosaic, warped
     ),

@@ -61,7 +61,7 @@ def test_the_history_lies_beside_the_card_and_no_map_needs_it(folder: Path) -> N
     assert load_whole_card(folder).training == {"history": [{"epoch": 0}]}
     (folder / HISTORY).write_text("no json")
     load_network(folder)
-    with pytest.raises(ModelError, match=r"history\.json: .*; delete it"):
+    with pytest.raises(ModelError, match=r"history\.json: .*; correct or delete it"):
         load_whole_card(folder)
     (folder / HISTORY).unlink()
     assert load_whole_card(folder) == load_card(folder)
