@@ -112,7 +112,8 @@ STAIRS = {
         "store",
         "onnx_writer",
         "fold fx_trace networks probe",
-        "smp_unet stage_heads unet",
+        "light_unet smp_unet stage_heads",
+        "unet",
         "network",
         "device encoders folders interface lineage",
         "card catalogue cpu global_layers gpu reach tile_crops weights_file",
@@ -190,7 +191,18 @@ ONLY_IN = [
     ("cv2", ["datasets"], False),
 ]
 TORCH = {
-    *("add_model", "encoders", "fold", "fx_trace", "global_layers", "gpu", "int8_ranges", "network", "networks"),
+    *(
+        "add_model",
+        "encoders",
+        "fold",
+        "fx_trace",
+        "global_layers",
+        "gpu",
+        "int8_ranges",
+        "light_unet",
+        "network",
+        "networks",
+    ),
     *(
         "onnx_export",
         "onnx_writer",
