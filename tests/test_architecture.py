@@ -81,10 +81,10 @@ STAIRS = {
         "band_image",
     ],
     "evaluation": [
-        "report",
+        "report resolutions",
         "comparison evaluate pictures tables",
         "curves results",
-        "calibrate charts doubts map_accuracy resolutions",
+        "calibrate charts doubts map_accuracy",
         "axes boundaries samples scores",
     ],
     "mapping": [

@@ -32,6 +32,7 @@ LABELS = {
     "report": "Writing the report",
     "prepare": "Preparing images",
     "teach": "Reading features",
+    "search": "Searching for the learning rate",
     "train": "Training",
     "score": "Scoring",
     "zones": "Measuring zones",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import datetime
 import math
@@ -34,20 +35,22 @@ def write_comparison(folder: str | Path, results: Results) -> list[Path]:
         writer = csv.DictWriter(file, list(_rows(results)[0]))
         writer.writeheader()
         writer.writerows(_rows(results))
-    for path, text in {**charts, page: draw_page(results)}.items():
+    for path, text in {**charts, page: draw_page(results, Path(folder))}.items():
         with write_atomically(path) as part:
             part.write_text(text, encoding="utf-8")
     return [table, *charts, page]
 
 
-def draw_page(results: Results) -> str:
-    """The HTML page: it takes nothing from elsewhere."""
+def draw_page(results: Results, folder: Path | None = None) -> str:
+    """The HTML page: it takes nothing from elsewhere. folder: has the pictures."""
     page: str = (
         templates()
         .get_template("comparison.html.j2")
         .render(
             rows=_rows(results),
             last=last_steps(results),
+            budgets=_budgets(results),
+            pictures=_pictures(results, folder),
             scores=charts_of(results),
             absent=results[-1]["scores"]["final"].get("classes_absent", []),
             searches=[chart for record in results for chart in _search(record)],
@@ -77,6 +80,24 @@ def last_steps(results: Results) -> list[dict[str, Any]]:
     ends = {record["run"]: record for record in results}
     totals = {run: sum(record["mpx"] for record in results if record["run"] == run) for run in ends}
     return [{**record, "total_mpx": totals[run]} for run, record in ends.items()]
+
+
+def _budgets(results: Results) -> str:
+    """Equal computing, where it is: whole epochs of large frames may be far from what was wanted."""
+    least, *_, most = sorted([record["total_mpx"] for record in last_steps(results)] * 2)
+    return "equal computing" if most <= 1.1 * least else f"{least:.1f} to {most:.1f} megapixels learnt from, not equal"
+
+
+def _pictures(results: Results, folder: Path | None) -> list[list[tuple[str, str]]]:
+    """Of a few frames (caption, data URI) of image, truth and what each run ended with."""
+    found: dict[str, dict[str, str]] = {}
+    for part in ("image", "truth", "map"):
+        for record in last_steps(results) if folder else ():
+            for path in sorted((folder / record.get("pictures", "none")).glob(f"*-{part}.png")):
+                row = found.setdefault(frame := path.stem.removesuffix(f"-{part}"), {})
+                uri = f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+                row.setdefault(f"{frame}, {_name(record) if part == 'map' else part}", uri)
+    return [list(row.items()) for row in found.values()]
 
 
 def _curves(results: Results, key: str) -> list[LineSeries]:

@@ -54,13 +54,18 @@ def draw_mistakes(image: Image.Image, truth: NDArray[np.uint8], predicted: NDArr
     return Image.fromarray(out)
 
 
-def _png(ids: NDArray[np.uint8], legend: Legend) -> str:
+def paint(ids: NDArray[np.uint8], legend: Legend) -> Image.Image:
+    """Class ids in their colours."""
     palette = np.full((256, 3), UNKNOWN, dtype=np.uint8)
     for entry in legend:
         palette[entry.id] = entry.color
     picture = Image.fromarray(ids)
     picture.putpalette(palette.tobytes())
-    return _uri(picture, "PNG", optimize=True)
+    return picture
+
+
+def _png(ids: NDArray[np.uint8], legend: Legend) -> str:
+    return _uri(paint(ids, legend), "PNG", optimize=True)
 
 
 def _jpeg(picture: Image.Image) -> str:

@@ -23,11 +23,12 @@ from aerialseg.progress import Progress, Silent, counted
 from aerialseg.toml import convert, naming_file, read_toml
 from aerialseg.training.config import Step, TrainingConfig
 from aerialseg.training.export import save_trained
+from aerialseg.training.learner import find_weights
 from aerialseg.training.loop import TrainingLoop
 from aerialseg.training.train_run import locked_folder
 from aerialseg.training.training_frames import load_training_frames
 
-RESULTS = "results.json"
+RESULTS, SHOWN = "results.json", "pictures"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +111,7 @@ def experiment(
     Raises InputError, ModelError, UsageError, ResourceError, OutputError.
     """
     progress, wanted, out_dir = progress or Silent(), Experiment.read(config_path), Path(out_dir)
+    find_weights(wanted.training, encoder_weights)
     with locked_folder(out_dir):
         sides = load_training_frames(wanted.training, data_dir, out_dir / "prepared", progress)
         results = _read_results(out_dir)
@@ -141,7 +143,8 @@ def _judge(
     step, folder = config.steps[number], out_dir / "models" / f"{run}-{number}"
     save_trained(folder, config, saved, loop.work)
     history = [record for record in saved.history if record["step"] == number]
-    legend, found = sides.legend, evaluate_sizes(folder, data_dir, config.data, step.size, progress=progress)
+    legend, pictures = sides.legend, out_dir / SHOWN / folder.name
+    found = evaluate_sizes(folder, data_dir, config.data, step.size, shown=pictures, progress=progress)
     void = config.data.void
     scores = {name: confusion.to_json(legend, void) for name, confusion in found.items()}
     shown = [f"{name}: {confusion.spoken(legend, void)}" for name, confusion in found.items()]
@@ -151,6 +154,7 @@ def _judge(
         "step": number,
         **_cost(step, history, len(sides.learn)),
         "scores": scores,
+        "pictures": f"{SHOWN}/{folder.name}",
         "model": f"models/{folder.name}/{CARD}",
         "search": next((s for s in saved.searches if s["step"] == number), {}),
         "history": history,

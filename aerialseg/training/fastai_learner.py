@@ -30,7 +30,7 @@ try:
     from aerialseg.training.checkpoint import plain_state
     from aerialseg.training.config import FIND, TrainingConfig
     from aerialseg.training.export import make_card, network_state
-    from aerialseg.training.learner import seed_everything, start_encoder
+    from aerialseg.training.learner import find_weights, seed_everything, start_encoder
     from aerialseg.training.step_learners import StepLearners
     from aerialseg.training.training_frames import load_training_frames
 except ModuleNotFoundError as error:
@@ -95,6 +95,7 @@ def learner(
     if model is not None:
         found = replace(found, encoder=replace(found.encoder, start="model"))
     weights = encoder_weights if model is None else model
+    find_weights(found, weights)
     folder = Path(tempfile.mkdtemp(prefix="aerialseg-learner-") if prepared is None else prepared)
     sides = load_training_frames(found, data_dir, folder, progress or Silent())
     step = replace(found.steps[-1], stride=1)

@@ -132,12 +132,7 @@ def start_encoder(learner: Learner, config: TrainingConfig, weights: str | Path 
     if config.encoder.start == "model":
         load_model_weights(learner.model, encoder_of(learner.model, config), weights, config)
         return
-    if weights is None and config.encoder.start == "deepen":
-        raise UsageError(
-            "encoder.start is 'deepen': give --encoder-weights FILE, those of a shallower ResNet, or set it to "
-            "'scratch'"
-        )
-    encoder, file = config.encoder, weights or torchvisions_file(config.encoder.arch)
+    encoder, file = config.encoder, find_weights(config, weights)
     if config.teaches:
         body = learner.model.encoder
         if encoder.v1 != is_v1(file):
@@ -148,6 +143,18 @@ def start_encoder(learner: Learner, config: TrainingConfig, weights: str | Path 
         load_encoder(body, encoder.arch, encoder.start, file, config.data.bands)
     if encoder.calibrate:
         calibrate(body, some_batches(learner.dls, config.encoder.calibrate))
+
+
+def find_weights(config: TrainingConfig, weights: str | Path | None) -> Any:
+    """The weights that the encoder starts from, to be asked for before any image is prepared. Raises UsageError."""
+    if weights is None and config.encoder.start == "deepen":
+        raise UsageError(
+            "encoder.start is 'deepen': give --encoder-weights FILE, those of a shallower ResNet, or set it to "
+            "'scratch'"
+        )
+    if weights is None and config.encoder.start == "pretrained":
+        return torchvisions_file(config.encoder.arch)
+    return weights
 
 
 def torchvisions_file(arch: str) -> Path:

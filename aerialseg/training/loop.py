@@ -30,7 +30,7 @@ from aerialseg.training.learner import (
 )
 from aerialseg.training.partial_unet import load_weights
 from aerialseg.training.same_run import check_same_run, describe_training
-from aerialseg.training.search import Finder, collect, shape_text
+from aerialseg.training.search import Finder, collect, keep_plot, shape_text
 from aerialseg.training.step_learners import StepLearners, step_file
 from aerialseg.training.teacher import Teacher
 from aerialseg.training.teacher_loss import TeacherLoss
@@ -155,7 +155,9 @@ class TrainingLoop:
             if found["step"] == number:
                 return replace(step, lr=found["lr"], batch=found["batch"]), found["at_once"]
         finder = Finder(self.config, len(self.sides.learn), self.learners.bare, self.bf16, self.progress)
+        self.bar.interrupt()
         found = finder.find(learner, step)
+        keep_plot(self.work, number, step, found, self.progress)
         step = replace(step, lr=found["lr"], batch=found["batch"])
         write_checkpoint(self.work, replace(saved, searches=[*saved.searches, {"step": number, **found}]))
         self.progress.note(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import takewhile
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +16,9 @@ from fastai.vision.all import Callback, Learner, valley
 from torch import Tensor, nn
 
 from aerialseg.errors import ResourceError
+from aerialseg.evaluation.charts import standalone
+from aerialseg.evaluation.curves import searches
+from aerialseg.files import write_atomically
 from aerialseg.model.device import free_bytes
 from aerialseg.progress import Progress, spoken_bytes
 from aerialseg.training.config import FIND, Step, TrainingConfig
@@ -32,16 +36,29 @@ _LEAST = 2
 LOWEST_LR, HIGHEST_LR = 1e-5, 1e-2
 
 
-def find_learning_rate(learner: Learner, updates: int, callbacks: Sequence[Callback]) -> dict[str, Any]:
+class _Counted(Callback):
+    """Says each batch to a listener."""
+
+    def __init__(self, progress: Progress) -> None:
+        super().__init__()
+        self.progress = progress
+
+    def after_batch(self) -> None:
+        self.progress.advance(1)
+
+
+def find_learning_rate(
+    learner: Learner, updates: int, callbacks: Sequence[Callback], progress: Progress
+) -> dict[str, Any]:
     """{"lr", "lrs", "losses"}: fastai's ``lr_find`` over so many batches, and the rate in the longest valley.
 
     The learner is as it was afterwards. (Smith 2017, arXiv 1506.01186, section 3.3.) The rate is kept between 1e-5 and
     1e-2: outside, a search of few updates has seen noise.
     """
-    with learner.no_bar(), learner.added_cbs(list(callbacks)), _too_short():
-        found = learner.lr_find(
-            start_lr=LOWEST_LR, end_lr=1.0, num_it=max(updates, 20), show_plot=False, suggest_funcs=valley
-        )
+    updates = max(updates, 20)
+    progress.stage("search", updates)
+    with learner.no_bar(), learner.added_cbs([*callbacks, _Counted(progress)]), _too_short():
+        found = learner.lr_find(start_lr=LOWEST_LR, end_lr=1.0, num_it=updates, show_plot=False, suggest_funcs=valley)
     pairs = zip(learner.recorder.lrs, learner.recorder.losses, strict=True)
     finite = list(takewhile(lambda pair: math.isfinite(pair[1]), ((float(lr), float(loss)) for lr, loss in pairs)))
     lrs, losses = ([float(f"{value:.4g}") for value in values] for values in zip(*finite, strict=True))
@@ -181,7 +198,7 @@ class Finder:
         searching.model.load_state_dict(learner.model.state_dict())
         callbacks = [Autocast()] if self.bf16 else []
         try:
-            return find_learning_rate(searching, self.config.search_steps, callbacks)
+            return find_learning_rate(searching, self.config.search_steps, callbacks, self.progress)
         except torch.OutOfMemoryError:
             pass
         finally:
@@ -189,6 +206,15 @@ class Finder:
         del searching
         collect()
         return None
+
+
+def keep_plot(work: Path, number: int, step: Step, found: dict[str, Any], progress: Progress) -> None:
+    """Leave the plot of a search that found a learning rate in ``work``, for people, at once. Raises OutputError."""
+    for chart in searches({"searches": [{**found, "step": 0}], "steps": [{"size": list(step.size)}]}):
+        path = work / f"learning-rate-{number}.svg"
+        with write_atomically(path) as part:
+            part.write_text(standalone(chart), encoding="utf-8")
+        progress.note(f"learning rate {found['lr']:g}: {path}")
 
 
 def shape_text(shape: tuple[int, int]) -> str:

@@ -47,6 +47,8 @@ def load_training_frames(
     _check_ids(legend, config)
     pairs = find_pairs(data_dir, config.data)
     learn, held = split_pairs(pairs, config.data.split)
+    if unnamed := len(set(pairs) - set(learn) - set(held)):
+        progress.note(f"{counted(unnamed, 'frame')} that no line of {config.data.split.name} names: left out")
     count = config.data.watch
     watched = dict(list(held.items())[:: max(1, round(len(held) / count))]) if count else held
     seen = {**learn, **watched}

@@ -40,10 +40,14 @@ def write(drawn_data: Path, folder: Path, text: str = TEXT) -> Path:
     return folder / "experiment.toml"
 
 
-def test_every_run_of_the_experiment_learns_from_as_many_pixels() -> None:
+@pytest.mark.parametrize(
+    ("file", "runs"),
+    [("resolution", {"128", "256", "512", "progressive"}), ("resolution-quick", {"64", "128", "256", "progressive"})],
+)
+def test_every_run_of_the_experiment_learns_from_as_many_pixels(file: str, runs: set[str]) -> None:
     """To the nearest whole epoch of each step."""
-    wanted = Experiment.read(CONFIGS / "resolution.toml")
-    assert set(wanted.runs) == {"128", "256", "512", "progressive"}
+    wanted = Experiment.read(CONFIGS / f"{file}.toml")
+    assert set(wanted.runs) == runs
     for run, legs in wanted.runs.items():
         steps = wanted.config(run, frames=251).steps
         assert [step.size for step in steps] == [leg.size for leg in legs]
@@ -77,6 +81,13 @@ def test_a_slip_is_named(drawn_data: Path, tmp_path: Path, change: tuple[str, st
         Experiment.read(write(drawn_data, tmp_path, TEXT.replace(*change)))
 
 
+def test_missing_weights_are_said_before_any_image_is_prepared(drawn_data: Path, tmp_path: Path) -> None:
+    text = TEXT.replace('start = "scratch"', 'start = "deepen"')
+    with pytest.raises(UsageError, match="encoder-weights FILE"):
+        experiment(write(drawn_data, tmp_path, text), drawn_data, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("text", [TEXT, STRIDED], ids=["whole", "stride 8"])
 def test_an_experiment_judges_every_step_and_goes_on_where_it_was_cut_off(
@@ -98,6 +109,10 @@ def test_an_experiment_judges_every_step_and_goes_on_where_it_was_cut_off(
     assert again == results
     for path in write_comparison(tmp_path / "out", results):
         assert path.stat().st_size > 200
+    page = (tmp_path / "out" / "experiment.html").read_text(encoding="utf-8")
+    assert page.count('src="data:image/png') == 2 * (
+        2 + 2
+    )  # of 4 frames 2 are shown: image, truth, the map of each run
     with open(tmp_path / "out" / "results.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [float(row["mean_iou_final"]) for row in rows] == [r["scores"]["final"]["mean_iou"] for r in results]
@@ -136,6 +151,8 @@ def test_the_page_holds_every_run_takes_nothing_from_elsewhere_and_its_charts_ar
         invented("progressive", 1, [256, 384]),
     ]
     page = draw_page(results)
+    assert "10.0 to 20.0 megapixels learnt from, not equal" in page
+    assert "3 runs (equal computing)" in draw_page([invented(name, 0, [64, 96]) for name in ("a", "b", "c")])
     assert "&lt;roof&gt; &amp; wall" in page
     assert not re.search(r"(src|href)=|<script|<link|url\(", page)
     charts = charts_of(results)

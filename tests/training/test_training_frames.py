@@ -36,6 +36,18 @@ def test_frames_that_are_only_shown_are_held_out_ones(config: TrainingConfig, dr
     assert len(sides.learn) == 20
 
 
+def test_frames_that_no_line_of_the_split_names_are_counted(
+    config: TrainingConfig, drawn_data: Path, tmp_path: Path
+) -> None:
+    rows = [f"{number:03},{int(number >= 20)}" for number in range(2, 24)]
+    (tmp_path / "split.csv").write_text("\n".join(["frame,held_out", *rows]) + "\n")
+    said: list[str] = []
+    progress = Silent()
+    progress.note = said.append  # type: ignore[method-assign]
+    load_training_frames(config, drawn_data, tmp_path, progress)
+    assert "2 frames that no line of split.csv names: left out" in said
+
+
 def test_the_hash_tells_another_pixel_and_another_name(tmp_path: Path) -> None:
     for name, value in (("a", 1), ("b", 2)):
         Image.fromarray(np.full((4, 4), value, np.uint8)).save(tmp_path / f"{name}.png")
