@@ -160,12 +160,15 @@ class TrainingLoop:
         keep_plot(self.work, number, step, found, self.progress)
         step = replace(step, lr=found["lr"], batch=found["batch"])
         write_checkpoint(self.work, replace(saved, searches=[*saved.searches, {"step": number, **found}]))
-        self.progress.note(
-            f"step {number}: frames {shape_text(step.size)}, crops {shape_text(step.seen)}, "
-            f"{counted(step.epochs, 'epoch')}, batch {step.batch} ({found['at_once']} at once), "
-            f"learning rate {step.lr:g}"
-        )
+        self.progress.note(_spoken(number, step, found["at_once"]))
         return step, int(found["at_once"])
+
+
+def _spoken(number: int, step: Step, at_once: int) -> str:
+    return (
+        f"step {number}: frames {shape_text(step.size)}, crops {shape_text(step.seen)}, "
+        f"{counted(step.epochs, 'epoch')}, batch {step.batch} ({at_once} at once), learning rate {step.lr:g}"
+    )
 
 
 def _there(saved: Saved | None) -> Saved:
