@@ -38,6 +38,14 @@ def naming_file(path: str | Path) -> Iterator[None]:
         raise UsageError(f"{printable(path)}: {error}") from None
 
 
+def quoted(name: str) -> str:
+    """A name from a file as a message quotes it: damaged files have names of any length."""
+    return repr(name if len(name) <= MAX_QUOTED else name[:MAX_QUOTED] + "...")
+
+
+MAX_QUOTED = 80
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """``did you mean 'X'?``, or the known words where none is near."""
     known = sorted(known)
@@ -59,7 +67,7 @@ def build(kind: type[T], values: object, where: str = "") -> T:
     inside = f" in [{where}]" if where else ""
     for name in values:
         if name not in known:
-            raise UsageError(f"unknown key {name!r}{inside}: {removed.get(name) or nearest(name, known)}")
+            raise UsageError(f"unknown key {quoted(name)}{inside}: {removed.get(name) or nearest(name, known)}")
     for name, entry in known.items():
         if name not in values and entry.default is MISSING and entry.default_factory is MISSING:
             raise UsageError(f"{f'[{where}]' if where else 'the file'} lacks the key {name!r}")

@@ -16,7 +16,7 @@ from aerialseg.errors import UsageError
 from aerialseg.mapping.kinds import aoi_file, split_layer
 from aerialseg.mapping.settings import OPTIONS, SETTINGS, SUCCESSORS, MapSettings
 from aerialseg.raster.describe import source_sha256
-from aerialseg.toml import nearest
+from aerialseg.toml import nearest, quoted
 
 if TYPE_CHECKING:
     from aerialseg.model.interface import PredictorSpec
@@ -44,7 +44,7 @@ def read_settings(values: Mapping[str, Any], where: str, at: Callable[[str], Pat
             successor, _, value = SUCCESSORS[name].partition(" ")
             raise UsageError(f'{where}.{key} was replaced: write {successor} = "{value}"')
         if name not in OPTIONS:
-            raise UsageError(f"unknown key {key!r} in [{where}]: {nearest(name, OPTIONS)}")
+            raise UsageError(f"unknown key {quoted(key)} in [{where}]: {nearest(name, OPTIONS)}")
         found[OPTIONS[name].key] = OPTIONS[name].parse(value, f"{where}.{key}")
     if file := aoi_file(found.get("aoi")):
         found["aoi"] = f"{at(file)}{found['aoi'][len(file) :]}"

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from aerialseg.batch.job_settings import read_settings
 from aerialseg.errors import UsageError
-from aerialseg.toml import build, naming_file, nearest, read_toml
+from aerialseg.toml import build, naming_file, nearest, quoted, read_toml
 
 Kind = Literal["usage", "input", "output", "resources", "other"]
 
@@ -201,7 +201,7 @@ def job_of(values: Mapping[str, Any], path: Path) -> Job:
     known = {"name", "folder", "settings", *TABLES}
     for name in values:
         if name not in known:
-            raise UsageError(f"unknown key {name!r}: {nearest(name, known)}")
+            raise UsageError(f"unknown key {quoted(name)}: {nearest(name, known)}")
     for needed in ("inputs", "outputs"):
         if needed not in values:
             raise UsageError(f"the table [{needed}] is missing")
