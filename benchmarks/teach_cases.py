@@ -152,7 +152,7 @@ def joined(folder: Path, tile: int, ending: str, bands: int) -> np.ndarray:
 
 
 def dubai_middles(folder: Path, legend: Legend, tiles: tuple[int, ...] = JUDGED) -> list[Any]:
-    """The middle of the middle part of tiles, those that are judged by default."""
+    """The middle of the middle part of tiles, the test tiles by default."""
     theirs, found = Legend.from_csv(folder / "legend.csv"), []
     numbers = np.full(256, NODATA, np.uint8)
     for entry in theirs:

@@ -147,9 +147,9 @@ def describe_run(estimate: RunEstimate) -> list[str]:
     place = f" from ({x:.10g}, {y:.10g}), {name_of_crs(geo.crs)}" if geo.crs else ", no coordinate system"
     blocks = f"{estimate.blocks:,} of {len(plan.grid):,} to compute, {estimate.pixels / 1e6:,.2f} Mpx"
     known = "unknown" if estimate.seconds is None else f"about {spoken_duration(estimate.seconds)}"
-    askew = f"{estimate.reprojected:,} reprojected, " if estimate.reprojected else ""
+    warped = f"{estimate.reprojected:,} reprojected, " if estimate.reprojected else ""
     return [
-        f"sources  {len(plan.view.pieces):,} used, {estimate.resampled:,} resampled, {askew}{len(refused):,} refused",
+        f"sources  {len(plan.view.pieces):,} used, {estimate.resampled:,} resampled, {warped}{len(refused):,} refused",
         *refused,
         f"reading  {plan.view.note}",
         f"grid     {width:,} x {height:,} px ({plan.pixels / 1e6:,.2f} Mpx){place}",

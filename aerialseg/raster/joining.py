@@ -24,22 +24,22 @@ Refusal = tuple[str, str]
 @dataclass(frozen=True, slots=True)
 class Joined:
     """infos: of the rasters that can be read as one, in their order. pieces: theirs, without places. note: what is to
-    be said of bands. refused: the others. askew: numbers of those that have to be reprojected."""
+    be said of bands. refused: the others. reprojected: numbers of those that have to be reprojected."""
 
     infos: list[RasterInfo]
     pieces: list[Piece]
     note: str
     refused: tuple[Refusal, ...]
-    askew: frozenset[int]
+    reprojected: frozenset[int]
 
     @property
     def straight(self) -> list[RasterInfo]:
         """Those that lie on a lattice of the mosaic's coordinate system: one at least."""
-        return [info for number, info in enumerate(self.infos) if number not in self.askew]
+        return [info for number, info in enumerate(self.infos) if number not in self.reprojected]
 
 
 def join(infos: Sequence[RasterInfo], want: Reading, *, require_crs: bool, reproject: bool) -> Joined:
-    """Those that can be read as one. reproject: also those that lie askew or in another coordinate system.
+    """Those that can be read as one. reproject: also those where north is not up, and those of another CRS.
 
     Raises InputError where some cannot and that was not allowed.
     """
@@ -51,14 +51,14 @@ def join(infos: Sequence[RasterInfo], want: Reading, *, require_crs: bool, repro
     size_m = next((info.gsd_m for info in alike if info.geo.resolution == size), None)
     found: list[tuple[RasterInfo, Piece, str]] = []
     refused: list[Refusal] = []
-    askew: set[int] = set()
+    reprojected: set[int] = set()
     for info in infos:
         try:
-            if several and alike and reproject and _is_askew(info, crs):
+            if several and alike and reproject and _needs_warp(info, crs):
                 check_way(info.path, info.geo, crs)
                 _check_size(info, info.gsd_m, size_m)
                 piece = make_piece(info, want, require_crs=require_crs)
-                askew.add(len(found))
+                reprojected.add(len(found))
             else:
                 info = _beside(info, crs, size) if several else info
                 piece = make_piece(info, want, require_crs=require_crs)
@@ -67,17 +67,17 @@ def join(infos: Sequence[RasterInfo], want: Reading, *, require_crs: bool, repro
             if not several:
                 raise
             refused.append((info.path, str(error)))
-    if len(askew) == len(found):
+    if len(reprojected) == len(found):
         refused += [
             (info.path, f"{printable(info.path)} would be resampled onto the grid of others, none of which can be used")
             for info, *_ in found
         ]
     check_refused(refused, len(infos), want.on_read_error)
     used, pieces, notes = zip(*found, strict=True)
-    return Joined(list(used), list(pieces), notes[0], tuple(refused), frozenset(askew))
+    return Joined(list(used), list(pieces), notes[0], tuple(refused), frozenset(reprojected))
 
 
-def _is_askew(info: RasterInfo, crs: str | None) -> bool:
+def _needs_warp(info: RasterInfo, crs: str | None) -> bool:
     """Whether a raster has a place on the ground, but on no lattice of that CRS."""
     if info.geo.crs is None or not info.georeferenced:
         return False

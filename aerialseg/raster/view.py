@@ -170,7 +170,8 @@ def make_view(
 
 def _laid_out(joined: Joined, layout: Layout) -> tuple[Layout, tuple[Piece, ...]]:
     """The layout with those rasters too that are reprojected onto its grid, and the pieces in their places."""
-    warps = {number: warp_onto(layout, joined.infos[number].geo, joined.infos[number].path) for number in joined.askew}
+    infos = {number: joined.infos[number] for number in joined.reprojected}
+    warps = {number: warp_onto(layout, info.geo, info.path) for number, info in infos.items()}
     if warps:
         layout = with_aligned(layout, {number: box for number, (_, box) in warps.items()})
     placed = []
@@ -182,13 +183,13 @@ def _laid_out(joined: Joined, layout: Layout) -> tuple[Layout, tuple[Piece, ...]
 
 
 def _spoken_mosaic(layout: Layout, joined: Joined) -> str:
-    askew = len(joined.askew)
+    warped = len(joined.reprojected)
     off = sum(not layout.sheets[sheet].aligned for sheet, _ in layout.places)
-    some = f", {off:,} of them resampled onto the grid of the others" if 0 < off < len(layout.places) - askew else ""
-    if askew:
-        ways = {joined.infos[number].geo.crs for number in joined.askew}
+    some = f", {off:,} of them resampled onto the grid of the others" if 0 < off < len(layout.places) - warped else ""
+    if warped:
+        ways = {joined.infos[number].geo.crs for number in joined.reprojected}
         names = sorted({name_of_crs(crs) for crs in ways})
-        some += f", {askew:,} of them reprojected from {', '.join(names)}"
+        some += f", {warped:,} of them reprojected from {', '.join(names)}"
         some += "".join(f"; {note}" for crs in sorted(map(str, ways)) if (note := missing_grid(crs, layout.geo.crs)))
     return f"{len(layout.places):,} rasters as one{some}"
 

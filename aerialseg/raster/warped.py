@@ -1,8 +1,8 @@
 """Reading a raster of another coordinate system as if it lay on the working grid.
 
-As `resample` does, for pixels that lie askew: a working pixel takes a linear blend of the four nearest centres, or the
-mean of several of these where it is larger than the source's pixels. Invalid pixels weigh nothing; a working pixel is
-valid where its centre lies on a valid one.
+As `resample` does, for pixels that lie at an angle: a working pixel takes a linear blend of the four nearest centres,
+or the mean of several of these where it is larger than the source's pixels. Invalid pixels weigh nothing; a working
+pixel is valid where its centre lies on a valid one.
 """
 
 from __future__ import annotations
