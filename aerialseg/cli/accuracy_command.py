@@ -14,7 +14,7 @@ from aerialseg.cli.options import CONTEXT, DEBUG, GROUPS, QUIET, REPORT_OPTIONS,
 ACCURACY_OPTIONS = options(
     click.argument("classes", metavar="MAP"),
     click.argument("truth", metavar="TRUTH", type=click.Path(path_type=Path)),
-    click.option("--field", metavar="NAME", help="Field of the polygons that holds the class.  [default: class]"),
+    click.option("--field", metavar="NAME", help="Field of the polygons that contains the class.  [default: class]"),
     click.option("--layer", metavar="NAME", help="Layer of the polygons, if the file has several."),
     click.option(
         "--legend",
@@ -26,7 +26,7 @@ ACCURACY_OPTIONS = options(
         "--confidence",
         metavar="CONF.tif",
         type=click.Path(path_type=Path),
-        help="Confidence raster of the map (0-100): also score its calibration.",
+        help="Confidence raster of the map (0 to 100 %); adds scores of its calibration.",
     ),
     GROUPS,
     REPORT_OPTIONS,
@@ -40,8 +40,8 @@ ACCURACY_HELP = """Compare the map MAP with the reference data TRUTH.
 MAP is a class raster (GeoTIFF, PNG ...). TRUTH is a class raster or polygons (.gpkg, .shp, .geojson, .fgb, .parquet)
 in any coordinate reference system.
 
-All scores come from one confusion matrix over the pixels of MAP that have a class in both. The report is
-one HTML page that works offline.
+All scores are computed from one confusion matrix of the pixels of MAP that have a class in both. The report is one HTML
+page that works offline.
 
 Exit codes: 0 done, 2 usage, 3 input, 5 output, 6 resources, 130 interrupted.
 """

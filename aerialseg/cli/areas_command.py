@@ -13,19 +13,20 @@ from aerialseg.cli.options import CONTEXT, DEBUG, options
 AREAS_OPTIONS = options(
     click.argument("layer", metavar="LAYER"),
     click.argument("zones", metavar="[ZONES]", required=False),
-    click.option("--by", metavar="FIELD", help="Field of ZONES that names them.  [default: all zones together]"),
+    click.option("--by", metavar="FIELD", help="Field with the names of the zones.  [default: all zones together]"),
     click.option("--out", metavar="AREAS.csv", type=click.Path(path_type=Path), help="Write the table here."),
     click.option("--overwrite", is_flag=True, help="Replace AREAS.csv if it exists."),
     JSON_PROGRESS,
     DEBUG,
 )
 
-AREAS_HELP = """Area by class of a land-cover LAYER, within each of ZONES.
+AREAS_HELP = """Compute the area of each class in LAYER, by zone.
 
-LAYER is a layer that aerialseg made. ZONES are polygons in any coordinate reference system: parcels, districts.
-FILE:LAYER names one of several layers of a file.
-Without them, the areas are those of the whole map. Polygons are cut by the outlines of the zones; zones of one
-name are one zone. Without --out the table is printed, as CSV.
+LAYER is a land-cover layer that aerialseg made. ZONES are polygons in any coordinate reference system, such as parcels
+or districts. Without ZONES, the areas are those of the whole layer. FILE:LAYER names one of several layers of a file.
+
+Polygons are clipped to the zones. Zones with the same name count as one zone. Areas are in m². Without --out, the table
+is printed as CSV.
 
 Exit codes: 0 done, 2 usage, 3 input, 5 output, 130 interrupted.
 """

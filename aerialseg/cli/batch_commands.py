@@ -21,10 +21,10 @@ from aerialseg.cli.options import CONTEXT, DEBUG, QUIET
 from aerialseg.cli.sections import SectionedCommand
 from aerialseg.files import printable
 
-BATCH_HELP = """Map many rasters as the job file JOB.toml says.
+BATCH_HELP = """Map many rasters as described in the job file JOB.toml.
 
-Only inputs of which something changed are computed. Prints the paths of the report (JSON and HTML). An
-interrupted job resumes when the same command is given again. docs/batch.md documents the job file.
+Only new or changed inputs are computed. Prints the paths of the report (JSON and HTML). An interrupted job resumes when
+the same command is given again. docs/batch.md describes the job file.
 
 Exit codes: 0 all done or nothing to do, 1 some inputs failed, 2 usage, 3 input, 4 model, 5 output,
 6 resources, 130 interrupted.
@@ -33,11 +33,11 @@ Exit codes: 0 all done or nothing to do, 1 some inputs failed, 2 usage, 3 input,
 
 @click.command("batch", cls=SectionedCommand, context_settings=CONTEXT, help=BATCH_HELP)
 @click.argument("job", metavar="JOB.toml", type=click.Path(path_type=Path))
-@click.option("--dry-run", is_flag=True, help="Say what would be done, why, and what it takes; do nothing.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done and why, time and disk space; write nothing.")
 @CLUSTER_OPTIONS
-@click.option("--only", metavar="PATTERN", help="Only inputs whose name or path matches, such as 'north/*'.")
-@click.option("--retry-failed", is_flag=True, help="Also try broken inputs again that have not changed since.")
-@click.option("--json-log", metavar="FILE", help="Append a line of JSON for each event; - is stderr.")
+@click.option("--only", metavar="PATTERN", help="Use only inputs whose name or path matches, such as 'north/*'.")
+@click.option("--retry-failed", is_flag=True, help="Also retry broken inputs that have not changed.")
+@click.option("--json-log", metavar="FILE", help="Append one line of JSON per event to FILE; - is stderr.")
 @QUIET
 @DEBUG
 def batch_command(
@@ -90,14 +90,16 @@ def status_command(folder: Path, as_json: bool, watch: bool, debug: bool) -> Non
 @click.command("collect", cls=SectionedCommand, context_settings=CONTEXT)
 @click.argument("job", metavar="JOBDIR|JOB.toml", type=click.Path(path_type=Path))
 @click.option(
-    "--layer", metavar="ALL.gpkg", type=click.Path(path_type=Path), help="One layer: a GeoPackage, or a .parquet."
+    "--layer", metavar="ALL.gpkg", type=click.Path(path_type=Path), help="Write one polygon layer: .gpkg or .parquet."
 )
 @click.option(
-    "--mosaic", metavar="ALL.tif", type=click.Path(path_type=Path), help="One class raster: a COG, or a .vrt."
+    "--mosaic", metavar="ALL.tif", type=click.Path(path_type=Path), help="Write one class raster: .tif (a COG) or .vrt."
 )
-@click.option("--stac", metavar="DIR", type=click.Path(path_type=Path), help="A STAC collection of all results.")
-@click.option("--only", metavar="PATTERN", help="Only inputs whose name or path matches, such as 'north/*'.")
-@click.option("--overwrite", is_flag=True, help="Replace what exists; other layers of a GeoPackage stay.")
+@click.option(
+    "--stac", metavar="DIR", type=click.Path(path_type=Path), help="Write a STAC collection of all results to DIR."
+)
+@click.option("--only", metavar="PATTERN", help="Use only inputs whose name or path matches, such as 'north/*'.")
+@click.option("--overwrite", is_flag=True, help="Replace existing outputs; other layers of a GeoPackage are kept.")
 @QUIET
 @DEBUG
 def collect_command(
@@ -112,7 +114,7 @@ def collect_command(
 ) -> None:
     """Collect the results of a job into one data set.
 
-    Regions of rasters that lie side by side on one grid are joined over the borders.
+    Give at least one of --layer, --mosaic and --stac. On rasters of one grid, regions are joined across the borders.
     """
     with errors(debug):
         from aerialseg.batch.collect import Wanted, collect

@@ -18,16 +18,16 @@ _FILE = click.Path(path_type=Path)
 CHIPS_OPTIONS = options(
     click.argument("orthos", metavar="ORTHO.tif...", nargs=-1, required=True),
     click.argument("labels", metavar="LABELS"),
-    click.option("--legend", metavar="L.csv", type=_FILE, required=True, help="The classes: id,name,r,g,b."),
-    click.option("--out", metavar="DIR", type=_FILE, required=True, help="Where the data set goes."),
+    click.option("--legend", metavar="L.csv", type=_FILE, required=True, help="Classes, as a CSV file: id,name,r,g,b."),
+    click.option("--out", metavar="DIR", type=_FILE, required=True, help="Folder of the new data set."),
     click.option(
         "--field",
         metavar="NAME",
         default="class",
         show_default=True,
-        help="Field of the polygons that holds ids or names of the legend.",
+        help="Field of the polygons that contains the class id or name.",
     ),
-    click.option("--layer", metavar="NAME", help="Layer of the polygons, where the file has several."),
+    click.option("--layer", metavar="NAME", help="Layer of the polygons, if the file has several."),
     click.option(
         "--gsd",
         type=KindType(GSD),
@@ -41,19 +41,24 @@ CHIPS_OPTIONS = options(
         type=Numbers(int, "ROWS,COLS", 2),
         default="512,512",
         show_default=True,
-        help="Pixels of a chip, multiples of 32.",
+        help="Size of a chip in pixels; multiples of 32.",
     ),
     click.option(
         "--block",
         "block_m",
         metavar="M",
         type=float,
-        help="Side of a block of ground, rounded to whole chips.  [default: 4 chips, fewer for little ground]",
+        help="Side of a ground block in metres, rounded to whole chips.  [default: 4 chips, fewer for little ground]",
     ),
     click.option(
-        "--held-out", metavar="SHARE", type=float, default=0.2, show_default=True, help="Share to hold out, in blocks."
+        "--held-out",
+        metavar="SHARE",
+        type=float,
+        default=0.2,
+        show_default=True,
+        help="Share of the labelled pixels for the test set, in whole blocks.",
     ),
-    click.option("--seed", type=int, default=2026, show_default=True, help="Another seed holds out other blocks."),
+    click.option("--seed", type=int, default=2026, show_default=True, help="Seed for choosing the test blocks."),
     click.option(
         "--min-labelled",
         metavar="SHARE",
@@ -68,27 +73,27 @@ CHIPS_OPTIONS = options(
         default="red,green,blue",
         show_default=True,
         callback=lambda ctx, param, value: tuple(value.split(",")),
-        help="Bands that the model is to see, such as red,green,blue,nir.",
+        help="Bands that the model uses, such as red,green,blue,nir.",
     ),
     setting_option(OPTIONS["bands"]),
     setting_option(OPTIONS["scale"]),
     setting_option(OPTIONS["alpha"]),
-    click.option("--overwrite", is_flag=True, help="Replace a data set that is there."),
+    click.option("--overwrite", is_flag=True, help="Replace an existing data set."),
     QUIET,
     DEBUG,
 )
 
-CHIPS_HELP = """Make a training data set of labelled orthophotos.
+CHIPS_HELP = """Make a training data set from labelled orthophotos.
 
-LABELS are polygons (.gpkg, .shp, .geojson, .fgb, .parquet) or a class raster (.tif) of the legend's ids, in
-any coordinate reference system. Unlabelled pixels and nodata are ignored.
+LABELS are polygons (.gpkg, .shp, .geojson, .fgb, .parquet) or a class raster (.tif) of the legend's ids, in any
+coordinate reference system. Unlabelled pixels and nodata are ignored.
 
-DIR gets images/, masks/, legend.csv, split.csv and train.toml, so that this works at once:
+The command writes images/, masks/, legend.csv, split.csv and train.toml to DIR. Then train a model:
 
     aerialseg train DIR/train.toml --data DIR --out MODEL_DIR
 
-Test chips are whole blocks of ground: chips of one block, also from overlapping orthophotos, are all for training or
-all for testing. chips.gpkg shows them in QGIS; chips.json says what was made of what.
+The test set consists of whole blocks of ground: all chips of one block, also those of overlapping orthophotos, are in
+the same set. chips.gpkg shows chips and blocks in QGIS; chips.json records the inputs.
 """
 
 

@@ -20,9 +20,9 @@ CLUSTER_OPTIONS = options(
     click.option(
         "--dask",
         metavar="ADDRESS",
-        help="Compute on the Dask cluster whose scheduler is there: tcp://host:8786, or the scheduler's file.",
+        help="Run on the Dask cluster with this scheduler: tcp://host:8786, or its scheduler file.",
     ),
-    click.option("--workers", metavar="N", type=int, help="Compute in N processes of this machine."),
+    click.option("--workers", metavar="N", type=int, help="Run in N processes on this machine."),
 )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import click
 
 from aerialseg._version import __version__
@@ -23,14 +25,31 @@ from aerialseg.cli.teach_command import teach_command
 from aerialseg.cli.training_commands import experiment_command, quantize_command, train_command
 
 REMOVED = {
-    "distil": "'aerialseg distil' was removed, because encoders that it had taught did worse (docs/model.md): train a "
-    "teacher (decoder.kind = 'pyramid') and let the model follow it with [follow] and 'aerialseg train --teacher DIR'"
+    "distil": "'aerialseg distil' was removed, because encoders trained by it gave worse models (docs/model.md): "
+    "train a teacher (decoder.kind = 'pyramid'), then the model with [follow] and 'aerialseg train --teacher DIR'"
 }
 """What to do instead of commands that are no more."""
 
+SECTIONS: dict[str, tuple[click.Command, ...]] = {
+    "Map": (segment_command, polygonize_command),
+    "Check and correct a map": (accuracy_command, areas_command, doubts_command),
+    "Models": (teach_command, model_group, evaluate_command, calibrate_command, quantize_command, seams_command),
+    "Training": (chips_command, split_command, train_command, experiment_command),
+    "Jobs of many rasters": (batch_command, status_command, collect_command),
+    "Demo and installation": (demo_command, doctor_command),
+}
+"""Section of ``aerialseg --help`` -> its commands."""
+
 
 class Commands(click.Group):
-    """A group that says of a removed command what to do instead."""
+    """A group that lists its commands in sections, and says of a removed command what to do instead."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        width = max(map(len, self.commands))
+        for title, commands in SECTIONS.items():
+            with formatter.section(title):
+                rows = [(str(one.name).ljust(width), one.get_short_help_str(formatter.width)) for one in commands]
+                formatter.write_dl(rows)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -43,29 +62,8 @@ class Commands(click.Group):
 @click.group(cls=Commands, context_settings=CONTEXT)
 @click.version_option(__version__, prog_name="aerialseg")
 def cli() -> None:
-    """Aerial imagery into land-cover maps that people trust."""
+    """Make land-cover maps from aerial imagery."""
 
 
-for command in (
-    segment_command,
-    polygonize_command,
-    demo_command,
-    doctor_command,
-    teach_command,
-    chips_command,
-    train_command,
-    experiment_command,
-    quantize_command,
-    calibrate_command,
-    model_group,
-    evaluate_command,
-    accuracy_command,
-    areas_command,
-    doubts_command,
-    split_command,
-    seams_command,
-    batch_command,
-    status_command,
-    collect_command,
-):
+for command in itertools.chain(*SECTIONS.values()):
     cli.add_command(command)

@@ -13,22 +13,26 @@ from aerialseg.cli.options import CONTEXT, DEBUG, Numbers
 
 @click.command("demo", cls=JsonCommand, context_settings=CONTEXT)
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--seed", type=int, default=7, show_default=True, help="Another seed draws another scene.")
+@click.option("--seed", type=int, default=7, show_default=True, help="Seed of the scene; each draws another one.")
 @click.option(
     "--size",
     metavar="COLS,ROWS",
     type=Numbers(int, "COLS,ROWS", 2),
     default="1200,900",
     show_default=True,
-    help="Pixels of 3.5 cm.",
+    help="Size in pixels of 3.5 cm.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace a scene that is there.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing scene.")
 @JSON_PROGRESS
 @DEBUG
 def demo_command(
     folder: Path, seed: int, size: tuple[int, int], overwrite: bool, json_progress: bool, debug: bool
 ) -> None:
-    """Draw a small georeferenced scene with truth and labels."""
+    """Draw a small georeferenced scene with truth and labels.
+
+    Writes ortho.tif, truth.tif (the class raster) and labels.gpkg (polygons for 'aerialseg teach') to DIR. No imagery
+    is downloaded.
+    """
     with json_lines(json_progress) as lines, errors(debug, lines.failed if lines else None):
         from aerialseg.datasets.demo import LABELS, draw_demo
 

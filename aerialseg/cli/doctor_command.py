@@ -15,10 +15,10 @@ from aerialseg.cli.sections import SectionedCommand
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @DEBUG
 def doctor_command(as_json: bool, debug: bool) -> None:
-    """Show what is installed and what would compute a map.
+    """Show what is installed and how a map would be computed.
 
-    Versions, device, runtime and precision with the reasons, models, caches, GDAL's drivers, and what to install for
-    what else. Nothing is written. Exit codes: 0, or 6 where no map can be computed.
+    Prints versions, device, runtime and precision with the reasons, models, caches, GDAL drivers, and what to install
+    for further features. Writes nothing. Exit codes: 0, or 6 if no map can be computed.
     """
     with errors(debug):
         from aerialseg.errors import ResourceError

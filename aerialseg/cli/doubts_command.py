@@ -22,19 +22,19 @@ _FILE = click.Path(path_type=Path)
     type=_FILE,
     multiple=True,
     required=True,
-    help="The confidence raster of the map; again for each of several, in their order.",
+    help="Confidence raster of the map; for several maps, one each, in the same order.",
 )
 @click.option("-o", "--out", "output", metavar="PLACES.gpkg", type=_FILE, required=True, help="The layer to write.")
-@click.option("--count", metavar="N", type=int, default=10, show_default=True, help="How many places.")
+@click.option("--count", metavar="N", type=int, default=10, show_default=True, help="Number of places.")
 @click.option("--side", "side_m", metavar="M", type=float, help="Side of a place in metres.  [default: 32 pixels]")
-@click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 @QUIET
 @DEBUG
 def doubts_command(quiet: bool, debug: bool, **options: Any) -> None:
-    """Find the places of a map where a label helps most.
+    """Find the places of a map where labels help most.
 
-    They are blocks of low confidence, spread over the map and the classes, as squares to label completely in QGIS.
-    CLASSES.tif and CONF.tif are what segment-raster wrote with --raster and --confidence.
+    Writes squares of low confidence, spread over the map and its classes. Label each square completely in QGIS.
+    CLASSES.tif and CONF.tif are the outputs of segment-raster --raster and --confidence.
     """
     with errors(debug):
         from aerialseg.cli import display

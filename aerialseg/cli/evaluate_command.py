@@ -9,9 +9,9 @@ import click
 
 from aerialseg.cli.accuracy_command import accuracy_command
 from aerialseg.cli.failures import errors, print_lines, tell
-from aerialseg.cli.options import CONTEXT, DEBUG, GROUPS, QUIET, REPORT_OPTIONS, KindType, Numbers, gone, options
+from aerialseg.cli.options import CONTEXT, DEBUG, GROUPS, QUIET, REPORT_OPTIONS, Numbers, gone, options, setting_option
 from aerialseg.cli.sections import SectionedCommand
-from aerialseg.mapping.kinds import DEVICE
+from aerialseg.mapping.settings import OPTIONS
 
 EVALUATE_OPTIONS = options(
     click.argument("model", metavar="MODEL"),
@@ -28,7 +28,7 @@ EVALUATE_OPTIONS = options(
         type=click.Path(path_type=Path),
         help="CSV (frame,held_out,scene): score the frames with held_out = 1.",
     ),
-    click.option("--all", "every", is_flag=True, help="Score all frames, whatever the configuration's split says."),
+    click.option("--all", "every", is_flag=True, help="Score all frames, even if the configuration has a split."),
     click.option(
         "--config",
         metavar="CONFIG.toml",
@@ -40,10 +40,10 @@ EVALUATE_OPTIONS = options(
         "--size",
         metavar="ROWS,COLS",
         type=Numbers(int, "ROWS,COLS", 2),
-        help="Resample frames to this size (pixels).  [default: the training's, otherwise unchanged]",
+        help="Resample frames to this size in pixels.  [default: as in training, otherwise unchanged]",
     ),
-    click.option("--device", metavar=DEVICE.metavar, type=KindType(DEVICE), help="[default: auto]"),
-    click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16", "int8"]), help="[default: auto]"),
+    setting_option(OPTIONS["device"]),
+    setting_option(OPTIONS["precision"]),
     click.option(
         "--tta", is_flag=True, help="Test-time augmentation (8 flips and rotations), as in segment-raster --tta."
     ),
@@ -56,11 +56,11 @@ EVALUATE_OPTIONS = options(
 
 EVALUATE_HELP = """Score MODEL on labelled images.
 
-MODEL is a folder or a name. DIR holds original_images/ and label_images_semantic/ (or
+MODEL is a folder or a name of 'aerialseg model list'. DIR contains original_images/ and label_images_semantic/ (or
 RGB_color_image_masks/), or images/ and masks/. The model predicts each frame as segment-raster does.
 
-All scores come from one confusion matrix over all pixels; ignored and unlabelled pixels do not count. The
-report is one HTML page that works offline; it contains images of the data set.
+All scores are computed from one confusion matrix of all pixels, without ignored and unlabelled ones. The report is one
+HTML page that works offline; it contains images of the data set.
 
 To compare a map with reference data: aerialseg accuracy MAP TRUTH.
 

@@ -19,9 +19,7 @@ from aerialseg.cli.sections import SectionedCommand
 from aerialseg.errors import UsageError
 
 OPTION = "--json-progress"
-JSON_PROGRESS = click.option(
-    OPTION, is_flag=True, help="Write JSON lines to stderr, and nothing else: docs/json-progress.md."
-)
+JSON_PROGRESS = click.option(OPTION, is_flag=True, help="Write only JSON lines to stderr (docs/json-progress.md).")
 EVERY_S = 0.5
 WARNING = "warning: "
 

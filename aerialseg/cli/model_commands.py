@@ -14,16 +14,16 @@ from aerialseg.cli.sections import SectionedCommand
 from aerialseg.files import check_new
 
 _FILE = click.Path(path_type=Path)
-JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout instead.")
-OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace what is there.")
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 FORMATS = {".onnx": "onnx", ".json": "stac"}
 
 
 @click.group("model", context_settings=CONTEXT)
 def model_group() -> None:
-    """List, add, show and export models; convert them from fastai.
+    """List, add, show, convert and export models.
 
-    MODEL is a model's folder or the name of one that comes along or was added; without it, the default one is meant.
+    MODEL is a model's folder, or the name of a bundled or added model. [MODEL] may be left out for the default model.
     """
 
 
@@ -34,7 +34,8 @@ def model_group() -> None:
 def list_command(folder: Path | None, as_json: bool, debug: bool) -> None:
     """List the installed models and the catalogue.
 
-    Installed are the bundled models, those added, and with DIR those below that folder.
+    Installed models are the bundled ones, those that you added and, with DIR, those in that folder and below it.
+    Download a model of the catalogue with 'aerialseg model add'.
     """
     with errors(debug):
         from aerialseg.cli import display_model
@@ -51,15 +52,15 @@ def list_command(folder: Path | None, as_json: bool, debug: bool) -> None:
 
 @model_group.command("add", cls=SectionedCommand, context_settings=CONTEXT)
 @click.argument("name", metavar="NAME")
-@click.option("--file", metavar="PATH", type=_FILE, help="Take the published file from here; nothing is fetched.")
+@click.option("--file", metavar="PATH", type=_FILE, help="Use this copy of the published file; download nothing.")
 @OVERWRITE
 @QUIET
 @DEBUG
 def add_command(name: str, file: Path | None, overwrite: bool, quiet: bool, debug: bool) -> None:
     """Add a model of the catalogue.
 
-    Its weights are fetched from their publisher, checked (size, SHA-256) and converted; from then on --model NAME finds
-    it. An interrupted download resumes. 'aerialseg model list' shows the catalogue.
+    Its weights are downloaded from their publisher, checked (size, SHA-256) and converted. Then --model NAME uses the
+    model. An interrupted download resumes. 'aerialseg model list' shows the catalogue.
     """
     with errors(debug):
         from aerialseg.cli import display
@@ -76,7 +77,7 @@ def add_command(name: str, file: Path | None, overwrite: bool, quiet: bool, debu
 def update_command(model: str, debug: bool) -> None:
     """Write the network.onnx of a model that an earlier version made.
 
-    With it the model runs without PyTorch, on a CPU several times as fast. Its weights and its maps stay the same.
+    With this file, the model runs without PyTorch, several times as fast on a CPU. Weights and maps do not change.
     Needs the extra `onnx`: pip install 'aerialseg[onnx]'.
     """
     with errors(debug):
@@ -108,14 +109,16 @@ def show_command(model: str | None, as_json: bool, debug: bool) -> None:
     "--format",
     "kind",
     type=click.Choice(["onnx", "stac"]),
-    help="What OUT is to be.  [default: by its ending, .onnx or .json]",
+    help="Format of OUT.  [default: by its ending, .onnx or .json]",
 )
 @click.option(
-    "--tile", metavar="PX", type=int, default=1024, show_default=True, help="ONNX: sides of the square that it takes."
+    "--tile", metavar="PX", type=int, default=1024, show_default=True, help="ONNX: side of the square input, in pixels."
 )
-@click.option("--any-size", is_flag=True, help="ONNX: take images of any size (QGIS's Deepness cannot use that).")
-@click.option("--logits", is_flag=True, help="ONNX: give logits, without temperature and softmax.")
-@click.option("--onnx", metavar="FILE", type=_FILE, help="STAC: name this file as the model's ONNX.")
+@click.option(
+    "--any-size", is_flag=True, help="ONNX: accept images of any size (the QGIS plugin Deepness cannot use that)."
+)
+@click.option("--logits", is_flag=True, help="ONNX: output logits, without temperature and softmax.")
+@click.option("--onnx", metavar="FILE", type=_FILE, help="STAC: list this file as the model's ONNX asset.")
 @OVERWRITE
 @DEBUG
 def export_command(
@@ -130,8 +133,8 @@ def export_command(
 ) -> None:
     """Write a model as ONNX or as a STAC item.
 
-    The ONNX file holds what QGIS's plugin Deepness needs; the STAC item has the MLM extension. Programs that run the
-    ONNX file cut tiles of their own, so that their results have seams; aerialseg's have none.
+    The ONNX file contains the metadata for the QGIS plugin Deepness; the STAC item has the MLM extension. Programs that
+    run the ONNX file cut their own tiles, so their results have seams; those of aerialseg have none.
     Needs the extra `onnx` or `stac`.
     """
     with errors(debug):
@@ -162,34 +165,35 @@ def _what_and_where(names: tuple[str, ...], kind: str | None) -> tuple[str | Non
     return (names[0] if len(names) == 2 else None), out, kind
 
 
-CONVERT_HELP = """Make a model folder OUT of FILE, trained elsewhere.
+CONVERT_HELP = """Convert FILE, a model trained elsewhere, to the model folder OUT.
 
 \b
 a fastai learner or its weights:         --legend L.csv --gsd M
 a Unet of segmentation_models_pytorch:   --about ABOUT.toml
 
-ABOUT.toml says what a checkpoint does not: name, gsd_m, classes (name, colour, predicted), mean and std of values 0 to
-255, bands, licence. Prefixes such as model.seg_model. are found; every name has to fit. Also of torchgeo and geoai.
+fastai: FILE is the pickle of learn.export(), or weights alone (learn.save(), state_dict(), safetensors). Opening a
+pickle can run any code. So a pickle is opened only with --i-trust-this-pickle, in a separate process, which is not a
+sandbox. Use it only if you would run a program from the same people. The network must be fastai's DynamicUnet over one
+of torchvision's ResNets. The converted network must give the same output. Pickles need the extra `train`.
 
-FILE is what learn.export() wrote (a pickle), or weights alone (learn.save(), state_dict(), safetensors). A pickle can
-run any code when it is opened, so none is, unless --i-trust-this-pickle says that whoever made it may run code on this
-computer: it is opened in a process of its own, which is no sandbox. The network must be fastai's DynamicUnet over one
-of torchvision's ResNets; that the converted one answers the same is checked. Needs the extra `train` for pickles.
+segmentation_models_pytorch, also from torchgeo and geoai: ABOUT.toml describes what the checkpoint does not contain:
+name, gsd_m, classes (name, colour, predicted), mean and std of values 0 to 255, bands, licence. Prefixes such as
+model.seg_model. are recognised; every other name must fit.
 """
 
 
 @model_group.command("regroup", cls=SectionedCommand, context_settings=CONTEXT)
 @click.argument("model", metavar="MODEL")
 @click.argument("groups", metavar="GROUPS.csv", type=_FILE)
-@click.option("--out", metavar="MODEL_DIR", type=_FILE, required=True, help="Where the model of the groups goes.")
+@click.option("--out", metavar="MODEL_DIR", type=_FILE, required=True, help="Folder of the new model.")
 @click.option("--name", metavar="NAME", help="Name of the model.  [default: that of MODEL_DIR]")
 @OVERWRITE
 @DEBUG
 def regroup_command(model: str, groups: Path, out: Path, name: str | None, overwrite: bool, debug: bool) -> None:
     """Merge a model's classes into fewer groups.
 
-    GROUPS.csv has the columns class and group, and r, g, b if a group should have a colour of its own; a class
-    without a group is never predicted. The probability of a group is the sum of those of its classes.
+    GROUPS.csv has the columns class and group, and optionally r, g, b: the colour of the group. A class without a group
+    is never predicted. The probability of a group is the sum of the probabilities of its classes.
     """
     with errors(debug):
         from aerialseg.model.groups import regroup
@@ -204,11 +208,17 @@ def regroup_command(model: str, groups: Path, out: Path, name: str | None, overw
 @click.option("--gsd", "gsd_m", metavar="M", type=float, help="Metres a pixel of the imagery it was trained on.")
 @click.option("--about", metavar="ABOUT.toml", type=_FILE, help="Description of a checkpoint of smp's Unet.")
 @click.option("--name", metavar="TEXT", help="The model's name.  [default: FILE's]")
-@click.option("--void", metavar="IDS", type=Numbers(int, "IDS"), default=(), help="Classes never to predict: 0,23.")
-@click.option("--licence", metavar="TEXT", default="", help="The terms under which it may be used, for the card.")
-@click.option("--blur", is_flag=True, help="Of weights alone: the decoder blurs (unet_learner's blur=True).")
 @click.option(
-    "--i-trust-this-pickle", "trusted", is_flag=True, help="Open FILE although that runs whatever code is in it."
+    "--void",
+    metavar="IDS",
+    type=Numbers(int, "IDS"),
+    default=(),
+    help="Ids of classes that are never predicted, such as 0,23.",
+)
+@click.option("--licence", metavar="TEXT", default="", help="Licence of the model, for its card.")
+@click.option("--blur", is_flag=True, help="For weights alone: the decoder blurs (blur=True of unet_learner).")
+@click.option(
+    "--i-trust-this-pickle", "trusted", is_flag=True, help="Open a pickle, which may run any code that it contains."
 )
 @OVERWRITE
 @QUIET
@@ -244,17 +254,21 @@ def _check_origin(about: Path | None, options: dict[str, Any]) -> None:
 
 @click.command("calibrate", cls=SectionedCommand, context_settings=CONTEXT)
 @click.argument("model", metavar="MODEL")
-@click.option("--data", metavar="DIR", type=_FILE, required=True, help="The data set's folder.")
-@click.option("--split", metavar="FILE", type=_FILE, help="Which frames are held out (CSV: frame, held_out, scene).")
-@click.option("--config", metavar="CONFIG.toml", type=_FILE, help="Take folders, size and split from a training's.")
+@click.option("--data", metavar="DIR", type=_FILE, required=True, help="Folder of images and masks.")
+@click.option(
+    "--split", metavar="FILE", type=_FILE, help="CSV (frame,held_out,scene): use the frames with held_out = 1."
+)
+@click.option(
+    "--config", metavar="CONFIG.toml", type=_FILE, help="Take folders, size and split from this training configuration."
+)
 @click.option(
     "--size",
     metavar="ROWS,COLS",
     type=Numbers(int, "ROWS,COLS", 2),
-    help="Resample frames to this size (pixels).  [default: the model's]",
+    help="Resample frames to this size in pixels.  [default: the model's]",
 )
 @click.option(
-    "--pixels", metavar="N", type=int, default=20_000, show_default=True, help="Pixels to use of each frame, at most."
+    "--pixels", metavar="N", type=int, default=20_000, show_default=True, help="Maximum number of pixels per frame."
 )
 @QUIET
 @DEBUG
@@ -270,9 +284,9 @@ def calibrate_command(
 ) -> None:
     """Calibrate the model's confidence.
 
-    Of the pixels with a confidence of 80 %, four in five are then right. One temperature is fitted on held-out frames
-    and goes into the model's card, with how far the confidence was off before and is off after, the latter on frames
-    that the temperature was not fitted on. Labels do not change.
+    Afterwards, about four in five of the pixels with a confidence of 80 % are correct. One temperature is fitted on the
+    test frames and stored in the model's card, with the calibration error before and after. The error is measured on
+    frames that the temperature was not fitted on. Labels do not change.
     """
     with errors(debug):
         from aerialseg.cli import display

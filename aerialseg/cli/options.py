@@ -96,16 +96,16 @@ GROUPS = click.option(
     "--groups",
     metavar="GROUPS.csv",
     type=click.Path(path_type=Path),
-    help="Compare groups of classes (class,group), as of 'aerialseg model regroup'.",
+    help="Compare groups of classes; a table (class,group) as for 'aerialseg model regroup'.",
 )
 REPORT_OPTIONS = options(
     click.option(
         "--out",
         metavar="FOLDER",
         type=click.Path(path_type=Path),
-        help="Write report.html, scores.json and tables (CSV) here.",
+        help="Write report.html, scores.json and tables (CSV) to this folder.",
     ),
-    click.option("--overwrite", is_flag=True, help="Replace files that exist."),
+    click.option("--overwrite", is_flag=True, help="Replace existing files."),
 )
 DEBUG = click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-QUIET = click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+QUIET = click.option("-q", "--quiet", is_flag=True, help="Show only errors.")

@@ -25,17 +25,17 @@ POLYGONIZE_OPTIONS = options(
         "--confidence",
         metavar="CONF.tif",
         type=click.Path(path_type=Path),
-        help="Confidence raster (0-100) on the same grid.",
+        help="Confidence raster (0 to 100 %) on the same grid.",
     ),
     setting_option(OPTIONS["min-area"], "0, none"),
     setting_option(OPTIONS["simplify"]),
     setting_option(OPTIONS["smooth"]),
     setting_option(OPTIONS["dissolve"]),
     click.option("--layer", metavar="NAME", default="landcover", show_default=True, help="Name of the layer."),
-    click.option("--workers", metavar="N", type=int, help="Threads to work in.  [default: one for each processor]"),
+    click.option("--workers", metavar="N", type=int, help="Number of threads.  [default: one per processor]"),
     setting_option(OPTIONS["max-pixels"]),
     setting_option(OPTIONS["require-crs"]),
-    click.option("--overwrite", is_flag=True, help="Replace outputs that exist; other layers of a GeoPackage stay."),
+    click.option("--overwrite", is_flag=True, help="Replace existing outputs; other layers of a GeoPackage are kept."),
     JSON_PROGRESS,
     QUIET,
     DEBUG,
@@ -43,12 +43,12 @@ POLYGONIZE_OPTIONS = options(
 
 POLYGONIZE_HELP = """Turn the class raster CLASSES.tif into a layer of polygons.
 
-The ending of OUTPUT is the layer's format: .gpkg, .fgb, .parquet or .geojson. CLASSES.tif may come from anywhere:
-one band of class ids (0 to 65535), in any coordinate reference system or none. Every pixel that is not nodata
-lies in exactly one polygon: no gaps, no overlaps, also after merging, simplifying and smoothing.
+CLASSES.tif may come from any program: one band of class ids (0 to 65535), in any coordinate reference system or none.
+The ending of OUTPUT is the layer's format: .gpkg, .fgb, .parquet or .geojson.
 
-Without --legend, names and colours are those of the raster's attribute table, category names and
-colour table.
+Every pixel that is not nodata is in exactly one polygon: no gaps, no overlaps, also after merging, simplifying and
+smoothing. Without --legend, names and colours are those of the raster's attribute table, category names and colour
+table.
 
 Exit codes: 0 done, 2 usage, 3 input, 5 output, 6 resources, 130 interrupted.
 """

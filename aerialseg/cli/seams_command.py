@@ -13,14 +13,14 @@ from aerialseg.cli.sections import SectionedCommand
 from aerialseg.mapping.kinds import DEVICE
 from aerialseg.mapping.settings import OPTIONS
 
-SEAMS_HELP = """Measure what tiling changes in the results of MODEL.
+SEAMS_HELP = """Measure how tiling changes the results of MODEL.
 
-The middle of RASTER goes through the network at once, and again in tiles: with halos of 0 to 512 px, with origins
-off the network's lattice, as tools usually cut them, and exactly. Prints the share of labels that change
-and the largest difference of a score. MODEL: a folder or a name.  [default: the bundled model]  RASTER:
-[default: the drawn demo scene]
+The middle of RASTER is computed as one image, and then in tiles: with halos of 0 to 512 px, with origins off the
+network's lattice, as most tools cut them, and exactly. Prints the share of labels that change and the largest
+difference of a score. MODEL is a folder or a name (default: the bundled model); RASTER is an orthophoto (default: the
+demo scene).
 
-Takes some minutes on a CPU, all in float32. Exit code 4 when a model that should be exact is not.
+Takes some minutes on a CPU, in fp32. Exit code 4 if a model that should be exact is not.
 """
 
 
@@ -28,18 +28,30 @@ Takes some minutes on a CPU, all in float32. Exit code 4 when a model that shoul
 @click.argument("model", metavar="[MODEL]", required=False)
 @click.argument("raster", metavar="[RASTER.tif]", required=False)
 @click.option("--json", "json_path", metavar="FILE", type=click.Path(path_type=Path), help="Write the figures as JSON.")
-@click.option("--plot", metavar="FILE.svg", type=click.Path(path_type=Path), help="Draw labels changed by halo.")
 @click.option(
-    "--picture", metavar="FILE.svg", type=click.Path(path_type=Path), help="Draw usual tiles, exact ones, differences."
+    "--plot", metavar="FILE.svg", type=click.Path(path_type=Path), help="Draw the share of changed labels by halo."
+)
+@click.option(
+    "--picture",
+    metavar="FILE.svg",
+    type=click.Path(path_type=Path),
+    help="Draw the labels of usual and of exact tiles, and the differences.",
 )
 @click.option(
     "--size",
     metavar="COLS,ROWS",
     type=Numbers(int, "COLS,ROWS", 2),
-    help="Pixels to look at; more than twice the halo.  [default: twice the model's halo and 534,284]",
+    help="Pixels to compare, more than twice the halo.  [default: twice the model's halo and 534,284]",
 )
-@click.option("--device", metavar=DEVICE.metavar, type=KindType(DEVICE), default="auto", show_default=True)
-@click.option("--overwrite", is_flag=True, help="Replace files that exist.")
+@click.option(
+    "--device",
+    metavar=DEVICE.metavar,
+    type=KindType(DEVICE),
+    default="auto",
+    show_default=True,
+    help=OPTIONS["device"].help,
+)
+@click.option("--overwrite", is_flag=True, help="Replace existing files.")
 @setting_option(OPTIONS["alpha"])
 @click.option("--allow-remote", is_flag=True, help="Allow URLs and /vsi paths as RASTER.")
 @QUIET

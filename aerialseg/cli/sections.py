@@ -16,6 +16,9 @@ SECTIONS = {
 }
 """Section -> the options that stand in it, of whichever command; all others stand first, under `OTHER`."""
 
+READ = {"polygonize": {"confidence"}, "accuracy": {"confidence"}}
+"""Command -> those of its options that name a file to read, where other commands write one."""
+
 _SECTION = {name: section for section, names in SECTIONS.items() for name in names.split()}
 MANY = 9
 """With fewer options than this, sections would only stretch the page."""
@@ -28,8 +31,8 @@ class SectionedCommand(click.Command):
         shown = [one for one in self.get_params(ctx) if isinstance(one, click.Option) and one.get_help_record(ctx)]
         rows: dict[str, list[tuple[str, str]]] = {name: [] for name in (OTHER, *SECTIONS)}
         for one in shown:
-            section = _SECTION.get(_name(one), OTHER) if len(shown) > MANY else OTHER
-            rows[section].append(one.get_help_record(ctx) or ("", ""))
+            section = "Input" if _name(one) in READ.get(str(self.name), ()) else _SECTION.get(_name(one), OTHER)
+            rows[section if len(shown) > MANY else OTHER].append(one.get_help_record(ctx) or ("", ""))
         for section, records in rows.items():
             if records:
                 with formatter.section(section):

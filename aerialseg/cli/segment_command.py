@@ -19,7 +19,11 @@ from aerialseg.mapping.settings import OPTIONS, SUCCESSORS
 SEGMENT_OPTIONS = options(
     click.argument("sources", metavar="INPUT...", nargs=-1, required=True),
     click.argument("output", metavar="OUTPUT", type=click.Path(path_type=Path)),
-    click.option("--model", metavar="DIR|NAME", help="Model to use.  [default: the bundled one]"),
+    click.option(
+        "--model",
+        metavar="DIR|NAME",
+        help="Model folder, or a name of 'aerialseg model list'.  [default: the bundled one]",
+    ),
     click.option(
         "--raster", metavar="CLASSES.tif", type=click.Path(path_type=Path), help="Also write the class raster."
     ),
@@ -27,26 +31,28 @@ SEGMENT_OPTIONS = options(
         "--confidence",
         metavar="CONF.tif",
         type=click.Path(path_type=Path),
-        help="Also write the confidence raster (0-100).",
+        help="Also write the confidence raster (0 to 100 %).",
     ),
-    click.option("--pattern", metavar="GLOB", help="Of a folder, take only the files that match."),
+    click.option("--pattern", metavar="GLOB", help="In folders, use only files that match."),
     *(setting_option(one) for one in OPTIONS.values()),
     *(gone(old, f"--{new}") for old, new in SUCCESSORS.items()),
     CLUSTER_OPTIONS,
-    click.option("--overwrite", is_flag=True, help="Replace outputs that exist; other layers of a GeoPackage stay."),
+    click.option("--overwrite", is_flag=True, help="Replace existing outputs; other layers of a GeoPackage are kept."),
     click.option(
         "--keep-run",
         metavar="DIR",
         type=click.Path(path_type=Path),
-        help="Keep the run's directory here: an interrupted run resumes, and another layer needs no network.",
+        help="Keep the run's directory here; other polygons of the same map then need no network.",
     ),
-    click.option("--dry-run", is_flag=True, help="Say what would be done, why, and what it takes; write nothing."),
-    click.option("--timeline", is_flag=True, help="Show at the end how long each stage was at work."),
+    click.option(
+        "--dry-run", is_flag=True, help="Show what would be done and why, time and disk space; write nothing."
+    ),
+    click.option("--timeline", is_flag=True, help="Show the run time of each stage at the end."),
     click.option(
         "--report",
         metavar="FILE",
         type=click.Path(path_type=Path),
-        help="Also write what was found and where the time went: a page to share (.html) or data (.json).",
+        help="Also write a report with areas and run times: a page to share (.html) or data (.json).",
     ),
     click.option(
         "--areas", metavar="AREAS.csv", type=click.Path(path_type=Path), help="Also write the area of each class."
@@ -58,14 +64,13 @@ SEGMENT_OPTIONS = options(
 
 SEGMENT_HELP = """Map the land cover of an orthophoto, INPUT.
 
-Several INPUTs are one orthophoto: files, folders with all imagery below them, quoted patterns such as
-'tiles/*.tif', text files of paths, .vrt mosaics, tile indexes (gdaltindex).
+INPUT is one file, several files, a folder (all imagery below it), a quoted pattern such as 'tiles/*.tif', a text file
+of paths, a .vrt mosaic or a tile index (gdaltindex). Several files are mapped as one raster.
 
-The ending of OUTPUT is the layer's format: .gpkg, .fgb, .parquet or .geojson.
+OUTPUT is the polygon layer. Its ending is its format: .gpkg, .fgb, .parquet or .geojson. The layer `landcover` covers
+every valid pixel exactly once, and opens in QGIS with the names and colours of the classes.
 
-The layer `landcover` covers every valid pixel exactly once and opens in QGIS named and coloured.
-Memory is constant, whatever the size of the raster. An interrupted run resumes when the same command
-is given again.
+Memory is constant, whatever the size of the raster. An interrupted run resumes when the same command is given again.
 
 Exit codes: 0 done, 2 usage, 3 input, 4 model, 5 output, 6 resources, 130 interrupted.
 """

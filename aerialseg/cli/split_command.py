@@ -15,25 +15,32 @@ _FILE = click.Path(path_type=Path)
 
 
 @click.command("split", cls=SectionedCommand, context_settings=CONTEXT)
-@click.option("--data", metavar="DIR", type=_FILE, required=True, help="The data set's folder.")
-@click.option("--out", metavar="SPLIT.csv", type=_FILE, required=True, help="Where the split goes.")
+@click.option("--data", metavar="DIR", type=_FILE, required=True, help="Folder of images and masks.")
+@click.option("--out", metavar="SPLIT.csv", type=_FILE, required=True, help="The split to write.")
 @click.option(
     "--by",
     type=click.Choice(["scene", "random"]),
     default="scene",
     show_default=True,
-    help="Hold out whole places, or frames wherever they are.",
+    help="Test set of whole places, or of single frames at random.",
 )
-@click.option("--held-out", metavar="SHARE", type=float, default=0.2, show_default=True, help="Share to hold out.")
 @click.option(
-    "--held-scenes", metavar="NAME,...", help="Hold out these scenes and no others, instead of a share of all."
+    "--held-out", metavar="SHARE", type=float, default=0.2, show_default=True, help="Share to put into the test set."
 )
-@click.option("--seed", type=int, default=2026, show_default=True, help="Another seed holds out others.")
-@click.option("--groups", metavar="GROUPS.csv", type=_FILE, help="Places known already (columns frame, scene).")
-@click.option("--links", metavar="LINKS.csv", type=_FILE, help="Also keep which two frames were found alike, and how.")
+@click.option("--held-scenes", metavar="NAME,...", help="Scenes (places) of the test set, instead of a share of all.")
+@click.option("--seed", type=int, default=2026, show_default=True, help="Seed for choosing the test set.")
+@click.option(
+    "--groups",
+    metavar="GROUPS.csv",
+    type=_FILE,
+    help="Known places (columns frame, scene), instead of matching frames.",
+)
+@click.option("--links", metavar="LINKS.csv", type=_FILE, help="Also write the matched pairs of frames.")
 @click.option("--images", metavar="NAME", default="original_images", show_default=True, help="Folder of images in DIR.")
-@click.option("--masks", metavar="NAME", default="label_images_semantic", show_default=True, help="Folder of masks.")
-@click.option("--overwrite", is_flag=True, help="Replace files that are there.")
+@click.option(
+    "--masks", metavar="NAME", default="label_images_semantic", show_default=True, help="Folder of masks in DIR."
+)
+@click.option("--overwrite", is_flag=True, help="Replace existing files.")
 @QUIET
 @DEBUG
 def split_command(
@@ -53,9 +60,9 @@ def split_command(
 ) -> None:
     """Split frames into training and test sets, as a file.
 
-    By scene no place is on both sides: frames that show the same ground are found by matching features (needs the extra
-    `scenes`). A random split has neighbours on both sides, and its scores are too high for
-    new places.
+    With --by scene, no place is in both sets: frames that show the same ground are found by matching image features
+    (needs the extra `scenes`). With --by random, neighbouring frames are in both sets, and scores are too high for new
+    places.
     """
     with errors(debug):
         from aerialseg.cli import display

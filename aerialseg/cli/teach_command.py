@@ -17,19 +17,25 @@ _FOLDER = click.Path(path_type=Path)
 
 TEACH_OPTIONS = options(
     click.argument("paths", metavar="ORTHO... LABELS", nargs=-1, required=True),
-    click.option("--out", metavar="DIR", type=_FOLDER, required=True, help="Where the model goes."),
+    click.option("--out", metavar="DIR", type=_FOLDER, required=True, help="Folder of the new model."),
     click.option(
         "--minutes",
         metavar="MIN",
         type=float,
         default=10.0,
         show_default=True,
-        help="Time for all of it; 0: linear classifiers alone, in seconds.",
+        help="Total time in minutes; 0: only linear classifiers, in seconds.",
     ),
-    click.option("--steps", metavar="N", type=int, help="Steps of fine-tuning instead of minutes: repeats exactly."),
-    click.option("--field", metavar="NAME", help="Field that says the class.  [default: class, class_name, label ...]"),
-    click.option("--layer", metavar="NAME", help="Layer of the labels, where the file has several."),
-    click.option("--width", "width_m", metavar="M", type=float, help="Width of points and lines.  [default: 5 pixels]"),
+    click.option(
+        "--steps", metavar="N", type=int, help="Number of fine-tuning steps, instead of --minutes; repeatable exactly."
+    ),
+    click.option(
+        "--field", metavar="NAME", help="Field that contains the class.  [default: class, class_name, label ...]"
+    ),
+    click.option("--layer", metavar="NAME", help="Layer of the labels, if the file has several."),
+    click.option(
+        "--width", "width_m", metavar="M", type=float, help="Width of points and lines in metres.  [default: 5 pixels]"
+    ),
     click.option(
         "--gsd",
         type=KindType(GSD),
@@ -45,25 +51,30 @@ TEACH_OPTIONS = options(
         "--from",
         "start",
         metavar="MODEL|scratch",
-        help="Model whose encoder to start from.  [default: the bundled model]",
+        help="Model whose encoder to start from, or random weights (scratch).  [default: the bundled model]",
     ),
     click.option(
         "--more",
         metavar="MODEL",
         type=_FOLDER,
-        help="Continue a taught model; its labels, classes and test ground are kept.",
+        help="Continue from this taught model; its labels, classes and test areas are kept.",
     ),
-    click.option("--licence", metavar="TEXT", default="", help="Terms of your own part; those of parents stay."),
+    click.option(
+        "--licence",
+        metavar="TEXT",
+        default="",
+        help="Licence of your part; the licence of the start model applies too.",
+    ),
     click.option(
         "--held-out",
         metavar="SHARE",
         type=float,
         default=0.2,
         show_default=True,
-        help="Share of labels kept for testing.",
+        help="Share of the labels for the test set.",
     ),
     click.option("--seed", type=int, default=2026, show_default=True, help="Seed of all random numbers."),
-    click.option("--overwrite", is_flag=True, help="Replace a taught model that is there."),
+    click.option("--overwrite", is_flag=True, help="Replace an existing taught model."),
     JSON_PROGRESS,
     QUIET,
     DEBUG,
@@ -75,10 +86,13 @@ TEACH_HELP = """Teach a model your own imagery and classes, from a few labels.
     aerialseg teach ortho.tif labels.gpkg --out mymodel
     segment-raster ortho.tif landcover.gpkg --model mymodel
 
-ORTHO may be files, folders or patterns; LABELS comes last: polygons, lines or points with a class field, a corrected
-map (only polygons with `checked` true count), or a class raster. Linear classifiers on the encoder take seconds, then
-the model is fine-tuned for the rest of the time; labels in blocks of ground that are held out decide which is better.
-An interrupted run resumes when the same command is given again. docs/teach.md goes through it.
+ORTHO may be files, folders or patterns. LABELS comes last: polygons, lines or points with a class field, a corrected
+map (only polygons with `checked` = true are used), or a class raster.
+
+Linear classifiers on the model's encoder are fitted in seconds. Then the model is fine-tuned for the rest of the time.
+Whichever scores better on the test set becomes the model. The test set consists of whole blocks of ground.
+
+An interrupted run resumes when the same command is given again. docs/teach.md is a guide.
 """
 
 

@@ -16,15 +16,17 @@ WEIGHTS = click.option(
     "--encoder-weights",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="Weights that the encoder starts from; for encoder.start = 'model', a model's folder.",
+    help="Initial weights of the encoder; for encoder.start = 'model', a model's folder.",
 )
 
 
 @click.command("train", cls=SectionedCommand, context_settings=CONTEXT)
 @click.argument("config", metavar="CONFIG.toml", type=click.Path(path_type=Path))
-@click.option("--data", metavar="DIR", type=click.Path(path_type=Path), required=True, help="The data set's folder.")
 @click.option(
-    "--out", metavar="MODEL_DIR", type=click.Path(path_type=Path), required=True, help="Where the model goes."
+    "--data", metavar="DIR", type=click.Path(path_type=Path), required=True, help="Folder of images and masks."
+)
+@click.option(
+    "--out", metavar="MODEL_DIR", type=click.Path(path_type=Path), required=True, help="Folder of the new model."
 )
 @WEIGHTS
 @click.option(
@@ -33,18 +35,16 @@ WEIGHTS = click.option(
     metavar="DIR",
     multiple=True,
     type=click.Path(path_type=Path),
-    help="The teacher, where CONFIG.toml follows one; again for each of several.",
+    help="Teacher model, if CONFIG.toml has [follow]; repeat the option for several.",
 )
-@click.option("--seed", metavar="N", type=int, help="Seed of all random numbers.  [default: as CONFIG.toml says]")
-@click.option(
-    "--keep-checkpoints", is_flag=True, help="Leave checkpoints and prepared frames in MODEL_DIR/training at the end."
-)
+@click.option("--seed", metavar="N", type=int, help="Seed of all random numbers.  [default: that of CONFIG.toml]")
+@click.option("--keep-checkpoints", is_flag=True, help="Keep checkpoints and prepared frames in MODEL_DIR/training.")
 @DEBUG
 def train_command(config: Path, data: Path, out: Path, debug: bool, **options: Any) -> None:
-    """Train a model as CONFIG.toml says.
+    """Train a model as configured in CONFIG.toml.
 
-    The model, or a teacher of other models, is scored on the held-out frames. An interrupted run resumes when the same
-    command is given again, with the same result. Needs the extra `train`: pip install 'aerialseg[train]'.
+    At the end, the model (or a teacher for other models) is scored on the test frames. An interrupted run resumes when
+    the same command is given again, with the same result. Needs the extra `train`: pip install 'aerialseg[train]'.
     """
     with errors(debug):
         from aerialseg.cli import display
@@ -58,18 +58,21 @@ def train_command(config: Path, data: Path, out: Path, debug: bool, **options: A
 
 @click.command("experiment", cls=SectionedCommand, context_settings=CONTEXT)
 @click.argument("config", metavar="EXPERIMENT.toml", type=click.Path(path_type=Path))
-@click.option("--data", metavar="DIR", type=click.Path(path_type=Path), required=True, help="The data set's folder.")
 @click.option(
-    "--out", metavar="FOLDER", type=click.Path(path_type=Path), required=True, help="Where models and report go."
+    "--data", metavar="DIR", type=click.Path(path_type=Path), required=True, help="Folder of images and masks."
+)
+@click.option(
+    "--out", metavar="FOLDER", type=click.Path(path_type=Path), required=True, help="Folder of models and report."
 )
 @WEIGHTS
 @DEBUG
 def experiment_command(config: Path, data: Path, out: Path, encoder_weights: Path | None, debug: bool) -> None:
     """Train the runs of EXPERIMENT.toml and compare them.
 
-    All get the same computing budget (separate sizes, progressive resizing) and are scored on the same held-out frames
-    at the same final resolution. FOLDER gets results.csv, results.json, one page experiment.html and the models. An
-    interrupted experiment resumes when the same command is given again. Needs the extra `train`.
+    Each run trains at one frame size, or at increasing sizes (progressive resizing). All runs get the same computing
+    budget, and are scored on the same test frames at the same final resolution. Writes results.csv, results.json,
+    experiment.html and the models to FOLDER. An interrupted experiment resumes when the same command is given again.
+    Needs the extra `train`.
     """
     with errors(debug):
         from aerialseg.cli import display
@@ -84,15 +87,20 @@ def experiment_command(config: Path, data: Path, out: Path, encoder_weights: Pat
 
 @click.command("quantize", cls=SectionedCommand, context_settings=CONTEXT)
 @click.argument("config", metavar="CONFIG.toml", type=click.Path(path_type=Path))
-@click.option("--data", metavar="DIR", type=click.Path(path_type=Path), required=True, help="The data set's folder.")
-@click.option("--model", metavar="DIR", type=click.Path(path_type=Path), required=True, help="The model's folder.")
-@click.option("--images", metavar="N", type=int, default=24, show_default=True, help="Frames to find the ranges on.")
+@click.option(
+    "--data", metavar="DIR", type=click.Path(path_type=Path), required=True, help="Folder of images and masks."
+)
+@click.option("--model", metavar="DIR", type=click.Path(path_type=Path), required=True, help="Model to update.")
+@click.option(
+    "--images", metavar="N", type=int, default=24, show_default=True, help="Number of frames used to find the ranges."
+)
 @DEBUG
 def quantize_command(config: Path, data: Path, model: Path, images: int, debug: bool) -> None:
-    """Enable 8-bit integer inference, and measure its cost.
+    """Enable 8-bit integers, and measure the loss of accuracy.
 
-    It is fastest on a CPU. Ranges and scores go into the model's card. Where int8 loses at most 0.002 of the mean IoU
-    it becomes the default on processors that have it. Needs the extra `train`.
+    Inference in int8 is the fastest on a CPU. The ranges of values and the scores are stored in the model's card. If
+    int8 loses at most 0.002 of the mean IoU, it becomes the default on processors that support it. Needs the extra
+    `train`.
     """
     with errors(debug):
         from aerialseg.cli import display

@@ -146,12 +146,12 @@ class ChipSet:
             for held_out in (False, True)
         ]
         lines = [
-            f"{sides[0]} to learn from, {sides[1]} held out ({self.share:.0%} of the labelled pixels)",
+            f"training set: {sides[0]}; test set: {sides[1]} ({self.share:.0%} of the labelled pixels)",
             f"{counted(self.left_out, 'chip')} left out: too few labels",
-            f"{'class':<24}{'learned from':>16}{'held out':>16}",
+            f"{'class':<24}{'training set':>16}{'test set':>16}",
         ]
         for name in self.labelled:
-            note = "" if learned[name] and held[name] else "  on one side only"
+            note = "" if learned[name] and held[name] else "  in one set only"
             lines.append(f"{name:<24}{learned[name]:>13,} px{held[name]:>13,} px{note}")
         without = [name for name in self.legend.names if name not in self.labelled]
         return "\n".join([*lines, *([f"no labels of: {', '.join(without)}"] if without else [])])

@@ -112,14 +112,18 @@ class MapSettings:
     """How a raster becomes a map. Values are checked and brought to their types; raises UsageError."""
 
     min_area_m2: float | None = _setting(
-        None, AREA, "layer", "Merge smaller regions into neighbours.", default_text="100 pixels of the class raster"
+        None,
+        AREA,
+        "layer",
+        "Merge regions smaller than this area (m²) into neighbours.",
+        default_text="100 pixels of the class raster",
     )
     simplify_m: float | None = _setting(
         None,
         LENGTH,
         "layer",
-        "Tolerance of simplification; 0 keeps the pixel edges.",
-        default_text="1.5 pixels of the class raster, 3 where the model answers on every second one",
+        "How far simplification may move lines, in metres; 0 keeps the pixel edges.",
+        default_text="1.5 pixels of the class raster; 3 if the model predicts every second pixel",
     )
     smooth: bool = _setting(False, FLAG, "layer", "Round the corners of the lines.")
     dissolve: bool = _setting(False, FLAG, "layer", "Add a layer with one multipolygon for each class.")
@@ -127,14 +131,14 @@ class MapSettings:
         None,
         BANDS,
         "blocks",
-        "Bands that are the model's, in its order (red, green, blue).",
-        default_text="what the file says of its bands",
+        "Numbers of the bands to use, in the model's order (red, green, blue).",
+        default_text="as the file declares its bands",
     )
     alpha: Literal["auto", "none"] = _setting(
         "auto",
         choice("auto", "none"),
         "blocks",
-        "Whether a band flagged alpha is a mask (valid above 0); none: it is not.",
+        "auto: a band flagged as alpha is a mask (valid above 0); none: it is not used as a mask.",
     )
     gsd_m: float | Literal["native"] | None = _setting(
         None,
@@ -144,21 +148,25 @@ class MapSettings:
         default_text="the model's",
     )
     scale: tuple[float, ...] | None = _setting(
-        None, SCALE, "blocks", "Values that become 0 and 255, in all bands or in each.", default_text="8 bit as it is"
+        None,
+        SCALE,
+        "blocks",
+        "Source values to map to 0 and 255, for all bands or for each.",
+        default_text="8-bit values unchanged",
     )
     nodata_colour: tuple[Any, ...] = _setting(
         (),
         COLOURS,
         "blocks",
-        "A colour that is nodata where it touches the outside, as collars do; auto: near black and near white.",
+        "A colour that is nodata where it is connected to the outside (a collar); auto: near black and near white.",
         default_text="none",
     )
     order: str = _setting(
         "auto",
         ORDER,
         "blocks",
-        "Which of overlapping rasters counts: the first by name, newest, first given, or by a FIELD of the tile index.",
-        default_text="that of the .vrt, else name",
+        "Which raster counts in overlaps: first by name, newest, first given, or by a FIELD of the tile index.",
+        default_text="that of the .vrt, otherwise name",
     )
     crs: str | None = _setting(None, CRS, "blocks", "CRS of a raster that has none.", default_text="the file's")
     reproject: bool = _setting(False, FLAG, "blocks", "Resample rasters of another CRS onto the grid of the others.")
@@ -166,7 +174,7 @@ class MapSettings:
         None,
         AOI,
         "raster",
-        "Map only this area of interest: the polygons of a file, or a box in the raster's CRS or another "
+        "Map only this area of interest: the polygons of a file, or a box in the raster's CRS or in another one "
         "(...@EPSG:4326).",
         default_text="the whole raster",
     )
@@ -174,32 +182,32 @@ class MapSettings:
         (),
         POLYGON_FILES,
         "raster",
-        "Polygons whose field checked is true keep their class; of several files the last counts.",
+        "Polygons with `checked` = true keep their class; where files differ, the last one counts.",
         default_text="none",
     )
     device: str = _setting(
-        "auto", DEVICE, "nothing", "Device that computes the network; cuda:1 is the second GPU.", shared=True
+        "auto", DEVICE, "nothing", "Device that runs the network; cuda:1 is the second GPU.", shared=True
     )
     precision: str = _setting(
         "auto",
         choice("auto", "fp32", "bf16", "fp16", "int8"),
         "blocks",
-        "Numbers to compute in; auto: the fastest without loss that the processor has.",
+        "Number format of the network; auto: the fastest without loss of accuracy on this processor.",
         shared=True,
     )
     runtime: str = _setting(
         "auto",
         choice("auto", "torch", "openvino"),
         "blocks",
-        "auto: OpenVINO on a CPU where it is installed, torch otherwise.",
+        "Library that runs the network; auto: OpenVINO on a CPU if it is installed, otherwise torch.",
         shared=True,
     )
     tiling: str = _setting(
         "exact",
         TILING,
         "blocks",
-        "Tiles that equal the whole image, or approximate ones with seams (less work, or any network) and PX pixels "
-        "around each (256 for a model that can be exact, else its card's).",
+        "exact: no seams; approximate: seams, but less work, and for any network; PX: pixels of context around each "
+        "tile (256 for a model that can be exact, otherwise its card's).",
         shared=True,
     )
     tta: bool = _setting(
@@ -210,10 +218,17 @@ class MapSettings:
         shared=True,
     )
     on_read_error: Literal["fail", "nodata"] = _setting(
-        "fail", choice("fail", "nodata"), "blocks", "What to do with pixels that cannot be read."
+        "fail",
+        choice("fail", "nodata"),
+        "blocks",
+        "What to do if pixels cannot be read: stop with an error, or treat them as nodata.",
     )
     max_pixels: int = _setting(
-        MAX_PIXELS, PIXELS, "nothing", "Refuse more working pixels than this.", default_text="1e10, 100,000 px square"
+        MAX_PIXELS,
+        PIXELS,
+        "nothing",
+        "Refuse rasters with more pixels than this, at the working resolution.",
+        default_text="1e10, 100,000 x 100,000",
     )
     require_crs: bool = _setting(False, FLAG, "nothing", "Refuse a raster without a coordinate reference system.")
     allow_remote: bool = _setting(False, FLAG, "nothing", "Allow URLs and /vsi paths as input.")

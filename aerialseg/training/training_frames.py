@@ -58,7 +58,10 @@ def load_training_frames(
         {name: held[name] for name in held if name not in watched}, legend, config.data.void, len(config.data.bands)
     )
     prepared = prepare(seen, config.data, legend, folder, lambda: progress.advance(1))
-    progress.note(f"{counted(len(learn), 'frame')} to learn from, {len(watched)} watched, {len(held)} held out")
+    progress.note(
+        f"{counted(len(learn), 'training frame')}, {counted(len(held), 'test frame')}, "
+        f"{len(watched)} of them scored after each epoch"
+    )
     learned = {name: prepared[name] for name in learn}
     sides = TrainingFrames(
         legend=legend,

@@ -78,7 +78,14 @@ def test_help_answers_at_once(program: str) -> None:
 
 @pytest.mark.parametrize("group", [[], ["model"]])
 def test_no_summary_of_a_command_is_cut(group: list[str]) -> None:
-    assert "..." not in CliRunner().invoke(cli, [*group, "--help"]).stdout.partition("Commands:")[2]
+    assert "..." not in CliRunner().invoke(cli, [*group, "--help"]).stdout.partition("--help")[2]
+
+
+def test_help_lists_each_command_once_with_the_first_line_of_its_help() -> None:
+    lines = CliRunner().invoke(cli, ["--help"], terminal_width=100).stdout.splitlines()
+    for name, command in cli.commands.items():
+        first = (command.help or "").strip().splitlines()[0]
+        assert [line.split(maxsplit=1)[1] for line in lines if line.startswith(f"  {name} ")] == [first]
 
 
 def _child_seconds(action: Callable[[], object]) -> float:

@@ -269,7 +269,7 @@ def test_the_command_prints_the_folder_and_says_what_is_in_it(tmp_path: Path) ->
     result = CliRunner().invoke(cli, ["chips", str(ortho), str(labels), *given_])
     assert result.exit_code == 0, result.stderr
     assert result.stdout.split() == [str(tmp_path / "set")]
-    assert "to learn from" in result.stderr
+    assert "training set: " in result.stderr
     assert "roof" in result.stderr
     again = CliRunner().invoke(cli, ["chips", str(ortho), str(labels), *given_])
     assert again.exit_code == 2
