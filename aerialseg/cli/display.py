@@ -206,8 +206,8 @@ def show_result(result: Result | LayerResult) -> None:
         for line in result.classes:
             swatch = f"[{line.color}]■[/] " if console.color_system else ""
             rated = [f"{trust[line.class_id].mean:.0%}" if line.class_id in trust else ""] if trust else []
-            table.add_row(swatch + escape(line.name), _area([line]), f"{line.share:.1%}", *rated)
-        total = _area(result.classes)
+            table.add_row(swatch + escape(line.name), _area([line], result.classes), f"{line.share:.1%}", *rated)
+        total = _area(result.classes, result.classes)
         console.print(table)
         if isinstance(result, Result) and result.trust.whole:
             console.print(result.trust.whole.text)
@@ -287,15 +287,14 @@ def _speed(mpx_per_s: float | None) -> str:
     return f"{mpx_per_s:,.0f}" if mpx_per_s >= 100 else f"{mpx_per_s:.3g}"
 
 
-def _area(classes: Sequence[ClassShare]) -> str:
-    """Of all classes together: in pixels where their size on the ground is not known."""
-    areas = [line.area_m2 for line in classes if line.area_m2 is not None]
-    if len(areas) < len(classes):
+def _area(classes: Sequence[ClassShare], whole: Sequence[ClassShare]) -> str:
+    """Of these classes, in the unit that fits the whole map; in pixels where their size on the ground is not known."""
+    if any(line.area_m2 is None for line in whole):
         return f"{sum(line.pixels for line in classes):,} px²"
-    area_m2 = sum(areas)
-    if area_m2 >= 1e6:
-        return f"{area_m2 / 1e6:,.2f} km²"
-    return f"{area_m2 / 1e4:,.2f} ha" if area_m2 >= 1e4 else f"{area_m2:,.1f} m²"
+    area_m2, total_m2 = (sum(line.area_m2 or 0.0 for line in lines) for lines in (classes, whole))
+    if total_m2 < 1e4:
+        return f"{area_m2:,.1f} m²"
+    return f"{area_m2 / 1e4:,.3f} ha" if total_m2 < 1e6 else f"{area_m2 / 1e6:,.3f} km²"
 
 
 def _line(text: str) -> None:

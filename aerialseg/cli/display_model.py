@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 LICENCE_CHARACTERS = 32
+SETS = {"held_out": "test set"}
 
 
 def show_models(models: Iterable[ModelEntry]) -> None:
@@ -43,14 +44,14 @@ def show_offers(offers: Mapping[str, Offer]) -> None:
     """One line a model that can be had."""
     if not offers:
         return
-    table = _table("can be had", "pixel", "classes", "fetches", "licence", right=("pixel", "classes", "fetches"))
+    table = _table("catalogue", "pixel", "classes", "download", "licence", right=("pixel", "classes", "download"))
     for name, offer in offers.items():
         licence = _shortened(offer.licence, LICENCE_CHARACTERS)
         classes = str(len(offer.classes) - len(offer.void))
         table.add_row(name, spoken_gsd(offer.gsd_m), classes, spoken_bytes(offer.size), _plain(licence))
     with console_for_people() as console:
         console.print(table)
-        console.print("aerialseg model add NAME fetches one of these.", markup=False)
+        console.print("To install one of these: aerialseg model add NAME", markup=False)
 
 
 def show_card(card: ModelCard, folder: Path) -> None:
@@ -74,13 +75,13 @@ def show_card(card: ModelCard, folder: Path) -> None:
 def _facts(card: ModelCard, folder: Path) -> Iterator[tuple[str, str]]:
     architecture = card.architecture
     stored = f"scaled from {', '.join(f'{value:g}' for value in card.scale)}" if card.scale else "8 bit"
-    yield "imagery", f"{', '.join(card.bands)}, {stored}, {spoken_gsd(card.gsd_m)} a pixel on the ground"
+    yield "imagery", f"{', '.join(card.bands)}, {stored}, {spoken_gsd(card.gsd_m)} per pixel"
     yield "network", f"{architecture.decoder} over {architecture.encoder}{_decoder(card)}"
     yield "tiles", f"exact, halo {card.halo} px, lattice {card.stride} px" if card.exact else card.tiling
     for name, values in score_sets(card).items():
         shown = [f"{text} {values[key]:.3f}" for key, text in SHOWN.items() if isinstance(values.get(key), float)]
         remark = [str(values["remark"])] if values.get("remark") else []
-        yield name.replace("_", " "), "; ".join([", ".join(shown), *remark])
+        yield SETS.get(name, name.replace("_", " ")), "; ".join([", ".join(shown), *remark])
     yield "confidence", _confidence(card)
     yield "int8", _int8(card)
     yield "made", f"{card.created or 'not stated'}, aerialseg {card.code_version or 'not stated'}"
@@ -88,7 +89,7 @@ def _facts(card: ModelCard, folder: Path) -> Iterator[tuple[str, str]]:
         yield "" if number else "lineage", line
     yield "licence", card.licence or "not stated"
     weights = folder / WEIGHTS
-    size = spoken_bytes(weights.stat().st_size) if weights.is_file() else "not there"
+    size = spoken_bytes(weights.stat().st_size) if weights.is_file() else "missing"
     yield "weights", f"{size}, SHA-256 {card.weights_sha256[:16]}..."
     yield "folder", str(folder)
 
@@ -105,10 +106,10 @@ def _confidence(card: ModelCard) -> str:
     if not found:
         return "not calibrated" if card.temperature == 1.0 else f"temperature {card.temperature:g}"
     before, after = found.get("ece_before", 0.0), found.get("ece_after_cross_fitted", 0.0)
-    frames = f"on {found.get('frames', '?')} held-out frames"
+    frames = f"on {found.get('frames', '?')} test frames"
     if card.temperature == 1.0:
-        return f"off by {before:.1%} on average {frames}; no temperature improves on that"
-    return f"temperature {card.temperature:g}: off by {after:.1%} on average {frames}, {before:.1%} without"
+        return f"calibration error {before:.1%} {frames}; no temperature reduces it"
+    return f"calibration error {after:.1%} {frames} with temperature {card.temperature:g}, {before:.1%} without"
 
 
 def _int8(card: ModelCard) -> str:

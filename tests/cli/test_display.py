@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from aerialseg.cli import display as console
+from aerialseg.mapping.result import ClassShare
 from aerialseg.mapping.segment import segment
 from aerialseg.progress import counted, spoken_bytes, spoken_duration
 from tests.conftest import WriteRaster, land_cover
@@ -76,6 +77,12 @@ def test_the_table_adds_up(tmp_path: Path, write_raster: WriteRaster, capsys: py
     assert sum(shares) == pytest.approx(100, abs=0.5)
     assert "polygons over 100.0 m² in" in captured.err
     assert "classifying" in captured.err
+
+
+def test_the_areas_of_a_table_have_one_unit() -> None:
+    lines = [ClassShare(one, "", "#000000", 1, area, 0.5) for one, area in enumerate((30_000.0, 250.0))]
+    assert [console._area([line], lines) for line in lines] == ["3.000 ha", "0.025 ha"]
+    assert console._area(lines[1:], lines[1:]) == "250.0 m²"
 
 
 def test_the_timeline_has_a_line_for_each_stage(
