@@ -57,7 +57,7 @@ def test_a_card_is_shown_to_people_on_stderr_and_to_programs_on_stdout(models: P
     shown = run("show", folder)
     assert shown.stdout == ""
     for words in (
-        "5 cm a pixel",
+        "5 cm per pixel",
         "exact, halo",
         "mean IoU 0.432",
         "temperature 1.5",
