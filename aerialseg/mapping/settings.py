@@ -112,11 +112,7 @@ class MapSettings:
     """How a raster becomes a map. Values are checked and brought to their types; raises UsageError."""
 
     min_area_m2: float | None = _setting(
-        None,
-        AREA,
-        "layer",
-        "Merge regions smaller than this area (m²) into neighbours.",
-        default_text="100 pixels of the class raster",
+        None, AREA, "layer", "Merge smaller regions into neighbours.", default_text="100 pixels of the class raster"
     )
     simplify_m: float | None = _setting(
         None,
@@ -148,11 +144,7 @@ class MapSettings:
         default_text="the model's",
     )
     scale: tuple[float, ...] | None = _setting(
-        None,
-        SCALE,
-        "blocks",
-        "Source values to map to 0 and 255, for all bands or for each.",
-        default_text="8-bit values unchanged",
+        None, SCALE, "blocks", "Values to map to 0 and 255, for all bands or each.", default_text="8 bit unchanged"
     )
     nodata_colour: tuple[Any, ...] = _setting(
         (),
@@ -218,17 +210,10 @@ class MapSettings:
         shared=True,
     )
     on_read_error: Literal["fail", "nodata"] = _setting(
-        "fail",
-        choice("fail", "nodata"),
-        "blocks",
-        "What to do if pixels cannot be read: stop with an error, or treat them as nodata.",
+        "fail", choice("fail", "nodata"), "blocks", "If pixels cannot be read: fail, or take them as nodata."
     )
     max_pixels: int = _setting(
-        MAX_PIXELS,
-        PIXELS,
-        "nothing",
-        "Refuse rasters with more pixels than this, at the working resolution.",
-        default_text="1e10, 100,000 x 100,000",
+        MAX_PIXELS, PIXELS, "nothing", "Refuse more working pixels than this.", default_text="1e10, 100,000 x 100,000"
     )
     require_crs: bool = _setting(False, FLAG, "nothing", "Refuse a raster without a coordinate reference system.")
     allow_remote: bool = _setting(False, FLAG, "nothing", "Allow URLs and /vsi paths as input.")
