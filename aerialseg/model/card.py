@@ -69,7 +69,7 @@ class ModelCard:
     scale: source values that became 0 and 255, of all bands or of each in turn; empty where the imagery was 8 bit.
     gsd_m: metres per pixel at which the network was trained. stride, halo: pixels; windows start at multiples of
     ``stride`` and reach ``halo`` beyond the core. exact: whether a tile with that halo equals the whole image.
-    void: ids that are never predicted. quantization: what int8 needs ("ranges") and was found to cost ("mean_iou").
+    void: ids that are never predicted. quantization: what int8 needs ("ranges", "not_int8") and costs ("mean_iou").
     temperature: divides logits before they become the confidence. weights_sha256, network_sha256: of the two files.
     groups: of each class of the network, that of the legend which it is part of, or -1; none: the legend's own.
     answer_step_px: the network answers on every so many pixels, and a pixel between gets what lies around it.
@@ -112,8 +112,14 @@ class ModelCard:
 
     @property
     def ranges(self) -> dict[str, tuple[float, float]]:
-        """(low, high) of the input of each convolution, for int8; empty where the model was not quantized."""
-        return {name: (float(low), float(high)) for name, (low, high) in self.quantization.get("ranges", {}).items()}
+        """(low, high) of the input of each int8 convolution; empty where the model was not quantized."""
+        known = self.quantization.get("ranges", {}).items()
+        return {name: (float(low), float(high)) for name, (low, high) in known if name not in self.not_int8}
+
+    @property
+    def not_int8(self) -> tuple[str, ...]:
+        """Convolutions that int8 leaves in bf16 or fp32, because they would lose too much."""
+        return tuple(self.quantization.get("not_int8", ()))
 
     @property
     def int8_is_as_good(self) -> bool:
@@ -261,6 +267,7 @@ def _flat(scale: Sequence[float]) -> bool:
 
 _INNER = {
     "quantization.ranges": dict[str, tuple[float, float]],
+    "quantization.not_int8": tuple[str, ...],
     "quantization.mean_iou": dict[str, float],
     "scores.calibration": dict,
     "scores.calibration.ece_before": float,
