@@ -4,15 +4,15 @@
 
 In one run, measured in turn, medians over the rounds:
 
-1. Seconds per megapixel of the answer in the middle of a large raster: the default model, and the light U-Net and smp's
-   Unet over the same encoder, in exact tiles on OpenVINO in fp32 and bf16; smp's Unet as it is usually run, by torch in
-   fp32 in tiles of 512 px with 64 px of overlap on each side.
+1. Seconds per megapixel of the answer in the middle of a large raster: the bundled model (a light U-Net), and fastai's
+   U-Net and smp's Unet over the same encoder, in exact tiles on OpenVINO in fp32, bf16 and, where the card has ranges,
+   int8; smp's Unet as it is usually run, by torch in fp32 in tiles of 512 px with 64 px of overlap on each side.
 2. A drawn scene of --size px cut into blocks of 512 px: the share of labels that the whole image has, computed at once
    in the same runtime and fp32.
 3. With --job PX: a drawn scene of PX x PX at 20 cm as a GeoTIFF, and ``segment-raster`` with smp's network in a process
    of its own: seconds and peak memory.
 
-The light U-Net and smp's have random weights, set so that values neither fade nor explode; of smp's --model may give
+fastai's and smp's have random weights, set so that values neither fade nor explode; of smp's --model may give
 others. Time does not depend on weights; how many labels change where tiles are cut does.
 """
 
@@ -42,9 +42,8 @@ from throughput import Exact, Naive
 
 from aerialseg.datasets.demo import draw_scene
 from aerialseg.model.card import Architecture
-from aerialseg.model.cpu import has_openvino
 from aerialseg.model.predictor import resolve
-from aerialseg.model.store import load_network, save
+from aerialseg.model.store import load_card, load_network, save
 from tests.model.nets import card, lively_network
 
 CLASSES = 19
@@ -71,8 +70,8 @@ def main() -> None:
     print(f"{platform.processor() or platform.machine()}, {given.threads} threads, load {os.getloadavg()[0]:.1f}")
     with tempfile.TemporaryDirectory() as scratch:
         smp = given.model or make_model(Path(scratch) / "smp", "smp-unet")
-        light = make_model(Path(scratch) / "light", "light-unet")
-        ways = make_ways({"default": Path("embedded"), "light": light, "smp": smp})
+        fastai = make_model(Path(scratch) / "fastai", "fastai-dynamic-unet")
+        ways = make_ways({"bundled": Path("embedded"), "fastai": fastai, "smp": smp})
         found: dict[str, Any] = {"seconds_per_mpx": time_ways(ways, given.rounds)}
         found["same_labels"] = compare_labels(ways, given.size)
         if given.job:
@@ -83,13 +82,12 @@ def main() -> None:
 
 def make_ways(models: dict[str, Path]) -> dict[str, Exact | Naive]:
     """Each way to answer by its name."""
-    runtime, precisions = ("openvino", ("fp32", "bf16")) if has_openvino() else ("torch", ("fp32",))
     ways: dict[str, Exact | Naive] = {
-        f"{name}, exact tiles, {runtime} {precision}": Exact(
-            resolve(model, device="cpu", runtime=runtime, precision=precision)
+        f"{name}, exact tiles, openvino {precision}": Exact(
+            resolve(model, device="cpu", runtime="openvino", precision=precision)
         )
         for name, model in models.items()
-        for precision in precisions
+        for precision in ("fp32", "bf16", *(["int8"] if load_card(model).ranges else []))
     }
     about, network = load_network(models["smp"])
     ways["smp, usual tiles 512/64, torch fp32"] = Naive(network, about, "cpu", 64, blend=False)
