@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aerialseg.model.card import Architecture
 from aerialseg.model.store import load_card
 from aerialseg.raster.bands import RGB
 
@@ -45,7 +46,7 @@ watch = 20
 arch = "{arch}"
 {start}
 [decoder]
-norm = "{norm}"
+{decoder}
 
 [augment]
 zoom = [0.8, 1.5]
@@ -91,7 +92,7 @@ def starter_config(chips: ChipSet) -> str:
         void=[entry.id for entry in chips.legend if entry.name not in chips.labelled],
         gsd_m=f"{chips.gsd_m:.6g}",
         arch=start.encoder,
-        norm=start.norm,
+        decoder=f'norm = "{start.norm}"' if start.decoder == Architecture().decoder else f'kind = "{start.decoder}"',
         start=_START,
         steps="".join(steps),
         bands=_bands(chips),

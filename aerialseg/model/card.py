@@ -113,13 +113,7 @@ class ModelCard:
     @property
     def ranges(self) -> dict[str, tuple[float, float]]:
         """(low, high) of the input of each int8 convolution; empty where the model was not quantized."""
-        known = self.quantization.get("ranges", {}).items()
-        return {name: (float(low), float(high)) for name, (low, high) in known if name not in self.not_int8}
-
-    @property
-    def not_int8(self) -> tuple[str, ...]:
-        """Convolutions that int8 leaves in bf16 or fp32, because they would lose too much."""
-        return tuple(self.quantization.get("not_int8", ()))
+        return _int8_ranges(self.quantization)
 
     @property
     def int8_is_as_good(self) -> bool:
@@ -188,6 +182,12 @@ class ModelCard:
     def digest(self) -> str:
         """SHA-256 of what decides the result: the same digest means the same labels and the same confidence."""
         return hashlib.sha256(json.dumps(_decisive(self), sort_keys=True).encode()).hexdigest()
+
+
+def _int8_ranges(quantization: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+    other = quantization.get("not_int8", ())
+    ranges = quantization.get("ranges", {}).items()
+    return {name: (float(low), float(high)) for name, (low, high) in ranges if name not in other}
 
 
 def split_tiling(tiling: str) -> tuple[Tiling, int | None]:

@@ -189,7 +189,7 @@ def _constant(values: Any) -> Node:
 def _round_inputs(node: Node, card: ModelCard) -> None:
     """Let a convolution see its input and its kernels in the steps of int8, unless the card leaves it out."""
     name = node.get_friendly_name().removesuffix("/WithoutBiases").partition("#")[0]  # used again: onnx_writer.py
-    if name in card.not_int8:
+    if name in card.quantization.get("not_int8", ()):
         return
     node.input(0).replace_source_output(_rounded(node.input_value(0), name, card.ranges).output(0))
     node.input(1).replace_source_output(_rounded_kernel(_values(node.input_value(1))).output(0))

@@ -123,6 +123,7 @@ def test_the_folder_is_one_that_training_takes_and_whole_blocks_are_held_out(tmp
     scene(tmp_path)
     chips = made(tmp_path)
     config = TrainingConfig.read(chips.folder / "train.toml")
+    assert config.architecture == load_card(None).architecture, "all layers of the model that it starts from fit"
     pairs = find_pairs(chips.folder, config.data)
     learn, held = split_pairs(pairs, config.data.split)
     assert set(learn) | set(held) == {chip.frame for chip in chips.chips}

@@ -179,7 +179,7 @@ def rounding(network: Network, reference: ModelCard) -> Network:
     """The network in torch, its kernels and what they are fed with rounded as the card's ranges say."""
     folded = fold_for_inference(network)
     for name, module in folded.named_modules():
-        if isinstance(module, torch.nn.Conv2d) and name not in reference.not_int8:
+        if isinstance(module, torch.nn.Conv2d) and name in reference.ranges:
             low, high = reference.ranges[name]
             step, most = (high - low) / 255, module.weight.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-8)
             module.weight.data = (module.weight / most * 127).round() * most / 127

@@ -18,6 +18,7 @@ from aerialseg.training import train
 from aerialseg.training.checkpoint import read_checkpoint
 from aerialseg.training.norm_folding import fold_batch_norms, with_norm
 from tests.drawn_frames import CONFIG
+from tests.model.nets import lively_network
 from tests.training.test_train import write_config
 
 CONV, NORM = "layers.12.0.", "layers.12.1."
@@ -70,9 +71,9 @@ def test_a_decoder_with_norms_says_the_same_with_them_folded_into_its_convolutio
 
 
 @pytest.mark.parametrize("norm", ["none", "batch"])
-def test_the_model_inside_starts_a_training_whatever_norm_it_asks_for(norm: str) -> None:
-    """As the starter file advises; its norms are folded where the configuration has none."""
-    given = load_network(None)[1]
+def test_a_model_with_norms_starts_a_training_whatever_norm_it_asks_for(norm: str) -> None:
+    """Its norms are folded where the configuration has none."""
+    given = lively_network("resnet34", 24, norm="batch")
     fitting = fold_batch_norms(given.state_dict(), wanted := fastais_like(given, norm).state_dict())
     assert all(fitting[name].shape == tensor.shape for name, tensor in wanted.items())
 
