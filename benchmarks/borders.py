@@ -28,7 +28,7 @@ EDGES = (0, 8, 16, 32, 64, 128, 256, 448, 608, 100_000)
 def labels_of(source: Any, folder: Path, name: str) -> np.ndarray:
     """Class ids of the map of a raster, or of several as one."""
     raster = folder / f"{name}.tif"
-    aerialseg.segment(source, folder / f"{name}.fgb", raster=raster, gsd_m="native")
+    aerialseg.segment(source, folder / f"{name}.fgb", raster=raster, resolution_m="native")
     with rasterio.open(raster) as file:
         labels: np.ndarray = file.read(1)
         return labels

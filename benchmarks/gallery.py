@@ -1,6 +1,6 @@
 """Run rasters through the whole job and draw each result beside its input, to be looked at.
 
-    python benchmarks/gallery.py OUT_DIR RASTER.tif ... [--model DIR] [--gsd M|native]
+    python benchmarks/gallery.py OUT_DIR RASTER.tif ... [--model DIR] [--resolution M|native]
     python benchmarks/gallery.py OUT_DIR --demo              # the drawn scene
     python benchmarks/gallery.py OUT_DIR --teach 2          # of README and docs/teach.md: 2 minutes of teaching
     python benchmarks/gallery.py OUT_DIR --shared DIR [--drone 4]   # the real rasters, some drone frames among them
@@ -143,14 +143,13 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("rasters", type=Path, nargs="*")
     parser.add_argument("--model", type=Path)
-    parser.add_argument("--gsd", default=None)
+    parser.add_argument("--resolution", default=None)
     parser.add_argument("--demo", action="store_true")
     parser.add_argument("--teach", type=float, metavar="MINUTES")
     parser.add_argument("--shared", type=Path, help="../shared/data")
     parser.add_argument("--drone", type=int, default=4, help="so many drone frames")
     arguments = parser.parse_args()
     MODEL = arguments.model
-    gsd = float(arguments.gsd) if arguments.gsd not in (None, "native") else arguments.gsd
     arguments.out.mkdir(parents=True, exist_ok=True)
     if arguments.teach is not None:
         show_teaching(arguments.out, arguments.teach)
@@ -166,7 +165,7 @@ def main() -> None:
             rasters += sorted((arguments.shared / "geo").rglob("*.tif*"))
         for raster in rasters:
             if raster.suffix in (".tif", ".tiff"):
-                show(raster, arguments.out, gsd_m=gsd)
+                show(raster, arguments.out, resolution_m=arguments.resolution)
 
 
 if __name__ == "__main__":

@@ -112,7 +112,7 @@ def record() -> dict[str, dict[str, str]]:
             command("polygonize", path, polygonized, "--overwrite", "-q", "--min-area", "1")
             found[f"polygonize {path.name}"] = layer_digests(polygonized)
         for path in filter(Path.is_file, (DATA / one for one in ORTHOS)):
-            found[path.name] = map_digests(path, folder, "--gsd", "native")
+            found[path.name] = map_digests(path, folder, "--resolution", "native")
         found["batch"] = batch_digests(ortho, folder / "job")
     return found
 

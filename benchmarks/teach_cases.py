@@ -58,7 +58,7 @@ class Case:
         from aerialseg.training.teaching_data import prepare_lesson
 
         lesson = prepare_lesson(
-            self.orthos, self.labels, field=None, layer=None, width_m=None, gsd="native", more=None, legend=None,
+            self.orthos, self.labels, field=None, layer=None, width_m=None, resolution="native", more=None, legend=None,
             progress=Silent(),
         )  # fmt: skip
         return lesson.cut(self.work / f"{self.name}-chips" / "chips", Silent(), held_out=0.2, seed=2026)

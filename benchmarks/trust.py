@@ -30,8 +30,10 @@ def map_one(path: Path, model: str | None) -> tuple[Certainty, str] | None:
         layer, classes, confidence = (Path(folder, name) for name in ("m.gpkg", "c.tif", "p.tif"))
         for way in (None, "native"):
             try:
-                segment(path, layer, model=model, raster=classes, confidence=confidence, gsd_m=way, max_pixels=MAX_PX)
-            except MisfitError:  # too coarse, and so the message says --gsd native
+                segment(
+                    path, layer, model=model, raster=classes, confidence=confidence, resolution_m=way, max_pixels=MAX_PX
+                )
+            except MisfitError:  # too coarse, and so the message says --resolution native
                 continue
             except AerialsegError as error:
                 print(f"  {path.name}: {str(error)[:90]}")

@@ -133,7 +133,7 @@ def _mosaic(tiles: Sequence[SourceTile], path: Path, legend: Legend, metadata: d
         odd = found[1].tiles[0][0].path
         raise InputError(
             f"the class rasters lie on {len(found)} grids ({odd} is not on the first one's), a mosaic has one: choose "
-            "some with --only, or run the job with gsd = 'native', so that they are not resampled each by itself"
+            "some with --only, or run the job with resolution = 'native', so that they are not resampled each by itself"
         )
     if path.suffix.lower() == ".vrt":
         write_vrt(found[0], path, legend)

@@ -10,6 +10,8 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
+from aerialseg.batch.job_settings import message_for_job
+
 Tell = Callable[[str], None]
 
 
@@ -48,7 +50,7 @@ class _Handler(logging.Handler):
         self._events = events
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._events.say("warning", record.getMessage(), level="warning", logger=record.name)
+        self._events.say("warning", message_for_job(record.getMessage()), level="warning", logger=record.name)
 
 
 def now() -> str:

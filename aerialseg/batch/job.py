@@ -35,6 +35,7 @@ from aerialseg.batch.runner import Runner, has_kept_run
 from aerialseg.batch.task import run_input
 from aerialseg.errors import InputError
 from aerialseg.files import printable
+from aerialseg.mapping.settings import warn_of_old_names
 from aerialseg.progress import spoken_duration
 from aerialseg.toml import naming_file
 
@@ -130,6 +131,8 @@ def _without_inputs(job: Job, selection: Selection, found: int, left: int) -> st
 def decide_inputs(job: Job, selection: Selection, predictor: PredictorSpec, ledger: Ledger | None) -> list[Decision]:
     """What is to be done with each selected input. Raises InputError, OutputError, UsageError."""
     sources, names = sources_of(job, selection)
+    for settings in (job.settings, *(source.settings for source in sources)):
+        warn_of_old_names(settings)
     decided = decide_actions(
         sources,
         names,

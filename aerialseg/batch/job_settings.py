@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from aerialseg.errors import UsageError
 from aerialseg.mapping.kinds import aoi_file, split_layer
-from aerialseg.mapping.settings import OPTIONS, SETTINGS, SUCCESSORS, MapSettings
+from aerialseg.mapping.settings import OLD_NAMES, OPTIONS, SETTINGS, SUCCESSORS, MapSettings
 from aerialseg.raster.describe import source_sha256
 from aerialseg.toml import nearest, quoted
 
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from aerialseg.model.interface import PredictorSpec
 
 
-JOB_KEYS = {name: f"settings.{name}" for name in OPTIONS} | {"model": "model.path"}
+_NAMED = {**OPTIONS, **OLD_NAMES}
+JOB_KEYS = {name: f"settings.{name}" for name in _NAMED} | {"model": "model.path"}
 """Options of segment-raster -> the keys of a job file."""
 
 
@@ -43,9 +44,9 @@ def read_settings(values: Mapping[str, Any], where: str, at: Callable[[str], Pat
         if name in SUCCESSORS:
             successor, _, value = SUCCESSORS[name].partition(" ")
             raise UsageError(f'{where}.{key} was replaced: write {successor} = "{value}"')
-        if name not in OPTIONS:
+        if name not in _NAMED:
             raise UsageError(f"unknown key {quoted(key)} in [{where}]: {nearest(name, OPTIONS)}")
-        found[OPTIONS[name].key] = OPTIONS[name].parse(value, f"{where}.{key}")
+        found[_NAMED[name].key] = _NAMED[name].parse(value, f"{where}.{key}")
     if file := aoi_file(found.get("aoi")):
         found["aoi"] = f"{at(file)}{found['aoi'][len(file) :]}"
     if "corrections" in found:

@@ -61,7 +61,8 @@ def batch_command(
         read = read_job(job)
         selection = Selection(only, retry_failed)
         if dry_run:
-            print_lines(estimate.describe_estimate(estimate.dry_run(read, selection)))
+            with _events(None, quiet) as events, events.warnings():
+                print_lines(estimate.describe_estimate(estimate.dry_run(read, selection)))
             return
         with _events(json_log, quiet) as events, cluster_of(dask, workers) as cluster:
             summary = run_job(read, selection, cluster=cluster, events=events)

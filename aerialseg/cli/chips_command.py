@@ -8,9 +8,9 @@ from typing import Any
 import click
 
 from aerialseg.cli.failures import errors, print_lines, tell
-from aerialseg.cli.options import CONTEXT, DEBUG, QUIET, KindType, Numbers, options, setting_option
+from aerialseg.cli.options import CONTEXT, DEBUG, QUIET, KindType, Numbers, old_option, options, setting_option
 from aerialseg.cli.sections import SectionedCommand
-from aerialseg.mapping.kinds import GSD
+from aerialseg.mapping.kinds import RESOLUTION
 from aerialseg.mapping.settings import OPTIONS
 
 _FILE = click.Path(path_type=Path)
@@ -29,12 +29,14 @@ CHIPS_OPTIONS = options(
     ),
     click.option("--layer", metavar="NAME", help="Layer of the polygons, if the file has several."),
     click.option(
-        "--gsd",
-        type=KindType(GSD),
+        "--resolution",
+        "resolution_m",
+        type=KindType(RESOLUTION),
         metavar="M|native",
-        help="Chips of M metres per pixel (without CRS: the raster's pixel is M metres), or of the orthophoto's own."
-        "  [default: the bundled model's]",
+        help="Metres per pixel of the chips; native: those of the orthophotos.  [default: the bundled model's]",
     ),
+    setting_option(OPTIONS["pixel-size"]),
+    old_option("gsd", "gsd", RESOLUTION),
     click.option(
         "--size",
         metavar="ROWS,COLS",

@@ -9,9 +9,11 @@ from typing import Any
 import click
 
 from aerialseg.cli.failures import errors, print_lines
-from aerialseg.cli.options import CONTEXT, DEBUG, QUIET, Numbers
+from aerialseg.cli.options import CONTEXT, DEBUG, QUIET, KindType, Numbers, old_option, use_new_name
 from aerialseg.cli.sections import SectionedCommand
+from aerialseg.errors import UsageError
 from aerialseg.files import check_new
+from aerialseg.mapping.kinds import PIXEL_SIZE
 
 _FILE = click.Path(path_type=Path)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -154,8 +156,6 @@ def export_command(
 
 def _what_and_where(names: tuple[str, ...], kind: str | None) -> tuple[str | None, Path, str]:
     """(model, output, format) of what was given. Raises UsageError."""
-    from aerialseg.errors import UsageError
-
     if len(names) > 2:
         raise UsageError(f"met {len(names)} names: wanted [MODEL] OUT")
     out = Path(names[-1])
@@ -168,7 +168,7 @@ def _what_and_where(names: tuple[str, ...], kind: str | None) -> tuple[str | Non
 CONVERT_HELP = """Convert FILE, a model trained elsewhere, to the model folder OUT.
 
 \b
-a fastai learner or its weights:         --legend L.csv --gsd M
+a fastai learner or its weights:         --legend L.csv --pixel-size M
 a Unet of segmentation_models_pytorch:   --about ABOUT.toml
 
 fastai: FILE is the pickle of learn.export(), or weights alone (learn.save(), state_dict(), safetensors). Opening a
@@ -205,7 +205,8 @@ def regroup_command(model: str, groups: Path, out: Path, name: str | None, overw
 @click.argument("path", metavar="FILE", type=_FILE)
 @click.argument("out", metavar="OUT", type=_FILE)
 @click.option("--legend", metavar="L.csv", type=_FILE, help="Classes in the network's order.")
-@click.option("--gsd", "gsd_m", metavar="M", type=float, help="Metres a pixel of the imagery it was trained on.")
+@click.option("--pixel-size", "gsd_m", metavar="M", type=KindType(PIXEL_SIZE), help="Metres per pixel in training.")
+@old_option("gsd", "gsd", PIXEL_SIZE)
 @click.option("--about", metavar="ABOUT.toml", type=_FILE, help="Description of a checkpoint of smp's Unet.")
 @click.option("--name", metavar="TEXT", help="The model's name.  [default: FILE's]")
 @click.option(
@@ -225,11 +226,12 @@ def regroup_command(model: str, groups: Path, out: Path, name: str | None, overw
 @DEBUG
 def convert_command(path: Path, out: Path, about: Path | None, quiet: bool, debug: bool, **options: Any) -> None:
     with errors(debug):
-        _check_origin(about, options)
         from aerialseg.cli import display
-        from aerialseg.training.convert import convert, convert_checkpoint
 
         with display.progress(quiet) as progress:
+            _check_origin(about, options)
+            from aerialseg.training.convert import convert, convert_checkpoint
+
             if about is None:
                 made = convert(path, out, progress=progress, **options)
             else:
@@ -238,17 +240,15 @@ def convert_command(path: Path, out: Path, about: Path | None, quiet: bool, debu
 
 
 def _check_origin(about: Path | None, options: dict[str, Any]) -> None:
-    """Raise UsageError unless the options are those of one kind of file."""
-    from aerialseg.errors import UsageError
-
+    """Raise UsageError unless the options are those of one kind of file; an old name among them gives way."""
+    use_new_name(options, "gsd", "gsd_m", "--pixel-size")
     fastais = [name for name, value in options.items() if value and name != "overwrite"]
     if about is not None and fastais:
-        raise UsageError(f"{about} describes the whole network: leave out --{fastais[0].replace('gsd_m', 'gsd')}")
+        raise UsageError(f"{about} describes all of it: leave out --{fastais[0].replace('gsd_m', 'pixel-size')}")
     if about is None and not (options["legend"] and options["gsd_m"]):
         raise UsageError(
-            "this file does not describe its classes and pixel size: give --legend and --gsd for one of "
-            "fastai's, --about ABOUT.toml "
-            "for a Unet of segmentation_models_pytorch"
+            "this file does not describe its classes and pixel size: give --legend and --pixel-size for one of "
+            "fastai's, --about ABOUT.toml for a Unet of segmentation_models_pytorch"
         )
 
 

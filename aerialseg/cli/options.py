@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from aerialseg.errors import UsageError
 from aerialseg.mapping.kinds import Kind
-from aerialseg.mapping.settings import Setting
+from aerialseg.mapping.settings import Setting, warn_of_old_name
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -71,6 +72,22 @@ def setting_option(setting: Setting, default_text: str = "") -> Callable[[F], F]
             callback=lambda ctx, param, value: check.convert(value, param, ctx) if value else None,
         )
     return click.option(name, setting.key, metavar=setting.kind.metavar, type=kind, help=text)
+
+
+def old_option(name: str, key: str, kind: Kind) -> Callable[[F], F]:
+    """An option by its old name, which help does not show; what takes its value says what to write instead."""
+    return click.option(f"--{name}", key, metavar=kind.metavar, type=KindType(kind), hidden=True)
+
+
+def use_new_name(given: dict[str, Any], old: str, key: str, new: str) -> None:
+    """Make the value of an option that was given by its old name that of ``key``, with a warning. Raises UsageError."""
+    value = given.pop(old)
+    if value is None:
+        return
+    if given[key] is not None:
+        raise UsageError(f"--{old} is the old name of {new}: leave --{old} out")
+    warn_of_old_name(old, new)
+    given[key] = value
 
 
 def gone(old: str, successor: str) -> Callable[[F], F]:

@@ -6,8 +6,8 @@ import click
 
 OTHER = "Options"
 SECTIONS = {
-    "Input": "pattern band-names bands alpha gsd scale nodata-colour order crs reproject aoi on-read-error "
-    "max-pixels require-crs allow-remote",
+    "Input": "pattern band-names bands alpha resolution pixel-size scale nodata-colour order crs reproject aoi "
+    "on-read-error max-pixels require-crs allow-remote",
     "Output": "out raster confidence report areas overwrite",
     "Polygons": "min-area simplify smooth dissolve corrections",
     "Network": "model device precision runtime tiling tta",

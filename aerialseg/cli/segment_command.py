@@ -13,8 +13,8 @@ import click
 from aerialseg.cli.cluster_options import CLUSTER_OPTIONS, cluster_of
 from aerialseg.cli.failures import errors, print_lines, resuming
 from aerialseg.cli.json_progress import JSON_PROGRESS, JsonCommand, json_lines
-from aerialseg.cli.options import CONTEXT, DEBUG, QUIET, gone, options, setting_option
-from aerialseg.mapping.settings import OPTIONS, SUCCESSORS
+from aerialseg.cli.options import CONTEXT, DEBUG, QUIET, gone, old_option, options, setting_option
+from aerialseg.mapping.settings import OLD_NAMES, OPTIONS, SUCCESSORS
 
 SEGMENT_OPTIONS = options(
     click.argument("sources", metavar="INPUT...", nargs=-1, required=True),
@@ -35,6 +35,7 @@ SEGMENT_OPTIONS = options(
     ),
     click.option("--pattern", metavar="GLOB", help="In folders, use only files that match."),
     *(setting_option(one) for one in OPTIONS.values()),
+    *(old_option(name, one.key, one.kind) for name, one in OLD_NAMES.items()),
     *(gone(old, f"--{new}") for old, new in SUCCESSORS.items()),
     CLUSTER_OPTIONS,
     click.option("--overwrite", is_flag=True, help="Replace existing outputs; other layers of a GeoPackage are kept."),

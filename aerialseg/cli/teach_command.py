@@ -9,8 +9,8 @@ import click
 
 from aerialseg.cli.failures import errors, print_lines, resuming, tell
 from aerialseg.cli.json_progress import JSON_PROGRESS, JsonCommand, json_lines
-from aerialseg.cli.options import CONTEXT, DEBUG, QUIET, KindType, options, setting_option
-from aerialseg.mapping.kinds import GSD
+from aerialseg.cli.options import CONTEXT, DEBUG, QUIET, KindType, old_option, options, setting_option
+from aerialseg.mapping.kinds import RESOLUTION
 from aerialseg.mapping.settings import OPTIONS
 
 _FOLDER = click.Path(path_type=Path)
@@ -37,13 +37,16 @@ TEACH_OPTIONS = options(
         "--width", "width_m", metavar="M", type=float, help="Width of points and lines in metres.  [default: 5 pixels]"
     ),
     click.option(
-        "--gsd",
-        type=KindType(GSD),
+        "--resolution",
+        "resolution_m",
+        type=KindType(RESOLUTION),
         metavar="M|native",
         default="native",
         show_default=True,
-        help="Metres per pixel that the model learns.",
+        help="Metres per pixel that the model learns; native: those of the orthophotos.",
     ),
+    setting_option(OPTIONS["pixel-size"]),
+    old_option("gsd", "gsd", RESOLUTION),
     setting_option(OPTIONS["bands"]),
     setting_option(OPTIONS["scale"]),
     setting_option(OPTIONS["alpha"]),

@@ -41,6 +41,7 @@ from aerialseg.datasets.starter_config import starter_config
 from aerialseg.errors import InputError, UsageError
 from aerialseg.files import absolute, cannot_write
 from aerialseg.legend import NODATA, Legend
+from aerialseg.mapping.settings import warn_of_old_names
 from aerialseg.model.store import load_card
 from aerialseg.progress import Progress, Silent, counted
 from aerialseg.raster.bands import RGB
@@ -48,10 +49,9 @@ from aerialseg.raster.bounds import check_overlap, overlap, reproject_bounds, sa
 from aerialseg.raster.describe import describe, source_sha256
 from aerialseg.raster.labels import Labels, open_labels
 from aerialseg.raster.view import View, make_view
-from aerialseg.raster.working_grid import GSD_TOLERANCE
+from aerialseg.raster.working_grid import GSD_TOLERANCE, Resolution, split_gsd
 
 PathLike = str | Path
-Gsd = float | Literal["native"] | None
 SIZE = (512, 512)
 STEP_PX = 32
 """Chips are whole strides of the network."""
@@ -69,7 +69,8 @@ def make_chips(
     legend: PathLike | Legend,
     field: str = "class",
     layer: str | None = None,
-    gsd: Gsd = None,
+    resolution_m: Resolution = None,
+    pixel_size_m: float | None = None,
     size: tuple[int, int] = SIZE,
     block_m: float | None = None,
     held_out: float = 0.2,
@@ -82,18 +83,18 @@ def make_chips(
     keep: KeptGround | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
+    gsd: Resolution = None,
 ) -> ChipSet:
     """Cut orthophotos and labels into the data set ``out``, which ``aerialseg train`` takes as it is.
 
-    orthos: rasters of one CRS, or lists of them that are one mosaic, read as by segment-raster (gsd, bands, scale,
-    alpha). labels: polygons whose ``field``
-    holds names or ids of ``legend``, or a class raster of its ids; in any CRS. size: (rows, columns) of a chip, in
-    pixels. block_m: side of a block of ground in metres, which becomes a whole number of chips (default: 4 chips, fewer
-    where that makes few blocks). held_out: share of the labelled pixels that is held out, whole blocks of them, so that
-    each class of two blocks or more is on both sides if it can be. min_labelled: chips with a smaller share of labelled
-    pixels are left out. band_names: what the model is to see, such as red, green, blue, nir: found by what the
-    orthophotos say of their bands, or given by number with ``bands``. keep: of an earlier data set, whose blocks stay
-    on their sides. Memory does not grow with the orthophotos.
+    orthos: rasters of one CRS, or lists of them that are one mosaic, read as by segment-raster (resolution_m,
+    pixel_size_m, their old name gsd, bands, scale, alpha). labels: polygons whose ``field`` holds names or ids of
+    ``legend``, or a class raster of its ids; in any CRS. size: (rows, columns) of a chip, in pixels. block_m: side of a
+    block of ground in metres, which becomes a whole number of chips (default: 4, fewer where blocks are few). held_out:
+    share of the labelled pixels that is held out, whole blocks of them, so that each class of two blocks or more is on
+    both sides if it can be. min_labelled: chips with a smaller share of labelled pixels are left out. band_names: what
+    the model is to see, such as red, green, blue, nir: found by what the orthophotos say of their bands, or given by
+    number with ``bands``. keep: of an earlier data set, whose blocks stay on their sides. Memory is constant.
 
     Raises UsageError, InputError, OutputError; ``out`` appears when it is whole.
     """
@@ -104,10 +105,12 @@ def make_chips(
     given = legend if isinstance(legend, Legend) else Legend.from_csv(legend)
     known = _contiguous(given, listener)
     wanted = _wanted(band_names)
-    views = tuple(_view(path, gsd, wanted=wanted, bands=bands, scale=scale, alpha=alpha or "auto") for path in orthos)
+    warn_of_old_names({"gsd_m": gsd})
+    at = (gsd, resolution_m, pixel_size_m)
+    views = tuple(_view(path, at, wanted=wanted, bands=bands, scale=scale, alpha=alpha or "auto") for path in orthos)
     _check_alike(views)
-    if gsd is None and min(min(view.ratio) for view in views) < 1:
-        listener.note("pixels are enlarged to the embedded model's; --gsd native makes a model of their own size")
+    if (gsd, resolution_m) == (None, None) and min(min(view.ratio) for view in views) < 1:
+        listener.note("pixels are enlarged to the bundled model's; --resolution native makes a model of their own size")
     with closing(open_labels(labels, given, field=field, layer=layer, numbered=True)) as source:
         ground = _ground(views, source, size, block_m, listener, keep)
         with make_folder(out, overwrite=overwrite) as folder:
@@ -172,11 +175,13 @@ def _files(orthos: Sequence[PathLike | Sequence[PathLike]]) -> list[PathLike]:
     return [file for one in orthos for file in ([one] if isinstance(one, (str, Path)) else one)]
 
 
-def _view(paths: PathLike | Sequence[PathLike], gsd: Gsd, **options: Any) -> View:
+def _view(paths: PathLike | Sequence[PathLike], at: tuple[Resolution, Resolution, float | None], **rest: Any) -> View:
+    infos = [describe(path) for path in _files([paths])]
+    resolution, pixel_size = split_gsd(infos, *at)
     model_gsd_m = load_card(None).gsd_m
-    view = make_view([describe(path) for path in _files([paths])], model_gsd_m=model_gsd_m, gsd=gsd, **options)
+    view = make_view(infos, model_gsd_m=model_gsd_m, resolution_m=resolution, pixel_size_m=pixel_size, **rest)
     if view.gsd_m is None:
-        raise InputError(f"{view.path}: the size of its pixels on the ground is not known; give --gsd METRES")
+        raise InputError(f"{view.path}: the size of its pixels on the ground is not known; give --pixel-size METRES")
     return view
 
 
@@ -193,7 +198,7 @@ def _check_alike(views: Sequence[View]) -> None:
     if max(sizes) / min(sizes) > (1 + GSD_TOLERANCE) ** 2:
         raise InputError(
             f"the pixels of the orthophotos have {min(sizes):.3g} to {max(sizes):.3g} m: a model learns one scale; "
-            "give --gsd METRES to resample all of them to one"
+            "give --resolution METRES to resample all of them to one"
         )
 
 

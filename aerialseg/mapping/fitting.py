@@ -13,7 +13,7 @@ from aerialseg.model.card import ModelCard
 from aerialseg.model.listing import find_models, offers
 from aerialseg.raster.describe import RasterInfo
 from aerialseg.raster.view import View, make_view
-from aerialseg.raster.working_grid import MAX_COARSER, spoken_gsd
+from aerialseg.raster.working_grid import MAX_COARSER, split_gsd, spoken_gsd
 
 COARSER = 2.0
 """A model is suggested for imagery up to this many times coarser than its own, and MAX_COARSER times finer."""
@@ -36,6 +36,7 @@ class Choice:
 
 def view_for(infos: Sequence[RasterInfo], card: ModelCard, settings: MapSettings) -> View:
     """How the rasters are read, as one, for a model. Raises InputError, with what would fit them, and UsageError."""
+    resolution, pixel_size = split_gsd(infos, settings.gsd_m, settings.resolution_m, settings.pixel_size_m)
     try:
         return make_view(
             infos,
@@ -43,7 +44,8 @@ def view_for(infos: Sequence[RasterInfo], card: ModelCard, settings: MapSettings
             wanted=card.bands,
             bands=settings.bands,
             alpha=settings.alpha,
-            gsd=settings.gsd_m,
+            resolution_m=resolution,
+            pixel_size_m=pixel_size,
             scale=settings.scale,
             usual_scale=card.scale,
             on_read_error=settings.on_read_error,

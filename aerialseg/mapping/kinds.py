@@ -56,13 +56,15 @@ def _flag(value: Any) -> bool:
     return text == "true"
 
 
-def _gsd(value: Any) -> float | str:
-    if value == "native":
-        return "native"
+def _pixel_size(value: Any) -> float:
     metres = _number(value)
     if not metres:
         raise ValueError
     return metres
+
+
+def _resolution(value: Any) -> float | str:
+    return "native" if value == "native" else _pixel_size(value)
 
 
 def _tiling(value: Any) -> str:
@@ -182,7 +184,8 @@ BANDS = Kind(_numbers(int, None), "1,2,3 (band numbers)", "1,2,3")
 SCALE = Kind(_scale, "LOW,HIGH (two numbers), or one such pair a band", "LOW,HIGH")
 COLOURS = Kind(_colours, "R,G,B, R,G,B~TOLERANCE or auto", "R,G,B[~T]|auto")
 ORDER = Kind(_text, "auto, name, newest, given, FIELD or -FIELD (of a tile index)", "name|newest|given|[-]FIELD")
-GSD = Kind(_gsd, "metres per pixel (0.05) or 'native'", "M|native", unit="m/px")
+RESOLUTION = Kind(_resolution, "metres per pixel (0.05) or 'native'", "M|native", unit="m/px")
+PIXEL_SIZE = Kind(_pixel_size, "metres per pixel (0.05)", "M", unit="m/px")
 AOI = Kind(
     _aoi,
     "XMIN,YMIN,XMAX,YMAX (of the raster's CRS, or of another: ...@EPSG:4326) or a file of polygons",

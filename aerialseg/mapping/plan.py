@@ -43,7 +43,7 @@ _SETTINGS = {
     "tiling": "--tiling",
     "version": "the version of aerialseg",
     "block": "the size of blocks",
-    "pixel": "--gsd",
+    "pixel": "--resolution or --pixel-size",
     "bands": "--bands",
     "alpha": "--alpha",
     "scale": "--scale",

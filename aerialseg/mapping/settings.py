@@ -6,9 +6,11 @@ their documentation, the two digests of a plan and the table of docs/batch.md al
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from functools import cache
 from typing import Any, Literal
 
 from aerialseg.errors import UsageError
@@ -20,11 +22,12 @@ from aerialseg.mapping.kinds import (
     CRS,
     DEVICE,
     FLAG,
-    GSD,
     LENGTH,
     ORDER,
+    PIXEL_SIZE,
     PIXELS,
     POLYGON_FILES,
+    RESOLUTION,
     SCALE,
     TILING,
     Kind,
@@ -46,6 +49,8 @@ BLOCK_PX = 2048
 """Side of a block. Larger ones spend less on halos, smaller ones need less memory and lose less when killed: at 2048 px
 the network does 1.21 times the work of the whole image at once, at 1024 px 1.5 times."""
 
+logger = logging.getLogger(__name__)
+
 Decides = Literal["blocks", "raster", "layer", "nothing"]
 """What a setting decides: the blocks (the network must compute them again), which of them make up the class raster, the
 layer alone, or no result at all."""
@@ -56,7 +61,8 @@ class Setting:
     """One setting: ``key`` is the keyword of ``segment`` (its ending is the unit), ``option`` its name for people.
 
     default_text: the default in words, where its value does not say it. shared: it belongs to the model, which all
-    inputs of a job have in common. listed: an option and a key of job files; else for Python alone.
+    inputs of a job have in common. listed: an option and a key of job files; else for Python alone. instead: of an old
+    name, what to write in its place; it is taken until `OLD_NAMES_END`, and shown nowhere.
     """
 
     key: str
@@ -68,6 +74,7 @@ class Setting:
     default_text: str
     shared: bool
     listed: bool
+    instead: str
 
     @property
     def option(self) -> str:
@@ -101,14 +108,28 @@ def _setting(
     default_text: str = "",
     shared: bool = False,
     listed: bool = True,
+    instead: str = "",
 ) -> Any:
     """A field of MapSettings that says all there is to say of a setting."""
-    about = {"kind": kind, "decides": decides, "help": help, "default_text": default_text}
-    return field(default=default, metadata={**about, "shared": shared, "listed": listed})
+    about = {"kind": kind, "decides": decides, "help": help, "default_text": default_text, "instead": instead}
+    return field(default=default, metadata={**about, "shared": shared, "listed": listed and not instead})
 
 
 @dataclass(frozen=True, slots=True)
-class MapSettings:
+class OldNames:
+    """Settings that have other names now, and work until version `OLD_NAMES_END`."""
+
+    gsd_m: float | Literal["native"] | None = _setting(
+        None,
+        RESOLUTION,
+        "blocks",
+        "Old name of resolution and pixel size.",
+        instead="--resolution METRES|native, or --pixel-size METRES for a raster that does not know its own pixel size",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class MapSettings(OldNames):
     """How a raster becomes a map. Values are checked and brought to their types; raises UsageError."""
 
     min_area_m2: float | None = _setting(
@@ -136,12 +157,11 @@ class MapSettings:
         "blocks",
         "auto: a band flagged as alpha is a mask (valid above 0); none: it is not used as a mask.",
     )
-    gsd_m: float | Literal["native"] | None = _setting(
-        None,
-        GSD,
-        "blocks",
-        "Work at M metres per pixel (without a CRS: the raster's pixel is M metres), or at its native size.",
-        default_text="the model's",
+    resolution_m: float | Literal["native"] | None = _setting(
+        None, RESOLUTION, "blocks", "Metres per pixel to map at; native: the raster's own.", default_text="the model's"
+    )
+    pixel_size_m: float | None = _setting(
+        None, PIXEL_SIZE, "blocks", "Metres per pixel of a raster without a CRS.", default_text="the file's"
     )
     scale: tuple[float, ...] | None = _setting(
         None, SCALE, "blocks", "Values to map to 0 and 255, for all bands or each.", default_text="8 bit unchanged"
@@ -238,6 +258,9 @@ SETTINGS: Mapping[str, Setting] = {
 OPTIONS: Mapping[str, Setting] = {one.option: one for one in SETTINGS.values() if one.listed}
 """Name of an option, and of a job file's key -> setting."""
 
+OLD_NAMES: Mapping[str, Setting] = {one.option: one for one in SETTINGS.values() if one.instead}
+OLD_NAMES_END = "0.3"
+
 SUCCESSORS = {"halo": "tiling approximate:PX"}
 """Options that are no more -> what to write instead."""
 
@@ -252,5 +275,19 @@ def check_settings(values: Mapping[str, Any], keys: Iterable[str] = SETTINGS) ->
     """The settings given as keywords, of which ``keys`` are known. Raises UsageError."""
     for key in values:
         if key not in keys:
-            raise UsageError(f"unknown setting {key!r}: {nearest(key, keys)}")
+            known = [one for one in keys if not SETTINGS[one].instead]
+            raise UsageError(f"unknown setting {key!r}: {nearest(key, known)}")
+    warn_of_old_names(values)
     return MapSettings(**values)
+
+
+def warn_of_old_names(values: Mapping[str, Any]) -> None:
+    """Say of settings that are given by an old name what to write instead: as a warning, once in a process."""
+    for key, value in values.items():
+        if value is not None and SETTINGS[key].instead:
+            warn_of_old_name(SETTINGS[key].option, SETTINGS[key].instead)
+
+
+@cache
+def warn_of_old_name(option: str, instead: str) -> None:
+    logger.warning("--%s works until version %s: write %s", option, OLD_NAMES_END, instead)

@@ -29,7 +29,7 @@ def with_settings(*keys: str, **default_texts: str) -> Callable[[F], F]:
 
     default_texts: key -> what the function does without that setting, where this is not the setting's own default.
     """
-    wanted = keys or tuple(SETTINGS)
+    wanted = keys or tuple(key for key, one in SETTINGS.items() if not one.instead)
 
     def spell_out(function: F) -> F:
         signature = inspect.signature(function)

@@ -54,8 +54,8 @@ class Trust:
             return ""
         return (
             f"this imagery does not look like what the model knows (mean confidence {self.whole.mean:.0%}; on its own "
-            f"kind above {FOREIGN_MEAN:.0%}): check the map against the orthophoto before use, check --gsd, or train a "
-            "model on this imagery (docs/own-imagery.md)"
+            f"kind above {FOREIGN_MEAN:.0%}): check the map against the orthophoto before use, check --resolution, or "
+            "train a model on this imagery (docs/own-imagery.md)"
         )
 
     def metadata(self, legend: Legend) -> dict[str, str]:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from aerialseg.raster.joining import Joined, Refusal, join
 from aerialseg.raster.lattice import Layout, SourceSheet, find_lattices, lay_out, with_aligned
 from aerialseg.raster.piece import Colour, Piece, Reading, edges_of
 from aerialseg.raster.warp import missing_grid, warp_onto
-from aerialseg.raster.working_grid import check_size, mismatch, parse_gsd, working_grid
+from aerialseg.raster.working_grid import Resolution, check_scale, check_size, mismatch, working_grid
 
 WIDE = 8192
 """Compressed strips wider than this are decoded again for each of many blocks."""
@@ -114,7 +114,8 @@ def make_view(
     info: RasterInfo | Sequence[RasterInfo],
     *,
     model_gsd_m: float | None,
-    gsd: float | Literal["native"] | None = None,
+    resolution_m: Resolution = None,
+    pixel_size_m: float | None = None,
     max_pixels: int = MAX_PIXELS,
     require_crs: bool = False,
     reproject: bool = False,
@@ -126,11 +127,11 @@ def make_view(
     flagged alpha is no mask. ``scale``: the values that become 0 and 255, of all bands or of each in turn;
     ``usual_scale``: those of rasters that are not 8 bit, where ``scale`` is None.
 
-    ``gsd`` is None (resample to the model's where they differ by more than 10 %), "native" (never resample), or
-    metres: the working resolution where the raster has a coordinate system, the size of its own pixel where it has
-    none. ``reproject``: rasters of another CRS than most are resampled onto the grid of these. Raises InputError when
-    bands, type, ground sampling distance, georeference or size do not fit, UsageError when ``gsd`` or ``scale`` make no
-    sense for any raster.
+    ``resolution_m``, that of the working grid, is None (resample to the model's where they differ by more than 10 %),
+    "native" (never resample), or metres per pixel. ``pixel_size_m``: metres per pixel of a raster that does not know
+    its own. ``reproject``: rasters of another CRS than most are resampled onto the grid of these. Raises InputError
+    when bands, type, ground sampling distance, georeference or size do not fit, UsageError when ``resolution_m``,
+    ``pixel_size_m`` or ``scale`` make no sense for any raster.
     """
     want = Reading(**reading)
     given = [info] if isinstance(info, RasterInfo) else info
@@ -146,10 +147,10 @@ def make_view(
         raise UsageError(
             f"--nodata-colour {','.join(map(str, wrong[0]))}: wanted {len(want.wanted)} values, one a band"
         )
-    grid = working_grid(main, model_gsd_m, parse_gsd(gsd))
+    grid = working_grid(main, model_gsd_m, *check_scale(resolution_m, pixel_size_m))
     layout, pieces = _laid_out(joined, lay_out(geos, lattices, grid.pixel))
     check_size(main, layout.geo.shape, max_pixels)
-    note = grid.note + (mismatch(grid.gsd_m, model_gsd_m) if gsd is not None else "") + joined.note
+    note = grid.note + (mismatch(grid.gsd_m, model_gsd_m) if resolution_m is not None else "") + joined.note
     if not placed:
         unit = "" if grid.gsd_m else "lengths and areas are in pixels (px, px²); "
         note = f"no {'coordinate system' if main.georeferenced else 'georeference'}; {unit}{note}"

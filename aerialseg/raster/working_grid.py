@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -19,21 +20,48 @@ MAX_COARSER = 4.0
 """Imagery this many times coarser than the model's shows nothing that the model knows."""
 SAME_PIXEL = 1e-6
 """Pixels that differ by less are the same: what a transform's digits lose."""
+AGREES = 0.01
+"""A --pixel-size that is at most this far off the raster's own pixel size says the same."""
 
-
-def parse_gsd(gsd: float | str | None) -> float | Literal["native"] | None:
-    if gsd is None or gsd == "native":
-        return gsd  # type: ignore[return-value]
-    try:
-        value = float(gsd)
-    except ValueError:
-        value = math.nan
-    if not (math.isfinite(value) and value > 0):
-        raise UsageError(f"--gsd {gsd}: wanted metres per pixel above 0 (such as 0.05), or 'native'")
-    return value
-
-
+Resolution = float | Literal["native"] | None
+"""What is computed at: metres per pixel; the raster's own pixels ("native"); None, the model's where they differ."""
 Gsd = tuple[float, float]
+
+
+def split_gsd(
+    infos: Sequence[RasterInfo], gsd: Resolution, resolution: Resolution, pixel_size: float | None
+) -> tuple[Resolution, float | None]:
+    """Resolution and pixel size of what was given, where the old name ``gsd`` may stand for either.
+
+    Metres were the pixel size for rasters that do not know theirs, else the resolution. Raises UsageError where an old
+    and a new name are given.
+    """
+    if gsd is None:
+        return resolution, pixel_size
+    if resolution is not None or pixel_size is not None:
+        raise UsageError("--gsd is the old name of --resolution and of --pixel-size: leave --gsd out")
+    if gsd == "native" or any(info.gsd_m for info in infos):
+        return gsd, None
+    return None, gsd
+
+
+def check_scale(resolution: Resolution, pixel_size: float | None) -> tuple[Resolution, float | None]:
+    """Both as numbers. Raises UsageError."""
+    try:
+        resolution = resolution if resolution in (None, "native") else _metres(resolution)
+    except ValueError:
+        raise UsageError(f"--resolution {resolution}: wanted metres per pixel (such as 0.05), or 'native'") from None
+    try:
+        return resolution, None if pixel_size is None else _metres(pixel_size)
+    except ValueError:
+        raise UsageError(f"--pixel-size {pixel_size}: wanted metres per pixel (such as 0.05)") from None
+
+
+def _metres(given: float | str | None) -> float:
+    value = float(given or 0)
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError
+    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,21 +73,23 @@ class WorkingGrid:
     note: str
 
 
-def working_grid(info: RasterInfo, model: float | None, gsd: float | Literal["native"] | None) -> WorkingGrid:
-    """The grid that the raster is read on."""
-    own = info.gsd_m
-    stated = own is None and isinstance(gsd, float)
-    if stated:
-        assert isinstance(gsd, float)
-        own = (gsd, gsd)
+def working_grid(
+    info: RasterInfo, model: float | None, resolution: Resolution, pixel_size: float | None
+) -> WorkingGrid:
+    """The grid that the raster is read on. ``pixel_size``: of its pixels, where it does not know. Raises InputError."""
+    own = _own_size(info, pixel_size)
     if own is None:
-        size = "pixels have no known size on the ground, read as they are; --gsd METRES tells their size"
+        if isinstance(resolution, float):
+            raise InputError(
+                f"{printable(info.path)} does not say how large its pixels are on the ground, so it cannot be "
+                f"resampled to --resolution {resolution:g}: give --pixel-size METRES as well"
+            )
+        size = "pixels have no known size on the ground, read as they are; --pixel-size METRES tells their size"
         return WorkingGrid(None, None, size)
-    if gsd == "native" or (model is None and (gsd is None or stated)):
+    target = model if resolution is None else resolution
+    if target is None or target == "native":
         return WorkingGrid(None, own, f"{_spoken(own)}, used as it is")
-    target = gsd if isinstance(gsd, float) and not stated else model
-    assert target is not None
-    if gsd is None or stated:
+    if resolution is None:
         _check_coarser(info, own, target)
         if max(abs(size / target - 1) for size in own) <= GSD_TOLERANCE:
             return WorkingGrid(None, own, f"{_spoken(own)}, used as it is (the model's: {spoken_gsd(target)})")
@@ -73,6 +103,20 @@ def working_grid(info: RasterInfo, model: float | None, gsd: float | Literal["na
     return WorkingGrid(
         pixel, (own[0] * times[0], own[1] * times[1]), f"{_spoken(own)}, resampled to {whose}{spoken_gsd(target)}"
     )
+
+
+def _own_size(info: RasterInfo, pixel_size: float | None) -> Gsd | None:
+    """Ground size of the raster's pixels as it says, or as it was given. Raises InputError where these contradict."""
+    own = info.gsd_m
+    if pixel_size is None:
+        return own
+    if own is not None and max(abs(pixel_size / size - 1) for size in own) > AGREES:
+        raise InputError(
+            f"{printable(info.path)} has {_spoken(own)} by its own georeference, and --pixel-size says "
+            f"{spoken_gsd(pixel_size)}: leave --pixel-size out (--resolution METRES is what a map is computed at), or "
+            "correct the file's georeference"
+        )
+    return own or (pixel_size, pixel_size)
 
 
 def mismatch(gsd_m: Gsd | None, model: float | None) -> str:
@@ -91,7 +135,7 @@ def _check_coarser(info: RasterInfo, own: Gsd, model: float) -> None:
         raise MisfitError(
             f"{printable(info.path)} has {_spoken(own)}, {times:.3g} times coarser than the model's "
             f"{spoken_gsd(model)} (at most {MAX_COARSER:.0f} times); use finer imagery or a model for it, "
-            "or give --gsd native to run it anyway",
+            "or give --resolution native to run it anyway",
             own,
         )
 
@@ -111,7 +155,7 @@ def check_size(info: RasterInfo, shape: tuple[int, int], max_pixels: int) -> Non
     if not pixels:
         raise InputError(
             f"{printable(path)} ({info.geo.width} x {info.geo.height} px) is smaller than one pixel of the model; "
-            "map it at its own resolution: --gsd native"
+            "map it at its own resolution: --resolution native"
         )
     if pixels > max_pixels:
         raise InputError(

@@ -10,14 +10,14 @@ from typing import Any, Literal
 from aerialseg.errors import ModelError, UsageError
 from aerialseg.files import absolute
 from aerialseg.locks import locked
-from aerialseg.mapping.settings import MapSettings
+from aerialseg.mapping.settings import MapSettings, warn_of_old_names
 from aerialseg.model.card import ModelCard
 from aerialseg.model.folders import CARD, model_dir
 from aerialseg.model.network import Network
 from aerialseg.model.store import load_network
 from aerialseg.progress import Progress, Silent
 from aerialseg.training.teaching import SCRATCH, TaughtModel, Teaching, finish
-from aerialseg.training.teaching_data import TEACHING, BandChoice, PathLike, prepare_lesson
+from aerialseg.training.teaching_data import TEACHING, OrthoReading, PathLike, prepare_lesson
 
 WORK, CHIPS, LOCK = "teaching", "chips", ".lock"
 """Folders inside the model's folder, gone when the model is finished."""
@@ -31,7 +31,8 @@ def teach(
     field: str | None = None,
     layer: str | None = None,
     width_m: float | None = None,
-    gsd: float | Literal["native"] = "native",
+    resolution_m: float | Literal["native"] = "native",
+    pixel_size_m: float | None = None,
     bands: Sequence[int] | None = None,
     scale: Sequence[float] | None = None,
     alpha: Literal["auto", "none"] | None = None,
@@ -44,6 +45,7 @@ def teach(
     seed: int = 2026,
     overwrite: bool = False,
     progress: Progress | None = None,
+    gsd: float | Literal["native"] | None = None,
 ) -> TaughtModel:
     """The model that labels on orthophotos teach, in the folder ``out``, with its scores on held-out ground.
 
@@ -66,8 +68,10 @@ def teach(
         Layer of the labels, where the file has several.
     width_m : float, m
         Width of points and lines. Default: 5 pixels.
-    gsd : float, m, or "native"
-        Size of a pixel on the ground that the model learns.
+    resolution_m : float, m/px, or "native"
+        Metres per pixel that the model learns; "native": those of the orthophotos.
+    pixel_size_m : float, m/px
+        Metres per pixel of orthophotos that do not know their own, as those without a CRS.
     bands, scale, alpha : see segment
         Which bands are red, green and blue, values that become 0 and 255, whether a band flagged alpha is a mask.
         With ``more`` those of its teaching, unless given.
@@ -89,6 +93,8 @@ def teach(
         Replace a taught model that is there.
     progress : Progress
         Listener for stages and messages.
+    gsd : float, m/px, or "native"
+        Old name of ``resolution_m`` and, for orthophotos without a CRS, of ``pixel_size_m``: works until version 0.3.
 
     Raises
     ------
@@ -101,6 +107,7 @@ def teach(
     OutputError
         ``out`` cannot be written, or is in use.
     """
+    warn_of_old_names({"gsd_m": gsd})
     clock, progress, out = time.monotonic(), progress or Silent(), absolute(out)
     given = [orthos] if isinstance(orthos, (str, Path)) else list(orthos)
     _check(given, out, minutes, steps, start, more, overwrite)
@@ -111,11 +118,12 @@ def teach(
         field=field,
         layer=layer,
         width_m=width_m,
-        gsd=gsd,
+        resolution=resolution_m,
         more=model_dir(more) if more else None,
         legend=parent.legend if more and parent else None,
         progress=progress,
-        reading=_reading(bands, scale, alpha),
+        reading=_reading(bands, scale, alpha, pixel_size_m),
+        gsd=gsd,
     )
     work = out / WORK
     with locked(out / LOCK, lambda: f"{out} is in use by another teaching: wait for it", remove=True):
@@ -126,10 +134,10 @@ def teach(
         return finish(room, out, room.teach(steps if minutes or steps else 0, budget))
 
 
-def _reading(bands: Any, scale: Any, alpha: Any) -> BandChoice:
+def _reading(bands: Any, scale: Any, alpha: Any, pixel_size_m: Any) -> OrthoReading:
     """Raises UsageError."""
-    checked = MapSettings(bands=bands, scale=scale, alpha=alpha or "auto")
-    return BandChoice(checked.bands, checked.scale, checked.alpha)
+    checked = MapSettings(bands=bands, scale=scale, alpha=alpha or "auto", pixel_size_m=pixel_size_m)
+    return OrthoReading(checked.bands, checked.scale, checked.alpha, checked.pixel_size_m)
 
 
 def _check(

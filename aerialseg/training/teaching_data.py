@@ -21,13 +21,15 @@ from aerialseg.datasets.label_layer import write_label_layer
 from aerialseg.errors import InputError, ModelError, UsageError
 from aerialseg.files import naming_errors, parse_json, printable
 from aerialseg.legend import Legend
+from aerialseg.mapping.settings import SETTINGS
 from aerialseg.mapping.source_files import find_sources
 from aerialseg.progress import Progress, counted
 from aerialseg.raster.bounds import check_overlap
 from aerialseg.raster.classes import ClassFile
-from aerialseg.raster.describe import describe
+from aerialseg.raster.describe import RasterInfo, describe
 from aerialseg.raster.palette import read_palette
 from aerialseg.raster.view import View, make_view
+from aerialseg.raster.working_grid import split_gsd
 from aerialseg.toml import build
 
 PathLike = str | Path
@@ -43,30 +45,38 @@ WIDTH_PX = 5
 
 
 @dataclass(frozen=True, slots=True)
-class BandChoice:
-    """Which bands of the orthophotos are red, green and blue, and how they are read, as `MapSettings` has it."""
+class OrthoReading:
+    """How the orthophotos are read, as `MapSettings` has it: red, green and blue, values, mask, size of pixels."""
 
     bands: tuple[int, ...] | None = None
     scale: tuple[float, ...] | None = None
     alpha: Literal["auto", "none"] = "auto"
+    pixel_size_m: float | None = None
 
     @property
     def given(self) -> dict[str, Any]:
         """What is not the default."""
-        return {name: value for name, value in asdict(self).items() if value != getattr(BandChoice(), name)}
+        return {name: value for name, value in asdict(self).items() if value != getattr(OrthoReading(), name)}
 
     @property
     def options(self) -> str:
         """What a map of the same orthophotos needs on the command line."""
         return "".join(
-            f" --{name} {value if isinstance(value, str) else ','.join(f'{number:g}' for number in value)}"
+            f" --{SETTINGS[name].option} {value if isinstance(value, str) else _joined(value)}"
             for name, value in self.given.items()
         )
 
 
+def _joined(numbers: float | tuple[float, ...]) -> str:
+    return ",".join(f"{number:g}" for number in (numbers if isinstance(numbers, tuple) else (numbers,)))
+
+
 @dataclass(frozen=True, slots=True)
 class Taught:
-    """What is kept of a teaching, for ``--more``: JSON beside the model's card. ``gsd``: as asked, or "native"."""
+    """What is kept of a teaching, for ``--more``: JSON beside the model's card.
+
+    gsd: its resolution, metres per pixel as asked, or "native".
+    """
 
     orthos: tuple[str, ...]
     crs: str
@@ -76,13 +86,13 @@ class Taught:
     side: tuple[float, float]
     chips: tuple[int, int]
     held_out: Mapping[str, bool]
-    reading: BandChoice = BandChoice()
+    reading: OrthoReading = OrthoReading()
 
     @classmethod
     def of(cls, made: ChipSet, lesson: Lesson) -> Taught:
         lattice, blocks = made.lattice, {block.name: held for block, held in made.blocks.items()}
         crs = made.views[0].geo.crs or ""
-        size, gsd = made.size[0], str(lesson.gsd)
+        size, gsd = made.size[0], str(lesson.resolution)
         ground = lattice.origin, lattice.side, lattice.chips
         return cls(lesson.orthos, crs, gsd, size, *ground, blocks, lesson.reading)
 
@@ -102,6 +112,14 @@ class Taught:
         return found
 
     @property
+    def scale(self) -> tuple[float | Literal["native"], float | None]:
+        """Resolution and pixel size. Earlier versions kept the latter as ``gsd`` where there is no CRS."""
+        resolution: float | Literal["native"] = "native" if self.gsd == "native" else float(self.gsd)
+        if resolution == "native" or self.crs or self.reading.pixel_size_m is not None:
+            return resolution, self.reading.pixel_size_m
+        return "native", resolution
+
+    @property
     def ground(self) -> KeptGround:
         return KeptGround(GroundLattice(self.origin, self.side, self.chips), self.held_out)
 
@@ -115,12 +133,12 @@ class Lesson:
 
     orthos: tuple[str, ...]
     view: View
-    gsd: float | Literal["native"]
+    resolution: float | Literal["native"]
     labels: DrawnLabels | None
     raster: Path | None
     legend: Legend
     before: Taught | None = None
-    reading: BandChoice = BandChoice()
+    reading: OrthoReading = OrthoReading()
 
     @property
     def size(self) -> int:
@@ -144,7 +162,7 @@ class Lesson:
             labels,
             folder,
             legend=self.legend,
-            gsd=self.gsd,
+            resolution_m=self.resolution,
             size=(self.size, self.size),
             held_out=held_out,
             seed=seed,
@@ -163,11 +181,12 @@ def prepare_lesson(
     field: str | None,
     layer: str | None,
     width_m: float | None,
-    gsd: float | Literal["native"],
+    resolution: float | Literal["native"],
     more: Path | None,
     legend: Legend | None,
     progress: Progress,
-    reading: BandChoice = BandChoice(),
+    reading: OrthoReading = OrthoReading(),
+    gsd: float | Literal["native"] | None = None,
 ) -> Lesson:
     """The lesson, checked: what is wrong with the labels is said, or raised, before anything is computed.
 
@@ -176,15 +195,15 @@ def prepare_lesson(
     before = Taught.read(more) if more else None
     paths = find_sources(orthos) if orthos else []
     paths += [path for path in (before.orthos if before else ()) if path not in paths]
-    if before is not None:
-        gsd = "native" if before.gsd == "native" else float(before.gsd)
-        reading = before.reading if reading == BandChoice() else reading
-    view = make_view([describe(path) for path in paths], model_gsd_m=None, gsd=gsd, **asdict(reading))
+    infos = [describe(path) for path in paths]
+    resolution, reading = _scale(infos, before, gsd, resolution, reading)
+    view = make_view(infos, model_gsd_m=None, resolution_m=resolution, **asdict(reading))
     if view.gsd_m is None:
-        raise InputError(f"{printable(view.path)}: the size of its pixels is not known; give --gsd METRES")
-    _say_resolution(view, gsd, progress)
+        raise InputError(f"{printable(view.path)}: the size of its pixels is not known; give --pixel-size METRES")
+    _say_resolution(view, resolution, progress)
     if Path(labels).suffix.lower() in (".tif", ".tiff"):
-        return _of_raster(Lesson(tuple(paths), view, gsd, None, Path(labels), Legend(()), before, reading), legend)
+        lesson = Lesson(tuple(paths), view, resolution, None, Path(labels), Legend(()), before, reading)
+        return _of_raster(lesson, legend)
     given = read_labels(labels, field=field, layer=layer)
     if given.left_out:
         progress.note(f"{counted(given.left_out, 'feature')} without a tick in 'checked': left out")
@@ -203,15 +222,33 @@ def prepare_lesson(
         check_known(found, legend)
         found = _with_old(found, more, view)
     progress.note(spoken_counts(found))
-    return Lesson(tuple(paths), view, gsd, found, None, legend or found.legend(), before, reading)
+    return Lesson(tuple(paths), view, resolution, found, None, legend or found.legend(), before, reading)
 
 
-def _say_resolution(view: View, gsd: float | Literal["native"], progress: Progress) -> None:
+def _scale(
+    infos: Sequence[RasterInfo],
+    before: Taught | None,
+    gsd: float | Literal["native"] | None,
+    resolution: float | Literal["native"],
+    reading: OrthoReading,
+) -> tuple[float | Literal["native"], OrthoReading]:
+    """At which resolution and how orthophotos are read: as asked, and for the rest as in the earlier teaching."""
+    asked, size = split_gsd(infos, gsd, None if resolution == "native" else resolution, reading.pixel_size_m)
+    reading = replace(reading, pixel_size_m=size)
+    if before is None:
+        return asked or "native", reading
+    resolution, size = before.scale
+    if asked not in (None, "native", resolution):
+        raise UsageError(f"--more keeps the resolution of its teaching ({before.gsd}): leave --resolution {asked} out")
+    return resolution, replace(before.reading, **{"pixel_size_m": size, **reading.given})
+
+
+def _say_resolution(view: View, resolution: float | Literal["native"], progress: Progress) -> None:
     assert view.gsd_m is not None
     size = 100 * math.sqrt(view.gsd_m[0] * view.gsd_m[1])
     why = (
-        "the orthophoto's own, in which the labels were drawn (--gsd METRES says another)"
-        if gsd == "native"
+        "the orthophoto's own, in which the labels were drawn (--resolution METRES says another)"
+        if resolution == "native"
         else "as asked"
     )
     progress.note(f"resolution: {size:.3g} cm per pixel, {why}")

@@ -23,7 +23,7 @@ from aerialseg.batch.ledger import LEDGER
 from aerialseg.batch.lock import hold_folder
 from aerialseg.batch.status import status_of
 from aerialseg.errors import InputError, OutputError
-from aerialseg.mapping.settings import BLOCK_PX
+from aerialseg.mapping.settings import BLOCK_PX, warn_of_old_name
 from aerialseg.model.interface import Prediction, Tile
 from aerialseg.raster.opening import without_georef_warnings
 from tests.batch.conftest import SIDE, Folder, Told, cut_in_half, draw
@@ -95,6 +95,20 @@ def test_other_settings_do_all_again(folder: Folder, changes: dict[str, Any], re
     folder.run()
     assert folder.run(**changes).counts == {"done": 3}
     assert set(folder.reasons().values()) == {f"{reason} ({decide.NOTHING_KEPT})"}
+
+
+def test_a_setting_by_its_old_name_warns_once_and_its_new_name_does_nothing_again(
+    folder: Folder, told: tuple[Events, Told]
+) -> None:
+    warn_of_old_name.cache_clear()
+    events, lines = told
+    assert folder.run(settings={"gsd": 0.2}, events=events).counts == {"done": 3}
+    said = [line for line in lines if "until version" in line]
+    assert len(said) == 1
+    assert said[0].startswith("warning: settings.gsd works until version 0.3: write settings.resolution METRES|native")
+    assert folder.run(settings={"resolution": 0.2}).counts == {"unchanged": 3}
+    assert folder.run(settings={"resolution": 0.1}).counts == {"done": 3}
+    assert "resolution changed from 0.2 to 0.1" in folder.reasons()["a.tif"]
 
 
 def test_settings_that_cannot_change_a_result_do_nothing_again(folder: Folder) -> None:

@@ -54,17 +54,17 @@ def test_a_list_has_a_path_a_line(folder: Folder) -> None:
 
 
 def test_a_csv_has_fields_for_the_pattern_and_settings_for_single_inputs(folder: Folder) -> None:
-    (folder.path / "list.csv").write_text("file, flight, settings.gsd\nin/a.tif, F7, 0.03\nin/b.tif, F8,\n")
+    (folder.path / "list.csv").write_text("file, flight, settings.resolution\nin/a.tif, F7, 0.03\nin/b.tif, F8,\n")
     tables = {"inputs": {"csv": "list.csv", "column": "file"}, "outputs": {"layer": "{flight}-{stem}.gpkg"}}
     job = job_of(tables, folder.path / "night.toml")
     sources = find_inputs(job)
-    assert [dict(source.settings) for source in sources] == [{"gsd_m": 0.03}, {}]
+    assert [dict(source.settings) for source in sources] == [{"resolution_m": 0.03}, {}]
     assert [Path(names["layer"]).name for names in name_outputs(job, sources).values()] == ["F7-a.gpkg", "F8-b.gpkg"]
 
 
 def test_slips_in_a_csv_are_named(folder: Folder) -> None:
-    (folder.path / "list.csv").write_text("path,settings.gds\nin/a.tif,0.03\n")
-    with pytest.raises(UsageError, match=r"line 2: settings\]: did you mean 'gsd'"):
+    (folder.path / "list.csv").write_text("path,settings.resolutoin\nin/a.tif,0.03\n")
+    with pytest.raises(UsageError, match=r"line 2: settings\]: did you mean 'resolution'"):
         found(folder.path, csv="list.csv")
     (folder.path / "list.csv").write_text("path,settings.device\nin/a.tif,cpu\n")
     with pytest.raises(UsageError, match="belongs to the model"):

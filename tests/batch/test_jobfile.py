@@ -49,7 +49,7 @@ def test_every_key_of_a_job_file_is_documented() -> None:
         ({"settings": {"min-are": 1}}, r"unknown key 'min-are' in \[settings\]: did you mean 'min-area'\?"),
         ({"settings": {"overwrite": True}}, "unknown key 'overwrite'"),
         ({"settings": {"min-area": "much"}}, r"settings\.min-area is 'much': wanted 0 or more m²"),
-        ({"settings": {"gsd": -1}}, "wanted metres per pixel"),
+        ({"settings": {"resolution": -1}}, "wanted metres per pixel"),
         ({"settings": {"require-crs": 1}}, "wanted true or false"),
         ({"settings": {"bands": True}}, "settings.bands is true"),
         ({"settings": []}, r"wanted a table, \[settings\]"),
@@ -80,16 +80,22 @@ def test_the_least_job_file_has_defaults_for_the_rest() -> None:
 
 
 def test_settings_are_the_keywords_of_segment() -> None:
-    values = {"min-area": 1, "bands": [3, 2, 1], "gsd": "native", "scale": [0, 4095.0], "max_pixels": 1e9}
+    values = {"min-area": 1, "bands": [3, 2, 1], "resolution": "native", "scale": [0, 4095.0], "max_pixels": 1e9}
     job = job_of({**MINIMAL, "settings": values}, Path("/jobs/night.toml"))
     assert job.settings == {
         "min_area_m2": 1.0,
         "bands": (3, 2, 1),
-        "gsd_m": "native",
+        "resolution_m": "native",
         "scale": (0.0, 4095.0),
         "max_pixels": 1_000_000_000,
     }
     assert "max_pixels" not in decisive_settings(job.settings)
+
+
+def test_the_old_name_of_two_settings_is_taken() -> None:
+    assert job_of({**MINIMAL, "settings": {"gsd": 0.05}}, Path("/jobs/night.toml")).settings == {"gsd_m": 0.05}
+    with pytest.raises(UsageError, match=r"settings\.gsd is -1: wanted metres per pixel"):
+        job_of({**MINIMAL, "settings": {"gsd": -1}}, Path("/jobs/night.toml"))
 
 
 def test_paths_are_relative_to_the_file_and_know_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,7 @@ raster = "out/{stem}.tif"
 confidence = "out/{stem}-confidence.tif"
 [settings]
 device = "cpu"
-gsd = "native"
+resolution = "native"
 min-area = 0.05
 [run]
 rasters = 2

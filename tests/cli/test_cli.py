@@ -48,7 +48,7 @@ def test_stdout_holds_the_paths_made_and_nothing_else(
     tmp_path: Path, small: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    done = here(small, "map.gpkg", "--raster", "classes.tif", "--gsd", "native")
+    done = here(small, "map.gpkg", "--raster", "classes.tif", "--resolution", "native")
     assert done.returncode == 0, done.stderr
     assert capfd.readouterr() == ("", ""), "what GDAL and torch say past Python"
     assert done.stdout.splitlines() == [str(tmp_path / "map.gpkg"), str(tmp_path / "classes.tif")]
@@ -66,7 +66,7 @@ def test_stdout_holds_the_paths_made_and_nothing_else(
 
 @pytest.mark.slow
 def test_quiet_says_nothing_but_the_paths(tmp_path: Path, small: Path) -> None:
-    done = run(small, tmp_path / "map.gpkg", "--gsd", "native", "-q")
+    done = run(small, tmp_path / "map.gpkg", "--resolution", "native", "-q")
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{tmp_path / 'map.gpkg'}\n", "")
 
 
@@ -107,8 +107,8 @@ def test_the_same_command_stands_under_aerialseg() -> None:
         ([], 2, "Missing argument"),
         (["{ortho}"], 2, "Missing argument"),
         (["{ortho}", "map.gpkg", "--bands", "red"], 2, "wanted 1,2,3"),
-        (["{ortho}", "map.gpkg", "--gsd", "fine"], 2, "metres per pixel"),
-        (["{ortho}", "map.gpkg", "--gsd", "-1"], 2, "metres per pixel"),
+        (["{ortho}", "map.gpkg", "--resolution", "fine"], 2, "metres per pixel"),
+        (["{ortho}", "map.gpkg", "--resolution", "-1"], 2, "metres per pixel"),
         (["{ortho}", "map.gpkg", "--min-area", "-1"], 2, "wanted 0 or more"),
         (["{ortho}", "map.gpkg", "--max-pixels", "nan"], 2, "1 or more"),
         (["{ortho}", "map.gpkg", "--max-pixels", "0"], 2, "1 or more"),
@@ -181,7 +181,7 @@ def test_debug_shows_the_traceback_and_changes_nothing_else(tmp_path: Path) -> N
 
 @pytest.mark.slow
 def test_a_reader_that_goes_away_undoes_nothing(tmp_path: Path, small: Path) -> None:
-    command = f"{SCRIPTS / 'segment-raster'} {small} {tmp_path / 'map.gpkg'} --gsd native"
+    command = f"{SCRIPTS / 'segment-raster'} {small} {tmp_path / 'map.gpkg'} --resolution native"
     piped = ["bash", "-c", f"set -o pipefail; {command} | true"]
     assert subprocess.run(piped, capture_output=True, timeout=250).returncode == 0
     assert (tmp_path / "map.gpkg").exists()
@@ -195,16 +195,16 @@ def test_an_existing_output_stays_without_overwrite_and_goes_with_it(tmp_path: P
     output.write_bytes(b"old")
     assert run(small, output).returncode == 2
     assert output.read_bytes() == b"old"
-    assert run(small, output, "--gsd", "native", "--overwrite", "-q").returncode == 0
+    assert run(small, output, "--resolution", "native", "--overwrite", "-q").returncode == 0
     assert output.read_bytes() != b"old"
 
 
 @pytest.mark.slow
 def test_names_with_blanks_and_umlauts_work(tmp_path: Path, write_raster: WriteRaster) -> None:
     source = write_raster(land_cover(40, 40) * 20, name="Über sicht\n2026.tif")
-    done = run(source.name, "Land bedeckung ß.gpkg", "--gsd", "native", "-q", cwd=tmp_path)
+    done = run(source.name, "Land bedeckung ß.gpkg", "--resolution", "native", "-q", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    done = run("--gsd", "native", "-q", "--", source.name, "-dash.gpkg", cwd=tmp_path)
+    done = run("--resolution", "native", "-q", "--", source.name, "-dash.gpkg", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
 
 
@@ -214,7 +214,7 @@ def test_told_to_stop_it_stops_within_five_seconds_and_says_130(
     tmp_path: Path, write_raster: WriteRaster, kind: signal.Signals
 ) -> None:
     source = write_raster(np.tile(land_cover(512, 512) * 20, (1, 4, 4)))
-    command = [str(SCRIPTS / "segment-raster"), str(source), str(tmp_path / "map.gpkg"), "--gsd", "native"]
+    command = [str(SCRIPTS / "segment-raster"), str(source), str(tmp_path / "map.gpkg"), "--resolution", "native"]
     process = subprocess.Popen(
         command,
         stderr=subprocess.PIPE,
@@ -269,7 +269,7 @@ def test_row_22_killed_and_run_again_the_command_gives_the_result_of_a_clean_run
     tmp_path: Path, write_raster: WriteRaster
 ) -> None:
     source = write_raster(land_cover(256, 2100, cell=40) * 20)
-    names = ("map.gpkg", "--raster", "classes.tif", "--confidence", "conf.tif", "--gsd", "native", "-q")
+    names = ("map.gpkg", "--raster", "classes.tif", "--confidence", "conf.tif", "--resolution", "native", "-q")
     clean, killed = tmp_path / "clean", tmp_path / "killed"
     for folder in (clean, killed):
         folder.mkdir()

@@ -51,7 +51,7 @@ def small(write_raster: WriteRaster) -> Path:
 
 @pytest.mark.slow
 def test_a_run_that_succeeds(tmp_path: Path, small: Path) -> None:
-    done = run(small, tmp_path / "map.gpkg", "--gsd", "native", "--json-progress", "--timeline")
+    done = run(small, tmp_path / "map.gpkg", "--resolution", "native", "--json-progress", "--timeline")
     found = events(done.stderr)
     assert done.returncode == 0
     assert [one["stage"] for one in found if one["event"] == "stage"][:2] == ["blocks", "polygons"]
@@ -60,7 +60,7 @@ def test_a_run_that_succeeds(tmp_path: Path, small: Path) -> None:
 
 @pytest.mark.slow
 def test_a_dry_run(tmp_path: Path, small: Path) -> None:
-    done = run(small, tmp_path / "map.gpkg", "--gsd", "native", "--json-progress", "--dry-run")
+    done = run(small, tmp_path / "map.gpkg", "--resolution", "native", "--json-progress", "--dry-run")
     last = events(done.stderr)[-1]
     assert last["paths"] == []
     assert (last["plan"]["sources"], last["plan"]["blocks_to_compute"]) == (1, 1)
@@ -73,7 +73,7 @@ def test_a_dry_run(tmp_path: Path, small: Path) -> None:
     [
         (["nowhere.tif", "map.gpkg"], 3, "nowhere.tif"),
         (["map.gpkg"], 2, "Missing argument"),
-        (["{small}", "map.gpkg", "--gsd", "fine"], 2, "metres per pixel"),
+        (["{small}", "map.gpkg", "--resolution", "fine"], 2, "metres per pixel"),
         (["{small}", "map.gpkg", "--debug", "--model", "no-such-model"], 4, "no-such-model"),
     ],
 )
@@ -106,7 +106,15 @@ def test_warnings_and_polygonize(tmp_path: Path, write_raster: WriteRaster) -> N
 @pytest.mark.parametrize("wanted", ["blocks", ""], ids=["at work", "at the very start"])
 def test_a_run_that_is_interrupted(tmp_path: Path, write_raster: WriteRaster, wanted: str) -> None:
     source = write_raster(land_cover(1500, 1500) * 20)
-    command = [SCRIPTS / "segment-raster", source, tmp_path / "map.gpkg", "--gsd", "native", "--tta", "--json-progress"]
+    command = [
+        SCRIPTS / "segment-raster",
+        source,
+        tmp_path / "map.gpkg",
+        "--resolution",
+        "native",
+        "--tta",
+        "--json-progress",
+    ]
     process = subprocess.Popen(
         [str(word) for word in command],
         stderr=subprocess.PIPE,

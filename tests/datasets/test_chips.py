@@ -23,6 +23,7 @@ from aerialseg.datasets.masks import read_mask
 from aerialseg.datasets.pairs import find_pairs, split_pairs
 from aerialseg.errors import InputError, OutputError, UsageError
 from aerialseg.legend import NODATA, LandClass, Legend
+from aerialseg.mapping.settings import warn_of_old_name
 from aerialseg.model.store import load_card
 from aerialseg.training.config import TrainingConfig
 from tests.conftest import land_cover
@@ -93,6 +94,20 @@ def test_polygons_make_the_masks_that_their_raster_makes(tmp_path: Path) -> None
     assert [chip.frame for chip in one.chips] == [chip.frame for chip in two.chips]
     for chip in one.chips:
         assert (files(one, chip.frame)[1] == files(two, chip.frame)[1]).all()
+
+
+def test_orthophotos_without_crs_need_the_size_of_their_pixels(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    scene(tmp_path, crs=None)
+    with pytest.raises(InputError, match="give --pixel-size METRES"):
+        made(tmp_path)
+    chips = made(tmp_path, pixel_size_m=0.02, resolution_m="native")
+    assert chips.gsd_m == pytest.approx(0.02)
+    warn_of_old_name.cache_clear()
+    old = made(tmp_path, gsd=GSD_M, overwrite=True)
+    assert old.gsd_m == pytest.approx(GSD_M)
+    assert "--gsd works until version 0.3: write --resolution METRES|native" in caplog.text
 
 
 def test_what_is_not_valid_in_the_orthophoto_is_void(tmp_path: Path) -> None:

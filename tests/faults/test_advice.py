@@ -288,7 +288,7 @@ TABLE = {
     "too fine": Row(
         "gdalwarp -tr X Y -r average -dstalpha",
         lambda path: half_masked(path, 1600),  # larger than one pixel of those wanted
-        lambda p: view(p, gsd=150),
+        lambda p: view(p, resolution_m=150),
         warped,
         {"X": "0.3", "Y": "0.3"},
     ),

@@ -146,10 +146,10 @@ def test_row_06_and_row_07_no_format_follows_what_lies_beside_or_inside_it(tmp_p
             if name == "prj-grid" and driver in ("GPKG", "MBTiles"):  # they have a CRS
                 continue
             folder = tmp_path / driver / name.replace(" ", "-")
-            commands.append(["segment", hostile(folder, driver, put), folder / "s.gpkg", "--gsd", "native"])
+            commands.append(["segment", hostile(folder, driver, put), folder / "s.gpkg", "--resolution", "native"])
     for name, (driver, put) in INSIDE.items():
         folder = tmp_path / "inside" / name.replace(" ", "-")
-        commands.append(["segment", hostile(folder, driver, put), folder / "s.gpkg", "--gsd", "native"])
+        commands.append(["segment", hostile(folder, driver, put), folder / "s.gpkg", "--resolution", "native"])
     ended, forbidden = run_traced(commands, tmp_path)
     assert not forbidden
     check_refused(ended, commands)
@@ -192,7 +192,7 @@ def test_8_a_database_of_more_pixels_than_anybody_maps_is_refused(tmp_path):
         "UPDATE gpkg_contents SET max_x = NULL, min_y = NULL",
     )
     with pytest.raises(InputError, match="--max-pixels"):
-        view_of(many, gsd="native")
+        view_of(many, resolution_m="native")
 
 
 def test_row_26_a_database_with_changes_that_wait_is_refused(tmp_path):

@@ -94,7 +94,8 @@ def test_row_06_and_row_07_a_vrt_mosaic_leads_nowhere(tmp_path: Path) -> None:
         (inside / f"{name}.vrt").write_text(text)
     (inside / "utf-16.vrt").write_text(texts["entity"], encoding="utf-16")
     commands: list[list[object]] = [
-        ["segment", inside / f"{name}.vrt", tmp_path / f"{name}.gpkg", "--gsd", "native"] for name in (*texts, "utf-16")
+        ["segment", inside / f"{name}.vrt", tmp_path / f"{name}.gpkg", "--resolution", "native"]
+        for name in (*texts, "utf-16")
     ]
     ended, forbidden = run_traced(commands, tmp_path)
     assert not forbidden

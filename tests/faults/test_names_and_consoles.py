@@ -102,7 +102,15 @@ def test_row_25_chips_are_cut_below_a_folder_of_any_name(tmp_path):
     frame.to_file(tmp_path / "labels.gpkg")
     (tmp_path / "labels.gpkg").rename(tmp_path / "!data;" / "!labels.gpkg")
     out = tmp_path / "!data;" / "set"
-    make_chips([ortho], tmp_path / "!data;" / "!labels.gpkg", out, legend=TWO, size=(64, 64), gsd="native", block_m=6.4)
+    make_chips(
+        [ortho],
+        tmp_path / "!data;" / "!labels.gpkg",
+        out,
+        legend=TWO,
+        size=(64, 64),
+        resolution_m="native",
+        block_m=6.4,
+    )
     assert (out / "chips.gpkg").stat().st_size
     assert os.listdir(tmp_path) == ["!data;"]
 
@@ -173,7 +181,7 @@ def test_row_41_a_full_log_of_a_batch_leaves_the_exit_code_as_it_is_and_is_said(
 def test_row_41_events_to_a_full_console_leave_the_exit_code_as_it_is(tmp_path):
     draw(tmp_path / "in/a.tif", land_cover(48, 48) * 30)
     job = tmp_path / "job.toml"
-    job.write_text('[inputs]\nglob = "in/*.tif"\n[outputs]\nlayer = "{stem}.gpkg"\n[settings]\ngsd = "native"\n')
+    job.write_text('[inputs]\nglob = "in/*.tif"\n[outputs]\nlayer = "{stem}.gpkg"\n[settings]\nresolution = "native"\n')
     done = run("batch", job, "--json-log", "-", shell="2>/dev/full")
     assert (done.returncode, (tmp_path / "a.gpkg").is_file()) == (0, True)
 

@@ -76,7 +76,7 @@ def test_row_36_a_run_ends_with_exit_code_4_and_no_output(tmp_path: Path) -> Non
     network = lively_network()
     convolutions(network)[-1].weight.data *= 3e38 / 2
     save(tmp_path / "model", card(network), network.state_dict(), torch.float32)
-    options = ["--model", tmp_path / "model", "--gsd", "native", "--runtime", "torch", "--precision", "fp32"]
+    options = ["--model", tmp_path / "model", "--resolution", "native", "--runtime", "torch", "--precision", "fp32"]
     done = CliRunner().invoke(cli, ["segment", str(source), str(tmp_path / "map.gpkg"), *map(str, options)])
     assert done.exit_code == 4, done.stderr
     assert "NaN or infinity in the block of rows 0 to 95" in done.stderr

@@ -271,11 +271,12 @@ def test_row_13_other_types_need_a_scale(tmp_path, dtype):
 
 
 @pytest.mark.parametrize(
-    "options", [{"scale": (3, 3)}, {"scale": (0, np.nan)}, {"gsd": 0}, {"gsd": np.nan}, {"gsd": "x"}]
+    "options",
+    [{"scale": (3, 3)}, {"scale": (0, np.nan)}, {"resolution_m": 0}, {"resolution_m": np.nan}, {"pixel_size_m": "x"}],
 )
 def test_row_13_and_row_28_options_that_make_no_sense_are_refused(tmp_path, options):
     path = write(tmp_path / "a.tif", picture(8, 8))
-    with pytest.raises(UsageError, match=f"--{next(iter(options))} .*wanted"):
+    with pytest.raises(UsageError, match=f"--{next(iter(options)).removesuffix('_m').replace('_', '-')} .*wanted"):
         view_of(path, **options)
 
 
@@ -316,24 +317,24 @@ def test_row_16_products_have_our_profile_whatever_the_inputs_is(tmp_path):
 
 def test_row_28_imagery_much_coarser_than_the_model_is_refused_and_other_is_resampled(tmp_path):
     path = write(tmp_path / "a.tif", picture(100, 200), transform=Affine(1, 0, 5e5, 0, -1, 5e6))
-    refused(path, "20 times coarser.*5 cm.*--gsd native", model_gsd_m=0.05)
+    refused(path, "20 times coarser.*5 cm.*--resolution native", model_gsd_m=0.05)
     assert view_of(path, model_gsd_m=0.25).resampled
-    assert view_of(path, model_gsd_m=0.05, gsd="native").shape == (100, 200)
-    assert view_of(path, model_gsd_m=0.05, gsd=0.5).shape == (200, 400)
-    refused(path, "px to map.*--max-pixels 1,000,000", model_gsd_m=0.05, gsd=0.05, max_pixels=1_000_000)
+    assert view_of(path, model_gsd_m=0.05, resolution_m="native").shape == (100, 200)
+    assert view_of(path, model_gsd_m=0.05, resolution_m=0.5).shape == (200, 400)
+    refused(path, "px to map.*--max-pixels 1,000,000", model_gsd_m=0.05, resolution_m=0.05, max_pixels=1_000_000)
 
 
 def test_row_28_a_resolution_that_the_user_chose_against_the_models_is_said_and_stays_in_the_metadata(
     tmp_path,
 ):
     path = write(tmp_path / "a.tif", picture(64, 64))
-    assert "poor" not in view_of(path, model_gsd_m=0.108, gsd="native").note
+    assert "poor" not in view_of(path, model_gsd_m=0.108, resolution_m="native").note
     assert "poor" not in view_of(path, model_gsd_m=0.05).note
-    finer = view_of(path, model_gsd_m=0.2, gsd="native").note
+    finer = view_of(path, model_gsd_m=0.2, resolution_m="native").note
     assert finer == "10 cm per pixel, used as it is, 2 times finer than the model's 20 cm: expect a poorer map"
-    assert "4 times coarser than the model's 5 cm" in view_of(path, model_gsd_m=0.05, gsd=0.2).note
+    assert "4 times coarser than the model's 5 cm" in view_of(path, model_gsd_m=0.05, resolution_m=0.2).note
     coarse = write(tmp_path / "coarse.tif", picture(64, 64), transform=Affine(1, 0, 5e5, 0, -1, 5e6))
-    result = segment(coarse, tmp_path / "map.gpkg", model=Oracle(), raster=tmp_path / "c.tif", gsd_m="native")
+    result = segment(coarse, tmp_path / "map.gpkg", model=Oracle(), raster=tmp_path / "c.tif", resolution_m="native")
     warning = "10 times coarser than the model's 10 cm: expect a wrong map"
     assert warning in result.plan.summary
     with rasterio.open(tmp_path / "c.tif") as made:

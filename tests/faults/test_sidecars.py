@@ -214,7 +214,7 @@ def commands_on(name: str, put: Callable[[Path, Path], None], tmp_path: Path) ->
     classes = hostile(folder / "classes", classes_raster, put)
     good, good_ortho, legend = tmp_path / "good.tif", tmp_path / "ortho.tif", tmp_path / "legend.csv"
     return [
-        ["segment", ortho, folder / "s.gpkg", "--gsd", "native"],
+        ["segment", ortho, folder / "s.gpkg", "--resolution", "native"],
         ["polygonize", classes, folder / "p.gpkg"],
         ["polygonize", good, folder / "q.gpkg", "--confidence", classes],
         ["chips", ortho, good, "--legend", legend, "--out", folder / "chips"],

@@ -59,7 +59,7 @@ def check_interrupted(process: subprocess.Popen[str], kind: signal.Signals) -> N
 def test_row_22_a_signal_at_an_early_moment_gives_130_without_a_traceback(folder: Folder, command: str) -> None:
     (folder.path / "night.toml").write_text('[inputs]\nglob = "in/*.tif"\n[outputs]\nlayer = "out/{stem}.gpkg"\n')
     words = {
-        "segment": [SCRIPTS / "segment-raster", "in/a.tif", "a.gpkg", "--gsd", "native"],
+        "segment": [SCRIPTS / "segment-raster", "in/a.tif", "a.gpkg", "--resolution", "native"],
         "batch": [SCRIPTS / "aerialseg", "batch", "night.toml"],
     }
     chance = random.Random(22)

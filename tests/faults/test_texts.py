@@ -52,10 +52,10 @@ def test_row_32_tables_are_read_as_spreadsheets_save_them(tmp_path, habit):
     assert read_split(path) == {"Straße": True, "b": False}
     assert read_scenes(path) == {"Straße": "x", "b": "frame b"}
     assert read_groups(path, ["Straße"]) == {"Straße": "x"}
-    path.write_bytes(HABITS[habit]("path,settings.gsd\nStraße.tif,0.03\n"))
+    path.write_bytes(HABITS[habit]("path,settings.resolution\nStraße.tif,0.03\n"))
     [found] = find_inputs(job_of({"inputs": {"csv": "table.csv"}, "outputs": {"layer": "{stem}.gpkg"}}, path))
     assert found.fields["stem"] == "Straße"
-    assert found.settings == {"gsd_m": 0.03} or habit == "upper case"
+    assert found.settings == {"resolution_m": 0.03} or habit == "upper case"
 
 
 @pytest.mark.parametrize("habit", ["plain", "mark", "crlf", "cp1252"])

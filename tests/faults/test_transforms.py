@@ -52,7 +52,7 @@ def commands_on(folder: Path, crs: str | None, transform: Affine | None) -> list
     (folder / "legend.csv").write_text("id,name,r,g,b\n1,grass,90,170,60\n2,roof,170,60,50\n")
     legend = ["--legend", folder / "legend.csv"]
     return [
-        ["segment", folder / "ortho.tif", folder / "s.gpkg", "--gsd", "native"],
+        ["segment", folder / "ortho.tif", folder / "s.gpkg", "--resolution", "native"],
         ["polygonize", folder / "classes.tif", folder / "p.gpkg"],
         ["chips", folder / "ortho.tif", folder / "good.tif", *legend, "--out", folder / "chips"],
         ["chips", folder / "good_ortho.tif", folder / "classes.tif", *legend, "--out", folder / "chips2"],

@@ -70,7 +70,7 @@ folder = "night.job"
 layer = "out/{{stem}}.gpkg"
 raster = "out/{{stem}}.tif"
 [settings]
-gsd = 0.1
+resolution = 0.1
 min_area = 0.5
 simplify = "0.2"
 [run]
@@ -155,7 +155,7 @@ def _accuracy(truth: str) -> Callable[[Path], object]:
 
 def _chips(folder: Path) -> None:
     labels, legend = folder / "truth.geojson", folder / "legend.csv"
-    make_chips([folder / "ortho.tif"], labels, folder / "set", legend=legend, gsd="native", size=(64, 64))
+    make_chips([folder / "ortho.tif"], labels, folder / "set", legend=legend, resolution_m="native", size=(64, 64))
 
 
 def _make_model(folder: Path) -> None:

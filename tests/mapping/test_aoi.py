@@ -132,7 +132,7 @@ def test_where_pixels_are_resampled_the_area_still_sees_what_lies_around(
 ) -> None:
     maps = {}
     for name, options in {"whole": {}, "part": {"aoi": box_text(BOXES["off the lattice"])}}.items():
-        result, _, _ = run(source, tmp_path, name, gsd_m=gsd_m, **options)
+        result, _, _ = run(source, tmp_path, name, resolution_m=gsd_m, **options)
         with rasterio.open(tmp_path / f"{name}.tif") as file:
             maps[name] = result.plan.geo, file.read(1)
     top, left = maps["whole"][0].offset_of(maps["part"][0])

@@ -104,7 +104,7 @@ def test_sources_that_are_resampled_or_refused_are_counted_and_named(tmp_path: P
     (tmp_path / "tiles" / "page.tif").write_text("<html>")
     with pytest.raises(InputError, match="1 of 5 rasters cannot be used"):
         estimate(tmp_path / "tiles", tmp_path)
-    found = estimate(tmp_path / "tiles", tmp_path, on_read_error="nodata", gsd_m=0.23)
+    found = estimate(tmp_path / "tiles", tmp_path, on_read_error="nodata", resolution_m=0.23)
     lines = describe_run(found)
     assert lines[0] == "sources  4 used, 4 resampled, 1 refused"
     assert "page.tif" in lines[1]
@@ -132,7 +132,7 @@ def test_it_fails_where_the_run_fails_before_its_work(tmp_path: Path, monkeypatc
 
 def test_the_command_says_it_on_stdout(tmp_path: Path) -> None:
     source = write_tile(tmp_path / "a.tif", scene(60, 60), Box(0, 0, 60, 60))
-    arguments = [str(source), str(tmp_path / "map.gpkg"), "--gsd", "native", "--dry-run"]
+    arguments = [str(source), str(tmp_path / "map.gpkg"), "--resolution", "native", "--dry-run"]
     with nothing_written(tmp_path):
         done = CliRunner().invoke(segment_command, arguments)
     assert done.exit_code == 0, done.stderr

@@ -59,16 +59,15 @@ def test_a_failed_run_resumes_with_the_copy_that_is_there(tmp_path):
 def test_row_03_pixels_lost_in_the_decoded_copy_are_in_the_report(tmp_path):
     source = draw_mbtiles(tmp_path / "a.mbtiles", land_cover(256, 512))
     edit_tile(source, lambda _: b"")
-    result = segment(
-        source, tmp_path / "a.gpkg", model=Oracle(), gsd_m="native", on_read_error="nodata", keep_run=tmp_path / "run",
-    )  # fmt: skip
+    kept = {"resolution_m": "native", "on_read_error": "nodata", "keep_run": tmp_path / "run"}
+    result = segment(source, tmp_path / "a.gpkg", model=Oracle(), **kept)
     assert result.lost_px == 256 * 256
     assert result.valid_px == 256 * 256
     with pytest.raises(InputError, match="cannot read rows"):
-        segment(source, tmp_path / "b.gpkg", model=Oracle(), gsd_m="native")
+        segment(source, tmp_path / "b.gpkg", model=Oracle(), resolution_m="native")
     assert not os.path.exists(tmp_path / "b.gpkg.run")
     with pytest.raises(InputError, match="cannot read rows"):  # blocks with holes are no answer to this
-        segment(source, tmp_path / "b.gpkg", model=Oracle(), gsd_m="native", keep_run=tmp_path / "run")
+        segment(source, tmp_path / "b.gpkg", model=Oracle(), resolution_m="native", keep_run=tmp_path / "run")
 
 
 def test_row_03_what_a_copy_lacks_is_remembered_when_a_file_far_from_it_is_renewed(tmp_path):

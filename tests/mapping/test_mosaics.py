@@ -120,7 +120,7 @@ def test_cut_or_uncut_is_the_same_when_resampled(tmp_path: Path, gsd_m: float) -
     one = write_tile(tmp_path / "one.tif", pixels, Box(0, 0, 180, 210))
     cut(pixels, tmp_path / "tiles", (77,), (31, 140), 5)
     expected, found = (
-        run(source, tmp_path, name, gsd_m=gsd_m) for source, name in ((one, "a"), (tmp_path / "tiles", "b"))
+        run(source, tmp_path, name, resolution_m=gsd_m) for source, name in ((one, "a"), (tmp_path / "tiles", "b"))
     )
     assert found[1] == expected[1]
     assert same_layer(found[2], expected[2])
@@ -297,7 +297,7 @@ def test_neighbours_mapped_apart_lie_on_one_lattice(tmp_path: Path) -> None:
     pixels = scene(120, 200)
     grids = []
     for name, box in (("a", Box(0, 0, 120, 97)), ("b", Box(3, 97, 120, 200))):
-        result, _, _ = run(write_tile(tmp_path / f"{name}-in.tif", pixels, box), tmp_path, name, gsd_m=0.071)
+        result, _, _ = run(write_tile(tmp_path / f"{name}-in.tif", pixels, box), tmp_path, name, resolution_m=0.071)
         grids.append(result.plan.geo)
     assert grids[0].offset_of(grids[1]) is not None
     assert grids[0].transform[0] == 0.071
@@ -483,7 +483,7 @@ def test_a_real_raster_cut_into_tiles_gives_what_it_gives_whole(tmp_path: Path, 
         box = Box(top, left, top + 257, left + 311) & Box(0, 0, side, side)
         part = place | {"transform": place["transform"] @ Affine.translation(left, top)}
         write(tmp_path / "tiles" / f"{number:02d}.tif", pixels[(slice(None), *box.slices)], **part)
-    for options in ({"gsd_m": "native"}, {}):
+    for options in ({"resolution_m": "native"}, {}):
         found, expected = (
             run(path, tmp_path, name, overwrite=True, **options)
             for path, name in ((tmp_path / "tiles", "a"), (one, "b"))
@@ -546,7 +546,7 @@ def test_the_grid_is_that_of_most_files_whatever_their_names(tmp_path: Path, nam
     place_tile(tmp_path / f"{names[0]}.tif", scene(60, 60), 500_000, 5_000_000, 0.1)
     for number, name in enumerate(names[1:]):
         place_tile(tmp_path / f"{name}.tif", scene(200, 200), 500_006 + 6 * number, 5_000_000, 0.03)
-    result, _, _ = run(tmp_path, tmp_path.parent, f"by-{names}", gsd_m="native", overwrite=True)
+    result, _, _ = run(tmp_path, tmp_path.parent, f"by-{names}", resolution_m="native", overwrite=True)
     assert result.plan.view.gsd_m == pytest.approx((0.03, 0.03), rel=1e-3)
     assert result.plan.geo.transform[0] == 0.03
     assert "3 cm per pixel" in result.plan.view.note
@@ -555,10 +555,10 @@ def test_the_grid_is_that_of_most_files_whatever_their_names(tmp_path: Path, nam
 def test_a_far_file_of_another_lattice_makes_no_seam_between_others(tmp_path: Path) -> None:
     pixels = scene(120, 120)
     cut(pixels, tmp_path / "tiles", (60,), (60,))
-    expected = run(tmp_path / "tiles", tmp_path, "a", gsd_m=0.23)
+    expected = run(tmp_path / "tiles", tmp_path, "a", resolution_m=0.23)
     far = scene(20, 20, seed=2)
     place_tile(tmp_path / "tiles" / "001b.tif", far, 500_103.737, 5_000_001.863, 0.1)
-    found = run(tmp_path / "tiles", tmp_path, "b", gsd_m=0.23)
+    found = run(tmp_path / "tiles", tmp_path, "b", resolution_m=0.23)
     with rasterio.open(tmp_path / "a.tif") as one, rasterio.open(tmp_path / "b.tif") as other:
         here, there = one.read(1), other.read(1)[: one.height, : one.width]
     assert found[0].plan.view.sheets[0] != found[0].plan.view.sheets[1]
@@ -635,5 +635,7 @@ def test_in_mercator_cut_and_uncut_have_one_grid(tmp_path: Path) -> None:
     for number, top in enumerate(range(0, 300, 60)):
         part = pixels[:, top : top + 60]
         place_tile(tmp_path / "t" / f"{number}.tif", part, 1_000_000, 6_492_832 - top * 0.5, 0.5, **place)
-    found, expected = (run(path, tmp_path, name, gsd_m=0.7) for path, name in ((tmp_path / "t", "a"), (one, "b")))
+    found, expected = (
+        run(path, tmp_path, name, resolution_m=0.7) for path, name in ((tmp_path / "t", "a"), (one, "b"))
+    )
     assert found[1] == expected[1]

@@ -135,11 +135,11 @@ def test_no_block_sees_how_the_raster_is_cut(joined: Any, tmp_path: Path, block_
 def test_where_everything_is_resampled_the_working_grid_stays(tmp_path: Path, gsd_m: float) -> None:
     pixels = scene()
     tiles, abroad, _ = mixed(tmp_path / "tiles", pixels)
-    with_it = run(tiles, tmp_path, "a", gsd_m=gsd_m, reproject=True)[0].plan
-    again = run(tiles, tmp_path, "c", gsd_m=gsd_m, reproject=True, block_px=64)[1]
-    assert again == run(tiles, tmp_path, "d", gsd_m=gsd_m, reproject=True)[1]
+    with_it = run(tiles, tmp_path, "a", resolution_m=gsd_m, reproject=True)[0].plan
+    again = run(tiles, tmp_path, "c", resolution_m=gsd_m, reproject=True, block_px=64)[1]
+    assert again == run(tiles, tmp_path, "d", resolution_m=gsd_m, reproject=True)[1]
     abroad.unlink()
-    without = run(tiles, tmp_path, "b", gsd_m=gsd_m)[0].plan
+    without = run(tiles, tmp_path, "b", resolution_m=gsd_m)[0].plan
     assert with_it.geo.transform[0] == without.geo.transform[0]
     assert with_it.geo.offset_of(without.geo) is not None
     (found, place), (alone, there) = classes(tmp_path / "a.tif"), classes(tmp_path / "b.tif")
@@ -164,7 +164,7 @@ def test_any_box_is_that_part_of_the_whole(
     view = KNOWN.get("view")
     if view is None:
         folder = tmp_path_factory.mktemp("boxes")
-        view = KNOWN["view"] = view_of(folder, scene(180, 200), gsd=0.14)
+        view = KNOWN["view"] = view_of(folder, scene(180, 200), resolution_m=0.14)
         with Source(view) as source:
             KNOWN["whole"] = source.read(Box(0, 0, *view.shape).grow(200))
     box = Box(top, left, top + height, left + width)
@@ -188,7 +188,7 @@ def test_pixels_lie_where_they_belong(tmp_path: Path, crs: str, size: float) -> 
     cols, rows = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
     x, y = (np.array(axis).reshape(rows.shape) for axis in to_utm(crs, *(place @ (cols.ravel(), rows.ravel()))))
     there = write(tmp_path / "there.tif", ground(x, y), crs=crs, transform=place)
-    view = make_view([describe(here), describe(there)], model_gsd_m=0.1, gsd="native", reproject=True)
+    view = make_view([describe(here), describe(there)], model_gsd_m=0.1, resolution_m="native", reproject=True)
     box = Box(100, 150, 500, 550)
     with Source(view) as source:
         pixels, valid = source.read(box)
@@ -236,7 +236,7 @@ def test_neighbours_in_another_coordinate_system_leave_no_gap(tmp_path: Path) ->
 
 def test_it_is_what_gdal_makes_of_it_nearly(tmp_path: Path) -> None:
     pixels = scene(180, 200)
-    view = view_of(tmp_path, pixels, gsd="native")
+    view = view_of(tmp_path, pixels, resolution_m="native")
     with Source(view) as source, rasterio.open(tmp_path / "there.tif") as file:
         found, valid = source.read(Box(0, 0, *view.shape))
         expected = np.zeros_like(found)
@@ -257,7 +257,7 @@ def test_it_is_what_gdal_makes_of_it_nearly(tmp_path: Path) -> None:
 def test_what_is_not_valid_stays_so_and_weighs_nothing(tmp_path: Path) -> None:
     pixels = scene(180, 200)
     pixels[:, 60:90, 80:120] = 0
-    view = view_of(tmp_path, np.where(pixels > 0, 200, 0).astype(np.uint8), gsd="native")
+    view = view_of(tmp_path, np.where(pixels > 0, 200, 0).astype(np.uint8), resolution_m="native")
     with Source(view) as source:
         found, valid = source.read(Box(0, 0, *view.shape))
     row, col = map(round, place_in(view))

@@ -71,7 +71,7 @@ def test_a_kept_run_is_never_mixed_with_other_settings(tmp_path: Path, write_ras
     for options, word in (
         ({"model": other}, "--model"),
         ({"bands": (3, 2, 1)}, "--bands"),
-        ({"gsd_m": 0.2}, "--gsd"),
+        ({"resolution_m": 0.2}, "--resolution or --pixel-size"),
         ({"block_px": 32}, "the size of blocks"),
     ):
         with pytest.raises(OutputError, match=f"another value of .*{word}"):
@@ -121,7 +121,7 @@ def test_row_26_an_input_that_changes_during_the_run_gives_no_result(tmp_path: P
 
 def test_a_disk_without_room_for_the_run_ends_it_before_any_work(tmp_path: Path, write_raster: WriteRaster) -> None:
     source = write_raster(land_cover(64, 64))
-    petabytes = {"gsd_m": 1e-7, "max_pixels": 10**16}  # 64 million px square from a raster of 64
+    petabytes = {"resolution_m": 1e-7, "max_pixels": 10**16}  # 64 million px square from a raster of 64
 
     class Begun(Silent):
         def note(self, message: str) -> None:

@@ -261,7 +261,7 @@ def test_a_raster_without_crs_runs_in_pixels(tmp_path: Path, write_raster: Write
         (srs_id,) = database.execute("SELECT srs_id FROM gpkg_geometry_columns").fetchone()
     assert srs_id in (-1, 99999), "an undefined Cartesian system"
     assert layer.area_m2.sum() == 64 * 96
-    assert "--gsd" in result.plan.summary
+    assert "--pixel-size METRES" in result.plan.summary
     with pytest.raises(InputError, match="CRS"):
         segment(source, tmp_path / "m.gpkg", model=Oracle(), require_crs=True)
 

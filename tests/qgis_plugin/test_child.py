@@ -146,8 +146,8 @@ def test_durations_are_spoken(seconds: float, text: str) -> None:
 
 
 def test_a_kept_run_tells_how_it_was_called_and_another_folder_is_refused(tmp_path: Path) -> None:
-    KeptRun(str(tmp_path / "kept")).write(["/data/ortho.tif", "--gsd=0.1"])
-    assert KeptRun(str(tmp_path / "kept")).read() == ["/data/ortho.tif", "--gsd=0.1"]
+    KeptRun(str(tmp_path / "kept")).write(["/data/ortho.tif", "--resolution=0.1"])
+    assert KeptRun(str(tmp_path / "kept")).read() == ["/data/ortho.tif", "--resolution=0.1"]
     with pytest.raises(ValueError, match="holds no kept run"):
         KeptRun(str(tmp_path)).read()
 

@@ -30,7 +30,7 @@ TILES = {"tiled": True, "blockxsize": 64, "blockysize": 64, "compress": "deflate
 
 
 def view_of(path: Path, gsd: float | None = None, **options: object) -> View:
-    return make_view(describe(path), model_gsd_m=gsd or 0.1, gsd=gsd, **options)
+    return make_view(describe(path), model_gsd_m=gsd or 0.1, resolution_m=gsd, **options)
 
 
 def read_all(view: View, order: Order, grid: Grid, threads: int) -> dict[int, tuple[np.ndarray, np.ndarray]]:

@@ -46,7 +46,7 @@ def test_a_file_is_told_by_its_first_bytes(tmp_path, driver):
 def test_lossless_formats_are_read_pixel_for_pixel(tmp_path, driver):
     pixels = picture(256, 512)
     path = draw(tmp_path, driver, pixels)
-    read, valid = read_all(path, gsd="native")
+    read, valid = read_all(path, resolution_m="native")
     assert np.array_equal(read, pixels)
     assert valid.all()
 
@@ -154,7 +154,7 @@ def test_tiles_that_a_database_lacks_are_nodata(tmp_path):
     path = draw(tmp_path, "MBTiles", picture(512, 768))
     with closing(sqlite3.connect(path)) as database, database:
         database.execute("DELETE FROM tiles WHERE rowid = 2")
-    _, valid = read_all(path, gsd="native")
+    _, valid = read_all(path, resolution_m="native")
     assert not valid[:256, 256:512].any()
     assert valid.sum() == 512 * 768 - 256 * 256
 
@@ -180,7 +180,7 @@ def test_mbtiles_outside_their_bounds_are_nodata(tmp_path):
         database.execute("INSERT INTO metadata VALUES ('bounds', ?)", (f"{third},{bottom},{right},{top}",))
     info = describe(path)
     assert info.geo.width == pytest.approx(512 * 2 / 3, abs=2)
-    assert np.array_equal(read_all(path, gsd="native")[0], picture(512, 512)[:, :, -info.geo.width :])
+    assert np.array_equal(read_all(path, resolution_m="native")[0], picture(512, 512)[:, :, -info.geo.width :])
 
 
 def test_a_view_of_tiles_is_read_as_the_table(tmp_path):
@@ -194,7 +194,7 @@ def test_a_view_of_tiles_is_read_as_the_table(tmp_path):
             "CREATE VIEW tiles AS SELECT zoom_level, tile_column, tile_row, tile_data"
             " FROM map JOIN images USING (tile_id);"
         )
-    assert np.array_equal(read_all(path, gsd="native")[0], pixels)
+    assert np.array_equal(read_all(path, resolution_m="native")[0], pixels)
 
 
 def test_a_geopackage_of_several_rasters_is_an_error_that_names_them(tmp_path):
@@ -218,7 +218,7 @@ def test_reading_a_geopackage_leaves_nothing_beside_it(tmp_path):
     with closing(sqlite3.connect(path)) as database:
         database.execute("PRAGMA journal_mode=WAL")
     before = path.read_bytes()
-    read_all(path, gsd="native")
+    read_all(path, resolution_m="native")
     assert os.listdir(tmp_path) == [path.name]
     assert path.read_bytes() == before
 
@@ -263,8 +263,8 @@ def test_row_04_a_broken_tile_of_a_database_is_an_error_or_nodata(tmp_path, enco
     path = draw_mbtiles(tmp_path / "a.mbtiles", SMOOTH[:, :256], encode=TILES[encode])
     edit_tile(path, DAMAGE[damage])
     with pytest.raises(InputError, match="cannot read rows"):
-        read_all(path, gsd="native")
-    _, valid = read_all(path, gsd="native", on_read_error="nodata")
+        read_all(path, resolution_m="native")
+    _, valid = read_all(path, resolution_m="native", on_read_error="nodata")
     assert not valid[:, 256:].any()
     assert valid[:, :256].all()
 
@@ -273,7 +273,7 @@ def test_row_04_a_broken_tile_of_a_geopackage_is_an_error(tmp_path):
     path = draw(tmp_path, "GPKG", picture(256, 512))
     edit_tile(path, DAMAGE["cut"])
     with pytest.raises(InputError, match="cannot read rows"):
-        read_all(path, gsd="native")
+        read_all(path, resolution_m="native")
 
 
 def test_row_04_damage_inside_a_jpeg_is_noticed_though_libjpeg_goes_on(tmp_path):
@@ -321,8 +321,8 @@ def test_row_12_four_bands_that_say_nothing_stay_refused(tmp_path):
 @pytest.mark.parametrize("driver", ["GPKG", "MBTiles"])
 def test_any_box_of_a_database_equals_the_whole(tmp_path, driver):
     path = draw(tmp_path, driver, picture(256, 512))
-    whole, _ = read_all(path, gsd="native")
-    with Source(view_of(path, gsd="native")) as source:
+    whole, _ = read_all(path, resolution_m="native")
+    with Source(view_of(path, resolution_m="native")) as source:
         assert np.array_equal(source.read(Box(10, 200, 130, 333))[0], whole[:, 10:130, 200:333])
 
 

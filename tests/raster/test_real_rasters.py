@@ -51,12 +51,12 @@ REFUSED = {
     **{f"detectree/response_img/1091-322_{number:02d}.tif": BANDS for number in (0, 5, 11, 19)},
 }
 WITH_OPTIONS = {  # what the message proposes, done
-    "odd/rio-tiler-cog-nodata-nan.tif": {"bands": (1, 1, 1), "scale": (0, 30), "gsd": "native"},
-    "odd/solaris-sar-masked.tif": {"bands": (1, 2, 3), "scale": (0, 0.5), "gsd": "native"},
-    "ortho/rasterio-rgb.byte.tif": {"gsd": "native"},
-    "ortho/rasterio-alpha.tif": {"gsd": 4.0},
-    "ortho/solaris-sample-geotiff.tif": {"bands": (1, 1, 1), "scale": (0, 2047), "gsd": "native"},
-    "ortho/rio-cogeo-image-rgb-mask.tif": {"gsd": 3.0},
+    "odd/rio-tiler-cog-nodata-nan.tif": {"bands": (1, 1, 1), "scale": (0, 30), "resolution_m": "native"},
+    "odd/solaris-sar-masked.tif": {"bands": (1, 2, 3), "scale": (0, 0.5), "resolution_m": "native"},
+    "ortho/rasterio-rgb.byte.tif": {"resolution_m": "native"},
+    "ortho/rasterio-alpha.tif": {"resolution_m": 4.0},
+    "ortho/solaris-sample-geotiff.tif": {"bands": (1, 1, 1), "scale": (0, 2047), "resolution_m": "native"},
+    "ortho/rio-cogeo-image-rgb-mask.tif": {"resolution_m": 3.0},
 }
 
 

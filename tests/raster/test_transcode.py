@@ -20,7 +20,7 @@ from aerialseg.raster.grid import Box
 from aerialseg.raster.source import Source
 from aerialseg.raster.transcode import copy_bytes, decoded_copy
 from aerialseg.raster.view import View
-from tests.raster.drawing import picture, view_of, write
+from tests.raster.drawing import describe, picture, view_of, write
 from tests.raster.formats import EXACT, draw, edit_tile
 
 
@@ -45,16 +45,18 @@ def check_equal(view: View, folder: Path) -> View:
 
 
 @pytest.mark.parametrize("driver", [*EXACT, "JPEG", "MBTiles", "GTiff"])
-@pytest.mark.parametrize("gsd", ["native", 0.25])
-def test_a_copy_is_equal_pixel_for_pixel(tmp_path, driver, gsd):
-    check_equal(view_of(draw(tmp_path, driver, picture(512, 768)), gsd=gsd), tmp_path / "copies")
+@pytest.mark.parametrize("resolution", ["native", 0.25])
+def test_a_copy_is_equal_pixel_for_pixel(tmp_path, driver, resolution):
+    path = draw(tmp_path, driver, picture(512, 768))
+    pixel_size = None if describe(path).gsd_m else 0.1
+    check_equal(view_of(path, resolution_m=resolution, pixel_size_m=pixel_size), tmp_path / "copies")
 
 
 @pytest.mark.parametrize("driver", ["PNG", "WEBP", "GPKG"])
 def test_alpha_is_copied(tmp_path, driver):
     alpha = np.full((1, 300, 400), 255, np.uint8)
     alpha[:, 100:200] = 0
-    view = view_of(draw(tmp_path, driver, np.concatenate([picture(300, 400), alpha])), gsd="native")
+    view = view_of(draw(tmp_path, driver, np.concatenate([picture(300, 400), alpha])), resolution_m="native")
     copy = check_equal(view, tmp_path / "copies")
     assert not read(copy)[1][100:200].any()
 
@@ -96,7 +98,7 @@ def test_row_03_pixels_that_are_lost_are_known_of_the_copy_too(tmp_path, caplog)
     caplog.set_level(logging.ERROR)
     path = draw(tmp_path, "MBTiles", picture(512, 768))
     edit_tile(path, lambda _: b"")
-    view = view_of(path, gsd="native", on_read_error="nodata")
+    view = view_of(path, resolution_m="native", on_read_error="nodata")
     check_equal(view, tmp_path / "copies")
     for _ in range(2):  # the second time from the file
         copy = decoded_copy(view.pieces[0], tmp_path / "copies")
@@ -161,7 +163,7 @@ from pathlib import Path
 from aerialseg.raster.transcode import decoded_copy
 from tests.raster.drawing import view_of
 from tests.faults.commands import peak_kb
-view = view_of(Path(sys.argv[1]), gsd="native")
+view = view_of(Path(sys.argv[1]), resolution_m="native")
 before = peak_kb()
 decoded_copy(view.pieces[0], Path(sys.argv[2]))
 print((peak_kb() - before) // 1024)

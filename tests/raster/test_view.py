@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from affine import Affine
 
-from aerialseg.errors import InputError
+from aerialseg.errors import InputError, UsageError
 from aerialseg.raster.opening import without_georef_warnings
 from aerialseg.raster.view import make_view
+from aerialseg.raster.working_grid import split_gsd
 from tests.raster.drawing import describe, picture, view_of, write
 
 
@@ -46,24 +47,55 @@ def test_row_15_extent_stays_and_sizes_follow(ortho):
 
 
 def test_a_number_is_the_working_resolution(ortho):
-    view = view_of(ortho, model_gsd_m=0.05, gsd=0.2)
+    view = view_of(ortho, model_gsd_m=0.05, resolution_m=0.2)
     assert view.shape == (50, 100)
     assert view.note.startswith("10 cm per pixel, resampled to 20 cm")
 
 
-def test_without_crs_a_number_is_the_size_of_a_pixel(plain):
-    view = view_of(plain, model_gsd_m=0.05, gsd=0.02)
+def test_without_crs_the_pixel_size_is_what_was_given(plain):
+    view = view_of(plain, model_gsd_m=0.05, pixel_size_m=0.02)
     assert (view.shape, view.geo.crs) == ((40, 80), None)
     assert view.gsd_m == pytest.approx((0.05, 0.05))
     assert view.geo.at(80, 40) == pytest.approx((600, -300))
     with pytest.raises(InputError, match="60 times coarser"):
-        view_of(plain, model_gsd_m=0.05, gsd=3)
+        view_of(plain, model_gsd_m=0.05, pixel_size_m=3)
+
+
+def test_without_crs_it_is_resampled_from_its_pixel_size_to_the_resolution(plain):
+    view = view_of(plain, model_gsd_m=0.05, pixel_size_m=0.02, resolution_m=0.04)
+    assert (view.shape, view.geo.crs) == ((50, 100), None)
+    assert view.gsd_m == pytest.approx((0.04, 0.04))
+    assert "2 cm per pixel, resampled to 4 cm, 1.25 times finer than the model's 5 cm" in view.note
+    native = view_of(plain, model_gsd_m=0.05, pixel_size_m=0.02, resolution_m="native")
+    assert (native.shape, native.gsd_m) == ((100, 200), (0.02, 0.02))
+
+
+def test_a_resolution_alone_is_refused_where_the_pixel_size_is_not_known(plain):
+    with pytest.raises(InputError, match=r"plain\.tif does not say .*--resolution 0\.04: give --pixel-size METRES"):
+        view_of(plain, model_gsd_m=0.05, resolution_m=0.04)
+
+
+def test_a_pixel_size_has_to_agree_with_what_the_raster_knows(ortho):
+    view = view_of(ortho, model_gsd_m=0.1, pixel_size_m=0.1005)
+    assert view.gsd_m == describe(ortho).gsd_m
+    with pytest.raises(InputError, match=r"10 cm per pixel by its own georeference, and --pixel-size says 9\.8 cm"):
+        view_of(ortho, model_gsd_m=0.1, pixel_size_m=0.098)
+
+
+def test_metres_of_the_old_name_are_the_pixel_size_where_that_is_not_known(ortho, plain):
+    known, unknown = [describe(ortho)], [describe(plain)]
+    assert split_gsd(known, 0.02, None, None) == (0.02, None)
+    assert split_gsd(unknown, 0.02, None, None) == (None, 0.02)
+    assert split_gsd(unknown, "native", None, None) == ("native", None)
+    assert split_gsd(unknown, None, 0.04, 0.02) == (0.04, 0.02)
+    with pytest.raises(UsageError, match="leave --gsd out"):
+        split_gsd(known, 0.02, 0.02, None)
 
 
 def test_without_crs_and_number_it_is_read_as_it_is(plain):
     view = view_of(plain, model_gsd_m=0.05)
     assert (view.shape, view.gsd_m) == ((100, 200), None)
-    assert "--gsd METRES" in view.note
+    assert "--pixel-size METRES" in view.note
 
 
 @pytest.mark.parametrize("crs", [None, "EPSG:32633"])
@@ -74,13 +106,13 @@ def test_a_raster_without_any_place_lies_where_qgis_draws_it(tmp_path, crs, stor
     assert not describe(path).georeferenced
     view = view_of(path)
     assert (view.geo.transform, view.geo.crs) == ((1, 0, 0, 0, down, 0), None)
-    finer = view_of(path, model_gsd_m=0.05, gsd=0.1)
+    finer = view_of(path, model_gsd_m=0.05, pixel_size_m=0.1)
     assert (finer.shape, finer.geo.transform) == ((200, 400), (0.5, 0, 0, 0, 0.5 * down, 0))
 
 
 def test_native_is_never_resampled(ortho, plain):
-    assert view_of(ortho, model_gsd_m=5, gsd="native").shape == (100, 200)
-    assert view_of(plain, model_gsd_m=5, gsd="native").shape == (100, 200)
+    assert view_of(ortho, model_gsd_m=5, resolution_m="native").shape == (100, 200)
+    assert view_of(plain, model_gsd_m=5, resolution_m="native").shape == (100, 200)
 
 
 def test_a_model_without_a_size_takes_everything_as_it_is(ortho):

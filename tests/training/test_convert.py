@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from aerialseg.cli import cli
 from aerialseg.errors import InputError, ModelError, UsageError
 from aerialseg.legend import Legend
+from aerialseg.mapping.settings import warn_of_old_name
 from aerialseg.model.card import Architecture
 from aerialseg.model.store import load_card, load_network
 from aerialseg.training import origin as module
@@ -73,11 +74,22 @@ def test_a_pickle_is_not_even_read_without_the_flag(
 def test_the_command_ends_with_4_and_names_the_flag(tmp_path: Path, legend: Path) -> None:
     path = tmp_path / "export.pkl"
     path.write_bytes(b"anything")
-    arguments = ["model", "convert", str(path), str(tmp_path / "out"), "--legend", str(legend), "--gsd", "0.05"]
+    arguments = ["model", "convert", str(path), str(tmp_path / "out"), "--legend", str(legend), "--pixel-size", "0.05"]
     found = CliRunner().invoke(cli, arguments)
     assert found.exit_code == 4
     assert "--i-trust-this-pickle" in found.stderr
     assert found.stdout == ""
+
+
+def test_the_pixel_size_by_its_old_name_warns(tmp_path: Path, legend: Path) -> None:
+    warn_of_old_name.cache_clear()
+    save_file(lively_network(classes=4).state_dict(), tmp_path / "w.safetensors")
+    arguments = ["model", "convert", str(tmp_path / "w.safetensors"), str(tmp_path / "out"), "--legend", str(legend)]
+    done = CliRunner().invoke(cli, [*arguments, "--gsd", "0.05"])
+    assert done.exit_code == 0, done.stderr
+    assert "warning: --gsd works until version 0.3: write --pixel-size" in done.stderr
+    assert load_card(tmp_path / "out").gsd_m == 0.05
+    assert CliRunner().invoke(cli, [*arguments, "--gsd", "0.05", "--pixel-size", "0.05"]).exit_code == 2
 
 
 @pytest.mark.parametrize("kind", ["learn.save", pytest.param("state_dict", marks=pytest.mark.slow), "safetensors"])
@@ -189,7 +201,7 @@ def test_a_converted_export_predicts_as_its_learner(drawn_data: Path, tmp_path: 
     learner.path = tmp_path
     learner.export("export.pkl")
     DRAWN.to_csv(tmp_path / "legend.csv")
-    given = ["--legend", str(tmp_path / "legend.csv"), "--gsd", "0.05", "--i-trust-this-pickle"]
+    given = ["--legend", str(tmp_path / "legend.csv"), "--pixel-size", "0.05", "--i-trust-this-pickle"]
     found = CliRunner().invoke(cli, ["model", "convert", str(tmp_path / "export.pkl"), str(tmp_path / "out"), *given])
     assert found.exit_code == 0, found.stderr
     assert found.stdout.split() == [str(tmp_path / "out")]

@@ -101,7 +101,7 @@ def learned(folder: Path, bands: tuple[str, ...], kind: str, arch: str, **option
         folder / "labels.tif",
         folder / "chips",
         legend=legend,
-        gsd="native",
+        resolution_m="native",
         size=(64, 64),
         band_names=bands,
         **options,  # type: ignore[arg-type]

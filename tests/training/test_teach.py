@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -25,9 +26,9 @@ from aerialseg.training import fine_tune
 from aerialseg.training.chip_pixels import ChipPixels
 from aerialseg.training.fine_tune import Tuning
 from aerialseg.training.teaching import HEAD, TUNED, TaughtModel
-from aerialseg.training.teaching_data import Taught
+from aerialseg.training.teaching_data import Lesson, OrthoReading, Taught, prepare_lesson
 from tests.model.nets import NARROW, card, lively_network
-from tests.raster.drawing import TEN_CM, UTM, write
+from tests.raster.drawing import TEN_CM, UTM, picture, write
 
 CELL = 32
 HEIGHT, WIDTH = 256, 320
@@ -125,6 +126,45 @@ def test_bands_in_another_order_teach_the_same_model_and_more_keeps_them(place: 
     assert turned.text().endswith(f"--model {turned.folder} --bands 3,2,1")
     more = taught(place, tmp_path / "more", more=turned.folder, orthos=[])
     assert Taught.read(more.folder).reading.bands == (3, 2, 1)
+
+
+def lesson(place: Path, **options: Any) -> Lesson:
+    given: dict[str, Any] = {"field": None, "layer": None, "width_m": None, "more": None, "legend": None}
+    given |= {"resolution": "native", "progress": Silent(), **options}
+    return prepare_lesson([place / "ortho.tif"], place / "labels.gpkg", **given)
+
+
+def test_orthophotos_without_crs_are_taught_with_the_size_of_their_pixels(tmp_path: Path) -> None:
+    write(tmp_path / "ortho.tif", picture(HEIGHT, WIDTH), crs=None)
+    shapes, names = squares()
+    frame = geopandas.GeoDataFrame({"class": names}, geometry=shapes)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that there is no CRS
+        frame.to_file(tmp_path / "labels.gpkg")
+    with pytest.raises(InputError, match="give --pixel-size METRES"):
+        lesson(tmp_path)
+    found = lesson(tmp_path, reading=OrthoReading(pixel_size_m=0.035), resolution=0.07)
+    assert found.view.gsd_m == pytest.approx((0.07, 0.07))
+    assert found.reading.options == " --pixel-size 0.035", "what a map of them needs"
+    old = lesson(tmp_path, gsd=0.035)
+    assert (old.resolution, old.reading.pixel_size_m) == ("native", 0.035)
+    assert old.view.gsd_m == (0.035, 0.035)
+
+
+def test_the_old_name_teaches_the_resolution_that_was_asked_for(place: Path) -> None:
+    assert lesson(place, gsd=0.2).resolution == 0.2
+    with pytest.raises(UsageError, match="leave --gsd out"):
+        lesson(place, gsd=0.2, resolution=0.2)
+
+
+def test_more_keeps_the_resolution_of_its_teaching(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = Taught(("a.tif",), UTM, "0.2", 64, (0, 0), (1, 1), (1, 1), {}, OrthoReading(bands=(3, 2, 1)))
+    monkeypatch.setattr(Taught, "read", lambda _: replace(kept, orthos=()))
+    again = lesson(place, more=place, reading=OrthoReading(alpha="none"))
+    assert (again.resolution, again.reading) == (0.2, OrthoReading(bands=(3, 2, 1), alpha="none"))
+    with pytest.raises(UsageError, match=r"keeps the resolution of its teaching \(0.2\)"):
+        lesson(place, more=place, resolution=0.1)
+    assert replace(kept, crs="").scale == ("native", 0.2), "of an earlier version, for orthophotos without CRS"
 
 
 @pytest.mark.slow

@@ -28,8 +28,8 @@ from .base import AerialsegAlgorithm
 from .inputs import file_and_layer, path_of, write_polygons
 
 INPUT, FOLDER, EXTENT, AOI, MODEL, CORRECTIONS = "INPUT", "FOLDER", "EXTENT", "AOI", "MODEL", "CORRECTIONS"
-RESOLUTION, OPTIONS, RUN, CLASSES, CONFIDENCE = "RESOLUTION", "OPTIONS", "RUN", "CLASSES", "CONFIDENCE"
-REPORT = "REPORT"
+RESOLUTION, PIXEL_SIZE, OPTIONS, RUN = "RESOLUTION", "PIXEL_SIZE", "OPTIONS", "RUN"
+CLASSES, CONFIDENCE, REPORT = "CLASSES", "CONFIDENCE", "REPORT"
 _RASTERS = {CLASSES: ("--raster", "Class raster"), CONFIDENCE: ("--confidence", "Confidence raster")}
 
 
@@ -64,8 +64,11 @@ cancelled run resumes from it; without it, nothing of a cancelled run stays."""
         self.addParameter(QgsProcessingParameterVectorLayer(CORRECTIONS, text, polygons, optional=True))
         drawing.add_drawing(self)
         double = QgsProcessingParameterNumber.Type.Double
-        text = "Resolution to work at (m per pixel; empty: the model's)"
-        self.add_advanced(QgsProcessingParameterNumber(RESOLUTION, text, double, optional=True, minValue=0))
+        for name, text in (
+            (RESOLUTION, "Resolution to work at (m per pixel; empty: the model's)"),
+            (PIXEL_SIZE, "Pixel size of an orthophoto without a CRS (m per pixel)"),
+        ):
+            self.add_advanced(QgsProcessingParameterNumber(name, text, double, optional=True, minValue=0))
         text = "Further options of segment-raster, such as --tta"
         self.add_advanced(QgsProcessingParameterString(OPTIONS, text, optional=True))
         drawing.add_output(self)
@@ -123,7 +126,7 @@ cancelled run resumes from it; without it, nothing of a cancelled run stays."""
     def _settings(self, parameters, context) -> list[str]:
         model = self.parameterAsString(parameters, MODEL, context)
         more = shlex.split(self.parameterAsString(parameters, OPTIONS, context))
-        numbers = self.number_options(parameters, context, {RESOLUTION: "--gsd"})
+        numbers = self.number_options(parameters, context, {RESOLUTION: "--resolution", PIXEL_SIZE: "--pixel-size"})
         corrections = self.parameterAsVectorLayer(parameters, CORRECTIONS, context)
         return [
             *([f"--model={model}"] if model else []),
