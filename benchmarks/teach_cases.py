@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -77,13 +76,15 @@ class Case:
 
     def step_s(self) -> float:
         """CPU seconds of a step of fine-tuning, as `teach` takes it."""
+        from aerialseg.model.card import ModelCard
         from aerialseg.model.networks import build_for
         from aerialseg.model.store import load_card
         from aerialseg.training.chip_pixels import ChipPixels
         from aerialseg.training.fine_tune import TIMED, Tuner, Tuning
         from aerialseg.training.teaching import ARCHITECTURE
 
-        made, card = self.made(), replace(load_card(None), architecture=ARCHITECTURE, legend=self.made().legend)
+        made = self.made()
+        card = ModelCard("taught", made.legend, load_card(None).gsd_m, architecture=ARCHITECTURE)
         frames = [chip.frame for chip in made.chips if not chip.held_out]
         tuner = Tuner(build_for(card), ChipPixels(made.folder, frames, len(made.legend), card), Tuning(TIMED, 0))
         tuner.step(0)

@@ -53,11 +53,13 @@ def describe_training(
 def _parents(config: TrainingConfig, encoder_weights: str | Path | None, teachers: Sequence[Teacher]) -> list[Parent]:
     """The models that a training's model is made from: the one that it starts from, and its teachers."""
     first = [Parent.of(load_card(encoder_weights))] if config.encoder.start == "model" else []
-    return first + [
-        Parent(about["name"], said.get("licence", ""), tuple(said.get("lineage", ())), about["sha256"])
-        for about in (teacher.described() for teacher in teachers)
-        for said in [about["training"].get("config", {})]
-    ]
+    return first + [parent_of(teacher) for teacher in teachers]
+
+
+def parent_of(teacher: Teacher) -> Parent:
+    """What a model that follows the teacher owes to it."""
+    said = teacher.about["training"].get("config", {})
+    return Parent(teacher.about["name"], said.get("licence", ""), tuple(said.get("lineage", ())), teacher.sha256)
 
 
 def check_same_run(work: Path, ours: Mapping[str, Any], *, finished: bool = False) -> None:

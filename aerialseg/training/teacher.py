@@ -86,7 +86,8 @@ def _read_model(path: str | Path) -> Teacher:
     _, network = load_network(path)
     card = load_whole_card(path)
     about = {"name": card.name, "classes": list(card.legend.names), "scores": card.scores.get("held_out", {})}
-    training = {"split_sha256": card.training.get("split_sha256")}
+    terms = {"licence": card.licence, "lineage": list(card.lineage)}
+    training = {"split_sha256": card.training.get("split_sha256"), "config": terms}
     return Teacher(fold_for_inference(network), {**about, "training": training}, card.weights_sha256)
 
 

@@ -13,6 +13,7 @@ from safetensors import safe_open
 
 from aerialseg.errors import ModelError, OutputError, UsageError
 from aerialseg.legend import LandClass, Legend
+from aerialseg.model.folders import embedded
 from aerialseg.model.store import load_whole_card
 from aerialseg.model.tta import TURNS
 from aerialseg.training import train
@@ -20,6 +21,7 @@ from aerialseg.training.checkpoint import read_checkpoint
 from aerialseg.training.config import FollowConfig, TrainingConfig
 from aerialseg.training.partial_unet import PartialUNet
 from aerialseg.training.pyramid import WIDTH, Pyramid
+from aerialseg.training.same_run import parent_of
 from aerialseg.training.teacher import NAME, read_teacher
 from aerialseg.training.teacher_loss import TeacherLoss, class_distance, hint_distance, mix_crops
 from aerialseg.training.torchvision_encoders import bare_resnet
@@ -71,6 +73,14 @@ def test_a_model_follows_its_teacher_goes_on_exactly_and_its_card_names_it(
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not embedded(), reason="no model is embedded in this checkout")
+def test_a_model_as_teacher_hands_its_licence_and_lineage_on() -> None:
+    card = load_whole_card("embedded")
+    parent = parent_of(read_teacher("embedded", card.legend))
+    assert parent.licence == card.licence != ""
+    assert parent.lineage == card.lineage != ()
+
+
 def test_another_teacher_does_not_go_on_with_the_run(teacher: Path, drawn_data: Path, tmp_path: Path) -> None:
     config = write_config(drawn_data, tmp_path, FOLLOWING)
     with pytest.raises(Killed):
