@@ -255,7 +255,7 @@ def test_row_12_infrared_flagged_alpha_is_no_mask_and_the_message_says_what_to_t
 def test_row_12_chips_and_seams_take_the_alpha_none_that_the_message_advises(tmp_path):
     path = infrared(tmp_path / "a.tif")
     for read in (
-        lambda alpha: _view(path, "native", alpha=alpha),
+        lambda alpha: _view(path, (None, "native", None), alpha=alpha),
         lambda alpha: _middle(path, load_card(), (32, 32), False, alpha),
     ):
         with pytest.raises(InputError, match="say --alpha none"):
