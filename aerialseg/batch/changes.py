@@ -72,8 +72,6 @@ def decide_actions(
             yield Decision(source, DO, str(error), fresh)
             continue
         found = known.get(source.path)
-        if found is not None:
-            found = replace(found, settings=_in_new_names(found.settings, fresh.settings))
         decision = _decide(source, fresh, found, retry_failed=retry_failed)
         if found is not None and decision.action == DO and found.status == DONE:
             decision = _redrawn(decision, found, kept_run)
@@ -142,14 +140,6 @@ def _changes(found: Entry, fresh: Entry) -> Iterator[str]:
         yield f"aerialseg changed from {found.version} to {fresh.version}"
     if found.outputs != fresh.outputs:
         yield "the names of its outputs changed"
-
-
-def _in_new_names(found: Mapping[str, Any], fresh: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that were found, gsd by the name that the job file has for it now: it decided the same."""
-    now = [key for key in ("resolution_m", "pixel_size_m") if key in fresh]
-    if len(now) != 1 or "gsd_m" in fresh:
-        return dict(found)
-    return {now[0] if key == "gsd_m" else key: value for key, value in found.items()}
 
 
 def _beside(entry: Entry) -> str:

@@ -21,7 +21,7 @@ from aerialseg.raster.joining import Joined, Refusal, join
 from aerialseg.raster.lattice import Layout, SourceSheet, find_lattices, lay_out, with_aligned
 from aerialseg.raster.piece import Colour, Piece, Reading, edges_of
 from aerialseg.raster.warp import missing_grid, warp_onto
-from aerialseg.raster.working_grid import Resolution, check_scale, check_size, mismatch, working_grid
+from aerialseg.raster.working_grid import AGREES, Resolution, check_scale, check_size, mismatch, working_grid
 
 WIDE = 8192
 """Compressed strips wider than this are decoded again for each of many blocks."""
@@ -147,13 +147,14 @@ def make_view(
         raise UsageError(
             f"--nodata-colour {','.join(map(str, wrong[0]))}: wanted {len(want.wanted)} values, one a band"
         )
-    grid = working_grid(main, model_gsd_m, *check_scale(resolution_m, pixel_size_m))
+    scale = check_scale(resolution_m, pixel_size_m)
+    grid = working_grid(main, model_gsd_m, *scale)
     layout, pieces = _laid_out(joined, lay_out(geos, lattices, grid.pixel))
     check_size(main, layout.geo.shape, max_pixels)
     note = grid.note + (mismatch(grid.gsd_m, model_gsd_m) if resolution_m is not None else "") + joined.note
     if not placed:
         unit = "" if grid.gsd_m else "lengths and areas are in pixels (px, px²); "
-        note = f"no {'coordinate system' if main.georeferenced else 'georeference'}; {unit}{note}"
+        note = f"{_unplaced(main, scale[1])}; {unit}{note}"
     _warn(main, note if grid.gsd_m is None or not placed else "")
     return View(
         path=main.path,
@@ -167,6 +168,16 @@ def make_view(
         refused=joined.refused,
         collar=want.collar,
     )
+
+
+def _unplaced(main: RasterInfo, pixel_size_m: float | None) -> str:
+    """What a raster lacks that is not placed on the ground, and where --pixel-size and its coordinates differ."""
+    if not main.georeferenced:
+        return "no georeference"
+    said, units = "", main.geo.resolution
+    if pixel_size_m and max(abs(pixel_size_m / unit - 1) for unit in units) > AGREES:
+        said = f"; coordinates count {units[0]:g} units per pixel, lengths and areas {pixel_size_m:g} m (--pixel-size)"
+    return f"no coordinate system (--crs EPSG:CODE names it){said}"
 
 
 def _laid_out(joined: Joined, layout: Layout) -> tuple[Layout, tuple[Piece, ...]]:

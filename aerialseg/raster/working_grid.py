@@ -39,7 +39,11 @@ def split_gsd(
     if gsd is None:
         return resolution, pixel_size
     if resolution is not None or pixel_size is not None:
-        raise UsageError("--gsd is the old name of --resolution and of --pixel-size: leave --gsd out")
+        raise UsageError(
+            "--gsd is the old name of --resolution and of --pixel-size, one of which is given too: write --resolution "
+            "METRES|native (what the map is computed at) and --pixel-size METRES (of a raster that does not know it) "
+            "in place of --gsd"
+        )
     if gsd == "native" or any(info.gsd_m for info in infos):
         return gsd, None
     return None, gsd

@@ -208,8 +208,10 @@ def test_row_10_without_crs_it_runs_with_a_note_or_not_at_all(tmp_path, caplog):
     view = view_of(path)
     assert (view.geo.crs, view.gsd_m, view.resampled) == (None, None, False)
     assert view.geo.transform == tuple(TEN_CM_LOCAL)[:6]
-    assert "no coordinate system" in view.note
+    assert "no coordinate system (--crs EPSG:CODE names it)" in view.note
     assert "no coordinate system" in caplog.text
+    assert "0.1 units per pixel, lengths and areas 0.02 m" in view_of(path, pixel_size_m=0.02).note
+    assert "units per pixel" not in view_of(path, pixel_size_m=0.1).note
     refused(path, r"no coordinate system \(CRS\).*gdal_edit", require_crs=True)
 
 

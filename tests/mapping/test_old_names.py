@@ -67,7 +67,7 @@ def test_the_warning_comes_once_and_names_both_successors(
 
 
 def test_both_names_are_refused(ortho: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="leave --gsd out"):
+    with pytest.raises(UsageError, match="in place of --gsd"):
         plan_run(ortho, tmp_path / "map.fgb", model=Oracle(), gsd_m=0.2, resolution_m=0.2)
 
 

@@ -88,7 +88,7 @@ def test_metres_of_the_old_name_are_the_pixel_size_where_that_is_not_known(ortho
     assert split_gsd(unknown, 0.02, None, None) == (None, 0.02)
     assert split_gsd(unknown, "native", None, None) == ("native", None)
     assert split_gsd(unknown, None, 0.04, 0.02) == (0.04, 0.02)
-    with pytest.raises(UsageError, match="leave --gsd out"):
+    with pytest.raises(UsageError, match="in place of --gsd"):
         split_gsd(known, 0.02, 0.02, None)
 
 

@@ -153,7 +153,7 @@ def test_orthophotos_without_crs_are_taught_with_the_size_of_their_pixels(tmp_pa
 
 def test_the_old_name_teaches_the_resolution_that_was_asked_for(place: Path) -> None:
     assert lesson(place, gsd=0.2).resolution == 0.2
-    with pytest.raises(UsageError, match="leave --gsd out"):
+    with pytest.raises(UsageError, match="in place of --gsd"):
         lesson(place, gsd=0.2, resolution=0.2)
 
 
