@@ -100,7 +100,7 @@ def test_what_comes_of_a_raster_without_any_place_lies_upon_it(
     with without_georef_warnings():
         source = write_raster(np.stack([pixels] * 3), crs=None, transform=None)
     layer, raster = segment(
-        source, tmp_path / "map.gpkg", model=Oracle(), raster=tmp_path / "c.tif", resolution_m=gsd_m, min_area_m2=0
+        source, tmp_path / "map.gpkg", model=Oracle(), raster=tmp_path / "c.tif", pixel_size_m=gsd_m, min_area_m2=0
     ).paths
     points = [(x, -y) for y in (10, 30, 50) for x in (15, 45)]
     seen = run_qgis(PLACES, str(source), str(raster), str(layer), json.dumps(points))

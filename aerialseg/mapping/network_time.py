@@ -16,11 +16,9 @@ from aerialseg.raster.grid import Box, Grid
 PROBE_PX = 512
 """Side of the tile that is timed: large enough for the speed of a real one, small enough to cost a second."""
 
-WINDOW_SHARE = 0.14
-"""Of the network's work, what is done on the whole window; the rest is cropped to the core and a few cells more.
-
-With it, exact tiles of 512, 1024, 2048 and 4096 px come to 2.45, 1.53, 1.22 and 1.10 times the work of the whole image;
-counted were 2.33, 1.51, 1.21 and 1.09 (ALGORITHMS 1; tests/mapping/test_network_time.py counts the shipped network's).
+WINDOW_SHARES = {"fastai-dynamic-unet": 0.14, "light-unet": 0.36, "smp-unet": 0.46, "stage-heads": 0.74}
+"""Of a network's work, by its decoder, what is done on the whole window: most of the encoder. The rest is cropped to
+the core and a few cells more. For a ResNet-34, as counted (tests/mapping/test_network_time.py); deeper ones need less.
 """
 
 
@@ -58,7 +56,7 @@ def work_px(grid: Grid, card: ModelCard, tile: int) -> float:
     """
     tiles = Grid(*grid.answered.shape, min(tile, grid.block), card.halo, card.stride)
     windows = _windows(tiles.height, tiles) * _windows(tiles.width, tiles)
-    share = WINDOW_SHARE if card.exact else 1.0
+    share = WINDOW_SHARES.get(card.architecture.decoder, 1.0) if card.exact else 1.0
     return share * windows + (1 - share) * grid.answered.area
 
 

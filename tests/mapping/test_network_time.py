@@ -6,14 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from aerialseg.mapping.network_time import network_seconds, work_px
+from aerialseg.mapping.network_time import WINDOW_SHARES, network_seconds, work_px
 from aerialseg.mapping.plan import make_plan
 from aerialseg.mapping.settings import MapSettings
-from aerialseg.model.card import ModelCard
+from aerialseg.model.card import Architecture, ModelCard
 from aerialseg.model.interface import Prediction, Tile
+from aerialseg.model.networks import NETWORKS, build_for
 from aerialseg.raster.describe import describe
 from aerialseg.raster.grid import Grid
+from aerialseg.seams.operations import work_per_pixel
 from tests.conftest import WriteRaster, land_cover
 from tests.fakes import Fake, with_halo
 
@@ -44,15 +47,18 @@ def test_an_approximate_tile_costs_its_window() -> None:
     assert work_px(Grid(96, 96, 96, 0), replace(card, halo=0), 96) == 96 * 96
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize("decoder", WINDOW_SHARES)
 @pytest.mark.parametrize("tile", [512, 1024, 2048])
-def test_the_work_of_an_exact_tile_is_about_what_is_counted(tile: int) -> None:
-    """In the middle of a large raster, for the shipped network."""
-    from aerialseg.model.store import load_network
-    from aerialseg.seams.operations import work_per_pixel
-
-    embedded = Path(__file__).parents[2] / "aerialseg" / "embedded"
-    card, network = load_network(embedded)
+def test_the_work_of_an_exact_tile_is_about_what_is_counted(tile: int, decoder: str) -> None:
+    """In the middle of a large raster, over a ResNet-34."""
+    architecture = Architecture("resnet34", decoder, norm="none" if decoder == "stage-heads" else "batch")
+    with torch.device("meta"):
+        network = build_for(replace(with_halo(0), architecture=architecture))
+    card = replace(with_halo(network.reach.halo), architecture=architecture, stride=32)
     side = 20 * tile
     estimate = work_px(Grid(side, side, tile, card.halo), card, tile) / side**2
-    assert estimate == pytest.approx(work_per_pixel(network, tile), rel=0.12)
+    assert estimate == pytest.approx(work_per_pixel(network, tile), rel=0.1)
+
+
+def test_the_share_of_every_decoder_is_known() -> None:
+    assert set(WINDOW_SHARES) == set(NETWORKS)

@@ -177,8 +177,8 @@ class Feedback(QgsProcessingFeedback):
     def setProgressText(self, text):
         self.said.append((time.monotonic(), text))
         if text.startswith("Classifying"):
-            answer["children"] = children()
-            threading.Timer(0.5, self.cancel).start()
+            answer.setdefault("children", children())  # lines may still come when the child has ended
+            threading.Timer(0.1, self.cancel).start()
 
 def children():
     found = {}
@@ -195,7 +195,8 @@ def children():
 feedback = Feedback()
 begin = time.monotonic()
 try:
-    processing.run("aerialseg:maplandcover", {"INPUT": args[0], "OUTPUT": args[1] + "/map.gpkg"}, feedback=feedback)
+    parameters = {"INPUT": args[0], "OUTPUT": args[1] + "/map.gpkg", "OPTIONS": "--tta --precision fp32"}  # takes long
+    processing.run("aerialseg:maplandcover", parameters, feedback=feedback)
     answer["ended"] = "finished"
 except QgsProcessingException as error:
     answer["ended"] = str(error)
@@ -302,7 +303,7 @@ def test_in_a_model_one_tool_takes_what_another_made(profile: Profile, scene: Pa
 
 
 TEACHING = CANCELLED.replace('text.startswith("Classifying")', 'text.startswith(("Reading", "Training"))').replace(
-    'processing.run("aerialseg:maplandcover", {"INPUT": args[0], "OUTPUT": args[1] + "/map.gpkg"}, feedback=feedback)',
+    'processing.run("aerialseg:maplandcover", parameters, feedback=feedback)',
     'processing.run("aerialseg:teachcorrections", {"INPUT": args[0], "LABELS": args[2], "MINUTES": 5, '
     '"OUTPUT": args[1] + "/model"}, feedback=feedback)',
 )
