@@ -44,6 +44,7 @@ from aerialseg.datasets.demo import draw_scene
 from aerialseg.model.card import Architecture
 from aerialseg.model.predictor import resolve
 from aerialseg.model.store import load_card, load_network, save
+from aerialseg.seams.operations import operations_per_pixel, work_per_pixel
 from tests.model.nets import card, lively_network
 
 CLASSES = 19
@@ -71,7 +72,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         smp = given.model or make_model(Path(scratch) / "smp", "smp-unet")
         fastai = make_model(Path(scratch) / "fastai", "fastai-dynamic-unet")
-        ways = make_ways({"bundled": Path("embedded"), "fastai": fastai, "smp": smp})
+        models = {"bundled": Path("embedded"), "fastai": fastai, "smp": smp}
+        for name, model in models.items():
+            network = load_network(model)[1]
+            operations, tiles = operations_per_pixel(network), work_per_pixel(network, 2048)
+            print(f"{operations:,.0f} multiplications a pixel, {tiles:.2f} times in exact tiles of 2048 px  {name}")
+        ways = make_ways(models)
         found: dict[str, Any] = {"seconds_per_mpx": time_ways(ways, given.rounds)}
         found["same_labels"] = compare_labels(ways, given.size)
         if given.job:

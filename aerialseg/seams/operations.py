@@ -10,6 +10,12 @@ from aerialseg.model.tile_crops import STRIDE
 from aerialseg.raster.grid import Box
 
 
+def operations_per_pixel(network: Network) -> float:
+    """Multiplications per pixel of a whole image, computed at once."""
+    whole = Box(0, 0, 8 * STRIDE, 8 * STRIDE)
+    return _flops(network, whole, whole) / whole.area / 2  # torch counts an addition with each
+
+
 def work_per_pixel(network: Network, core_px: int, halo: int | None = None) -> float:
     """Operations per output pixel of a tile in the middle of a raster, against those of the whole image at once.
 
@@ -19,10 +25,7 @@ def work_per_pixel(network: Network, core_px: int, halo: int | None = None) -> f
     halo = network.reach.halo if halo is None else halo
     core = Box(halo, halo, halo + core_px, halo + core_px)
     window = Box(0, 0, core_px + 2 * halo, core_px + 2 * halo)
-    side = 8 * STRIDE
-    return (
-        _flops(network, window, core) / core.area / (_flops(network, whole := Box(0, 0, side, side), whole) / side**2)
-    )
+    return _flops(network, window, core) / 2 / core.area / operations_per_pixel(network)
 
 
 def _flops(network: Network, window: Box, core: Box) -> int:

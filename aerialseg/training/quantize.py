@@ -59,7 +59,8 @@ def quantize(
     found: dict[str, Any] = {"images": len(paths), "ranges": ranges}
     losses = find_losses(folder, replace(card, quantization=found), pixels[:: max(1, len(pixels) // COMPARED)])
     lossy = [name for name, loss in losses.items() if loss > LOSSY * sum(losses.values())]
-    progress(f"not in int8: {', '.join(lossy) or 'no layer'}")
+    shares = [f"{name} ({losses[name] / sum(losses.values()):.0%} of the loss of all layers)" for name in lossy]
+    progress(f"not in int8: {', '.join(shares) or 'no layer'}")
     found["not_int8"] = lossy
     replace(card, quantization=found).write(folder / CARD)
     for name in ("fp32", "int8"):
