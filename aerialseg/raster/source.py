@@ -171,15 +171,22 @@ class _Readers:
         reader = self._open.pop(index, None)
         if reader is None:
             if len(self._open) >= MAX_HANDLES:
-                self._open.popitem(last=False)[1].close()
+                self._forget()
             reader = open_piece(self._pieces[index], allow_remote=self._allow_remote, decoders=self._decoders)
             reader.lost = self.lost.setdefault(index, reader.lost)
         self._open[index] = reader
         return reader
 
+    def _forget(self) -> None:
+        """Close the handle that was not asked for longest."""
+        index, reader = self._open.popitem(last=False)
+        reader.close()
+        if not reader.lost:  # every page asks for what is lost: of ten thousand whole files nobody need look at one
+            del self.lost[index]
+
     def close(self) -> None:
         while self._open:
-            self._open.popitem()[1].close()
+            self._forget()
 
 
 class _Laid:

@@ -25,6 +25,7 @@ from aerialseg.mapping.result import Result
 from aerialseg.mapping.segment import segment
 from aerialseg.progress import Silent
 from aerialseg.raster.grid import Box
+from aerialseg.raster.source import MAX_HANDLES, Source
 from tests.conftest import land_cover
 from tests.fakes import Contextual
 from tests.mapping.test_segment import read_layer
@@ -639,3 +640,20 @@ def test_in_mercator_cut_and_uncut_have_one_grid(tmp_path: Path) -> None:
         run(path, tmp_path, name, resolution_m=0.7) for path, name in ((tmp_path / "t", "a"), (one, "b"))
     )
     assert found[1] == expected[1]
+
+
+def test_what_was_lost_is_known_after_its_file_was_closed_and_whole_files_are_forgotten(tmp_path: Path) -> None:
+    pixels, side, across = scene(320, 320), 64, 5
+    (tmp_path / "tiles").mkdir()
+    for row, col in itertools.product(range(across), repeat=2):
+        box = Box(row * side, col * side, (row + 1) * side, (col + 1) * side)
+        tile = write_tile(tmp_path / "tiles" / f"{row}{col}.tif", pixels, box, compress="deflate", **TILED)
+        if (row, col) == (0, 1):
+            spoil(tile, 0, 0)
+    result, _, _ = run(tmp_path / "tiles", tmp_path, on_read_error="nodata")
+    assert result.lost_px == side * side
+    with Source(result.plan.view) as source:
+        source.read(Box(0, 0, *source.view.shape))
+        assert len(source._readers.lost) <= MAX_HANDLES + 1  # each page looks at all of them: of thousands it may not
+        assert source.lost_in(Box(0, 0, side, 2 * side)) == source.lost_blocks != frozenset()
+        assert not source.lost_in(Box(side, 0, 2 * side, 2 * side))
