@@ -54,6 +54,17 @@ class Estimate:
     def pixels(self) -> int:
         return sum(line.pixels for line in self.lines)
 
+    @property
+    def failing(self) -> int:
+        """How many inputs would fail, as far as one can tell without computing."""
+        return sum(bool(line.problem) for line in self.lines)
+
+    @property
+    def exit_code(self) -> int:
+        """What the run would end with, as far as one can tell without computing."""
+        stood = any(line.action not in (DO, REDRAW, SKIP) for line in self.lines)
+        return 1 if self.failing or stood else 0
+
 
 def dry_run(job: Job, selection: Selection = EVERYTHING, *, predictor: PredictorSpec | None = None) -> Estimate:
     """What ``run_job`` would do. Raises what that raises before its work."""
@@ -112,12 +123,11 @@ def describe_estimate(estimate: Estimate) -> list[str]:
         problem = f"; would fail: {line.problem}" if line.problem else ""
         lines.append(f"{verbs.get(line.action, 'leave'):7} {line.name}: {line.reason}{size}{problem}")
     todo = sum(line.action == DO and not line.problem for line in estimate.lines)
-    failing = sum(bool(line.problem) for line in estimate.lines)
     redraw = sum(line.action == REDRAW for line in estimate.lines)
     time_s = "unknown" if estimate.seconds is None else f"about {spoken_duration(estimate.seconds)}"
     total = f"{todo} of {counted(len(estimate.lines), 'input')} to compute: {estimate.pixels / 1e6:,.1f} Mpx"
     total += f", {redraw} to redraw without the network" if redraw else ""
-    total += f", {failing} would fail" if failing else ""
+    total += f", {estimate.failing} would fail" if estimate.failing else ""
     if not todo:
         return [*lines, total]
     return [*lines, f"{total}, {time_s} ({estimate.basis}), up to {spoken_bytes(estimate.disk_bytes)} of disk"]

@@ -62,8 +62,9 @@ def batch_command(
         selection = Selection(only, retry_failed)
         if dry_run:
             with _events(None, quiet) as events, events.warnings():
-                print_lines(estimate.describe_estimate(estimate.dry_run(read, selection)))
-            return
+                found = estimate.dry_run(read, selection)
+                print_lines(estimate.describe_estimate(found))
+            sys.exit(found.exit_code)
         with _events(json_log, quiet) as events, cluster_of(dask, workers) as cluster:
             summary = run_job(read, selection, cluster=cluster, events=events)
         print_lines(summary.reports)

@@ -366,11 +366,15 @@ def test_a_dry_run_says_what_and_why_and_writes_nothing(folder: Folder) -> None:
     assert lines[0] == "compute a.tif: new, 0.00 Mpx"
     assert "would fail" in next(line for line in lines if "no.tif" in line)
     assert lines[-1].startswith("3 of 4 inputs to compute: 0.0 Mpx, 1 would fail, about ")
+    assert (estimate.failing, estimate.exit_code) == (1, 1)
     assert estimate.disk_bytes > 0
     folder.run()
     estimate = dry_run(folder.job(), predictor=Oracle())
     assert [line.action for line in estimate.lines] == ["skip", "stay failed", "skip", "stay failed"]
-    assert estimate.pixels == 0
+    assert (estimate.pixels, estimate.exit_code) == (0, 1)
+    (folder.path / "in/b.tif").unlink()
+    (folder.path / "in/deep/no.tif").unlink()
+    assert dry_run(folder.job(), predictor=Oracle()).exit_code == 0
     os.utime(folder.path / "in/a.tif")
     assert "from 2 inputs done before" in dry_run(folder.job(settings={"min-area": 1}), predictor=Oracle()).basis
 

@@ -66,3 +66,12 @@ def test_errors_are_one_line_with_their_exit_code(
     assert said in done.stderr
     first = re.match(r"\d\d:\d\d:\d\d Reading .*\n", done.stderr)  # on the screen before anything is imported
     assert len(done.stderr[first.end() if first else 0 :].splitlines()) == 1
+
+
+def test_a_dry_run_ends_as_the_run_would_where_every_input_fails(tmp_path: Path) -> None:
+    (tmp_path / "a.tif").write_text("<html>")
+    job = tmp_path / "job.toml"
+    job.write_text('[inputs]\nglob = "*.tif"\n\n[outputs]\nlayer = "{stem}.gpkg"\n')
+    done = run("batch", job, "--dry-run")
+    assert done.exit_code == 1
+    assert done.stdout.splitlines()[-1] == "0 of 1 input to compute: 0.0 Mpx, 1 would fail"
