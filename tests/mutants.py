@@ -62,7 +62,7 @@ def run_tests(root: Path, tests: list[str], numba_cache: str | None = None) -> t
     if numba_cache:
         environment["NUMBA_CACHE_DIR"] = numba_cache
     ended = subprocess.run(
-        [sys.executable, "-m", "pytest", "-qx", "--timeout=120", "-p", "no:cacheprovider", *tests],
+        [sys.executable, "-m", "pytest", "-qx", "-m", "", "--timeout=120", "-p", "no:cacheprovider", *tests],
         cwd=root,
         env=environment,
         capture_output=True,

@@ -338,6 +338,7 @@ for name in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 def test_a_light_install_imports_all_but_the_torch_runtime_and_training() -> None:
     """By importing them where there is no torch; what a function imports when it needs it does not count."""
     optional = ("training", "cluster")

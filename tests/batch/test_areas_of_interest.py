@@ -21,6 +21,7 @@ def save(path: Path, right: float) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_file_lies_beside_the_job_and_its_content_counts(
     folder: Folder, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -68,6 +68,7 @@ def test_every_input_gets_its_layer_and_the_second_run_does_nothing(folder: Fold
     assert outputs(folder) == before
 
 
+@pytest.mark.slow
 def test_a_changed_input_is_done_again_and_no_other(folder: Folder) -> None:
     folder.run()
     draw(folder.path / "in/b.tif", land_cover(SIDE, SIDE, seed=9))
@@ -84,6 +85,7 @@ def test_an_input_that_was_only_touched_is_not_done_again(folder: Folder) -> Non
     assert folder.reasons()["b.tif"] == "unchanged"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
@@ -97,6 +99,7 @@ def test_other_settings_do_all_again(folder: Folder, changes: dict[str, Any], re
     assert set(folder.reasons().values()) == {f"{reason} ({decide.NOTHING_KEPT})"}
 
 
+@pytest.mark.slow
 def test_a_setting_by_its_old_name_warns_once_and_another_name_is_another_setting(
     folder: Folder, told: tuple[Events, Told]
 ) -> None:
@@ -116,6 +119,7 @@ def test_settings_that_cannot_change_a_result_do_nothing_again(folder: Folder) -
     assert folder.run(settings={"max-pixels": 1e6, "device": "cpu"}).counts == {"unchanged": 3}
 
 
+@pytest.mark.slow
 def test_another_model_or_version_does_all_again(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     folder.run()
     other = Oracle(replace(Oracle().card, weights_sha256="1" * 64))
@@ -174,6 +178,7 @@ def test_a_missing_input_fails_by_its_name(folder: Folder) -> None:
     assert "none.tif" in folder.entries()["in/none.tif"].error
 
 
+@pytest.mark.slow
 def test_what_may_pass_is_tried_again_after_a_pause(folder: Folder, told: tuple[Events, Told]) -> None:
     events, lines = told
     start = time.monotonic()
@@ -197,6 +202,7 @@ def test_tries_are_limited_and_broken_inputs_are_tried_once(folder: Folder) -> N
     assert "RuntimeError: the fake died" in folder.entries()["a.tif"].error
 
 
+@pytest.mark.slow
 def test_when_more_fail_than_are_tolerated_no_more_are_begun(folder: Folder) -> None:
     summary = folder.run(predictor=Counted(fails=(0, 1, 2)), failures={"tolerate": 0})
     assert (summary.exit_code, summary.counts) == (1, {"failed": 1, "not finished": 2})
@@ -210,6 +216,7 @@ def test_only_some(folder: Folder) -> None:
     assert folder.run().counts == {"done": 2, "unchanged": 1}
 
 
+@pytest.mark.slow
 def test_several_rasters_at_a_time_give_the_same(folder: Folder) -> None:
     folder.run()
     before = outputs(folder)
@@ -255,6 +262,7 @@ def test_old_reports_go(folder: Folder) -> None:
     assert len(list((folder.path / "night.job/reports").glob("*run*.html"))) == 2
 
 
+@pytest.mark.slow
 def test_what_a_kill_left_of_a_run_directory_does_no_harm(folder: Folder) -> None:
     folder.run(keep={"runs": True})
     runs = folder.path / "night.job/runs"
@@ -305,6 +313,7 @@ def test_hooks_get_the_report_and_may_fail(folder: Folder, told: tuple[Events, T
     assert [line for line in lines if line.startswith("error: the hook 'no-such-command")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("on", "runs"), [("always", True), ("failure", False), ("success", True)])
 def test_hooks_run_after_the_runs_they_are_for(folder: Folder, on: str, runs: bool) -> None:
     folder.run(hooks={"after": "touch {job}.said", "on": on})
@@ -321,6 +330,7 @@ def test_log_lines_are_json(folder: Folder) -> None:
     assert lines[-1]["exit_code"] == 0
 
 
+@pytest.mark.slow
 def test_row_23_one_run_of_a_job_at_a_time_and_a_killed_ones_lock_is_taken_over(folder: Folder) -> None:
     code = (
         "import sys, time, pathlib; from aerialseg.batch.lock import hold_folder\n"

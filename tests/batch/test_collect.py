@@ -53,6 +53,7 @@ def areas(layer: geopandas.GeoDataFrame) -> list[tuple[int, float]]:
     return sorted((int(row.class_id), round(row.geometry.area, 6)) for row in layer.itertuples())
 
 
+@pytest.mark.slow
 def test_regions_go_on_over_the_borders_as_in_the_whole_image(flight: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     path = flight.path / "one.gpkg"
     monkeypatch.chdir(flight.path)
@@ -75,6 +76,7 @@ def test_geoparquet_holds_the_same(flight: Folder) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["all.vrt", "all.tif"])
 def test_a_mosaic_is_the_whole_class_raster(flight: Folder, name: str) -> None:
     collect(flight.path / "night.job", Wanted(mosaic=flight.path / name))
@@ -97,6 +99,7 @@ def test_where_tiles_overlap_the_first_counts_and_a_hole_is_nodata(tmp_path: Pat
     assert areas(geopandas.read_file(tmp_path / "all.gpkg", layer="landcover")) == [(1, 16.0), (2, 12.0), (3, 16.0)]
 
 
+@pytest.mark.slow
 def test_tiles_of_other_grids_are_in_the_layer_and_refused_in_a_mosaic(flight: Folder) -> None:
     draw(flight.path / "in" / "x.tif", np.full((3, 40, 40), 4, np.uint8), left=500_100.037)
     flight.run(**TABLES)
@@ -115,6 +118,7 @@ def test_only_some_are_collected(flight: Folder) -> None:
         assert mosaic.shape == (50, 128)
 
 
+@pytest.mark.slow
 def test_every_item_of_the_collection_is_valid_and_finds_its_files(flight: Folder) -> None:
     pystac = pytest.importorskip("pystac")
     from aerialseg.batch.stac_out import validate
@@ -156,6 +160,7 @@ def test_an_item_that_is_not_valid_is_not_published(flight: Folder, monkeypatch:
     assert not [path.name for path in flight.path.iterdir() if path.name.startswith(".")]
 
 
+@pytest.mark.slow
 def test_a_collection_is_replaced_whole_and_nothing_else_is(flight: Folder) -> None:
     pytest.importorskip("pystac")
     collect(flight.path / "night.job", Wanted(stac=flight.path / "stac"))

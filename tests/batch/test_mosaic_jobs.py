@@ -47,6 +47,7 @@ def test_all_files_may_be_one_orthophoto(flights: Folder) -> None:
     assert (flights.path / "out" / "night.gpkg").exists()
 
 
+@pytest.mark.slow
 def test_a_renewed_tile_renews_its_mosaic_alone_and_only_what_sees_it(flights: Folder) -> None:
     inputs, counted = {"glob": "in/**/*.tif", "mosaic": "{folder}"}, Counted()
     flights.run(inputs=inputs, predictor=counted, **JOB)

@@ -64,6 +64,7 @@ def test_a_changed_layer_setting_redraws_without_the_network(
     assert rasters(folder, "redrawn") == rasters(folder)
 
 
+@pytest.mark.slow
 def test_a_dry_run_says_redraw_and_what_it_cannot_redraw_it_says(folder: Folder) -> None:
     folder.run(outputs=RASTERS)
     lines = describe_estimate(dry_run(folder.job(outputs=RASTERS, **OTHER), predictor=Oracle()))

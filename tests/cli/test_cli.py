@@ -172,6 +172,7 @@ def test_a_removed_command_says_what_to_do_instead() -> None:
     assert "train --teacher" in done.stderr
 
 
+@pytest.mark.slow
 def test_debug_shows_the_traceback_and_changes_nothing_else(tmp_path: Path) -> None:
     done = run("nowhere.tif", tmp_path / "map.gpkg", "--debug")
     assert "Traceback" in done.stderr

@@ -71,6 +71,7 @@ def test_chips_hold_the_pixels_and_the_labels_of_their_ground(tmp_path: Path) ->
     assert ortho.exists()
 
 
+@pytest.mark.slow
 def test_polygons_make_the_masks_that_their_raster_makes(tmp_path: Path) -> None:
     from rasterio.features import shapes
 
@@ -125,6 +126,7 @@ def test_what_is_not_valid_in_the_orthophoto_is_void(tmp_path: Path) -> None:
     assert any(chip.box.right > 190 for chip in chips.chips)
 
 
+@pytest.mark.slow
 def test_chips_with_too_few_labels_are_left_out_and_counted(tmp_path: Path) -> None:
     scene(tmp_path)
     every, some = made(tmp_path, min_labelled=0), made(tmp_path, min_labelled=0.9, overwrite=True)
@@ -217,6 +219,7 @@ def test_two_orthophotos_of_one_place_share_their_blocks(tmp_path: Path) -> None
     assert {1, 2} in both
 
 
+@pytest.mark.slow
 def test_labels_of_one_block_cannot_be_split(tmp_path: Path) -> None:
     scene(tmp_path)
     with pytest.raises(InputError, match="one block of ground"):
@@ -224,6 +227,7 @@ def test_labels_of_one_block_cannot_be_split(tmp_path: Path) -> None:
     assert not (tmp_path / "set").exists()
 
 
+@pytest.mark.slow
 def test_a_block_is_as_many_whole_chips_as_come_nearest(tmp_path: Path) -> None:
     scene(tmp_path)
     assert made(tmp_path, block_m=2.2 * 64 * GSD_M).lattice.chips == (2, 2)
@@ -245,6 +249,7 @@ def test_settings_that_make_no_sense_are_usage_errors(tmp_path: Path, options: d
         made(tmp_path, **options)
 
 
+@pytest.mark.slow
 def test_only_a_data_set_of_chips_is_replaced_and_only_when_told(tmp_path: Path) -> None:
     scene(tmp_path)
     first = made(tmp_path)
@@ -261,6 +266,7 @@ def test_only_a_data_set_of_chips_is_replaced_and_only_when_told(tmp_path: Path)
         make_chips([tmp_path / "ortho.tif"], tmp_path / "labels.tif", tmp_path / "no" / "set", legend=LEGEND)
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_leaves_the_older_set_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

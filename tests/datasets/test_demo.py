@@ -33,6 +33,7 @@ def test_truth_is_nodata_exactly_where_nothing_was_flown_over() -> None:
     assert not scene.pixels[:, ~scene.valid].any()
 
 
+@pytest.mark.slow
 def test_labels_lie_inside_one_class_of_the_scene(tmp_path: Path) -> None:
     _, path = draw_demo(tmp_path, width=500, height=400)
     labels = read_labels(tmp_path / "labels.gpkg")

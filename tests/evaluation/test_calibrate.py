@@ -59,6 +59,7 @@ def test_what_is_always_right_or_never_ends_at_the_border_of_the_range() -> None
     assert fit_temperature(Samples(logits, 1 - right)) == pytest.approx(RANGE[1], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_calibrating_mends_a_confidence_that_is_too_high() -> None:
     samples = {name: drawn(20_000, factor=3.0, seed=seed) for seed, name in enumerate("abcd")}
     found = fit(samples, any_card())
@@ -87,6 +88,7 @@ def test_a_temperature_that_does_not_help_elsewhere_stays_out_of_the_card() -> N
     assert found.temperature == 1.0
 
 
+@pytest.mark.slow
 def test_void_classes_have_no_part_in_the_confidence() -> None:
     """Their logits, however high, count neither for the fit nor for what is reported."""
     plain = {name: drawn(20_000, factor=2.0, seed=seed) for seed, name in enumerate("ab")}

@@ -45,6 +45,7 @@ def scores(folder: Path) -> dict[str, object]:
     return found
 
 
+@pytest.mark.slow
 def test_a_model_is_scored_on_the_frames_that_the_split_holds_out(
     model: Path, drawn_data: Path, tmp_path: Path
 ) -> None:
@@ -257,6 +258,7 @@ def test_frames_that_the_size_of_training_would_squeeze_are_refused(model: Path,
     assert find_frames(shaped, two, size=(64, 64)).size == (64, 64)
 
 
+@pytest.mark.slow
 def test_a_model_is_scored_by_eight_looks_where_asked(model: Path, drawn_data: Path, tmp_path: Path) -> None:
     done = of_model(model, drawn_data, "--split", drawn_data / "split.csv", "--tta", "--out", tmp_path / "out")
     assert done.exit_code == 0, done.stderr

@@ -147,6 +147,7 @@ def test_a_confidence_of_another_size_or_beyond_100_is_refused(tmp_path: Path) -
         assess_map(made, truth, confidence=raster(tmp_path / "loud.tif", np.full_like(MAP, 200)))
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(-8, 8), st.integers(-8, 8), st.integers(3, 17))
 def test_windows_of_any_size_count_what_the_whole_counts(

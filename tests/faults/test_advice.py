@@ -368,6 +368,7 @@ def advised_in_sources() -> set[str]:
     return found
 
 
+@pytest.mark.slow
 def test_row_38_every_command_that_is_advised_is_in_the_table() -> None:
     known = [*(row.command for row in TABLE.values()), *AS_OTHERS]
     found = advised_in_sources()

@@ -60,6 +60,7 @@ def on_ellipsoid(polygon: shapely.Polygon, system: CRS) -> tuple[float, float]:
     return abs(area), perimeter
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", WIDE)
 def test_row_40_areas_and_perimeters_are_those_of_the_ellipsoid(tmp_path: Path, place: str) -> None:
     crs, transform = WIDE[place]

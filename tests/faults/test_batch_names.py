@@ -373,6 +373,7 @@ def test_row_31_a_pattern_that_says_so_leaves_the_job_files_folder(folder: Folde
     assert (folder.path / "far/a.gpkg").exists()
 
 
+@pytest.mark.slow
 def test_row_31_names_of_files_are_names_whatever_they_hold(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     """A variable, a home or a field in a file's own name means nothing."""
     monkeypatch.setenv("FLIGHT", "/somewhere")

@@ -68,6 +68,7 @@ def test_row_39_a_confidence_on_another_grid_is_refused(
     refused(command, classes, write(tmp_path / "p.tif", percent, **options), match)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @commands
 def test_row_39_a_confidence_of_another_run_is_refused(
     tmp_path: Path, write_raster: WriteRaster, command: Command

@@ -101,6 +101,7 @@ def test_a_jpeg_tile_that_was_cut_short_is_damaged_and_one_with_bytes_to_spare_i
             read_all(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compress", ["none", "packbits", "lzw", "jpeg", "webp", "deflate", "zstd"])
 def test_row_05_a_flipped_bit_that_no_reader_sees_shows_in_the_hash_of_the_input(tmp_path, compress):
     photometric = "YCbCr" if compress == "jpeg" else "RGB"

@@ -86,6 +86,7 @@ def test_row_26_a_sidecar_that_changes_during_a_run_leaves_no_result_and_no_bloc
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 @each_ending
 @each_change
 def test_row_26_blocks_of_another_sidecar_are_not_taken_up(

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 WITHOUT_END = """
 import sys, time
 from aerialseg.batch.stac_in import read_items
@@ -25,6 +27,8 @@ TEXTS = {
     "wide letters": lambda file: file.write("name,r,g,b\\n\U0001f600".encode() + b"a" * 31_000_000 + b"\\0"),
 }
 from pathlib import Path
+
+import pytest
 for ending, read in READ.items():
     for name, write in TEXTS.items():
         path = Path(sys.argv[1], f"{name}.{ending}")
@@ -42,6 +46,7 @@ assert peak_kb < 500_000, peak_kb
 """
 
 
+@pytest.mark.slow
 def test_row_09_texts_without_end_are_refused_at_once_in_little_memory(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", WITHOUT_END, str(tmp_path)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

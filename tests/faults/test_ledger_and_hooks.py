@@ -121,6 +121,7 @@ def test_row_34_a_hook_that_writes_binary_is_read_with_replacement(folder: Folde
     assert "exit code 3 : bad \N{REPLACEMENT CHARACTER}" in said
 
 
+@pytest.mark.slow
 def test_row_34_a_hook_that_writes_without_end_is_bounded_in_memory_and_in_time(
     folder: Folder, told: tuple[Events, Told], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,6 +133,7 @@ def test_row_34_a_hook_that_writes_without_end_is_bounded_in_memory_and_in_time(
     assert len(kept[0]) == 1 << 20
 
 
+@pytest.mark.slow
 def test_row_34_what_a_hook_leaves_behind_ends_with_its_time(folder: Folder, told: tuple[Events, Told]) -> None:
     began = time.monotonic()
     code = "child = subprocess.Popen(['sleep', '60']); open('pid', 'w').write(str(child.pid))"
@@ -141,6 +143,7 @@ def test_row_34_what_a_hook_leaves_behind_ends_with_its_time(folder: Folder, tol
     assert has_ended(int((folder.path / "pid").read_text()))
 
 
+@pytest.mark.slow
 def test_row_34_the_children_of_a_hook_end_with_it_when_its_time_is_over(
     folder: Folder, told: tuple[Events, Told]
 ) -> None:

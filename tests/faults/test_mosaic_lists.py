@@ -82,6 +82,7 @@ def hostile(outside: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 def test_row_06_and_row_07_a_vrt_mosaic_leads_nowhere(tmp_path: Path) -> None:
     outside, inside = ortho_raster(tmp_path / "outside.tif"), tmp_path / "in"
     ortho_raster(inside / "a.tif")
@@ -107,6 +108,7 @@ def test_row_06_and_row_07_a_vrt_mosaic_leads_nowhere(tmp_path: Path) -> None:
     assert all("document type declaration" in said[name] for name in ("entity", "laughs", "utf-16"))
 
 
+@pytest.mark.slow
 def test_row_07_a_tile_index_leads_to_no_address(tmp_path: Path) -> None:
     names = [ADDRESS, "/vsicurl/" + ADDRESS, f"/vsizip/vsicurl/{ADDRESS}/a.tif"]
     commands: list[list[object]] = []

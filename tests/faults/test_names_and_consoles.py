@@ -57,6 +57,7 @@ def run(*arguments: str | Path, shell: str = "", **environment: str) -> subproce
     return subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace", check=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("ending", ["gpkg", "fgb"])
 def test_row_25_outputs_of_any_folder_and_name_arrive_there_and_nowhere_else(tmp_path, name, ending):
@@ -125,6 +126,7 @@ def test_row_25_a_layer_beside_others_in_a_folder_with_an_exclamation_mark(tmp_p
     assert {name for (name,) in found} == {"parcels", "landcover"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", [".gpkg", ".fgb"])
 @pytest.mark.parametrize("length", [245, 250, 255, 256])
 @pytest.mark.parametrize("letter", ["n", "ł"])
@@ -186,6 +188,7 @@ def test_row_41_events_to_a_full_console_leave_the_exit_code_as_it_is(tmp_path):
     assert (done.returncode, (tmp_path / "a.gpkg").is_file()) == (0, True)
 
 
+@pytest.mark.slow
 def test_row_41_models_as_json_are_json_in_any_encoding():
     done = run("model", "show", "--json", PYTHONIOENCODING="ascii")
     assert json.loads(done.stdout)["name"]
@@ -286,6 +289,7 @@ def test_hints_for_a_layer_name_are_about_the_name(tmp_path, layer):
     assert "--layer" in refusal(lambda: polygonize(classes, tmp_path / "o.gpkg", layer=layer), UsageError)
 
 
+@pytest.mark.slow
 def test_hints_for_another_planet_name_a_format_that_works(tmp_path):
     classes = write(tmp_path / "c.tif", blobs(40, 40), crs=MARS)
     assert "write .gpkg" in refusal(lambda: polygonize(classes, tmp_path / "o.geojson"), UsageError)

@@ -41,6 +41,7 @@ def answer(network: Network, runtime: str, *, tta: bool = False) -> object:
     return predictor.predict(Tile(picture(64, 96), np.ones(core.shape, bool), core, core))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runtime", RUNTIMES)
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("tta", [False, True])
@@ -52,6 +53,7 @@ def test_row_36_logits_that_are_not_finite_are_an_error_that_names_the_block(
         answer(spoiled(value, -1), runtime, tta=tta)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runtime", RUNTIMES)
 @pytest.mark.parametrize("which", [0, 3, 8, -2])
 @pytest.mark.parametrize("value", [float("nan"), 3e38])

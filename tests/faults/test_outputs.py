@@ -138,6 +138,7 @@ def classes(tmp_path: Path) -> Path:
     return write(tmp_path / "c.tif", blobs(40, 50))
 
 
+@pytest.mark.slow
 def test_row_24_polygonize_overwrites_its_own_layers_alone(tmp_path: Path, classes: Path) -> None:
     path, clean = project(tmp_path / "project.gpkg"), tmp_path / "clean.gpkg"
     style(path, "parcels")

@@ -144,6 +144,7 @@ def test_row_35_a_planted_seal_without_rasters_is_no_seal(tmp_path: Path, source
     assert segment(source, tmp_path / "map.gpkg", model=Oracle(), block_px=32, keep_run=tmp_path / "run").valid_px
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("known", [[[8, 1, 2]], 5, {}, [None], "x"])
 def test_row_35_files_that_a_run_names_are_neither_written_nor_removed(
     tmp_path: Path, source: Path, known: object

@@ -238,6 +238,7 @@ def draw_good(tmp_path: Path) -> None:
     (tmp_path / "legend.csv").write_text(LEGEND)
 
 
+@pytest.mark.slow
 def test_row_06_and_row_07_no_command_follows_what_lies_beside_a_raster(tmp_path):
     draw_good(tmp_path)
     commands = [command for name, put in ALL.items() for command in commands_on(name, put, tmp_path)]
@@ -260,6 +261,7 @@ def test_row_06_and_row_07_batch_follows_nothing_beside_its_inputs(tmp_path):
     assert [path.name for path in (tmp_path / "out").rglob("*.gpkg")] == ["good.gpkg"]
 
 
+@pytest.mark.slow
 def test_row_06_and_row_07_collect_follows_nothing_beside_the_results(tmp_path):
     from aerialseg.batch.job import run_job
     from aerialseg.batch.jobfile import read_job
@@ -313,6 +315,7 @@ LABELS = {
 }
 
 
+@pytest.mark.slow
 def test_row_06_and_row_07_labels_lead_nowhere(tmp_path):
     draw_good(tmp_path)
     outside = tmp_path / "outside.geojson"
@@ -346,6 +349,7 @@ def naming_a_grid(folder: Path, outside: Path) -> list[Path]:
     return made
 
 
+@pytest.mark.slow
 def test_row_06_labels_name_no_grid_file(tmp_path):
     draw_good(tmp_path)
     commands: list[list[object]] = []

@@ -250,6 +250,7 @@ def test_row_18_a_faulty_card_leaves_the_output_as_it_is(tmp_path):
     assert caught.value.exit_code in (3, 4, 5)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # fastai, which training brings, warns about itself
 @pytest.mark.parametrize("name", ["jobs/drone-flight.toml", "training/drone.toml", "training/resolution.toml"])
 def test_row_32_a_job_or_training_with_a_value_of_another_type_is_refused_or_read(monkeypatch, name):

@@ -329,6 +329,7 @@ def test_row_37_a_legend_that_no_model_can_have_is_refused_before_training(data:
         load_training_frames(TrainingConfig.read(data / "train.toml"), data, tmp_path / "prepared", Silent())
 
 
+@pytest.mark.slow
 def test_row_37_the_scores_say_which_classes_are_not_in_the_truth(data: Path, tmp_path: Path) -> None:
     network = lively_network(classes=len(DRAWN))
     save(tmp_path / "tiny", card(network, legend=DRAWN, void=(0,)), network.state_dict())

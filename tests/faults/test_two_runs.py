@@ -45,6 +45,7 @@ def other_job(folder: Folder) -> Iterator[subprocess.Popen[bytes]]:
     process.wait()
 
 
+@pytest.mark.slow
 def test_row_23_jobs_whose_outputs_meet_do_not_overwrite_each_other(
     folder: Folder, other_job: subprocess.Popen[bytes]
 ) -> None:

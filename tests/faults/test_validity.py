@@ -305,6 +305,7 @@ def ground(path: Path, columns: int, classes: int = 2) -> Path:
     return write(path, np.stack([squares] * 3), nodata=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("columns", "classes", "said"),
     [

@@ -95,6 +95,7 @@ def test_inside_a_box_the_map_is_that_of_the_whole_raster(tmp_path: Path, source
     assert layer.geometry.area.sum() == pytest.approx(wanted.sum() * 0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("several", [False, True])
 @pytest.mark.parametrize("ending", [".gpkg", ".geojson", ".shp", ".parquet"])
 def test_inside_polygons_the_map_is_that_of_the_whole_raster(
@@ -126,6 +127,7 @@ def test_away_from_the_cut_polygons_are_those_of_the_whole_raster(tmp_path: Path
     assert all(shapely.set_precision(shape, 1e-5).normalize().wkb in same for shape in far)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gsd_m", [0.23, 0.071])
 def test_where_pixels_are_resampled_the_area_still_sees_what_lies_around(
     tmp_path: Path, source: Path, gsd_m: float
@@ -182,6 +184,7 @@ def test_one_source_of_many_leaves_the_rest_invalid(tmp_path: Path) -> None:
     assert result.valid_px == 58 * 58
 
 
+@pytest.mark.slow
 def test_another_area_computes_only_what_is_missing(tmp_path: Path, source: Path, whole: Any, asked: Any) -> None:
     keep = {"model": Counting(), "keep_run": tmp_path / "run", "min_area_m2": 0, "simplify_m": 0}
     heard = Heard()
@@ -308,6 +311,7 @@ def test_a_layer_that_would_replace_the_area_is_refused(tmp_path: Path, source: 
     assert Path(area).read_bytes() == content
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=12)
 @given(st.lists(st.integers(0, 119), min_size=4, max_size=4), st.integers(0, 40), st.integers(1, 50))
 def test_a_box_through_the_centres_of_pixels_is_one_whatever_grid_and_cut(

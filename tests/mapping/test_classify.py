@@ -44,6 +44,7 @@ class Crowd(Fake):
         return self.inner.predict(tile)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("concurrent_calls", [1, 2])
 def test_as_many_predict_at_a_time_as_pay(tmp_path: Path, write_raster: WriteRaster, concurrent_calls: int) -> None:
     crowd = Crowd(concurrent_calls)
@@ -51,6 +52,7 @@ def test_as_many_predict_at_a_time_as_pay(tmp_path: Path, write_raster: WriteRas
     assert crowd.most == concurrent_calls
 
 
+@pytest.mark.slow
 def test_runs_that_share_a_model_wait_for_each_other_at_its_gate(tmp_path: Path, write_raster: WriteRaster) -> None:
     """And the wait is not taken for predicting."""
     crowd, results = Crowd(), {}
@@ -70,6 +72,7 @@ def test_runs_that_share_a_model_wait_for_each_other_at_its_gate(tmp_path: Path,
         assert seconds["predict"] < 25 * 0.02 < seconds["queue"]
 
 
+@pytest.mark.slow
 def test_reading_goes_on_while_the_device_is_at_work(tmp_path: Path, write_raster: WriteRaster) -> None:
     """So the device is never waited for: it is at work nearly all the time from its first to its last block."""
     source = write_raster(land_cover(320, 320))
@@ -170,6 +173,7 @@ def test_a_block_file_that_is_not_as_it_was_written_is_found(tmp_path: Path, cha
     assert not is_whole(path)
 
 
+@pytest.mark.slow
 def test_labels_do_not_depend_on_how_many_are_at_work(
     tmp_path: Path, write_raster: WriteRaster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

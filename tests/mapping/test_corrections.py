@@ -50,6 +50,7 @@ def mapped(source: Path, folder: Path, name: str = "map", **options: Any) -> tup
         return read(folder / f"{name}.tif")[0], file.read(1), layer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", [".gpkg", ".shp", ".geojson", ".parquet", ".fgb"])
 def test_checked_polygons_have_their_class_and_nothing_else_changes(tmp_path: Path, source: Path, ending: str) -> None:
     whole, confidence, _ = mapped(source, tmp_path)
@@ -87,6 +88,7 @@ def test_a_checked_polygon_below_the_minimum_area_stays_in_the_layer(tmp_path: P
     assert layer.geometry.area.sum() == pytest.approx(without.geometry.area.sum())
 
 
+@pytest.mark.slow
 def test_a_kept_run_takes_corrections_without_the_network(tmp_path: Path, source: Path) -> None:
     kept = tmp_path / "run"
     mapped(source, tmp_path, keep_run=kept)

@@ -56,6 +56,7 @@ def test_a_new_run_computes_all_blocks(tmp_path: Path) -> None:
     assert lines[-2] == f"output   {tmp_path / 'map.fgb'}"
 
 
+@pytest.mark.slow
 def test_what_would_be_computed_is_what_is_computed(tmp_path: Path, asked: Any) -> None:
     tiles = cut(scene(), tmp_path / "tiles", (101, 160), (64, 203))
     keep = {"model": Counting(), "keep_run": tmp_path / "run"}
@@ -130,6 +131,7 @@ def test_it_fails_where_the_run_fails_before_its_work(tmp_path: Path, monkeypatc
         estimate(source, tmp_path)
 
 
+@pytest.mark.slow
 def test_the_command_says_it_on_stdout(tmp_path: Path) -> None:
     source = write_tile(tmp_path / "a.tif", scene(60, 60), Box(0, 0, 60, 60))
     arguments = [str(source), str(tmp_path / "map.gpkg"), "--resolution", "native", "--dry-run"]

@@ -28,6 +28,7 @@ def classes_of(source: Path, output: Path, **options: object) -> np.ndarray:
         return file.read(1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("driver", EXACT)
 def test_a_map_of_any_format_is_that_of_the_geotiff(tmp_path, driver):
     pixels = land_cover(200, 330)
@@ -70,6 +71,7 @@ def test_row_03_pixels_lost_in_the_decoded_copy_are_in_the_report(tmp_path):
         segment(source, tmp_path / "b.gpkg", model=Oracle(), resolution_m="native", keep_run=tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_row_03_what_a_copy_lacks_is_remembered_when_a_file_far_from_it_is_renewed(tmp_path):
     """No block that is computed again sees the damaged file, which would be decoded again with them."""
     (tmp_path / "t").mkdir()

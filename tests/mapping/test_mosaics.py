@@ -98,6 +98,7 @@ def test_a_folder_of_tiles_gives_what_the_uncut_raster_gives(tmp_path: Path, who
     assert "9 rasters as one" in result.plan.summary
 
 
+@pytest.mark.slow
 def test_tiles_mapped_one_by_one_show_where_they_meet(tmp_path: Path, whole: Any) -> None:
     """The negative control: without the mosaic the network loses its surroundings at each border."""
     pixels, _, _ = whole
@@ -115,6 +116,7 @@ def test_tiles_mapped_one_by_one_show_where_they_meet(tmp_path: Path, whole: Any
     assert not changed[:-96, :-96].any()  # out of the network's reach
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gsd_m", [0.23, 0.071])
 def test_cut_or_uncut_is_the_same_when_resampled(tmp_path: Path, gsd_m: float) -> None:
     pixels = scene(180, 210, seed=3)
@@ -216,6 +218,7 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     return since
 
 
+@pytest.mark.slow
 def test_only_blocks_that_see_a_renewed_tile_are_computed_again(tmp_path: Path, whole: Any, asked: Any) -> None:
     pixels, classes, _layer = whole
     tiles = cut(pixels, tmp_path / "tiles", (101, 160), (64, 203))
@@ -316,6 +319,7 @@ def test_a_sheet_that_lies_half_a_pixel_off_is_resampled_once(tmp_path: Path) ->
     assert result.valid_px >= 119 * 119
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block_px", [32, 96, 2048])
 def test_a_collar_is_nodata_from_the_outside_and_white_roofs_stay(tmp_path: Path, block_px: int) -> None:
     pixels = np.minimum(scene(200, 220, seed=4), 200)
@@ -355,6 +359,7 @@ def test_a_collar_over_imagery_of_another_tile_gives_way(tmp_path: Path) -> None
     assert run(tmp_path / "t", tmp_path, "a", **options)[1] == run(one, tmp_path, "b", **options)[1]
 
 
+@pytest.mark.slow
 def test_a_collar_is_looked_for_again_only_where_a_file_or_the_mask_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -399,6 +404,7 @@ def as_format(path: Path, driver: str) -> None:
         path.unlink()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("drivers", [("PNG",), ("JP2OpenJPEG",), ("GTiff", "PNG", "WEBP", "JP2OpenJPEG")], ids="+".join)
 def test_tiles_of_any_lossless_format_give_what_the_uncut_raster_gives(
     tmp_path: Path, whole: Any, drivers: tuple[str, ...]
@@ -431,6 +437,7 @@ def test_nodata_of_all_kinds_mixes_in_one_mosaic(tmp_path: Path) -> None:
     assert same_layer(found[2], expected[2])
 
 
+@pytest.mark.slow
 def test_a_missing_tile_changes_nothing_out_of_its_reach(tmp_path: Path, whole: Any) -> None:
     pixels, _, _ = whole
     tiles = cut(pixels, tmp_path / "tiles", (150,), (170,))
@@ -542,6 +549,7 @@ def place_tile(path: Path, pixels: np.ndarray, x: float, y: float, size: float, 
     return write(path, pixels, transform=Affine(size, 0, x, 0, -size, y), **{"crs": UTM, **profile})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", ["abc", "zbc"])
 def test_the_grid_is_that_of_most_files_whatever_their_names(tmp_path: Path, names: str) -> None:
     place_tile(tmp_path / f"{names[0]}.tif", scene(60, 60), 500_000, 5_000_000, 0.1)

@@ -34,6 +34,7 @@ class Steady(Fake):
         return Prediction(*np.zeros((2, *tile.core.shape), np.uint8))
 
 
+@pytest.mark.slow
 def test_the_first_call_of_a_network_is_not_taken_for_its_speed(tmp_path: Path, write_raster: WriteRaster) -> None:
     spec = Steady(with_halo(0), [])
     info = describe(write_raster(land_cover(700, 900)))
@@ -47,6 +48,7 @@ def test_an_approximate_tile_costs_its_window() -> None:
     assert work_px(Grid(96, 96, 96, 0), replace(card, halo=0), 96) == 96 * 96
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decoder", WINDOW_SHARES)
 @pytest.mark.parametrize("tile", [512, 1024, 2048])
 def test_the_work_of_an_exact_tile_is_about_what_is_counted(tile: int, decoder: str) -> None:

@@ -71,6 +71,7 @@ def test_both_names_are_refused(ortho: Path, tmp_path: Path) -> None:
         plan_run(ortho, tmp_path / "map.fgb", model=Oracle(), gsd_m=0.2, resolution_m=0.2)
 
 
+@pytest.mark.slow
 def test_the_command_line_warns_and_its_help_does_not_show_the_old_name(ortho: Path, tmp_path: Path) -> None:
     arguments = [str(ortho), str(tmp_path / "map.gpkg"), "--gsd", "native", "--dry-run"]
     done = CliRunner().invoke(segment_command, arguments)

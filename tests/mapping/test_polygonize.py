@@ -88,6 +88,7 @@ def test_a_palette_raster_names_and_colours_its_layer_itself(tmp_path: Path) -> 
     assert 'value="200,5,6,255"' in (tmp_path / "map.qml").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "layout",
     [
@@ -196,6 +197,7 @@ def test_what_goes_wrong_is_one_line_and_the_right_exit_code(
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("arguments", "code"), [(["c.tif"], 2), (["nowhere.tif", "map.gpkg"], 3)])
 def test_a_process_that_fails_ends_as_the_command_does(
     tmp_path: Path, classes: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], code: int

@@ -91,6 +91,7 @@ def test_an_interrupted_run_resumes_with_other_settings_of_the_layer(tmp_path: P
     assert read_layer(output).to_wkb().equals(read_layer(clean).to_wkb())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["classes.tif", "confidence.tif", "mosaic.json"])
 def test_a_mosaic_that_was_touched_is_made_of_its_blocks_again(
     tmp_path: Path, write_raster: WriteRaster, name: str

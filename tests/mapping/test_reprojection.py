@@ -131,6 +131,7 @@ def test_no_block_sees_how_the_raster_is_cut(joined: Any, tmp_path: Path, block_
     assert same_layer(drawn, layer)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gsd_m", [0.23, 0.071])
 def test_where_everything_is_resampled_the_working_grid_stays(tmp_path: Path, gsd_m: float) -> None:
     pixels = scene()
@@ -178,6 +179,7 @@ def test_any_box_is_that_part_of_the_whole(
 KNOWN: dict[str, Any] = {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("crs", "size"), [(ABROAD, 0.1), (ABROAD, 0.035), ("EPSG:4326", 1e-6), ("EPSG:3857", 0.3)])
 def test_pixels_lie_where_they_belong(tmp_path: Path, crs: str, size: float) -> None:
     """Each pixel holds what a smooth picture has at its own place on the ground, whatever the CRS of its file."""
@@ -284,6 +286,7 @@ def test_the_copy_in_the_run_is_what_is_read(tmp_path: Path, driver: str) -> Non
         assert np.array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_only_blocks_that_see_a_renewed_tile_are_computed_again(tmp_path: Path, asked: Any) -> None:
     pixels = scene()
     tiles, abroad, box = mixed(tmp_path / "tiles", pixels)
@@ -359,6 +362,7 @@ def test_a_shift_that_needs_a_grid_is_said_and_no_known_way_is_refused(tmp_path:
         run(tmp_path / "tiles", tmp_path, reproject=True, overwrite=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("colour", ["255,255,255", "auto"])
 def test_a_collar_of_a_reprojected_tile_is_found(tmp_path: Path, colour: str) -> None:
     pixels = np.minimum(scene(), 200)

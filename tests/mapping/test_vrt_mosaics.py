@@ -54,6 +54,7 @@ def overlapping(folder: Path, **profile: Any) -> list[Path]:
     ]
 
 
+@pytest.mark.slow
 def test_the_map_of_a_vrt_is_that_of_what_gdal_makes_of_it(tmp_path: Path) -> None:
     vrt = build(tmp_path / "m.vrt", overlapping(tmp_path / "tiles"))
     gdal("gdal_translate", "-a_nodata", "0", vrt, tmp_path / "one.tif")  # the corners that no tile covers
@@ -64,12 +65,14 @@ def test_the_map_of_a_vrt_is_that_of_what_gdal_makes_of_it(tmp_path: Path) -> No
     assert run(vrt, tmp_path, "c", order="name")[1] != found
 
 
+@pytest.mark.slow
 def test_the_map_of_a_vrt_is_that_of_its_files(tmp_path: Path) -> None:
     tiles = cut(scene(), tmp_path / "tiles", (101, 160), (64, 203), 17)
     vrt = build(tmp_path / "m.vrt", tiles)
     assert run(vrt, tmp_path, "a")[1] == run(tmp_path / "tiles", tmp_path, "b")[1]
 
 
+@pytest.mark.slow
 def test_nodata_and_masks_are_those_of_the_files(tmp_path: Path) -> None:
     tiles = overlapping(tmp_path / "tiles", nodata=0)
     with rasterio.open(tiles[2], "r+") as file:
@@ -99,6 +102,7 @@ def test_absolute_paths_below_the_folder_are_read(tmp_path: Path) -> None:
     assert sorted(find_sources([vrt])) == sorted(map(str, tiles))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [

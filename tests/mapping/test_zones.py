@@ -70,6 +70,7 @@ def test_a_layer_without_classes_is_refused(tmp_path: Path) -> None:
         areas_by_zone(other)
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_table(layer: Path) -> None:
     command = [sys.executable, "-m", "aerialseg", "areas", layer.name]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=layer.parent)

@@ -86,6 +86,7 @@ def test_the_catalogue_has_what_was_published_of_flair() -> None:
     assert 0 < fifteen.size - size < 200_000, "and nearly its size: the rest is names"
 
 
+@pytest.mark.slow
 def test_a_model_is_fetched_checked_converted_and_found_by_its_name(server: FileServer, published: Path) -> None:
     with pytest.raises(ModelError, match="not on this computer yet: aerialseg model add little"):
         model_dir(NAME)

@@ -129,6 +129,7 @@ def assert_same_labels(ground: Ground, labels: NDArray[np.uint8]) -> None:
     assert not different.any(), f"{different.sum()} pixels, first at {np.argwhere(different)[0]}"
 
 
+@pytest.mark.slow
 def test_ties_are_few_and_there_is_something_to_tell_apart(narrow: Ground) -> None:
     assert narrow.clear.mean() > 0.999
     assert np.unique(narrow.labels).size >= 3

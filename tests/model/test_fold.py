@@ -16,6 +16,7 @@ from tests.model.nets import lively_network, smooth_noise
 WINDOW, CORE = Box(0, 0, 160, 192), Box(32, 0, 100, 150)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("bottleneck", "blur", "channels"), [(False, False, 1), (True, True, 16), (False, True, 16)])
 def test_the_logits_stay_the_same(monkeypatch: pytest.MonkeyPatch, bottleneck: bool, blur: bool, channels: int) -> None:
     monkeypatch.setitem(ENCODERS, "tiny", EncoderShape((1, 2, 1, 1), (8, 16, 24, 32), bottleneck=bottleneck))

@@ -70,6 +70,7 @@ def test_the_probability_of_a_group_is_the_sum_of_its_classes(temperature: float
     assert torch.equal(said[:, 0], wanted.argmax(1).to(torch.uint8))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runtime", ["torch", "openvino"])
 def test_each_runtime_says_the_group_of_the_largest_sum(parent: Path, child: Path, runtime: str) -> None:
     pytest.importorskip("openvino")

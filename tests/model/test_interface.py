@@ -156,6 +156,7 @@ def test_an_array_of_another_kind_is_refused(pixels: np.ndarray, valid: np.ndarr
         Oracle().predict_array(pixels, valid)
 
 
+@pytest.mark.slow
 def test_load_model_labels_the_demo_scene_as_segment_does(tmp_path: Path) -> None:
     network = lively_network()
     save(tmp_path / "model", card(network, gsd_m=GSD_M), network.state_dict())

@@ -53,6 +53,7 @@ def test_nothing_is_stored_twice(folder: Path) -> None:
     onnx.checker.check_model(folder / NETWORK, full_check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.bfloat16])
 def test_a_saved_model_runs_from_its_files_as_torch_runs_it(
     network: Network, tmp_path: Path, dtype: torch.dtype
@@ -76,6 +77,7 @@ def test_onnx_runtime_reads_the_same_file_and_gives_torchs_logits(network: Netwo
         assert np.abs(found - wanted).max() < 1e-4 * np.abs(wanted).max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("decoder", "norm"), [("smp-unet", "batch"), ("stage-heads", "none")])
 def test_every_kind_of_network_has_a_graph(decoder: str, norm: str) -> None:
     network = lively_network(decoder=decoder, norm=norm)

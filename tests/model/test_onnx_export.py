@@ -42,6 +42,7 @@ def drawn(*shape: int) -> NDArray[np.float32]:
     return np.random.default_rng(0).random(shape, dtype=np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("output", ["probabilities", "logits"])
 @pytest.mark.parametrize("shape", [(1, 3, 64, 64), (2, 3, 96, 160)])
 def test_it_says_what_torch_says_for_any_size(
@@ -93,6 +94,7 @@ def test_the_file_is_valid_onnx_of_the_opset_that_it_names(folder: Path, tmp_pat
     assert model.producer_name == "aerialseg"
 
 
+@pytest.mark.slow
 def test_a_network_with_instance_norm_is_exported_too(tmp_path: Path) -> None:
     network = lively_network(norm="instance")
     reference = card(network)

@@ -81,6 +81,7 @@ def apart(one: NDArray[np.float32], two: NDArray[np.float32]) -> float:
     return float(np.abs(one - two).max() / np.abs(one).max())
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(
     rows=st.integers(1, 7),
@@ -98,6 +99,7 @@ def test_one_graph_gives_the_logits_of_torch_for_any_shape_and_batch(
     assert apart(theirs, ours) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("bottleneck", "groups", "blur"), [(False, 1, True), (True, 1, False), (True, 4, True)])
 def test_every_kind_of_layer_is_translated(
     monkeypatch: pytest.MonkeyPatch, bottleneck: bool, groups: int, blur: bool
@@ -142,6 +144,7 @@ def test_its_tiles_equal_the_whole_image_and_a_small_halo_does_not() -> None:
     assert (in_blocks(answering, pixels, 160, 32)[0] != whole[0]).any()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif("BF16" not in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"), reason="no bf16 here")
 def test_bf16_is_the_default_where_the_processor_has_it_and_mostly_agrees() -> None:
     assert choose("cpu", "auto", "auto").numerics == "cpu openvino bf16"
@@ -151,6 +154,7 @@ def test_bf16_is_the_default_where_the_processor_has_it_and_mostly_agrees() -> N
     assert (fp32[0] == bf16[0]).mean() > 0.9
 
 
+@pytest.mark.slow
 def test_torch_and_openvino_agree_on_labels_and_confidence() -> None:
     network = lively_network()
     pixels = drawn((130, 200))[0][0]
@@ -189,6 +193,7 @@ def rounding(network: Network, reference: ModelCard) -> Network:
     return folded
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("multiplies", [True, False])
 @pytest.mark.parametrize("kind", ["fastai-dynamic-unet", "smp-unet"])
 def test_int8_is_torchs_own_rounding_whether_the_processor_has_the_integers_or_not(
@@ -220,6 +225,7 @@ def test_a_card_without_a_range_is_refused_by_the_name_of_the_layer() -> None:
         ModelPredictor(stored(network), quantized, choose("cpu", "int8", "openvino", quantized))
 
 
+@pytest.mark.slow
 def test_void_classes_are_never_predicted() -> None:
     network = lively_network()
     reference = card(network, void=(0, 2, 3))
@@ -228,6 +234,7 @@ def test_void_classes_are_never_predicted() -> None:
     assert set(np.unique(answer[0])) <= {1, 4}
 
 
+@pytest.mark.slow
 def test_memory_can_be_given_back_between_tiles() -> None:
     network = lively_network()
     answering = predictor(network, "fp32")

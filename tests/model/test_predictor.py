@@ -166,6 +166,7 @@ def test_other_errors_are_not_swallowed(network: Network) -> None:
         predictor(Broken(network, 0)).predict(drawn_tile())
 
 
+@pytest.mark.slow
 def test_threads_get_the_same_answers_one_call_at_a_time(network: Network) -> None:
     cramped = Cramped(network, 10**9)
     answering = predictor(cramped, tile=64)

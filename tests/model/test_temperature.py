@@ -41,6 +41,7 @@ def test_the_confidence_is_the_softmax_of_logits_over_the_temperature() -> None:
         assert (said[:, 1].int() - best * 100).abs().max() <= 0.5 + 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runtime", ["torch", "openvino"])
 def test_labels_are_the_same_whatever_the_temperature(runtime: str) -> None:
     if runtime == "openvino":

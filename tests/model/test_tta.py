@@ -101,6 +101,7 @@ def tiled(network: Network, known: ModelCard) -> ModelPredictor:
     return averaging(network, known, tile=96)
 
 
+@pytest.mark.slow
 @settings(max_examples=5, deadline=None)
 @given(height=st.integers(33, 200), width=st.integers(33, 200), seed=st.integers(0, 1000))
 def test_tiles_equal_the_whole_image(tiled: ModelPredictor, height: int, width: int, seed: int) -> None:
@@ -116,6 +117,7 @@ def test_tiles_equal_the_whole_image(tiled: ModelPredictor, height: int, width: 
     assert steps <= 1
 
 
+@pytest.mark.slow
 def test_openvino_says_what_torch_says(network: Network, known: ModelCard, tiled: ModelPredictor) -> None:
     pytest.importorskip("openvino", reason="openvino is not installed (the extra 'fast')")
     grid, there = Grid(100, 170, block=96, halo=known.halo), averaging(network, known, "openvino", tile=96)

@@ -54,6 +54,7 @@ def some_blocks(grid: Grid) -> list[int]:
     return [row * grid.cols + col for row in rows for col in cols]
 
 
+@pytest.mark.slow
 def test_every_kind_of_tile_equals_the_whole_image(
     network: Network, grid: Grid, image: torch.Tensor, whole: torch.Tensor
 ) -> None:

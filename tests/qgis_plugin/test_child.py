@@ -66,6 +66,7 @@ def test_a_hundred_thousand_lines_arrive_whole() -> None:
     assert [line for _, line in lines] == [str(i) for i in range(100_000)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("handler", ["", STUBBORN])
 def test_cancelling_ends_the_command_and_its_children(handler: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(child, "PATIENCE_S", 1.0)

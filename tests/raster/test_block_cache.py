@@ -40,6 +40,7 @@ def read_all(view: View, order: Order, grid: Grid, threads: int) -> dict[int, tu
         return dict(zip(indices, found, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("profile", [TILES, {"compress": "deflate", "blockysize": 7}, {}])
 @pytest.mark.parametrize("gsd", [None, 0.23, 0.07])
 @pytest.mark.parametrize("masked", [False, True])

@@ -260,6 +260,7 @@ FULL_DISK = """
 """
 
 
+@pytest.mark.slow
 def test_row_21_a_disk_that_fills_up_at_any_point_leaves_the_old_rasters(tmp_path):
     """A limit on the size of a file stands for the disk. GDAL says things on stderr; what counts is the error."""
     command = [sys.executable, "-W", "error", "-c", textwrap.dedent(FULL_DISK), str(tmp_path)]

@@ -79,6 +79,7 @@ def test_overviews_of_confidence_average_what_is_valid(tmp_path):
         assert dataset.colorinterp[0].name == "gray"
 
 
+@pytest.mark.slow
 def test_the_same_input_gives_the_same_bytes(tmp_path):
     source = draw(tmp_path / "a.tif", np.random.default_rng(0).integers(0, 3, (1, 1500, 1500), dtype=np.uint8))
     for name in ("b.tif", "c.tif"):

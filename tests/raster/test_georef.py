@@ -164,6 +164,7 @@ def test_pixel_size_is_measured_on_the_ground(crs: str, transform: Transform, ex
     assert GeoGrid(10, 10, transform, crs).pixel_size_m == pytest.approx(expected, rel=3e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("crs", ["no wkt", None])
 def test_without_a_known_place_a_pixel_has_no_size_in_metres_and_the_raster_no_outline(crs: str | None) -> None:
     nowhere = GeoGrid(10, 10, (1.0, 0.0, 0.0, 0.0, -1.0, 0.0), crs)

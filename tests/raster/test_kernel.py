@@ -44,6 +44,7 @@ def test_all_that_is_compiled_can_do_without_a_cache() -> None:
     assert done.stdout == "[[[7]]]\n", done.stderr
 
 
+@pytest.mark.slow
 def test_machine_code_is_kept_in_the_users_cache_and_not_beside_the_package(tmp_path: Path) -> None:
     package, cache = tmp_path / "package", tmp_path / "cache"
     package.mkdir()

@@ -81,6 +81,7 @@ def test_any_box_is_that_part_of_the_whole(wholes, kind, model):
         check()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS[1:])
 def test_cutting_a_read_into_steps_changes_nothing(wholes, model, monkeypatch):
     monkeypatch.setattr("aerialseg.raster.source.MAX_SOURCE_PX", 997)

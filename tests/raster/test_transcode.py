@@ -44,6 +44,7 @@ def check_equal(view: View, folder: Path) -> View:
     return copy
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("driver", [*EXACT, "JPEG", "MBTiles", "GTiff"])
 @pytest.mark.parametrize("resolution", ["native", 0.25])
 def test_a_copy_is_equal_pixel_for_pixel(tmp_path, driver, resolution):
@@ -77,6 +78,7 @@ def test_a_mask_beside_a_jpeg_nodata_and_other_bands_are_copied(tmp_path):
     assert not read(copy)[1][:20].any()
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(1, 700), st.integers(1, 700), st.sampled_from(["PNG", "JP2OpenJPEG", "WEBP"]))
 def test_copies_of_any_size_are_equal(tmp_path, height, width, driver):
@@ -140,6 +142,7 @@ except OutputError as error:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
 def test_row_21_a_file_that_cannot_be_written_to_its_end_is_no_copy(tmp_path, share):
     view = view_of(draw(tmp_path, "PNG", picture(600, 800)))

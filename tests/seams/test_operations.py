@@ -36,6 +36,7 @@ def test_a_small_core_costs_at_most_half_more(fastais: Network) -> None:
     assert 1 < work_per_pixel(fastais, SMALL_CORE) <= 1.55
 
 
+@pytest.mark.slow
 def test_the_bundled_network_costs_less_in_tiles_than_fastais_at_once(fastais: Network, bundled: Network) -> None:
     ratio = operations_per_pixel(bundled) / operations_per_pixel(fastais)
     assert ratio * work_per_pixel(bundled, LARGE_CORE) < 0.6

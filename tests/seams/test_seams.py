@@ -195,6 +195,7 @@ def test_an_image_too_small_for_a_misaligned_window_has_no_such_line(network: Ne
     assert whole.moved(1) is None
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_table_and_the_paths_it_made(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

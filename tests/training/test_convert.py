@@ -109,6 +109,7 @@ def test_weights_alone_need_no_flag(tmp_path: Path, legend: Path, kind: str) -> 
     assert torch.equal(loaded(image), network(image))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"norm": "batch"}, {"norm": "instance"}, {"self_attention": True}])
 def test_the_architecture_is_found_from_names_and_shapes(options: dict[str, Any]) -> None:
     network = lively_network(**options)
@@ -128,6 +129,7 @@ def test_what_fits_no_network_is_refused_and_nothing_is_written(tmp_path: Path, 
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_model_that_is_there_is_kept(tmp_path: Path, legend: Path) -> None:
     path = tmp_path / "w.pth"
     torch.save(lively_network(classes=4).state_dict(), path)

@@ -64,6 +64,7 @@ def test_what_it_has_from_the_model_before_stays_while_the_rest_learns(few_frame
     assert load_network(made)[0].architecture == Architecture("resnet18", decoder="light-unet", norm="batch")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("coarse", [8, 4])
 def test_a_grown_network_says_what_the_coarse_one_said(coarse: int) -> None:
     torch.manual_seed(0)

@@ -57,6 +57,7 @@ def fastais(norm: str) -> Any:
     return build(classes=4, **asdict(Architecture("resnet18", norm=norm)))
 
 
+@pytest.mark.slow
 def test_a_decoder_with_norms_says_the_same_with_them_folded_into_its_convolutions() -> None:
     normed, plain = fastais("batch"), fastais("none")
     for module in normed.modules():
@@ -70,6 +71,7 @@ def test_a_decoder_with_norms_says_the_same_with_them_folded_into_its_convolutio
     assert torch.allclose(one, other, atol=1e-4 * float(one.abs().max()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["none", "batch"])
 def test_a_model_with_norms_starts_a_training_whatever_norm_it_asks_for(norm: str) -> None:
     """Its norms are folded where the configuration has none."""

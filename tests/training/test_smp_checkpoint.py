@@ -51,6 +51,7 @@ def prefixed(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {prefix + name: tensor for name, tensor in state.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["flair", "torchgeo", "geoai", "safetensors"])
 def test_it_becomes_a_model_that_says_the_same_under_whatever_prefix(
     state: dict[str, Tensor], tmp_path: Path, about: Path, kind: str

@@ -81,6 +81,7 @@ def test_a_model_as_teacher_hands_its_licence_and_lineage_on() -> None:
     assert parent.lineage == card.lineage != ()
 
 
+@pytest.mark.slow
 def test_another_teacher_does_not_go_on_with_the_run(teacher: Path, drawn_data: Path, tmp_path: Path) -> None:
     config = write_config(drawn_data, tmp_path, FOLLOWING)
     with pytest.raises(Killed):

@@ -333,6 +333,7 @@ def test_a_folder_that_is_in_use_is_refused(drawn_data: Path, tmp_path: Path) ->
         train(config, drawn_data, tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_an_encoder_without_weights_is_a_usage_error(drawn_data: Path, tmp_path: Path) -> None:
     for name in ("legend.csv", "split.csv"):
         (tmp_path / name).write_bytes((drawn_data / name).read_bytes())

@@ -128,6 +128,7 @@ def test_polygons_come_in_the_order_of_their_first_pixels() -> None:
     assert (np.diff(position) > 0).all()
 
 
+@pytest.mark.slow
 def test_a_region_with_many_islands_is_one_polygon_with_holes() -> None:
     drawn = islands(1000)
     polygons, _ = polygons_of(drawn, 1.5)

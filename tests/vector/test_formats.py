@@ -154,6 +154,7 @@ def test_geojson_needs_a_place_on_the_earth(tmp_path: Path, crs: str | None) -> 
     assert [path.name for path in tmp_path.iterdir()] == ["c.tif"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize("step", ["features", "by_class", "finish"])
 def test_interrupted_it_leaves_nothing_and_an_older_file_as_it_was(
@@ -176,6 +177,7 @@ def test_interrupted_it_leaves_nothing_and_an_older_file_as_it_was(
     assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.suffix != ".tif"} == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_given_the_time_it_is_byte_identical(tmp_path: Path, ending: str) -> None:
     from datetime import UTC, datetime
@@ -262,6 +264,7 @@ def test_perimeters_in_feet_and_in_pixels_of_known_size(tmp_path: Path) -> None:
     assert read(tmp_path / "o.gpkg").perimeter_m.tolist() == pytest.approx([2 * 0.5 + 2 * 1.0, 2 * 0.25 + 2 * 1.0])
 
 
+@pytest.mark.slow
 def test_open_files_do_not_pile_up(tmp_path: Path) -> None:
     def handles() -> int:
         return len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
