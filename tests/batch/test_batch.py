@@ -247,6 +247,7 @@ def test_the_report_names_every_input_and_is_one_page_that_needs_nothing_else(fo
     assert (summary.reports[1].parent / "latest.html").read_text() == page
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_report_of_a_run_that_did_nothing_still_shows_what_is_there(folder: Folder) -> None:
     folder.run()

@@ -265,6 +265,7 @@ def test_row_18_a_broken_model_is_found_before_the_output_is_touched(tmp_path: P
     assert not (tmp_path / "map.fgb.run").exists()
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_row_22_killed_and_run_again_the_command_gives_the_result_of_a_clean_run(
     tmp_path: Path, write_raster: WriteRaster

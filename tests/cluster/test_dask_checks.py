@@ -248,6 +248,7 @@ def test_the_command_on_worker_processes_makes_the_same_map_and_stops_when_told_
     assert (tmp_path / "map.tif").read_bytes() == (tmp_path / "clean.tif").read_bytes()
 
 
+@pytest.mark.long
 def test_a_command_whose_scheduler_was_killed_exits_6_in_one_line_and_the_same_command_resumes(
     scene: Path, tmp_path: Path
 ) -> None:

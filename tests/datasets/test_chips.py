@@ -297,6 +297,7 @@ def test_the_command_prints_the_folder_and_says_what_is_in_it(tmp_path: Path) ->
     assert again.exit_code == 2
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # fastai and its friends warn about themselves
 def test_from_an_orthophoto_and_its_labels_to_a_model(tmp_path: Path) -> None:

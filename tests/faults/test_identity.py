@@ -103,6 +103,7 @@ def test_row_26_blocks_of_another_sidecar_are_not_taken_up(
     assert len({log.read_text() for log in asked}) == 1
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @each_ending
 @each_change

@@ -22,6 +22,7 @@ rasters = 2
 """
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # a minute of a core, which may be shared
 @pytest.mark.parametrize("work", ["segment", "batch"])

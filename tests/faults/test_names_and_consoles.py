@@ -159,6 +159,7 @@ def test_row_41_a_name_that_the_console_cannot_show_is_escaped_and_the_run_has_s
     assert (done.returncode, done.stdout) == (0, f"{tmp_path}/\\u0142\\u0105ka.gpkg\n"), done.stderr
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("shell", [">/dev/full", "2>/dev/full", ">&- 2>&-"])
 def test_row_41_a_console_that_is_closed_or_full_leaves_the_exit_code_as_it_is(tmp_path, shell):

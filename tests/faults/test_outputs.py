@@ -413,6 +413,7 @@ aerialseg.polygonize("c.tif", "project.gpkg", overwrite=True)
 """
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("where", "when"),

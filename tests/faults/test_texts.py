@@ -206,6 +206,7 @@ FREE = ("description", "licence", "created", "code_version", "name", "weights_sh
 """Fields that take any text."""
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("place", places(CARD), ids=str)
 def test_row_18_a_card_with_a_field_of_another_type_is_refused_or_can_be_shown(place):

@@ -47,6 +47,7 @@ def test_damaged_files_end_in_an_error_that_names_them(tmp_path: Path) -> None:
     assert faults([*KEPT, "2/291", *numbered(1, 500)], tmp_path) == {}  # 2/291: an unknown key of 5,000 characters
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("quarter", range(4))  # so that several processes share them

@@ -188,6 +188,7 @@ def test_labels_do_not_depend_on_how_many_are_at_work(
     assert len(set(found)) == 1
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(1500)  # a hundred seconds of a core, which may be shared
 def test_a_thousand_small_rasters_leave_memory_and_descriptors_as_they_were() -> None:

@@ -511,6 +511,7 @@ run(folder / "tiles", folder, "killed", model=Slow(0.05, Contextual()), keep_run
 """
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_of_400_tiles_3_are_renewed_and_the_run_is_killed_in_between(tmp_path: Path, asked: Any) -> None:
     pixels = scene(800, 800)

@@ -231,6 +231,7 @@ def test_a_damaged_raster_is_an_input_error(tmp_path: Path) -> None:
     assert sorted(one.name for one in tmp_path.iterdir()) == ["c.tif"]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("ending", ["gpkg", "fgb", "parquet", "geojson"])
 @pytest.mark.parametrize("after_s", [0.0, 0.15])

@@ -104,6 +104,7 @@ def test_an_exact_model_may_be_run_with_a_smaller_halo_and_that_is_another_plan(
     assert (both["exact"][0] != both["approximate"][0]).mean() > 0.01
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_eight_looks_are_another_plan_say_so_in_the_products_and_leave_no_seams(exact: Path, ortho: Path) -> None:
     """Blocks of 64 px and one block give the same labels, which are not those of a single look."""

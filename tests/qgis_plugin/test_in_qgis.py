@@ -38,8 +38,11 @@ def profile(tmp_path_factory: pytest.TempPathFactory) -> Profile:
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("scene")
-    subprocess.run([str(SCRIPTS / "aerialseg"), "demo", str(folder), "--size", "500,400"], check=True)
+    return _draw_scene(tmp_path_factory.mktemp("scene"), "500,400")
+
+
+def _draw_scene(folder: Path, size: str) -> Path:
+    subprocess.run([str(SCRIPTS / "aerialseg"), "demo", str(folder), "--size", size], check=True)
     return folder / "ortho.tif"
 
 
@@ -207,8 +210,11 @@ answer["files"] = os.listdir(args[1])
 """
 
 
-def test_cancelling_ends_the_command_and_leaves_nothing(profile: Profile, scene: Path, tmp_path: Path) -> None:
-    seen = run_qgis(PLUGIN + CANCELLED, str(scene), str(tmp_path), variables=profile.environment)
+@pytest.mark.long
+def test_cancelling_ends_the_command_and_leaves_nothing(profile: Profile, tmp_path: Path) -> None:
+    scene = _draw_scene(tmp_path / "scene", "1500,1200")  # a smaller one is mapped before a busy machine cancels it
+    (out := tmp_path / "out").mkdir()
+    seen = run_qgis(PLUGIN + CANCELLED, str(scene), str(out), variables=profile.environment)
     assert "Cancelled" in seen["ended"] or "execution" in seen["ended"]
     assert len(seen["children"]) == 1
     assert seen["left"] == {}
@@ -263,6 +269,7 @@ answer["was"] = biggest["class_name"]
 """
 
 
+@pytest.mark.long
 def test_a_polygon_that_is_corrected_in_qgis_keeps_its_class_on_the_next_map(
     profile: Profile, scene: Path, tmp_path: Path
 ) -> None:
@@ -309,6 +316,7 @@ TEACHING = CANCELLED.replace('text.startswith("Classifying")', 'text.startswith(
 )
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_cancelled_teaching_leaves_nothing(profile: Profile, scene: Path, tmp_path: Path) -> None:
     labels = scene.with_name("truth.gpkg")
@@ -337,6 +345,7 @@ def test_teaching_asks_before_it_adds_what_is_missing(scene: Path, tmp_path: Pat
     assert not (tmp_path / "model").exists()
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_model_that_is_taught_in_qgis_maps_with_the_classes_of_its_labels(profile: Profile, tmp_path: Path) -> None:
     subprocess.run([str(SCRIPTS / "aerialseg"), "demo", str(tmp_path)], check=True)

@@ -36,6 +36,7 @@ def _wheels(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.long
 def test_an_empty_profile_installs_aerialseg_from_a_folder_of_wheels_and_maps_the_demo(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

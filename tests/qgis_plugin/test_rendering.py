@@ -52,6 +52,7 @@ def _away_from_edges(classes: np.ndarray) -> np.ndarray:
     return windows.min((2, 3)) == windows.max((2, 3))
 
 
+@pytest.mark.long
 def test_what_qgis_paints_is_the_class_raster_away_from_edges(tmp_path: Path) -> None:
     subprocess.run([str(SCRIPTS / "aerialseg"), "demo", str(tmp_path), "--size", "400,300"], check=True)
     paths = [tmp_path / "map.gpkg", tmp_path / "classes.tif", tmp_path / "painted.png"]

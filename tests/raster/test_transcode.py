@@ -173,6 +173,7 @@ print((peak_kb() - before) // 1024)
 """
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("driver", ["PNG", "JPEG", "JP2OpenJPEG", "GPKG"])
 def test_memory_is_bounded(tmp_path, driver):

@@ -164,6 +164,7 @@ def said_by(learner: Any, image: np.ndarray) -> tuple[torch.Tensor, torch.Tensor
     return torch.Tensor(classes), torch.Tensor(probabilities)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"blur": True, "self_attention": True}])
 @pytest.mark.timeout(900)

@@ -88,6 +88,7 @@ def test_missing_weights_are_said_before_any_image_is_prepared(drawn_data: Path,
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("text", [TEXT, STRIDED], ids=["whole", "stride 8"])
 def test_an_experiment_judges_every_step_and_goes_on_where_it_was_cut_off(

@@ -53,6 +53,7 @@ def learn(drawn_data: Path) -> Any:
     return aerialseg.learner(values(drawn_data), drawn_data)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_all_of_fastai_works_with_it(learn: Any) -> None:
     from fastai.vision.all import SegmentationInterpretation

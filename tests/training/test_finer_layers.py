@@ -46,6 +46,7 @@ def softened(logits: Tensor, coarse: int, fine: int) -> Tensor:
     return logits
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("norm", [None, NormType.Batch])
 @pytest.mark.parametrize(("coarse", "fine"), [(16, 1), (8, 1), (2, 1), (8, 2), (4, 2)])
@@ -72,6 +73,7 @@ def test_a_grown_network_says_what_the_coarse_one_said(norm: NormType | None, co
     assert (before[..., 24:-24, 24:-24] == wanted.argmax(1)).float().mean() < 0.8  # and that is not for nothing
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("norm", ["none", "batch"])
 def test_the_whole_network_goes_on_where_the_coarse_one_stopped(drawn_data: Path, tmp_path: Path, norm: str) -> None:

@@ -21,6 +21,7 @@ lr = 1e-2
 """
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "stem"), [("unet", "layers.0."), ("smp-unet", "encoder.")])
 def test_a_frozen_encoder_keeps_weights_and_statistics_and_learns_in_the_step_after(

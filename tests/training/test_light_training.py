@@ -50,6 +50,7 @@ def known(state: Any) -> dict[str, torch.Tensor]:
     return {name: tensor for name, tensor in layers.items() if int(name.split(".")[1]) < SHARED}
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_what_it_has_from_the_model_before_stays_while_the_rest_learns(few_frames: Path, tmp_path: Path) -> None:
     before = tmp_path / "before"

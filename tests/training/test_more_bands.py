@@ -123,6 +123,7 @@ def agreement(ortho: Path, model: Path, truth: np.ndarray, **settings: object) -
         return float((file.read(1) == truth).mean())
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_classes_that_only_infrared_tells_apart_from_chips_to_map(tmp_path: Path) -> None:
     ortho, truth = scene(tmp_path, "nir", np.uint8, 60, 180)
@@ -139,6 +140,7 @@ def test_classes_that_only_infrared_tells_apart_from_chips_to_map(tmp_path: Path
         segment(rgb, tmp_path / "none.gpkg", model=model)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_classes_that_only_height_tells_apart_with_a_scale_for_each_band(tmp_path: Path) -> None:
     ortho, truth = scene(tmp_path, "nDSM", np.float32, 1.0, 9.0)

@@ -89,6 +89,7 @@ def fastais_like(given: Any, norm: str) -> Any:
     return network
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_decoder_of_norms_is_trained_kept_and_started_from(drawn_data: Path, tmp_path: Path) -> None:
     text = CONFIG.replace("[augment]", '[decoder]\nnorm = "batch"\n\n[augment]').replace("epochs = 6", "epochs = 3")

@@ -93,6 +93,7 @@ def write(drawn_data: Path, folder: Path, text: str) -> Path:
     return folder / "train.toml"
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_step_with_a_stride_learns_and_its_classifier_is_not_in_the_next(drawn_data: Path, tmp_path: Path) -> None:
     config = write(drawn_data, tmp_path, STRIDED)

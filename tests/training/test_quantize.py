@@ -16,6 +16,7 @@ from tests.model.nets import card, lively_network, smooth_noise
 pytestmark = pytest.mark.skipif(not has_openvino(), reason="needs openvino")
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_layer_that_loses_most_in_int8_is_found(tmp_path: Path) -> None:
     """One whose range is a thousand times as wide as its values has a handful of steps left."""

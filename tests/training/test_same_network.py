@@ -57,6 +57,7 @@ def test_logits_equal_fastais_own(arch: str, blur: bool) -> None:
     assert_same(ours, theirs)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("arch", ["resnet50", "resnext50_32x4d"])
 def test_logits_equal_fastais_own_over_bottlenecks(arch: str) -> None:

@@ -32,6 +32,7 @@ def save_unet(folder: Path, legend: Legend, norm: str = "none") -> Path:
     return folder
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_it_learns_and_its_card_names_the_network(few_frames: Path, tmp_path: Path) -> None:
     folder = train(write_config(few_frames, tmp_path, SMP), few_frames, tmp_path / "model", keep_checkpoints=True)
@@ -43,6 +44,7 @@ def test_it_learns_and_its_card_names_the_network(few_frames: Path, tmp_path: Pa
     load_network(folder)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_it_starts_from_the_encoder_of_fastais_network_and_follows_it(few_frames: Path, tmp_path: Path) -> None:
     before = save_unet(tmp_path / "before", DRAWN)

@@ -40,6 +40,7 @@ def teacher(drawn_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(write_config(drawn_data, folder, PYRAMID), drawn_data, folder / "teacher", keep_checkpoints=True)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_teacher_learns_and_its_file_says_how(teacher: Path) -> None:
     kept = read_teacher(teacher, DRAWN)
@@ -50,6 +51,7 @@ def test_a_teacher_learns_and_its_file_says_how(teacher: Path) -> None:
     assert read_teacher(teacher / NAME, DRAWN).sha256 == kept.sha256
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_model_follows_its_teacher_goes_on_exactly_and_its_card_names_it(
     teacher: Path, drawn_data: Path, tmp_path: Path

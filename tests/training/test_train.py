@@ -36,6 +36,7 @@ def trained(drawn_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
     return folder, heard.notes
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_it_reaches_what_chance_cannot(trained: tuple[Path, list[str]], drawn_data: Path) -> None:
     scores = load_card(trained[0]).scores["held_out"]
@@ -129,6 +130,7 @@ def write_config(drawn_data: Path, folder: Path, text: str) -> Path:
     return folder / "train.toml"
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("change", ["", "stride = 8"])
 def test_a_killed_training_goes_on_as_if_it_had_never_been_stopped(
@@ -154,6 +156,7 @@ def _lasting(record: dict[str, object]) -> dict[str, object]:
     return {name: value for name, value in record.items() if name not in ("seconds", "peak_mb")}
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_out_of_memory_halves_the_batch_accumulates_and_goes_on(
@@ -183,6 +186,7 @@ def test_out_of_memory_halves_the_batch_accumulates_and_goes_on(
     assert not torch.is_autocast_enabled("cpu")
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_searches_find_a_rate_and_a_batch_and_leave_the_weights_alone(few_frames: Path, tmp_path: Path) -> None:
     text = (
@@ -208,6 +212,7 @@ def test_searches_find_a_rate_and_a_batch_and_leave_the_weights_alone(few_frames
     assert all(torch.equal(found.weights[name], tensor) for name, tensor in plain.weights.items())
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_fine_tuning_starts_from_a_model(trained: tuple[Path, list[str]], drawn_data: Path, tmp_path: Path) -> None:
     """An epoch from a trained model is at once better than one from scratch, and the card says what it came from."""
@@ -221,6 +226,7 @@ def test_fine_tuning_starts_from_a_model(trained: tuple[Path, list[str]], drawn_
     assert parent.weights_sha256[:16] in load_card(folder).lineage[-1]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_another_configuration_or_other_data_do_not_go_on_in_the_same_folder(few_frames: Path, tmp_path: Path) -> None:
     config = write_config(few_frames, tmp_path, SHORT)
@@ -248,6 +254,7 @@ def test_what_failed_before_its_first_epoch_takes_the_mended_configuration(
     assert (begun["config"]["seed"], begun["config"]["steps"][0]["lr"]) == (2, 2e-3)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_finished_model_keeps_no_checkpoints_and_is_not_trained_again(few_frames: Path, tmp_path: Path) -> None:
     text = SHORT.split("[[steps]]\nsize = [96")[0].replace("epochs = 3", "epochs = 1")
@@ -265,6 +272,7 @@ def test_a_finished_model_keeps_no_checkpoints_and_is_not_trained_again(few_fram
         train(config, few_frames, folder)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_split_that_was_edited_does_not_go_on_in_the_same_folder(drawn_data: Path, tmp_path: Path) -> None:
     config = write_config(drawn_data, tmp_path, SHORT)

@@ -27,6 +27,7 @@ def test_the_mean_is_that_of_each_tensor_and_counts_are_the_last() -> None:
     assert found["n"] == 6
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_model_is_the_mean_of_the_last_steps_whether_killed_or_not(drawn_data: Path, tmp_path: Path) -> None:
     config = write_config(drawn_data, tmp_path, AVERAGING)
@@ -74,6 +75,7 @@ stride = 8
 """
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("norm", ["none", "batch"])
 def test_a_step_may_begin_with_the_mean_of_those_before_it(drawn_data: Path, tmp_path: Path, norm: str) -> None:

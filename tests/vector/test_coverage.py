@@ -191,6 +191,7 @@ def test_labels_are_those_of_scipy() -> None:
     assert len(polygons_of(drawn, strip_rows=7)[0]) == count
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_raster_too_wide_for_small_integers_tiles_too() -> None:
     drawn = noise(1, 66_000)

@@ -259,6 +259,7 @@ def interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("kilobytes", [0, 40, 120, 160])
 def test_row_21_a_full_disk_leaves_no_geopackage(tmp_path: Path, kilobytes: int) -> None:
