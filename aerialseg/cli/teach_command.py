@@ -93,7 +93,8 @@ ORTHO may be files, folders or patterns. LABELS comes last: polygons, lines or p
 map (only polygons with `checked` = true are used), or a class raster.
 
 Linear classifiers on the model's encoder are fitted in seconds. Then the model is fine-tuned for the rest of the time.
-Whichever scores better on the test set becomes the model. The test set consists of whole blocks of ground.
+They, the fine-tuned model and a weighted mean of both are tested; the best becomes the model. The test set consists of
+whole blocks of ground.
 
 An interrupted run resumes when the same command is given again. docs/teach.md is a guide.
 """

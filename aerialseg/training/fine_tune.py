@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import math
 import time
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,8 @@ CROP_PX, BATCH = 192, 4
 LR, DECAY = 3e-4, 0.01
 WARM_UP = 20
 """Steps in which the learning rate rises."""
+TUNED_SHARE = 0.7
+"""Of the tuned weights in the mean of both. 0.5 was measured, too, and was worse on two draws of labels of Dubai."""
 TIMED = 3
 """Steps that are timed to plan the others, after one that is not."""
 CHECKPOINTS = 20
@@ -74,6 +77,16 @@ def fine_tune(network: Network, chips: ChipPixels, tuning: Tuning, work: Path, p
             tuner.keep(work / CHECKPOINT, number + 1)
     network.to("cpu").eval()
     return losses
+
+
+def mean_of_both(fitted: Mapping[str, Tensor], tuned: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights between those before and after fine-tuning, which do better on ground unlike that of the labels.
+
+    (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models", arXiv 2109.01903.)
+    """
+    return {
+        name: fitted[name].lerp(one, TUNED_SHARE) if one.is_floating_point() else one for name, one in tuned.items()
+    }
 
 
 class Tuner:

@@ -50,8 +50,8 @@ def teach(
     """The model that labels on orthophotos teach, in the folder ``out``, with its scores on held-out ground.
 
     First a linear classifier on each stage of the frozen encoder, which takes seconds; then fine-tuning from there, as
-    much as fits into the time. Ground that neither has seen decides which of the two is the model. An interrupted
-    teaching resumes when it is called again with the same arguments.
+    much as fits into the time; then the mean of the weights before and after it. Ground that none of the three has seen
+    decides which is the model. An interrupted teaching resumes when it is called again with the same arguments.
 
     Parameters
     ----------

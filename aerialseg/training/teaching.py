@@ -1,4 +1,4 @@
-"""One teaching at work: linear classifiers first, then fine-tuning, judged on held-out ground, and what is kept."""
+"""One teaching at work: linear classifiers, fine-tuning, the mean of both; held-out ground decides what is kept."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from aerialseg.model.stage_heads import StageHeads
 from aerialseg.model.store import HISTORY, load_whole_card, save, write_history
 from aerialseg.progress import Progress, counted, spoken_duration
 from aerialseg.training.chip_pixels import ChipPixels
-from aerialseg.training.fine_tune import CHECKPOINT, Tuning, fine_tune, time_step
+from aerialseg.training.fine_tune import CHECKPOINT, Tuning, fine_tune, mean_of_both, time_step
 from aerialseg.training.stage_fit import fit_heads
 from aerialseg.training.teaching_data import LABELS, TEACHING, Lesson, Taught, spoken_sides
 
 PLAN, REPORTS = "plan.json", "report"
 SCRATCH = "scratch"
 ARCHITECTURE = Architecture(encoder="resnet34", decoder="stage-heads")
-HEAD, TUNED = "head alone", "fine-tuned"
+HEAD, TUNED, MEAN = "head alone", "fine-tuned", "mean of both"
 LEAST_STEPS = 20
 """Fewer steps of fine-tuning teach nothing."""
 
@@ -128,11 +128,15 @@ class Teaching:
             fit_heads(network, chips, self.seed, self.progress)
             fitted = time.monotonic()
             scores[HEAD] = self._scored(HEAD, card, network)
-            clock -= 2 * (time.monotonic() - fitted)  # what is tuned is scored and calibrated, too
+            clock -= 3 * (time.monotonic() - fitted)  # two more are scored, and one of the three is calibrated
         tuning = self._plan(network, chips, steps, (budget_s or 0.0) - (time.monotonic() - clock))
         if tuning is not None:
+            before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
             fine_tune(network, chips, tuning, self.work, self.progress)
             scores[TUNED] = self._scored(TUNED, card, network)
+            if self.parent is not None:
+                network.load_state_dict(mean_of_both(before, network.state_dict()))
+                scores[MEAN] = self._scored(MEAN, card, network)
         if not scores:
             raise UsageError(
                 "--from scratch needs --minutes above 0, because linear classifiers need a trained encoder"

@@ -24,8 +24,8 @@ from aerialseg.progress import Silent
 from aerialseg.raster.georef import GeoGrid
 from aerialseg.training import fine_tune
 from aerialseg.training.chip_pixels import ChipPixels
-from aerialseg.training.fine_tune import Tuning
-from aerialseg.training.teaching import HEAD, TUNED, TaughtModel
+from aerialseg.training.fine_tune import TUNED_SHARE, Tuning, mean_of_both
+from aerialseg.training.teaching import HEAD, MEAN, TUNED, TaughtModel
 from aerialseg.training.teaching_data import Lesson, OrthoReading, Taught, prepare_lesson
 from tests.model.nets import NARROW, card, lively_network
 from tests.raster.drawing import TEN_CM, UTM, picture, write
@@ -89,9 +89,17 @@ def first(place: Path) -> TaughtModel:
 def test_the_model_knows_the_classes_of_the_labels(first: TaughtModel) -> None:
     legend = load_card(first.folder).legend
     assert legend.names == tuple(sorted(NAMES))
-    assert set(first.scores) == {HEAD, TUNED}
+    assert set(first.scores) == {HEAD, TUNED, MEAN}
     best = max(found.confusion.mean_iou for found in first.scores.values())
     assert first.evaluation.confusion.mean_iou == best > 0.8
+
+
+def test_the_mean_of_both_lies_between_the_weights_before_and_after_fine_tuning() -> None:
+    counted = torch.tensor(3)
+    found = mean_of_both({"a": torch.zeros(2), "n": counted}, {"a": torch.ones(2), "n": counted + 1})
+    assert found["a"].tolist() == pytest.approx([TUNED_SHARE] * 2)
+    assert 0 < TUNED_SHARE < 1
+    assert int(found["n"]) == 4
 
 
 def test_the_folder_is_whole_and_nothing_else(first: TaughtModel) -> None:
