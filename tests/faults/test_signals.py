@@ -88,7 +88,9 @@ WAITS = {
 
 
 def waiting_for(what: str) -> subprocess.Popen[str]:
-    code = f"import os, signal, time\nfrom aerialseg.cli.failures import errors\nwith errors(False):\n        {what}"
+    code = (
+        f"import os, signal, sys, time\nfrom aerialseg.cli.failures import errors\nwith errors(False):\n        {what}"
+    )
     process = start(sys.executable, "-c", code)
     assert process.stdout is not None
     process.stdout.readline()
@@ -129,7 +131,8 @@ def test_row_22_batch_does_not_wait_for_a_long_block(folder: Folder, kind: signa
         from aerialseg.batch.jobfile import read_job
         from tests.fakes import Slow
         events = Events(lambda line: print(line, flush=True))
-        run_job(read_job({str(folder.path / "night.toml")!r}), predictor=Slow(60), events=events)"""
+        job = read_job({str(folder.path / "night.toml")!r})
+        sys.exit(run_job(job, predictor=Slow(60), events=events).exit_code)"""
     process = waiting_for(code)
     time.sleep(1)
     check_interrupted(process, kind)
