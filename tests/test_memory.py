@@ -30,6 +30,7 @@ print(usual, kept, faults(), held - resident())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
 def test_kept_memory_is_not_asked_for_again_and_goes_back_in_the_end() -> None:
     """By the pages, of whatever size, that the system has to fill for twenty arrays of 64 MiB after one another."""

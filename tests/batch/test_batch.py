@@ -130,6 +130,7 @@ def test_another_model_or_version_does_all_again(folder: Folder, monkeypatch: py
     assert all(reason.endswith("to 99.0") for reason in folder.reasons().values())
 
 
+@pytest.mark.slow
 def test_a_missing_output_is_made_again(folder: Folder) -> None:
     folder.run()
     (folder.path / "out/deep/c.tif").unlink()
@@ -149,6 +150,7 @@ def test_a_broken_input_is_named_and_the_others_are_done(folder: Folder) -> None
     assert list((folder.path / "night.job/runs").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_an_older_result_stays_when_the_new_input_is_broken(folder: Folder) -> None:
     folder.run()
     before = outputs(folder)
@@ -157,6 +159,7 @@ def test_an_older_result_stays_when_the_new_input_is_broken(folder: Folder) -> N
     assert outputs(folder) == before
 
 
+@pytest.mark.slow
 def test_a_broken_input_is_not_tried_every_night_but_is_named_every_morning(folder: Folder) -> None:
     cut_in_half(folder.path / "in/b.tif")
     folder.run()

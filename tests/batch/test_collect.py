@@ -87,6 +87,7 @@ def test_a_mosaic_is_the_whole_class_raster(flight: Folder, name: str) -> None:
         assert mosaic.colormap(1)[1] == wanted.colormap(1)[1]
 
 
+@pytest.mark.slow
 def test_where_tiles_overlap_the_first_counts_and_a_hole_is_nodata(tmp_path: Path) -> None:
     for name, left, value in (("a", 0.0, 1), ("b", 3.0, 2), ("c", 9.0, 3)):
         draw(tmp_path / "in" / f"{name}.tif", np.full((3, 40, 40), value, np.uint8), left=500_000 + left)
@@ -141,6 +142,7 @@ def test_every_item_of_the_collection_is_valid_and_finds_its_files(flight: Folde
     assert 45 < south < north < 46
 
 
+@pytest.mark.slow
 def test_an_item_that_is_not_valid_is_not_published(flight: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("pystac")
     from aerialseg.batch import stac_out as catalog

@@ -78,6 +78,7 @@ def test_a_dry_run_says_redraw_and_what_it_cannot_redraw_it_says(folder: Folder)
     assert "nothing was kept to redraw from" in lines[0]
 
 
+@pytest.mark.slow
 def test_a_missing_layer_is_redrawn(folder: Folder) -> None:
     folder.run(outputs=RASTERS)
     (folder.path / "out/b.gpkg").unlink()

@@ -70,6 +70,7 @@ def test_quiet_says_nothing_but_the_paths(tmp_path: Path, small: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{tmp_path / 'map.gpkg'}\n", "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", ["segment-raster", "aerialseg"])
 def test_help_answers_at_once(program: str) -> None:
     best = min(_child_seconds(lambda: run("--help", program=program)) for _ in range(2))

@@ -97,6 +97,7 @@ def test_polygons_make_the_masks_that_their_raster_makes(tmp_path: Path) -> None
         assert (files(one, chip.frame)[1] == files(two, chip.frame)[1]).all()
 
 
+@pytest.mark.slow
 def test_orthophotos_without_crs_need_the_size_of_their_pixels(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -204,6 +205,7 @@ def test_orthophotos_of_two_coordinate_systems_are_refused(tmp_path: Path) -> No
         make_chips([ortho, second], labels, tmp_path / "set", legend=LEGEND, size=(64, 64))
 
 
+@pytest.mark.slow
 def test_two_orthophotos_of_one_place_share_their_blocks(tmp_path: Path) -> None:
     ortho, labels = scene(tmp_path)
     other = tmp_path / "other"

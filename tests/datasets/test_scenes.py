@@ -40,6 +40,7 @@ def links(shots: dict[str, Path]) -> list[Link]:
     return find_links(shots)
 
 
+@pytest.mark.slow
 def test_shots_of_one_place_are_joined_and_others_are_not(shots: dict[str, Path], links: list[Link]) -> None:
     places = join(list(shots), links)
     assert {places[name] for name in ("plain", *SAME)} == {0}

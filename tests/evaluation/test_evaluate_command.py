@@ -80,6 +80,7 @@ def test_colours_give_the_scores_of_indices_and_originals_those_of_reduced_copie
     assert plain.about["size"] == [96, 96]
 
 
+@pytest.mark.slow
 def test_groups_are_scored_as_the_sums_of_their_classes(model: Path, drawn_data: Path, tmp_path: Path) -> None:
     """roof and water are one group, also where the data's legend calls them otherwise."""
     (tmp_path / "groups.csv").write_text("class,group\nground,free\nroof,other\nwater,other\n")

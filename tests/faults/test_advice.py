@@ -381,6 +381,7 @@ def _is(hint: str, command: str) -> bool:
     return re.fullmatch(re.escape(hint).replace(r"\?", ".+"), command) is not None
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("ogrinfo") is None, reason="needs gdal-bin")
 @pytest.mark.parametrize("mode", ["WAL", "DELETE"])
 def test_row_24_the_advice_for_a_geopackage_left_by_a_killed_program_keeps_its_changes(

@@ -175,6 +175,7 @@ def test_row_30_without_its_ledger_a_job_does_not_take_files_for_its_own(folder:
     assert "move it away" in refuses(folder, "in/a_lc.tif", **BESIDE)
 
 
+@pytest.mark.slow
 def test_row_30_the_result_of_a_run_that_was_killed_is_its_own(folder: Folder) -> None:
     """Killed between publishing and writing that down: the ledger says "running" of a file that is there."""
     folder.run(**BESIDE)
@@ -363,6 +364,7 @@ def test_row_31_an_empty_folder_does_not_lead_to_the_root(folder: Folder) -> Non
     assert (folder.path / "a-lc.gpkg").exists()
 
 
+@pytest.mark.slow
 def test_row_31_a_pattern_that_says_so_leaves_the_job_files_folder(folder: Folder) -> None:
     inside = Folder(folder.path / "jobs")
     inside.path.mkdir()

@@ -80,6 +80,7 @@ def test_row_25_an_output_whose_name_or_folder_is_not_utf_8_is_refused_at_once(t
     assert not os.listdir(tmp_path / NOT_UTF_8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*NAMES, NOT_UTF_8])
 @pytest.mark.parametrize("ending", ["gpkg", "shp", "fgb", "geojson"])
 def test_row_25_labels_of_any_folder_and_name_are_read(tmp_path, name, ending):

@@ -62,6 +62,7 @@ def test_row_36_numbers_that_overflow_inside_never_become_classes(runtime: str, 
         answer(spoiled(value, which), runtime)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_row_36_a_sound_network_answers(runtime: str) -> None:
     assert answer(lively_network(), runtime).confidence.max() <= 100

@@ -226,6 +226,7 @@ def test_row_24_chips_are_not_overwritten_with_other_layers_among_them(tmp_path:
         check_out(tmp_path, [], overwrite=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("made", ["layer", "table", "view"])
 def test_row_24_a_layer_of_our_name_that_is_not_ours_is_refused(tmp_path: Path, classes: Path, made: str) -> None:
     path = project(tmp_path / "project.gpkg")

@@ -168,6 +168,7 @@ HOSTILE = """
 """
 
 
+@pytest.mark.slow
 def test_row_08_and_row_09_bombs_are_refused_at_once_in_little_memory(tmp_path):
     width, height, bits, compression, photometric, samples = 256, 257, 258, 259, 262, 277
     common = [(compression, 3, 1), (photometric, 3, 1), (bits, 3, 8)]

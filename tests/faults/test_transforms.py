@@ -73,6 +73,7 @@ def check_refused(folder: Path, commands: list[list[object]], why: str) -> None:
     assert sorted(folder.iterdir()) == before
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 @pytest.mark.parametrize("place", NOWHERE)
 def test_row_11_a_transform_that_leads_nowhere_is_refused_at_planning(tmp_path: Path, place: str) -> None:

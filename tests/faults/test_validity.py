@@ -170,6 +170,7 @@ def test_row_13_the_hint_of_a_scale_fits_the_type(tmp_path, dtype, profile, hint
         view_of(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model_gsd_m", [0.1, 0.23, 0.06])
 @pytest.mark.parametrize("kind", ["alpha", "mask", "float"])
 def test_row_14_blocks_and_resampled_pixels_are_valid_as_the_whole_is(tmp_path, kind, model_gsd_m):

@@ -164,6 +164,7 @@ def test_of_another_models_layer_the_names_count(tmp_path: Path, source: Path) -
     assert (classes[inside(STAR.difference(PARK))] == 0).all()
 
 
+@pytest.mark.slow
 def test_the_names_that_a_layer_shows_are_understood(tmp_path: Path, source: Path) -> None:
     """A map calls classes by their titles, as plain words, where the model has names of its data."""
     legend = Legend(tuple(replace(entry, title=f"plain {entry.name}") for entry in LEGEND))

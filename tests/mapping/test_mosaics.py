@@ -150,6 +150,7 @@ def test_any_cut_is_no_cut(
     assert same_layer(found[2], expected[2])
 
 
+@pytest.mark.slow
 def test_a_tile_more_in_the_west_changes_nothing_beyond_its_reach(tmp_path: Path, whole: Any) -> None:
     pixels, _classes, _ = whole
     here = Box(0, 100, 300, 340)
@@ -256,6 +257,7 @@ def test_a_tile_that_was_only_touched_is_found_equal(tmp_path: Path, whole: Any,
     assert asked() == 0
 
 
+@pytest.mark.slow
 def test_tiles_that_join_or_leave_change_the_blocks_that_see_them(tmp_path: Path, whole: Any, asked: Any) -> None:
     pixels, classes, _ = whole
     tiles = cut(pixels, tmp_path / "tiles", (150,), (170,))
@@ -651,6 +653,7 @@ def test_in_mercator_cut_and_uncut_have_one_grid(tmp_path: Path) -> None:
     assert found[1] == expected[1]
 
 
+@pytest.mark.slow
 def test_what_was_lost_is_known_after_its_file_was_closed_and_whole_files_are_forgotten(tmp_path: Path) -> None:
     pixels, side, across = scene(320, 320), 64, 5
     (tmp_path / "tiles").mkdir()

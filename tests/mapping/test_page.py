@@ -27,6 +27,7 @@ def made(folder: Path, write_raster: WriteRaster, side: int = 700) -> tuple[Resu
     return result, page.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_page_holds_everything_and_asks_for_nothing(tmp_path: Path, write_raster: WriteRaster) -> None:
     result, text = made(tmp_path, write_raster)
     links = re.findall(r'(?:src|href)="([^"]*)"|url\(([^)]*)\)', text)

@@ -108,6 +108,7 @@ def test_another_coordinate_system_is_refused_unless_asked_for(tmp_path: Path) -
     assert not (tmp_path / "map.fgb.run").exists()
 
 
+@pytest.mark.slow
 def test_off_the_reach_of_a_reprojected_tile_nothing_changes(joined: Any, tmp_path: Path) -> None:
     folder, _, _ = joined
     pixels = scene()

@@ -29,6 +29,7 @@ def layers(path: Path) -> tuple[geopandas.GeoDataFrame, geopandas.GeoDataFrame]:
     return read(path), read(path.with_name(f"{path.stem}_by_class{path.suffix}"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", [".gpkg", ".fgb", ".parquet", ".geojson"])
 def test_the_ending_is_the_format(tmp_path: Path, write_raster: WriteRaster, ending: str) -> None:
     source = write_raster(land_cover(120, 140))

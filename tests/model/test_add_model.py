@@ -105,6 +105,7 @@ def test_a_model_is_fetched_checked_converted_and_found_by_its_name(server: File
     assert all(tensor.equal(given[PREFIX + name]) for name, tensor in network.state_dict().items())
 
 
+@pytest.mark.slow
 def test_what_is_here_is_checked_and_not_fetched_again(server: FileServer) -> None:
     add_model(NAME)
     asked = len(server.asked)

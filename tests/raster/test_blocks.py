@@ -82,6 +82,7 @@ def make_blocks(folder: Path, grid: Grid, bands: tuple[np.ndarray, np.ndarray]) 
         write_block(folder / f"{index}.tif", *(band[core.slices] for band in bands))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", [512, 128, 96, 32, 1024])
 def test_the_mosaic_is_the_blocks_side_by_side(tmp_path, block):
     grid, bands = Grid(600, 230, block, 32), answer(600, 230)

@@ -131,6 +131,7 @@ def test_class_ids_beyond_255_are_kept(tmp_path: Path) -> None:
     assert regions.classes.tolist() == [300, 65535, 1]
 
 
+@pytest.mark.slow
 @given(st.integers(1, 20), st.integers(0, 6))
 def test_confidence_is_summed_counted_and_the_lowest_kept(tmp_path_factory, strip_rows: int, min_pixels: int) -> None:  # type: ignore[no-untyped-def]
     from aerialseg.vector.merge import merge_small

@@ -39,6 +39,7 @@ def draw(path: Path, pixels: np.ndarray) -> Path:
     return write(path, pixels, nodata=255, compress="zstd", **TILED)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(1, 1), (90, 70), (512, 512), (513, 40), (1100, 1300)])
 @pytest.mark.parametrize("legend", [LEGEND, None], ids=["classes", "confidence"])
 def test_it_is_a_valid_cog_with_the_same_pixels(tmp_path, shape, legend):

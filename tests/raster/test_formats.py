@@ -42,6 +42,7 @@ def test_a_file_is_told_by_its_first_bytes(tmp_path, driver):
     assert describe(path).driver == driver
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("driver", [*EXACT, "MBTiles"])
 def test_lossless_formats_are_read_pixel_for_pixel(tmp_path, driver):
     pixels = picture(256, 512)
@@ -226,6 +227,7 @@ def test_reading_a_geopackage_leaves_nothing_beside_it(tmp_path):
 # Fault 3 and 4: GDAL reads a PNG that was cut short, and a broken tile of a database, as if nothing were wrong.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("driver", IMAGES)
 @pytest.mark.parametrize("share", [0.3, 0.7, 0.99])
 def test_row_03_an_image_that_was_cut_short_names_the_window(tmp_path, driver, share):

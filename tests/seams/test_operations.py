@@ -28,6 +28,7 @@ def bundled() -> Network:
         return build_for(load_card()) if embedded() else build("resnet34", 24, decoder="light-unet", norm="batch")
 
 
+@pytest.mark.slow
 def test_a_large_core_costs_at_most_a_quarter_more_than_the_whole_image(fastais: Network) -> None:
     assert 1 < work_per_pixel(fastais, LARGE_CORE) <= 1.25
 

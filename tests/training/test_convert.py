@@ -81,6 +81,7 @@ def test_the_command_ends_with_4_and_names_the_flag(tmp_path: Path, legend: Path
     assert found.stdout == ""
 
 
+@pytest.mark.slow
 def test_the_pixel_size_by_its_old_name_warns(tmp_path: Path, legend: Path) -> None:
     warn_of_old_name.cache_clear()
     save_file(lively_network(classes=4).state_dict(), tmp_path / "w.safetensors")

@@ -190,6 +190,7 @@ def test_rare_classes_weigh_more_and_the_mean_pixel_weighs_one(tmp_path: Path) -
     assert weights[0] == weights[3] == 1
 
 
+@pytest.mark.slow
 def test_void_pixels_do_not_touch_the_loss(drawn_data: Path, config: DataConfig, tmp_path: Path) -> None:
     whole = TrainingConfig.read(drawn_data / "train.toml")
     learn, held = split_pairs(prepare(find_pairs(drawn_data, config), config, DRAWN, tmp_path), config.split)

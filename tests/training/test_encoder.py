@@ -54,6 +54,7 @@ def test_added_blocks_can_learn() -> None:
     assert deep.layer3[5].bn2.weight.grad.abs().max() > 0  # type: ignore[union-attr,operator,index]
 
 
+@pytest.mark.slow
 def test_weights_load_from_safetensors_and_from_torchvisions_own_files(tmp_path: Path) -> None:
     network = lively_resnet18()
     save_file(network.state_dict(), tmp_path / "a.safetensors")

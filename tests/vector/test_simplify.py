@@ -40,6 +40,7 @@ def test_polygons_alone_find_and_mend_what_is_wrong(name: str) -> None:
     assert_tiles(polygons(shapes, settle_polygons(shapes.arcs, keep, shapes.rings, PIXEL_GRID)), ADVERSARIES[name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tolerance_px", [1.0, 1.5, 3.0, 10.0])
 @pytest.mark.parametrize("seed", range(8))
 def test_the_check_on_lines_leaves_nothing_to_mend(
