@@ -80,7 +80,7 @@ def fine_tune(network: Network, chips: ChipPixels, tuning: Tuning, work: Path, p
 
 
 def mean_of_both(fitted: Mapping[str, Tensor], tuned: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights between those before and after fine-tuning, which do better on ground unlike that of the labels.
+    """Weights between those before and after fine-tuning, which may do better on ground unlike that of the labels.
 
     (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models", arXiv 2109.01903.)
     """

@@ -27,8 +27,6 @@ TEXTS = {
     "wide letters": lambda file: file.write("name,r,g,b\\n\U0001f600".encode() + b"a" * 31_000_000 + b"\\0"),
 }
 from pathlib import Path
-
-import pytest
 for ending, read in READ.items():
     for name, write in TEXTS.items():
         path = Path(sys.argv[1], f"{name}.{ending}")
