@@ -139,7 +139,8 @@ class Teaching:
                 scores[MEAN] = self._scored(MEAN, card, network)
         if not scores:
             raise UsageError(
-                "--from scratch needs --minutes above 0, because linear classifiers need a trained encoder"
+                "--from scratch needs more --minutes, because linear classifiers need a trained encoder: "
+                f"the training consists of fine-tuning, of at least {LEAST_STEPS} steps"
             )
         return scores
 
@@ -150,14 +151,14 @@ class Teaching:
         tuning = Tuning(steps or LEAST_STEPS, self.seed, keep_norms=self.parent is not None)
         if steps is None:
             each = time_step(network, chips, tuning)
-            steps = max(0, int(left_s / each))
-            self.progress.note(f"{each:.2f} s for each step of fine-tuning here: {steps:,} steps")
+            steps, missing = int(max(0.0, left_s) / each), LEAST_STEPS * each - left_s
+            none = f"none, because {LEAST_STEPS} need {spoken_duration(missing)} more"
+            fits = f"{steps:,} steps" if steps >= LEAST_STEPS else none
+            self.progress.note(f"{each:.2f} s for each step of fine-tuning here: {fits}")
             write_json(self.work / PLAN, {**known, "steps": steps})
-        if not steps or steps < LEAST_STEPS:
-            if steps:
-                self.progress.note(f"too few steps for fine-tuning, which needs {LEAST_STEPS}: left out")
-            return None
-        return replace(tuning, steps=steps)
+        elif 0 < steps < LEAST_STEPS:
+            self.progress.note(f"too few steps for fine-tuning, which needs {LEAST_STEPS}: left out")
+        return replace(tuning, steps=steps) if steps >= LEAST_STEPS else None
 
     def _heads(self, card: ModelCard) -> StageHeads:
         network = build_for(card)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -304,3 +305,16 @@ def test_an_interrupted_teaching_goes_on_with_what_was_planned(
     taught(place, tmp_path / "cut", minutes=1.0)
     assert steps == [planned]
     assert load_network(tmp_path / "cut")[0].exact
+
+
+@pytest.mark.slow
+def test_minutes_that_hold_too_few_steps_are_said_with_those_that_are_missing(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aerialseg.training.teaching.time_step", lambda *_: 60.0)
+    notes = Notes()
+    assert set(taught(place, tmp_path / "head", minutes=2.0, progress=notes).scores) == {HEAD}
+    said = next(note for note in notes.said if "each step" in note)
+    assert re.search(r"60\.00 s for each step .*: none, because 20 need 18 min \d\d s more", said)
+    with pytest.raises(UsageError, match="needs more --minutes"):
+        taught(place, tmp_path / "scratch", minutes=2.0, start="scratch")
