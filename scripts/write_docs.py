@@ -77,7 +77,8 @@ HEAD = """# Python API
 <!-- Written by scripts/docs from the docstrings: edit these, then run it. -->
 
 `import aerialseg` imports nothing heavy; each name is imported when it is first used. Paths are `str` or `Path`. A
-parameter without a default must be given.
+parameter without a default must be given. Error messages and warnings name the options of the commands: `--min-area` is
+the parameter `min_area_m2`, `--from` is `start`.
 """
 EMPTY = inspect.Parameter.empty
 
