@@ -93,6 +93,7 @@ def clean(place: Path) -> tuple[dict[str, bytes], float]:
     return made, took
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_row_22_the_batch_command_killed_with_a_real_network_gives_the_result_of_a_clean_run(
     place: Path, clean: tuple[dict[str, bytes], float]

@@ -52,6 +52,7 @@ def test_its_card_is_small_and_its_history_lies_beside_it(card: ModelCard) -> No
     assert told["config"]["name"] == card.name
 
 
+@pytest.mark.long
 @pytest.mark.data
 @pytest.mark.skipif(not DRONE.is_dir(), reason="needs ../shared/data/drone")
 def test_it_does_better_than_the_commonest_class_on_places_it_has_not_seen(card: ModelCard) -> None:

@@ -85,6 +85,7 @@ def test_what_it_learned_is_a_model_and_goes_on_from_there(learn: Any, drawn_dat
     assert load_card(folder).weights_sha256[:16] in child.lineage[-1]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_convert_takes_what_learn_save_writes_after_a_real_fit(learn: Any, drawn_data: Path, tmp_path: Path) -> None:
     with learn.no_bar(), learn.no_logging():

@@ -83,6 +83,7 @@ def test_a_model_as_teacher_hands_its_licence_and_lineage_on() -> None:
     assert parent.lineage == card.lineage != ()
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_another_teacher_does_not_go_on_with_the_run(teacher: Path, drawn_data: Path, tmp_path: Path) -> None:
     config = write_config(drawn_data, tmp_path, FOLLOWING)
@@ -244,6 +245,7 @@ def test_what_is_no_teacher_is_refused(tmp_path: Path) -> None:
             read_teacher(path, DRAWN)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_teacher_of_other_classes_is_refused(teacher: Path) -> None:
     others = Legend((*tuple(DRAWN)[:-1], LandClass(3, "lava", (255, 80, 0))))
@@ -251,6 +253,7 @@ def test_a_teacher_of_other_classes_is_refused(teacher: Path) -> None:
         read_teacher(teacher, others)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_teacher_that_learned_by_another_split_is_refused(teacher: Path, drawn_data: Path, tmp_path: Path) -> None:
     config = write_config(drawn_data, tmp_path, FOLLOWING)
