@@ -92,9 +92,12 @@ def process_of(number: int) -> int:
 
 
 def fails_at(number: int, wanted: int, log: str) -> int:
-    """The number, unless it is ``wanted``; what was begun is a file."""
+    """The number, unless it is ``wanted``; what was begun is a file.
+
+    Each takes a second, for on a busy machine an error needs nearly one until it is known.
+    """
     Path(log, str(number)).touch()
     if number == wanted:
         raise ModelError(f"number {number} is the wrong one")
-    time.sleep(0.1)
+    time.sleep(1)
     return number

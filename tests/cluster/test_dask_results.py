@@ -229,11 +229,11 @@ def test_a_block_that_no_worker_has_the_memory_for_ends_the_run_and_it_can_be_ta
 
 def test_an_error_on_a_worker_is_the_same_error_here_and_names_the_worker(processes: Processes, log: Path) -> None:
     with connect(processes.address) as cluster:
-        numbers = range(1000)
+        numbers = range(100)
         with pytest.raises(ModelError, match="number 3 is the wrong one") as caught:
             list(run_tasks(cluster.executor(), Fails(3, str(log)), numbers, in_flight=4))
         assert any(note.startswith("on the worker tcp://") for note in caught.value.__notes__)
-        assert len(list(log.iterdir())) < 500  # the rest was not begun, however late the error comes
+        assert len(list(log.iterdir())) < 16  # the rest was not begun
         assert sorted(run_tasks(cluster.executor(), Fails(-1, str(log)), range(8), in_flight=cluster.in_flight)) == [
             *range(8)
         ]
