@@ -185,10 +185,7 @@ def shipped() -> Ground:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(
-    ("core", "blocks"),
-    [(512, 3), pytest.param(1024, 2, marks=pytest.mark.long), pytest.param(2048, 1, marks=pytest.mark.long)],
-)
+@pytest.mark.parametrize(("core", "blocks"), [(512, 3), (1024, 2), (2048, 1)])
 def test_the_shipped_weights_give_the_labels_of_the_whole_image(shipped: Ground, core: int, blocks: int) -> None:
     """Some blocks of each size: all of them, which take minutes, are the narrow network's business."""
     assert_same_labels(shipped, tiled(shipped, core, blocks=blocks))
