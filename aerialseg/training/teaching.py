@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
+import math
 import shutil
 import time
 from dataclasses import dataclass, replace
@@ -139,7 +140,7 @@ class Teaching:
                 scores[MEAN] = self._scored(MEAN, card, network)
         if not scores:
             raise UsageError(
-                "--from scratch needs more --minutes, because linear classifiers need a trained encoder: "
+                "--from scratch needs more --minutes or --steps, because linear classifiers need a trained encoder: "
                 f"the training consists of fine-tuning, of at least {LEAST_STEPS} steps"
             )
         return scores
@@ -151,8 +152,9 @@ class Teaching:
         tuning = Tuning(steps or LEAST_STEPS, self.seed, keep_norms=self.parent is not None)
         if steps is None:
             each = time_step(network, chips, tuning)
-            steps, missing = int(max(0.0, left_s) / each), LEAST_STEPS * each - left_s
-            none = f"none, because {LEAST_STEPS} need {spoken_duration(missing)} more"
+            steps = int(max(0.0, left_s) / each)
+            wanted = math.ceil(known["wanted"]["minutes"] + (LEAST_STEPS * each - left_s) / 60)
+            none = f"no time for {LEAST_STEPS}, the least; --minutes {wanted} would do"
             fits = f"{steps:,} steps" if steps >= LEAST_STEPS else none
             self.progress.note(f"{each:.2f} s for each step of fine-tuning here: {fits}")
             write_json(self.work / PLAN, {**known, "steps": steps})

@@ -308,13 +308,16 @@ def test_an_interrupted_teaching_goes_on_with_what_was_planned(
 
 
 @pytest.mark.slow
-def test_minutes_that_hold_too_few_steps_are_said_with_those_that_are_missing(
+def test_minutes_that_hold_too_few_steps_are_said_with_those_that_would_do(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("aerialseg.training.teaching.time_step", lambda *_: 60.0)
     notes = Notes()
     assert set(taught(place, tmp_path / "head", minutes=2.0, progress=notes).scores) == {HEAD}
     said = next(note for note in notes.said if "each step" in note)
-    assert re.search(r"60\.00 s for each step .*: none, because 20 need 18 min \d\d s more", said)
-    with pytest.raises(UsageError, match="needs more --minutes"):
+    assert "60.00 s for each step of fine-tuning here: no time for 20, the least" in said
+    advised = re.search(r"--minutes (\d+) would do", said)
+    assert advised
+    assert 20 <= int(advised[1]) <= 22  # 20 of a minute each, and what else was done in the two
+    with pytest.raises(UsageError, match="needs more --minutes or --steps"):
         taught(place, tmp_path / "scratch", minutes=2.0, start="scratch")
