@@ -18,11 +18,11 @@ from typing import Any
 
 from aerialseg.progress import Silent
 from aerialseg.training.config import TrainingConfig
+from aerialseg.training.distillation.pyramid import Pyramid
+from aerialseg.training.distillation.teacher import score_teacher
+from aerialseg.training.distillation.torchvision_encoders import bare_resnet
 from aerialseg.training.learner import use_bf16
 from aerialseg.training.loop import TrainingLoop
-from aerialseg.training.pyramid import Pyramid
-from aerialseg.training.teacher import score_teacher
-from aerialseg.training.torchvision_encoders import bare_resnet
 from aerialseg.training.training_frames import load_training_frames
 
 CONFIG = Path(__file__).parents[1] / "configs" / "training" / "ablation.toml"

@@ -32,8 +32,8 @@ from aerialseg.model.networks import build_for
 from aerialseg.model.stage_heads import StageHeads
 from aerialseg.model.store import load_network
 from aerialseg.progress import Silent
-from aerialseg.training.stage_fit import fit_heads
-from aerialseg.training.teaching import ARCHITECTURE
+from aerialseg.training.teaching.candidates import ARCHITECTURE
+from aerialseg.training.teaching.stage_fit import fit_heads
 
 SQUARES, SQUARE_PX = 3, 15
 DOUBTS, RANDOM = "doubts", "random places"

@@ -15,8 +15,9 @@ import time
 import torch
 
 from aerialseg import memory
+from aerialseg.training.config import STRIDES
+from aerialseg.training.growing.partial_unet import PartialUNet
 from aerialseg.training.learner import autocast, use_bf16
-from aerialseg.training.partial_unet import STRIDES, PartialUNet
 from aerialseg.training.torchvision_compat import patch_torchvision
 
 patch_torchvision()

@@ -54,7 +54,7 @@ class Case:
     @cache  # noqa: B019  (one case is asked a few times)
     def made(self) -> ChipSet:
         """The chips, as `teach` cuts them."""
-        from aerialseg.training.teaching_data import prepare_lesson
+        from aerialseg.training.teaching.lesson import prepare_lesson
 
         lesson = prepare_lesson(
             self.orthos, self.labels, field=None, layer=None, width_m=None, resolution="native", more=None, legend=None,
@@ -79,9 +79,9 @@ class Case:
         from aerialseg.model.card import ModelCard
         from aerialseg.model.networks import build_for
         from aerialseg.model.store import load_card
-        from aerialseg.training.chip_pixels import ChipPixels
-        from aerialseg.training.fine_tune import TIMED, Tuner, Tuning
-        from aerialseg.training.teaching import ARCHITECTURE
+        from aerialseg.training.teaching.candidates import ARCHITECTURE
+        from aerialseg.training.teaching.chip_pixels import ChipPixels
+        from aerialseg.training.teaching.fine_tune import TIMED, Tuner, Tuning
 
         made = self.made()
         card = ModelCard("taught", made.legend, load_card(None).gsd_m, architecture=ARCHITECTURE)

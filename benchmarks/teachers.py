@@ -19,8 +19,8 @@ from aerialseg.datasets.pairs import find_pairs, read_split, split_pairs
 from aerialseg.legend import Legend
 from aerialseg.model.tta import TURNS, Turn
 from aerialseg.training.config import TrainingConfig
+from aerialseg.training.distillation.teacher import read_teacher, score_teacher
 from aerialseg.training.learner import use_bf16
-from aerialseg.training.teacher import read_teacher, score_teacher
 
 
 class Together(nn.Module):

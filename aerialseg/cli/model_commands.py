@@ -230,7 +230,7 @@ def convert_command(path: Path, out: Path, about: Path | None, quiet: bool, debu
 
         with display.progress(quiet) as progress:
             _check_origin(about, options)
-            from aerialseg.training.convert import convert, convert_checkpoint
+            from aerialseg.training.conversion.convert import convert, convert_checkpoint
 
             if about is None:
                 made = convert(path, out, progress=progress, **options)

@@ -12,13 +12,13 @@ from aerialseg.errors import UsageError
 
 if TYPE_CHECKING:
     from aerialseg.training.experiments import experiment
-    from aerialseg.training.teach_run import teach
+    from aerialseg.training.teaching.teach_run import teach
     from aerialseg.training.train_run import train
 
 __all__ = ["experiment", "teach", "train"]
 _HOMES = {
     "experiment": "experiments",
-    "teach": "teach_run",
+    "teach": "teaching.teach_run",
     "train": "train_run",
 }
 _EXTRA = ("torch", "fastai", "fastcore", "torchvision", "PIL", "scipy")

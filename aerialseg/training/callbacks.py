@@ -1,26 +1,112 @@
-"""What happens around an epoch: told, saved."""
+"""What happens around batches and epochs beside the learning itself: precision, seeds, norms; told, saved."""
 
 from __future__ import annotations
 
 import math
+import random
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from aerialseg.memory import peak_bytes, reset_peak
 from aerialseg.progress import Progress
 from aerialseg.training.checkpoint import Saved, optimizer_tensors, plain_state, write_checkpoint
+from aerialseg.training.learner import autocast, seed_everything
 from aerialseg.training.torchvision_compat import patch_torchvision
 from aerialseg.training.training_bar import TrainingBar
 
 patch_torchvision()
 
-from fastai.vision.all import Callback  # noqa: E402
+from fastai.vision.all import Callback, GradientAccumulation  # noqa: E402
 
 SHOWN = ("train_loss", "valid_loss", "dice_shown")
+
+
+class Autocast(Callback):
+    """bf16 where the forward pass and the loss allow it; it needs no scaling of the loss."""
+
+    order = 10
+
+    def before_batch(self) -> None:
+        self.learn.xb = tuple(x.contiguous(memory_format=torch.channels_last) for x in self.xb)
+        self._context = autocast(self.x.device, True)
+        self._context.__enter__()
+
+    def after_pred(self) -> None:
+        self.learn.pred = self.pred.float()
+
+    def after_loss(self) -> None:
+        self.leave()
+
+    def after_cancel_batch(self) -> None:
+        self.leave()
+
+    def after_batch(self) -> None:
+        self.leave()
+
+    def leave(self) -> None:
+        context, self._context = getattr(self, "_context", None), None
+        if context is not None:
+            context.__exit__(None, None, None)
+
+
+class KeepNorms(Callback):
+    """BatchNorm with the statistics that it has: of small batches its own are far from those of all frames."""
+
+    def before_train(self) -> None:
+        for module in self.learn.model.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+
+
+class Frozen(Callback):
+    """A part keeps its weights and its BatchNorm statistics: layers that are new would spoil them."""
+
+    def __init__(self, part: nn.Module) -> None:
+        super().__init__()
+        self.part = part
+
+    def before_fit(self) -> None:
+        self.part.requires_grad_(False)
+
+    def before_train(self) -> None:
+        self.part.eval()
+
+
+def leave_autocast(callbacks: Iterable[Callback]) -> None:
+    """Leave what an error has left open: fastai tells no callback of errors. Left open, weights stay as first cast."""
+    for callback in callbacks:
+        if isinstance(callback, Autocast):
+            callback.leave()
+
+
+class Accumulate(GradientAccumulation):
+    """fastai's accumulation to ``n_acc`` items, in which nothing is carried from one epoch to the next."""
+
+    def before_train(self) -> None:
+        self.count = 0
+        self.learn.opt.zero_grad()
+
+
+class Reseed(Callback):
+    """An epoch draws the same random numbers whatever went before it: what resuming exactly needs."""
+
+    order = 55
+
+    def __init__(self, seed: int, step: int) -> None:
+        super().__init__()
+        self.seed, self.step = seed, step
+
+    def before_train(self) -> None:
+        seed_everything(hash((self.seed, self.step, self.epoch)) % 2**31)
+        for loader in self.dls.loaders:
+            loader.rng = random.Random(self.epoch)
+        self.learn.recorder.smooth_loss.reset()  # or the loss that is shown would hold that of earlier epochs
 
 
 class Reporter(Callback):

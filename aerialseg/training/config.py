@@ -13,13 +13,14 @@ from aerialseg.errors import UsageError
 from aerialseg.model.card import Architecture
 from aerialseg.raster.bands import RGB
 from aerialseg.toml import build, naming_file, read_toml
-from aerialseg.training.partial_unet import STRIDES
 
 ENCODER_STARTS = ("deepen", "pretrained", "model", "scratch")
 FIND = "find"
 """In place of a number: search for it."""
 DECODER_KINDS = ("unet", "light-unet", "smp-unet", "pyramid")
 DECODER_NORMS = ("none", "batch")
+STRIDES = (1, 2, 4, 8, 16)
+"""What a step may train down to, in pixels between cells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +47,8 @@ class DecoderConfig:
 
     kind: "unet", fastai's decoder; "light-unet", the same with narrow fine blocks, a third of its work; "smp-unet",
     that of segmentation_models_pytorch's ``Unet``, a quarter of its work; or "pyramid", which makes a teacher
-    (``aerialseg.training.pyramid``) instead of a model. norm: after each convolution of fastai's decoder, "none" or
-    "batch"; the light ones always have BatchNorm.
+    (``aerialseg.training.distillation``) instead of a model. norm: after each convolution of fastai's decoder, "none"
+    or "batch"; the light ones always have BatchNorm.
     """
 
     REMOVED: ClassVar[Mapping[str, str]] = dict.fromkeys(
@@ -61,7 +62,7 @@ class DecoderConfig:
 
 @dataclass(frozen=True, slots=True)
 class FollowConfig:
-    """How closely a teacher is followed (``aerialseg.training.teacher_loss``).
+    """How closely a teacher is followed (``aerialseg.training.distillation``).
 
     weight: of the distance between the teacher's classes and the network's, beside the loss; 0 follows none.
     temperature: by which the logits of both are divided before. hints: weight of the distance between the teacher's
@@ -118,7 +119,7 @@ class Step:
     batch: crops between two updates of the weights; those that do not fit into memory at once are accumulated. lr: the
     highest learning rate of the one-cycle. Both may be "find". zoom, balanced: this step's instead of the
     augmentation's. stride: how far down the decoder is trained, in pixels of the frame between its cells; 1 is the
-    whole network, 8 leaves its costly last layers to a later step (``aerialseg.training.partial_unet``). keep_norms:
+    whole network, 8 leaves its costly last layers to a later step (``aerialseg.training.growing``). keep_norms:
     BatchNorm goes by the statistics that it has, not by those of each batch, and counts no more. frozen: the encoder,
     and what else a light U-Net has from the model that it starts from, keeps its weights and statistics while the rest
     learns, as in fastai's ``fine_tune``. average: the step starts from the mean of the weights that so many steps

@@ -23,7 +23,6 @@ from aerialseg.raster.bands import RGB
 from aerialseg.training.config import TrainingConfig
 from aerialseg.training.more_bands import fit_bands, grow_kernels
 from aerialseg.training.norm_folding import fold_batch_norms
-from aerialseg.training.partial_unet import ASIDE
 
 logger = logging.getLogger(__name__)
 DEPTHS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
@@ -145,7 +144,7 @@ def load_model_weights(
     if card.legend.names != Legend.from_csv(config.data.legend).names:
         fitting = {name: tensor for name, tensor in fitting.items() if not name.startswith(classifier)}
     left = sorted(set(wanted) - set(fitting))
-    lost = [name for name in left if not name.startswith((classifier, ASIDE))]
+    lost = [name for name in left if not name.startswith(classifier)]
     lost = [name for name in lost if int(name.split(".")[1]) < SHARED] if narrowed else lost
     if lost:
         if all(".1." in name or ".0.bias" in name for name in lost):

@@ -2,49 +2,37 @@
 
 from __future__ import annotations
 
-import datetime
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from aerialseg._version import __version__
 from aerialseg.datasets.layout import RGB_NORMALISATION, Normalisation
-from aerialseg.datasets.pairs import find_pairs, split_pairs
 from aerialseg.errors import InputError
 from aerialseg.evaluation.calibrate import calibrate_on
 from aerialseg.evaluation.evaluate import evaluate
-from aerialseg.legend import Legend
 from aerialseg.model.card import ModelCard
 from aerialseg.model.folders import CARD
 from aerialseg.model.lineage import Parent, derived_from
-from aerialseg.model.networks import build
 from aerialseg.model.store import load_network, save, write_history
 from aerialseg.progress import Progress
 from aerialseg.training.checkpoint import Saved
 from aerialseg.training.config import TrainingConfig
-from aerialseg.training.learner import use_bf16
-from aerialseg.training.norm_folding import with_norm
-from aerialseg.training.partial_unet import network_weights
 from aerialseg.training.same_run import RUN
-from aerialseg.training.teacher import read_teacher, score_teacher, write_teacher
+from aerialseg.training.trained_card import make_card, network_state
 
 
 def export(
     config: TrainingConfig, saved: Saved, data_dir: str | Path, out_dir: Path, work: Path, progress: Progress
 ) -> Path:
-    """The folder ``out_dir`` with the model, or the teacher, of a training's last checkpoint.
+    """The folder ``out_dir`` with the model of a training's last checkpoint.
 
     work: the training's folder. The held-out frames are scored, the confidence is calibrated on them, and both go into
     the card. Raises InputError, ModelError, OutputError.
     """
-    if config.teaches:
-        return _export_teacher(config, data_dir, out_dir, saved, _provenance(config, saved, work), progress)
     card = save_trained(out_dir, config, saved, work)
     load_network(out_dir)  # what was written is what loads
     found = evaluate(out_dir, data_dir, config=config.data, progress=progress)
@@ -52,26 +40,6 @@ def export(
     progress.note(f"held out: {found.confusion.spoken(found.legend, found.void)}")
     _calibrate(out_dir, data_dir, config, progress)
     progress.note(f"model in {out_dir}")
-    return out_dir
-
-
-def _export_teacher(
-    config: TrainingConfig,
-    data_dir: str | Path,
-    out_dir: Path,
-    saved: Saved,
-    training: dict[str, Any],
-    progress: Progress,
-) -> Path:
-    legend, notes = Legend.from_csv(config.data.legend), {"training": training}
-    write_teacher(out_dir, config, legend, saved.weights, notes)
-    held = split_pairs(find_pairs(data_dir, config.data), config.data.split)[1]
-    network = read_teacher(out_dir, legend).network  # what was written is what is scored
-    confusion = score_teacher(network, held, legend, config, use_bf16(config.precision))
-    scores = confusion.to_json(legend, config.data.void)
-    write_teacher(out_dir, config, legend, saved.weights, {**notes, "scores": scores})
-    progress.note(f"held out: {confusion.spoken(legend, config.data.void)}")
-    progress.note(f"teacher in {out_dir}")
     return out_dir
 
 
@@ -90,40 +58,8 @@ def save_trained(folder: Path, config: TrainingConfig, saved: Saved, work: Path)
     parents = [Parent.from_json(one) for one in _run(work).get("parents", [])]
     card = derived_from(make_card(config, _normalisation(work)), parents, "Trained on from, or taught by, the model")
     card = save(folder, card, network_state(config, saved.weights))
-    write_history(folder, _provenance(config, saved, work))
+    write_history(folder, provenance(config, saved, work))
     return card
-
-
-def network_state(config: TrainingConfig, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights of a checkpoint as those of the model that is kept."""
-    state = network_weights(weights)
-    return with_norm(state) if config.decoder.norm == "batch" else state
-
-
-def make_card(config: TrainingConfig, normalisation: Normalisation = RGB_NORMALISATION) -> ModelCard:
-    """The card of a trained model but for its hash and scores; the halo is the network's own reach."""
-    legend, bands = Legend.from_csv(config.data.legend), config.data.bands
-    architecture = config.architecture
-    with torch.device("meta"):
-        network = build(classes=len(legend), bands=len(bands), **asdict(architecture))
-    return ModelCard(
-        name=config.name,
-        legend=legend,
-        gsd_m=config.data.gsd_m,
-        bands=bands,
-        mean=normalisation.mean,
-        std=normalisation.std,
-        scale=config.data.scale,
-        architecture=architecture,
-        halo=network.reach.halo,
-        void=config.data.void,
-        description=config.description,
-        licence=config.licence,
-        lineage=config.lineage,
-        training={"frame_size": list(config.data.size)},
-        created=datetime.datetime.now(datetime.UTC).date().isoformat(),
-        code_version=__version__,
-    )
 
 
 def _run(work: Path) -> dict[str, Any]:
@@ -142,7 +78,7 @@ def _normalisation(work: Path) -> Normalisation:
 _KNOWN = ("data_sha256", "split_sha256", "encoder_weights", "teachers")
 
 
-def _provenance(config: TrainingConfig, saved: Saved, work: Path) -> dict[str, Any]:
+def provenance(config: TrainingConfig, saved: Saved, work: Path) -> dict[str, Any]:
     """What the run can be repeated from: configuration, seed, hash of the data; and how it went."""
     known = _run(work)
     return {

@@ -29,9 +29,8 @@ from aerialseg.progress import Progress, Silent
 try:
     from aerialseg.training.checkpoint import plain_state
     from aerialseg.training.config import FIND, TrainingConfig
-    from aerialseg.training.export import make_card, network_state
-    from aerialseg.training.learner import find_weights, seed_everything, start_encoder
-    from aerialseg.training.step_learners import StepLearners
+    from aerialseg.training.learner import find_weights, make_learner, seed_everything, start_encoder
+    from aerialseg.training.trained_card import make_card, network_state
     from aerialseg.training.training_frames import load_training_frames
 except ModuleNotFoundError as error:
     if error.name is None or error.name.startswith("aerialseg"):
@@ -100,8 +99,8 @@ def learner(
     sides = load_training_frames(found, data_dir, folder, progress or Silent())
     step = replace(found.steps[-1], stride=1)
     seed_everything(found.seed)
-    learn = StepLearners(found, sides, folder, bf16=False).bare(step, BATCH if step.batch == FIND else int(step.batch))
-    start_encoder(learn, found, weights)
+    learn = make_learner(found, sides, step, BATCH if step.batch == FIND else int(step.batch))
+    start_encoder(learn.model, learn.dls, found, weights)
     learn.model.to(learn.dls.device)
     learn.path, learn.model_dir = Path(), "models"
     from fastai.vision.all import ProgressCallback

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -13,26 +15,24 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from aerialseg.datasets.pairs import class_weights
 from aerialseg.errors import UsageError
 from aerialseg.legend import NODATA
 from aerialseg.model.light_unet import SHARED
 from aerialseg.model.networks import build
-from aerialseg.training.config import TrainingConfig
-from aerialseg.training.encoder import calibrate, encoder_state, load_encoder, load_model_weights
+from aerialseg.training.config import Step, TrainingConfig
+from aerialseg.training.dataset import make_loaders
+from aerialseg.training.encoder import calibrate, load_encoder, load_model_weights
 from aerialseg.training.metrics import LabelledDice
 from aerialseg.training.norm_folding import CLASSIFIER
-from aerialseg.training.partial_unet import PartialUNet
-from aerialseg.training.pyramid import WIDTH, Pyramid
 from aerialseg.training.torchvision_compat import patch_torchvision
-from aerialseg.training.torchvision_encoders import bare_resnet, fill_weights, is_v1
+from aerialseg.training.training_frames import TrainingFrames
 
 patch_torchvision()
 
 from fastai.vision.all import (  # noqa: E402
-    Callback,
     CrossEntropyLossFlat,
     DataLoaders,
-    GradientAccumulation,
     Learner,
     NormType,
     unet_learner,
@@ -41,28 +41,38 @@ from torchvision import models  # noqa: E402
 
 
 def make_learner(
-    loaders: DataLoaders, config: TrainingConfig, classes: int, weights: Tensor | None = None, stride: int = 1
+    config: TrainingConfig, sides: TrainingFrames, step: Step, at_once: int, network_learner: Any = None
 ) -> Learner:
-    """A learner of the configured network, from random weights; void does not count in its loss.
+    """A learner of the configured network from random weights, over crops as a step sees them; void does not count.
 
-    With a ``stride`` above 1 it trains fastai's U-Net without its finest layers, and gives hints where a teacher's are
-    followed.
+    at_once: crops of a batch. network_learner: (loaders, config, classes, loss) -> Learner, by default that of the
+    configuration's decoder.
     """
-    weights = None if weights is None else weights.to(loaders.device)
-    loss = CrossEntropyLossFlat(axis=1, ignore_index=NODATA, weight=weights)
-    learner = _LEARNERS[config.decoder.kind](loaders, config, classes, loss)
+    legend = sides.legend
+    loaders = make_loaders(
+        sides.learn,
+        sides.watched,
+        legend,
+        step,
+        config.augment,
+        batch=min(at_once, len(sides.learn)),
+        workers=_worker_count(),
+        normalisation=sides.normalisation,
+    )
+    weights = torch.from_numpy(class_weights(sides.learn, len(legend), config.balance)) if config.balance else None
+    loss = CrossEntropyLossFlat(
+        axis=1, ignore_index=NODATA, weight=None if weights is None else weights.to(loaders.device)
+    )
+    learner = (network_learner or _LEARNERS[config.decoder.kind])(loaders, config, len(legend), loss)
     learner.remove_cbs([cb for cb in learner.cbs if type(cb).__name__ in ("ProgressCallback",)])
-    if stride > 1:
-        hints = WIDTH if config.follow.hints else 0
-        learner.model = PartialUNet(learner.model, stride, classes, hints).to(loaders.device)
     learner.model.to(memory_format=torch.channels_last)
     return learner
 
 
-def _pyramid_learner(loaders: DataLoaders, config: TrainingConfig, classes: int, loss: Any) -> Learner:
-    return _plain_learner(
-        loaders, config, Pyramid(bare_resnet(config.encoder.arch, v1=config.encoder.v1), classes), loss
-    )
+def _worker_count() -> int:
+    """Processes that load images beside a GPU, where they can be forked: what the loaders look up cannot be pickled."""
+    forks = multiprocessing.get_start_method() == "fork"
+    return min(8, os.cpu_count() or 1) if torch.cuda.is_available() and forks else 0
 
 
 def _unet_learner(loaders: DataLoaders, config: TrainingConfig, classes: int, loss: Any) -> Learner:
@@ -89,10 +99,10 @@ def _unet_learner(loaders: DataLoaders, config: TrainingConfig, classes: int, lo
 
 def _network_learner(loaders: DataLoaders, config: TrainingConfig, classes: int, loss: Any) -> Learner:
     network = build(classes=classes, bands=len(config.data.bands), **asdict(config.architecture))
-    return _plain_learner(loaders, config, network, loss)
+    return plain_learner(loaders, config, network, loss)
 
 
-def _plain_learner(loaders: DataLoaders, config: TrainingConfig, model: nn.Module, loss: Any) -> Learner:
+def plain_learner(loaders: DataLoaders, config: TrainingConfig, model: nn.Module, loss: Any) -> Learner:
     """fastai's Learner, whose first parameter group is the part that starts from weights."""
 
     def splitter(model: nn.Module) -> list[list[nn.Parameter]]:
@@ -104,13 +114,8 @@ def _plain_learner(loaders: DataLoaders, config: TrainingConfig, model: nn.Modul
     return Learner(loaders, model, loss, splitter=splitter, metrics=LabelledDice(), wd=config.weight_decay)
 
 
-_LEARNERS = {
-    "unet": _unet_learner,
-    "light-unet": _network_learner,
-    "smp-unet": _network_learner,
-    "pyramid": _pyramid_learner,
-}
-"""The learner of each ``decoder.kind``."""
+_LEARNERS = {"unet": _unet_learner, "light-unet": _network_learner, "smp-unet": _network_learner}
+"""The learner of each ``decoder.kind`` that makes a model."""
 
 
 def encoder_of(model: Any, config: TrainingConfig) -> Any:
@@ -125,24 +130,16 @@ def known_part(model: Any, config: TrainingConfig) -> Any:
     return encoder_of(model, config)
 
 
-def start_encoder(learner: Learner, config: TrainingConfig, weights: str | Path | None) -> None:
+def start_encoder(network: nn.Module, loaders: DataLoaders, config: TrainingConfig, weights: str | Path | None) -> None:
     """Load and calibrate the encoder as the configuration says. Raises UsageError where the weights are missing."""
-    if config.encoder.start == "scratch":
-        return
-    if config.encoder.start == "model":
-        load_model_weights(learner.model, encoder_of(learner.model, config), weights, config)
-        return
-    encoder, file = config.encoder, find_weights(config, weights)
-    if config.teaches:
-        body = learner.model.encoder
-        if encoder.v1 != is_v1(file):
-            raise UsageError(f"encoder.v1 is {encoder.v1}, and {file} says otherwise: set it to {not encoder.v1}")
-        fill_weights(body.network, encoder_state(encoder.arch, encoder.start, file), file)
-    else:
-        body = encoder_of(learner.model, config).to(learner.dls.device)
-        load_encoder(body, encoder.arch, encoder.start, file, config.data.bands)
-    if encoder.calibrate:
-        calibrate(body, some_batches(learner.dls, config.encoder.calibrate))
+    start, body = config.encoder.start, encoder_of(network, config)
+    if start == "model":
+        load_model_weights(network, body, weights, config)
+    elif start != "scratch":
+        file = find_weights(config, weights)
+        load_encoder(body.to(loaders.device), config.encoder.arch, start, file, config.data.bands)
+        if config.encoder.calibrate:
+            calibrate(body, some_batches(loaders, config.encoder.calibrate))
 
 
 def find_weights(config: TrainingConfig, weights: str | Path | None) -> Any:
@@ -187,88 +184,6 @@ def autocast(device: torch.device, bf16: bool) -> Any:
     """A context in which torch computes in bf16, or as it is."""
     kind: Any = torch.autocast
     return kind(device.type, dtype=torch.bfloat16) if bf16 else nullcontext()
-
-
-class Autocast(Callback):
-    """bf16 where the forward pass and the loss allow it; it needs no scaling of the loss."""
-
-    order = 10
-
-    def before_batch(self) -> None:
-        self.learn.xb = tuple(x.contiguous(memory_format=torch.channels_last) for x in self.xb)
-        self._context = autocast(self.x.device, True)
-        self._context.__enter__()
-
-    def after_pred(self) -> None:
-        self.learn.pred = self.pred.float()
-
-    def after_loss(self) -> None:
-        self.leave()
-
-    def after_cancel_batch(self) -> None:
-        self.leave()
-
-    def after_batch(self) -> None:
-        self.leave()
-
-    def leave(self) -> None:
-        context, self._context = getattr(self, "_context", None), None
-        if context is not None:
-            context.__exit__(None, None, None)
-
-
-class KeepNorms(Callback):
-    """BatchNorm with the statistics that it has: of small batches its own are far from those of all frames."""
-
-    def before_train(self) -> None:
-        for module in self.learn.model.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()
-
-
-class Frozen(Callback):
-    """A part keeps its weights and its BatchNorm statistics: layers that are new would spoil them."""
-
-    def __init__(self, part: nn.Module) -> None:
-        super().__init__()
-        self.part = part
-
-    def before_fit(self) -> None:
-        self.part.requires_grad_(False)
-
-    def before_train(self) -> None:
-        self.part.eval()
-
-
-def leave_autocast(callbacks: Iterable[Callback]) -> None:
-    """Leave what an error has left open: fastai tells no callback of errors. Left open, weights stay as first cast."""
-    for callback in callbacks:
-        if isinstance(callback, Autocast):
-            callback.leave()
-
-
-class Accumulate(GradientAccumulation):
-    """fastai's accumulation to ``n_acc`` items, in which nothing is carried from one epoch to the next."""
-
-    def before_train(self) -> None:
-        self.count = 0
-        self.learn.opt.zero_grad()
-
-
-class Reseed(Callback):
-    """An epoch draws the same random numbers whatever went before it: what resuming exactly needs."""
-
-    order = 55
-
-    def __init__(self, seed: int, step: int) -> None:
-        super().__init__()
-        self.seed, self.step = seed, step
-
-    def before_train(self) -> None:
-        seed_everything(hash((self.seed, self.step, self.epoch)) % 2**31)
-        for loader in self.dls.loaders:
-            loader.rng = random.Random(self.epoch)
-        self.learn.recorder.smooth_loss.reset()  # or the loss that is shown would hold that of earlier epochs
 
 
 def seed_everything(seed: int) -> None:

@@ -12,28 +12,27 @@ import torch
 from aerialseg.errors import ResourceError
 from aerialseg.memory import keep_freed_memory
 from aerialseg.progress import Progress, Silent, counted
-from aerialseg.training import weight_averaging as averaging
-from aerialseg.training.callbacks import Records, Reporter, Save
-from aerialseg.training.checkpoint import Saved, plain_state, read_checkpoint, restore_optimizer, write_checkpoint
-from aerialseg.training.config import FIND, Step, TrainingConfig
-from aerialseg.training.learner import (
+from aerialseg.training.callbacks import (
     Accumulate,
     Autocast,
     Frozen,
     KeepNorms,
+    Records,
+    Reporter,
     Reseed,
-    known_part,
+    Save,
     leave_autocast,
-    seed_everything,
-    start_encoder,
-    use_bf16,
 )
-from aerialseg.training.partial_unet import load_weights
+from aerialseg.training.checkpoint import Saved, plain_state, read_checkpoint, restore_optimizer, write_checkpoint
+from aerialseg.training.config import FIND, Step, TrainingConfig
+from aerialseg.training.distillation.teacher import Teacher
+from aerialseg.training.distillation.teacher_loss import TeacherLoss
+from aerialseg.training.growing import weight_averaging as averaging
+from aerialseg.training.growing.partial_unet import load_weights
+from aerialseg.training.learner import known_part, seed_everything, use_bf16
 from aerialseg.training.same_run import check_same_run, describe_training
 from aerialseg.training.search import Finder, collect, keep_plot, shape_text
 from aerialseg.training.step_learners import StepLearners, step_file
-from aerialseg.training.teacher import Teacher
-from aerialseg.training.teacher_loss import TeacherLoss
 from aerialseg.training.training_bar import TrainingBar
 from aerialseg.training.training_frames import TrainingFrames
 
@@ -135,7 +134,7 @@ class TrainingLoop:
         learner = self.learners.bare(step, at_once)
         saved = read_checkpoint(self.work)
         if saved is None:
-            start_encoder(learner, self.config, self.encoder_weights)
+            self.learners.start(learner, self.encoder_weights)
             saved = Saved(plain_state(learner.model), {}, [], [])
         load_weights(learner.model, saved.weights)
         if number and saved.history[-1]["step"] < number:

@@ -17,8 +17,8 @@ from aerialseg.model.store import load_card
 from aerialseg.raster.bands import RGB
 from aerialseg.training.checkpoint import read_checkpoint
 from aerialseg.training.config import TrainingConfig
+from aerialseg.training.distillation.teacher import Teacher
 from aerialseg.training.encoder import describe_start
-from aerialseg.training.teacher import Teacher
 
 RUN = "run.json"
 _WORDS = {
@@ -53,13 +53,7 @@ def describe_training(
 def _parents(config: TrainingConfig, encoder_weights: str | Path | None, teachers: Sequence[Teacher]) -> list[Parent]:
     """The models that a training's model is made from: the one that it starts from, and its teachers."""
     first = [Parent.of(load_card(encoder_weights))] if config.encoder.start == "model" else []
-    return first + [parent_of(teacher) for teacher in teachers]
-
-
-def parent_of(teacher: Teacher) -> Parent:
-    """What a model that follows the teacher owes to it."""
-    said = teacher.about["training"].get("config", {})
-    return Parent(teacher.about["name"], said.get("licence", ""), tuple(said.get("lineage", ())), teacher.sha256)
+    return first + [teacher.parent for teacher in teachers]
 
 
 def check_same_run(work: Path, ours: Mapping[str, Any], *, finished: bool = False) -> None:

@@ -21,8 +21,9 @@ from aerialseg.evaluation.curves import searches
 from aerialseg.files import write_atomically
 from aerialseg.model.device import free_bytes
 from aerialseg.progress import Progress, spoken_bytes
+from aerialseg.training.callbacks import Autocast, leave_autocast
 from aerialseg.training.config import FIND, Step, TrainingConfig
-from aerialseg.training.learner import Autocast, autocast, leave_autocast
+from aerialseg.training.learner import autocast
 from aerialseg.training.torchvision_compat import patch_torchvision
 
 patch_torchvision()

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from aerialseg.datasets.pairs import class_weights
-from aerialseg.training import weight_averaging as averaging
 from aerialseg.training.checkpoint import Saved, plain_state, read_checkpoint
 from aerialseg.training.config import Step, TrainingConfig
-from aerialseg.training.dataset import make_loaders
-from aerialseg.training.finer_layers import initialise_finer_layers
-from aerialseg.training.learner import (
-    autocast,
-    make_learner,
-    seed_everything,
-    some_batches,
-)
-from aerialseg.training.partial_unet import load_weights
+from aerialseg.training.distillation.pyramid import WIDTH
+from aerialseg.training.distillation.teacher_learner import start_teacher, teacher_learner
+from aerialseg.training.growing import weight_averaging as averaging
+from aerialseg.training.growing.finer_layers import initialise_finer_layers
+from aerialseg.training.growing.partial_unet import PartialUNet, load_weights, whole_network
+from aerialseg.training.learner import autocast, make_learner, seed_everything, some_batches, start_encoder
 from aerialseg.training.training_frames import TrainingFrames
 
 ESTIMATED_ON = 64
@@ -36,25 +29,22 @@ class StepLearners:
         self.config, self.sides, self.work, self.bf16 = config, sides, work, bf16
 
     def bare(self, step: Step, at_once: int) -> Any:
-        learn, legend = self.sides.learn, self.sides.legend
-        forks = multiprocessing.get_start_method() == "fork"  # what the loaders look up cannot be pickled
-        workers = min(8, os.cpu_count() or 1) if torch.cuda.is_available() and forks else 0
-        batch = min(at_once, len(learn))
-        loaders = make_loaders(
-            learn,
-            self.sides.watched,
-            legend,
-            step,
-            self.config.augment,
-            batch=batch,
-            workers=workers,
-            normalisation=self.sides.normalisation,
-        )
-        balance = self.config.balance
-        weights = torch.from_numpy(class_weights(learn, len(legend), balance)) if balance else None
-        learner = make_learner(loaders, self.config, len(legend), weights, step.stride)
+        """From random weights, of the network as far as the step trains it."""
+        network_learner = teacher_learner if self.config.teaches else None
+        learner = make_learner(self.config, self.sides, step, at_once, network_learner)
+        if step.stride > 1:
+            hints = WIDTH if self.config.follow.hints else 0
+            part = PartialUNet(learner.model, step.stride, len(self.sides.legend), hints)
+            learner.model = part.to(learner.dls.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         learner.path, learner.model_dir = self.work, "search"
         return learner
+
+    def start(self, learner: Any, weights: str | Path | None) -> None:
+        """Give the first step's network the weights that the configuration starts from. Raises as `start_encoder`."""
+        if self.config.teaches:
+            start_teacher(learner, self.config, weights)
+        else:
+            start_encoder(whole_network(learner.model), learner.dls, self.config, weights)
 
     def begin(self, learner: Any, number: int, step: Step, saved: Saved) -> None:
         """Give a step the weights that it begins with: the last ones or the mean of several, and finer layers grown."""

@@ -14,10 +14,11 @@ from aerialseg.locks import locked
 from aerialseg.model.folders import CARD
 from aerialseg.progress import Progress, Silent
 from aerialseg.training.config import TrainingConfig
+from aerialseg.training.distillation.teacher import NAME as TEACHER
+from aerialseg.training.distillation.teacher import export_teacher, followed_teachers
+from aerialseg.training.export import export, provenance
 from aerialseg.training.loop import TrainingLoop
 from aerialseg.training.same_run import RUN, check_same_run, describe_training, has_checkpoints, remove_checkpoints
-from aerialseg.training.teacher import NAME as TEACHER
-from aerialseg.training.teacher import followed_teachers
 from aerialseg.training.training_frames import data_sha256, load_training_frames
 
 CHECKPOINTS, PREPARED = "training", "prepared"
@@ -40,7 +41,7 @@ def train(
     An interrupted training resumes after the last epoch found in ``out_dir``/training, with the same result as without
     the interruption. At the end, the test set is scored through the project's own tiling and the scores are written
     into the card. With ``decoder.kind`` "pyramid" a teacher is trained, and ``out_dir`` holds its file
-    (``aerialseg.training.teacher``) instead of a model.
+    (``aerialseg.training.distillation``) instead of a model.
 
     Parameters
     ----------
@@ -74,8 +75,6 @@ def train(
     ResourceError
         Not enough memory.
     """
-    from aerialseg.training.export import export
-
     progress, config, out_dir = progress or Silent(), TrainingConfig.of(config), Path(out_dir)
     work = out_dir / CHECKPOINTS
     if (out_dir / CARD).exists() and not (work / RUN).exists():
@@ -91,7 +90,11 @@ def train(
             return out_dir
         sides = load_training_frames(config, data_dir, work / PREPARED, progress)
         saved = TrainingLoop(config, sides, work, encoder_weights, progress, followed).run()
-        folder = export(config, saved, data_dir, out_dir, work, progress)
+        if config.teaches:
+            notes = provenance(config, saved, work)
+            folder = export_teacher(config, data_dir, out_dir, saved.weights, notes, progress)
+        else:
+            folder = export(config, saved, data_dir, out_dir, work, progress)
         if not keep_checkpoints:
             remove_checkpoints(work)
             shutil.rmtree(work / PREPARED, ignore_errors=True)

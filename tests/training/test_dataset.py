@@ -17,9 +17,11 @@ from aerialseg.datasets.masks import colors_to_ids, read_mask
 from aerialseg.datasets.pairs import class_weights, find_pairs, prepare, split_pairs
 from aerialseg.errors import InputError, OutputError
 from aerialseg.legend import NODATA
+from aerialseg.progress import Silent
 from aerialseg.training.config import Augment, Step, TrainingConfig
-from aerialseg.training.dataset import ScaledCrop, make_loaders
+from aerialseg.training.dataset import ScaledCrop
 from aerialseg.training.learner import make_learner
+from aerialseg.training.training_frames import load_training_frames
 from tests.drawn_frames import DRAWN
 
 
@@ -191,15 +193,15 @@ def test_rare_classes_weigh_more_and_the_mean_pixel_weighs_one(tmp_path: Path) -
 
 
 @pytest.mark.slow
-def test_void_pixels_do_not_touch_the_loss(drawn_data: Path, config: DataConfig, tmp_path: Path) -> None:
-    whole = TrainingConfig.read(drawn_data / "train.toml")
-    learn, held = split_pairs(prepare(find_pairs(drawn_data, config), config, DRAWN, tmp_path), config.split)
-    loaders = make_loaders(learn, held, DRAWN, Step((64, 64), 1, 4, 1e-3), Augment(), batch=4)
-    loss = make_learner(loaders, whole, len(DRAWN)).loss_func
+def test_void_pixels_do_not_touch_the_loss(drawn_data: Path, tmp_path: Path) -> None:
+    config = TrainingConfig.read(drawn_data / "train.toml")
+    sides = load_training_frames(config, drawn_data, tmp_path, Silent())
+    learner = make_learner(config, sides, Step((64, 64), 1, 4, 1e-3), 4)
+    loss = learner.loss_func
     logits, target = torch.randn(2, 4, 8, 8), torch.randint(1, 4, (2, 8, 8))
     target[:, :3] = NODATA
     changed = logits.clone()
     changed[:, :, :3] += torch.randn(2, 4, 3, 8)
     assert loss(logits, target) == loss(changed, target)
-    _, masks = loaders.one_batch()
+    _, masks = learner.dls.one_batch()
     assert 0 not in torch.unique(torch.Tensor(masks))

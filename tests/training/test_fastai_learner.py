@@ -15,7 +15,7 @@ from aerialseg.errors import UsageError
 from aerialseg.legend import Legend
 from aerialseg.model.store import load_card, load_network
 from aerialseg.toml import read_toml
-from aerialseg.training.convert import convert
+from aerialseg.training.conversion.convert import convert
 from aerialseg.training.metrics import LabelledDice
 from tests.drawn_frames import DRAWN
 

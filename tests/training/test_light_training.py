@@ -15,8 +15,8 @@ from aerialseg.model.networks import build
 from aerialseg.model.store import load_network
 from aerialseg.training import train
 from aerialseg.training.checkpoint import read_checkpoint
-from aerialseg.training.finer_layers import initialise_finer_layers
-from aerialseg.training.partial_unet import PartialUNet
+from aerialseg.training.growing.finer_layers import initialise_finer_layers
+from aerialseg.training.growing.partial_unet import PartialUNet
 from tests.drawn_frames import CONFIG, DRAWN
 from tests.training.test_smp_training import save_unet
 from tests.training.test_train import write_config

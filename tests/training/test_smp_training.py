@@ -14,7 +14,7 @@ from aerialseg.model.store import load_card, load_network, save
 from aerialseg.training import train
 from aerialseg.training.checkpoint import read_checkpoint
 from aerialseg.training.config import TrainingConfig
-from aerialseg.training.teacher import read_teacher
+from aerialseg.training.distillation.teacher import read_teacher
 from tests.drawn_frames import CONFIG, DRAWN
 from tests.model.nets import card, lively_network
 from tests.training.test_train import write_config

@@ -18,10 +18,10 @@ from aerialseg.model.predictor import load_model
 from aerialseg.model.store import load_card, load_network, load_whole_card
 from aerialseg.progress import Silent
 from aerialseg.training import train
+from aerialseg.training.callbacks import Reseed
 from aerialseg.training.checkpoint import read_checkpoint
 from aerialseg.training.config import TrainingConfig
-from aerialseg.training.dataset import make_loaders
-from aerialseg.training.learner import Reseed, make_learner
+from aerialseg.training.learner import make_learner
 from aerialseg.training.loop import accumulated
 from aerialseg.training.train_run import locked_folder
 from aerialseg.training.training_frames import load_training_frames
@@ -85,14 +85,12 @@ def test_the_exported_model_predicts_as_the_learner(trained: tuple[Path, list[st
     """The model's folder holds half-precision kernels, so scores agree to a thousandth and labels but for ties."""
     config = TrainingConfig.read(drawn_data / "train.toml")
     sides = load_training_frames(config, drawn_data, trained[0] / "training" / "prepared", Silent())
-    step = config.steps[-1]
-    loaders = make_loaders(sides.learn, sides.watched, sides.legend, step, config.augment, batch=2)
-    learner = make_learner(loaders, config, len(sides.legend))
+    learner = make_learner(config, sides, config.steps[-1], 2)
     saved = read_checkpoint(trained[0] / "training")
     assert saved is not None
     learner.model.load_state_dict(saved.weights)
     _, network = load_network(trained[0])
-    images = loaders.valid.one_batch()[0].as_subclass(torch.Tensor)
+    images = learner.dls.valid.one_batch()[0].as_subclass(torch.Tensor)
     with torch.inference_mode():
         theirs, ours = learner.model.eval()(images), network(images)
     assert float((theirs - ours).abs().max()) < 0.02

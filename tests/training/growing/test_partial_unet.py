@@ -15,7 +15,7 @@ from aerialseg.model.store import load_whole_card
 from aerialseg.training import train
 from aerialseg.training.checkpoint import read_checkpoint
 from aerialseg.training.config import TrainingConfig
-from aerialseg.training.partial_unet import PartialUNet, load_weights, network_weights
+from aerialseg.training.growing.partial_unet import PartialUNet, load_weights, network_weights
 from aerialseg.training.torchvision_compat import patch_torchvision
 from tests.drawn_frames import CONFIG
 

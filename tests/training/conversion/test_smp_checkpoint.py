@@ -16,7 +16,7 @@ from aerialseg.errors import InputError, ModelError, UsageError
 from aerialseg.model.card import Architecture
 from aerialseg.model.networks import build
 from aerialseg.model.store import load_network
-from aerialseg.training.convert import convert_checkpoint
+from aerialseg.training.conversion.convert import convert_checkpoint
 from tests.house import ROOT
 from tests.model.nets import NARROW, lively_network, smooth_noise
 

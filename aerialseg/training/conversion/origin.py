@@ -21,7 +21,7 @@ from torch import Tensor
 
 from aerialseg.errors import ModelError
 from aerialseg.progress import Progress
-from aerialseg.training.unpickle_process import ANSWERED, ASKED, FACTS, NUMBERS, WEIGHT
+from aerialseg.training.conversion.unpickle_process import ANSWERED, ASKED, FACTS, NUMBERS, WEIGHT
 
 FLAG = "--i-trust-this-pickle"
 PLAIN = (".pth", ".pt", ".ckpt", ".safetensors")
@@ -108,9 +108,9 @@ def _run_child(path: Path, folder: Path) -> str:
     """The last line that the child said, in a session of its own and with an environment that holds no secrets."""
     kept = {key: os.environ[key] for key in ("PATH", "SYSTEMROOT", "LD_LIBRARY_PATH") if key in os.environ}
     home = {key: str(folder) for key in ("HOME", "USERPROFILE", "TMPDIR", "TEMP", "XDG_CACHE_HOME", "MPLCONFIGDIR")}
-    package = str(Path(__file__).parents[2])
-    code = f"import sys; sys.path.append({package!r}); from aerialseg.training.unpickle_process import main; "
-    code += "import os; os._exit(main(*sys.argv[1:3]))"
+    package = str(Path(__file__).parents[3])
+    code = f"import os, sys; sys.path.append({package!r}); "
+    code += "from aerialseg.training.conversion.unpickle_process import main; os._exit(main(*sys.argv[1:3]))"
     child = subprocess.Popen(
         [sys.executable, "-I", "-c", code, str(path), str(folder)],
         cwd=folder,

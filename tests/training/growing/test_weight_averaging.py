@@ -12,7 +12,7 @@ from aerialseg.model.store import load_card, load_network, load_whole_card
 from aerialseg.training import train
 from aerialseg.training.checkpoint import read_checkpoint
 from aerialseg.training.config import TrainingConfig
-from aerialseg.training.weight_averaging import NAME, mean_weights, read_finished
+from aerialseg.training.growing.weight_averaging import NAME, mean_weights, read_finished
 from tests.drawn_frames import CONFIG
 from tests.training.test_train import Heard, Killed, write_config
 

@@ -26,8 +26,8 @@ from torch import Tensor, nn
 from aerialseg.model.network import Network
 from aerialseg.model.tta import TURNS
 from aerialseg.training.config import FollowConfig
-from aerialseg.training.partial_unet import PartialUNet
-from aerialseg.training.pyramid import Pyramid
+from aerialseg.training.distillation.pyramid import Pyramid
+from aerialseg.training.growing.partial_unet import PartialUNet
 from aerialseg.training.torchvision_compat import patch_torchvision
 
 patch_torchvision()

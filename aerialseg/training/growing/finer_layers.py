@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from aerialseg.errors import UsageError
 from aerialseg.model.network import Network
 from aerialseg.training.encoder import calibrate
+from aerialseg.training.growing.partial_unet import PartialUNet, layers_down_to
 from aerialseg.training.norm_folding import CLASSIFIER
-from aerialseg.training.partial_unet import PartialUNet, layers_down_to
 
 OFFSET = 12.0
 """Added to logits where no norm follows; the classifier takes it away again. ReLUs cut off the least likely.

@@ -19,12 +19,11 @@ from aerialseg.model.tta import TURNS
 from aerialseg.training import train
 from aerialseg.training.checkpoint import read_checkpoint
 from aerialseg.training.config import FollowConfig, TrainingConfig
-from aerialseg.training.partial_unet import PartialUNet
-from aerialseg.training.pyramid import WIDTH, Pyramid
-from aerialseg.training.same_run import parent_of
-from aerialseg.training.teacher import NAME, read_teacher
-from aerialseg.training.teacher_loss import TeacherLoss, class_distance, hint_distance, mix_crops
-from aerialseg.training.torchvision_encoders import bare_resnet
+from aerialseg.training.distillation.pyramid import WIDTH, Pyramid
+from aerialseg.training.distillation.teacher import NAME, read_teacher
+from aerialseg.training.distillation.teacher_loss import TeacherLoss, class_distance, hint_distance, mix_crops
+from aerialseg.training.distillation.torchvision_encoders import bare_resnet
+from aerialseg.training.growing.partial_unet import PartialUNet
 from tests.drawn_frames import CONFIG, DRAWN
 from tests.training.test_train import Heard, Killed, write_config
 
@@ -78,7 +77,7 @@ def test_a_model_follows_its_teacher_goes_on_exactly_and_its_card_names_it(
 @pytest.mark.skipif(not embedded(), reason="no model is embedded in this checkout")
 def test_a_model_as_teacher_hands_its_licence_and_lineage_on() -> None:
     card = load_whole_card("embedded")
-    parent = parent_of(read_teacher("embedded", card.legend))
+    parent = read_teacher("embedded", card.legend).parent
     assert parent.licence == card.licence != ""
     assert parent.lineage == card.lineage != ()
 

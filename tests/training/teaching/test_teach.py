@@ -23,11 +23,11 @@ from aerialseg.model.card import Architecture
 from aerialseg.model.store import load_card, load_network, save
 from aerialseg.progress import Silent
 from aerialseg.raster.georef import GeoGrid
-from aerialseg.training import fine_tune
-from aerialseg.training.chip_pixels import ChipPixels
-from aerialseg.training.fine_tune import TUNED_SHARE, Tuning, mean_of_both
-from aerialseg.training.teaching import HEAD, MEAN, TUNED, TaughtModel
-from aerialseg.training.teaching_data import Lesson, OrthoReading, Taught, prepare_lesson
+from aerialseg.training.teaching import fine_tune
+from aerialseg.training.teaching.candidates import HEAD, MEAN, TUNED, TaughtModel
+from aerialseg.training.teaching.chip_pixels import ChipPixels
+from aerialseg.training.teaching.fine_tune import TUNED_SHARE, Tuning, mean_of_both
+from aerialseg.training.teaching.lesson import Lesson, OrthoReading, Taught, prepare_lesson
 from tests.model.nets import NARROW, card, lively_network
 from tests.raster.drawing import TEN_CM, UTM, picture, write
 
@@ -289,9 +289,9 @@ def test_an_interrupted_teaching_goes_on_with_what_was_planned(
     def interrupted(*_: Any) -> list[float]:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("aerialseg.training.teaching.time_step", lambda *_: 0.1)
+    monkeypatch.setattr("aerialseg.training.teaching.candidates.time_step", lambda *_: 0.1)
     with monkeypatch.context() as patched:
-        patched.setattr("aerialseg.training.teaching.fine_tune", interrupted)
+        patched.setattr("aerialseg.training.teaching.candidates.fine_tune", interrupted)
         with pytest.raises(KeyboardInterrupt):
             taught(place, tmp_path / "cut", minutes=1.0)
     planned = json.loads((tmp_path / "cut" / "teaching" / "plan.json").read_text())["steps"]
@@ -301,7 +301,7 @@ def test_an_interrupted_teaching_goes_on_with_what_was_planned(
         steps.append(given[2].steps)
         return fine_tune.fine_tune(given[0], given[1], replace(given[2], steps=1), *given[3:])
 
-    monkeypatch.setattr("aerialseg.training.teaching.fine_tune", counted)
+    monkeypatch.setattr("aerialseg.training.teaching.candidates.fine_tune", counted)
     taught(place, tmp_path / "cut", minutes=1.0)
     assert steps == [planned]
     assert load_network(tmp_path / "cut")[0].exact
@@ -311,7 +311,7 @@ def test_an_interrupted_teaching_goes_on_with_what_was_planned(
 def test_minutes_that_hold_too_few_steps_are_said_with_those_that_would_do(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aerialseg.training.teaching.time_step", lambda *_: 60.0)
+    monkeypatch.setattr("aerialseg.training.teaching.candidates.time_step", lambda *_: 60.0)
     notes = Notes()
     assert set(taught(place, tmp_path / "head", minutes=2.0, progress=notes).scores) == {HEAD}
     said = next(note for note in notes.said if "each step" in note)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aerialseg.training.torchvision_encoders import StageFeatures
+from aerialseg.training.distillation.torchvision_encoders import StageFeatures
 
 WIDTH = 128
 """Channels of the pyramid, and so of the hints."""

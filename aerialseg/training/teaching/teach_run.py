@@ -16,8 +16,8 @@ from aerialseg.model.folders import CARD, model_dir
 from aerialseg.model.network import Network
 from aerialseg.model.store import load_network
 from aerialseg.progress import Progress, Silent
-from aerialseg.training.teaching import SCRATCH, TaughtModel, Teaching, finish
-from aerialseg.training.teaching_data import TEACHING, OrthoReading, PathLike, prepare_lesson
+from aerialseg.training.teaching.candidates import SCRATCH, TaughtModel, Teaching, finish
+from aerialseg.training.teaching.lesson import TEACHING, OrthoReading, PathLike, prepare_lesson
 
 WORK, CHIPS, LOCK = "teaching", "chips", ".lock"
 """Folders inside the model's folder, gone when the model is finished."""

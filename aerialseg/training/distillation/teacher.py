@@ -18,18 +18,20 @@ from torch import Tensor, nn
 
 from aerialseg.datasets.images import read_image
 from aerialseg.datasets.masks import read_mask
-from aerialseg.datasets.pairs import Pairs, hash_file, resize_ids
+from aerialseg.datasets.pairs import Pairs, find_pairs, hash_file, resize_ids, split_pairs
 from aerialseg.errors import ModelError, UsageError
 from aerialseg.evaluation.scores import Confusion
 from aerialseg.files import FILE_ERRORS, write_atomically
 from aerialseg.legend import Legend
 from aerialseg.model.fold import fold_for_inference
 from aerialseg.model.folders import CARD, embedded
+from aerialseg.model.lineage import Parent
 from aerialseg.model.store import load_network, load_whole_card
+from aerialseg.progress import Progress
 from aerialseg.training.config import TrainingConfig
-from aerialseg.training.learner import autocast
-from aerialseg.training.pyramid import Pyramid
-from aerialseg.training.torchvision_encoders import bare_resnet
+from aerialseg.training.distillation.pyramid import Pyramid
+from aerialseg.training.distillation.torchvision_encoders import bare_resnet
+from aerialseg.training.learner import autocast, use_bf16
 
 NAME = "teacher.safetensors"
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -49,6 +51,36 @@ class Teacher:
     def described(self) -> dict[str, Any]:
         """What the history of a model that followed it says of it."""
         return {**self.about, "sha256": self.sha256}
+
+    @property
+    def parent(self) -> Parent:
+        """What a model that follows it owes to it."""
+        said = self.about["training"].get("config", {})
+        return Parent(self.about["name"], said.get("licence", ""), tuple(said.get("lineage", ())), self.sha256)
+
+
+def export_teacher(
+    config: TrainingConfig,
+    data_dir: str | Path,
+    out_dir: Path,
+    weights: Mapping[str, Tensor],
+    training: Mapping[str, Any],
+    progress: Progress,
+) -> Path:
+    """The folder ``out_dir`` with the teacher that was trained, scored on the held-out frames.
+
+    training: what it can be repeated from. Raises InputError, ModelError, OutputError.
+    """
+    legend, notes = Legend.from_csv(config.data.legend), {"training": dict(training)}
+    write_teacher(out_dir, config, legend, weights, notes)
+    held = split_pairs(find_pairs(data_dir, config.data), config.data.split)[1]
+    network = read_teacher(out_dir, legend).network  # what was written is what is scored
+    confusion = score_teacher(network, held, legend, config, use_bf16(config.precision))
+    scores = confusion.to_json(legend, config.data.void)
+    write_teacher(out_dir, config, legend, weights, {**notes, "scores": scores})
+    progress.note(f"held out: {confusion.spoken(legend, config.data.void)}")
+    progress.note(f"teacher in {out_dir}")
+    return out_dir
 
 
 def write_teacher(

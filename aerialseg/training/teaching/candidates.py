@@ -31,10 +31,10 @@ from aerialseg.model.networks import build_for
 from aerialseg.model.stage_heads import StageHeads
 from aerialseg.model.store import HISTORY, load_whole_card, save, write_history
 from aerialseg.progress import Progress, counted, spoken_duration
-from aerialseg.training.chip_pixels import ChipPixels
-from aerialseg.training.fine_tune import CHECKPOINT, Tuning, fine_tune, mean_of_both, time_step
-from aerialseg.training.stage_fit import fit_heads
-from aerialseg.training.teaching_data import LABELS, TEACHING, Lesson, Taught, spoken_sides
+from aerialseg.training.teaching.chip_pixels import ChipPixels
+from aerialseg.training.teaching.fine_tune import CHECKPOINT, Tuning, fine_tune, mean_of_both, time_step
+from aerialseg.training.teaching.lesson import LABELS, TEACHING, Lesson, Taught, spoken_sides
+from aerialseg.training.teaching.stage_fit import fit_heads
 
 PLAN, REPORTS = "plan.json", "report"
 SCRATCH = "scratch"

@@ -20,9 +20,9 @@ from aerialseg.legend import Legend
 from aerialseg.mapping.settings import warn_of_old_name
 from aerialseg.model.card import Architecture
 from aerialseg.model.store import load_card, load_network
-from aerialseg.training import origin as module
-from aerialseg.training.convert import convert, find_architecture
-from aerialseg.training.unpickle_process import Stub, open_pickle
+from aerialseg.training.conversion import origin as module
+from aerialseg.training.conversion.convert import convert, find_architecture
+from aerialseg.training.conversion.unpickle_process import Stub, open_pickle
 from tests.drawn_frames import DRAWN
 from tests.model.nets import lively_network, smooth_noise
 
@@ -152,7 +152,9 @@ def test_functions_of_the_notebook_are_stood_in_for(tmp_path: Path) -> None:
         files = {name: archive.read(name) for name in archive.namelist()}
     with zipfile.ZipFile(path, "w") as archive:
         for name, data in files.items():
-            archive.writestr(name, data.replace(b"caerialseg.training.unpickle_process\nStub\n", b"c__main__\nget_y\n"))
+            archive.writestr(
+                name, data.replace(b"caerialseg.training.conversion.unpickle_process\nStub\n", b"c__main__\nget_y\n")
+            )
     opened, stubs = open_pickle(path)
     assert stubs == ["get_y"]
     assert opened["get_y"]()(7) == 7

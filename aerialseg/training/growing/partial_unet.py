@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aerialseg.model.network import Network
+from aerialseg.training.config import STRIDES
 
-STRIDES = (1, 2, 4, 8, 16)
 ASIDE = "aside."
 """Prefix of what is not part of the network: the coarse classifier."""
 _BRIDGED = 4
@@ -63,6 +63,12 @@ class PartialUNet(nn.Module):
         for layer in self.layers[: self.last]:
             x = layer(x)
         return x
+
+
+def whole_network(model: nn.Module) -> nn.Module:
+    """The U-Net of which a model is a part, with the layers that it leaves out; else the model itself."""
+    whole: nn.Module = model._unet[0] if isinstance(model, PartialUNet) else model
+    return whole
 
 
 def layers_down_to(stride: int) -> int:

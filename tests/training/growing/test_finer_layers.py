@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from aerialseg.model.store import load_card, load_whole_card
 from aerialseg.training import train
 from aerialseg.training.checkpoint import read_checkpoint
-from aerialseg.training.finer_layers import initialise_finer_layers
+from aerialseg.training.growing.finer_layers import initialise_finer_layers
+from aerialseg.training.growing.partial_unet import PartialUNet
 from aerialseg.training.norm_folding import CLASSIFIER
-from aerialseg.training.partial_unet import PartialUNet
 from aerialseg.training.torchvision_compat import patch_torchvision
 from tests.drawn_frames import CONFIG
 from tests.training.test_train import write_config

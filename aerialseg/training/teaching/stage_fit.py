@@ -15,7 +15,7 @@ from torch import Tensor
 from aerialseg.model.network import Network
 from aerialseg.model.stage_heads import StageHeads, stage_features
 from aerialseg.progress import Progress
-from aerialseg.training.chip_pixels import ChipPixels
+from aerialseg.training.teaching.chip_pixels import ChipPixels
 
 PENALTY = 0.3
 """Of the squared weights, as a part of the loss of 100 pixels: what did best on three kinds of imagery."""

@@ -27,7 +27,7 @@ from aerialseg.legend import NODATA
 from aerialseg.model.cpu import has_bf16
 from aerialseg.model.network import Network
 from aerialseg.progress import Progress
-from aerialseg.training.chip_pixels import ChipPixels
+from aerialseg.training.teaching.chip_pixels import ChipPixels
 
 CROP_PX, BATCH = 192, 4
 LR, DECAY = 3e-4, 0.01

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from aerialseg.training.checkpoint import Saved, plain_state, read_checkpoint, write_checkpoint
 from aerialseg.training.encoder import calibrate
+from aerialseg.training.growing.partial_unet import load_weights
 from aerialseg.training.learner import autocast, some_batches
-from aerialseg.training.partial_unet import load_weights
 
 NAME = "averaged.safetensors"
 """Checkpoint that a finished training leaves beside the others, where its configuration averages."""

@@ -21,8 +21,8 @@ from aerialseg.model.networks import build
 from aerialseg.model.smp_checkpoint import CheckpointAbout, convert_smp, holds_smp
 from aerialseg.model.store import save
 from aerialseg.progress import Progress, Silent
+from aerialseg.training.conversion.origin import Origin, open_origin, read_weights
 from aerialseg.training.norm_folding import fold_norms
-from aerialseg.training.origin import Origin, open_origin, read_weights
 
 AGREE = 1e-3
 """Largest difference between the logits of the network converted and those of its origin, of their size."""

@@ -1,0 +1,1 @@
+"""Models that were trained elsewhere, with fastai or segmentation_models_pytorch, as models of this project."""

@@ -1,0 +1,1 @@
+"""``aerialseg teach``: from orthophotos and a few labels to a model."""
