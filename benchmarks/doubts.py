@@ -5,8 +5,9 @@
 
 A map of two areas of 512 x 512 px is made by linear classifiers on the bundled model's encoder (`teach --minutes 0`)
 that know three squares of 15 px of each class, drawn by a seed. Each round the ten places of `aerialseg doubts` (32 px
-blocks), or ten random blocks of the same grid, are labelled wholly by the truth, and the classifiers are fitted anew.
-Judged on 512 x 512 px of each of five other tiles. Results are kept draw by draw.
+blocks) are labelled wholly by the truth, and the classifiers are fitted anew; beside it the same by the margin between
+the two likeliest classes instead of the confidence, and by ten random blocks of the same grid. Judged on 512 x 512 px
+of each of five other tiles. Results are kept draw by draw.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ from aerialseg.training.teaching.candidates import ARCHITECTURE
 from aerialseg.training.teaching.stage_fit import fit_heads
 
 SQUARES, SQUARE_PX = 3, 15
-DOUBTS, RANDOM = "doubts", "random places"
+DOUBTS, MARGIN, RANDOM = "doubts", "doubts by margin", "random places"
+WAYS = (DOUBTS, MARGIN, RANDOM)
 
 
 @dataclass
@@ -85,14 +87,17 @@ def draw(shared: Path, seed: int, card: ModelCard) -> Labelled:
 
 
 @torch.no_grad()
-def predict(network: StageHeads, labelled: Labelled, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Classes, and their probability in per cent."""
-    said = torch.softmax(network.eval()(labelled.normalised(image)[None]), dim=1)[0].max(dim=0)
-    return said.indices.numpy().astype(np.uint8), (said.values * 100).round().numpy().astype(np.uint8)
+def predict(
+    network: StageHeads, labelled: Labelled, image: np.ndarray, how: str = DOUBTS
+) -> tuple[np.ndarray, np.ndarray]:
+    """Classes, and their probability in per cent, or how far it is above that of the next."""
+    said = torch.softmax(network.eval()(labelled.normalised(image)[None]), dim=1)[0].topk(2, dim=0)
+    sure = said.values[0] - said.values[1] if how == MARGIN else said.values[0]
+    return said.indices[0].numpy().astype(np.uint8), (sure * 100).round().numpy().astype(np.uint8)
 
 
 def ask(how: str, network: StageHeads, labelled: Labelled, work: Path, rng: np.random.Generator) -> None:
-    """Label ten places: those that `find_doubts` names, or random blocks of its grid."""
+    """Label ten places: those that `find_doubts` names, by the one or the other, or random blocks of its grid."""
     if how == RANDOM:
         across = JUDGED_PX // SIDE_PX
         for at in rng.choice(len(labelled.images) * across**2, COUNT, replace=False):
@@ -101,7 +106,7 @@ def ask(how: str, network: StageHeads, labelled: Labelled, work: Path, rng: np.r
         return
     files: list[list[Path]] = [[], []]
     for area, image in enumerate(labelled.images):
-        classes, confidence = predict(network, labelled, image)
+        classes, confidence = predict(network, labelled, image, how)
         confidence[labelled.known[area] != NODATA] = 100  # as --corrections would write it
         at = dubai_place(area)
         for kind, values, found in zip(("classes", "confidence"), (classes, confidence), files, strict=True):
@@ -147,14 +152,14 @@ def rounds(how: str, seed: int, count: int, shared: Path, work: Path) -> list[di
 
 
 def table(results: dict[str, list[dict[str, float]]]) -> str:
-    """Means over the draws that were run with both."""
+    """Means over the draws that were run in all ways."""
     draws = sorted({name.rpartition(" ")[2] for name in results})
-    draws = [one for one in draws if all(f"{how} {one}" in results for how in (DOUBTS, RANDOM))]
+    draws = [one for one in draws if all(f"{how} {one}" in results for how in WAYS)]
     count = len(next(iter(results.values())))
-    lines = [f"| labelled, {len(draws)} draws | {DOUBTS} | {RANDOM} |", "|---|---|---|"]
+    lines = [f"| labelled, {len(draws)} draws | {' | '.join(WAYS)} |", "|---|---|---|---|"]
     for number in range(count):
         cells = []
-        for how in (DOUBTS, RANDOM):
+        for how in WAYS:
             scores = [results[f"{how} {one}"][number] for one in draws]
             accuracy, iou = (statistics.mean(one[key] for one in scores) for key in ("accuracy", "mean_iou"))
             cells.append(f"{accuracy:.3f} / {iou:.3f}")
@@ -177,7 +182,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as work:
         for seed in range(given.draws):
-            for how in (DOUBTS, RANDOM):
+            for how in WAYS:
                 if f"{how} {seed}" not in results:
                     results[f"{how} {seed}"] = rounds(how, seed, given.rounds, given.shared, Path(work))
                     path.write_text(json.dumps(results, indent=1) + "\n")

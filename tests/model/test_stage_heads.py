@@ -44,6 +44,15 @@ def test_enlarging_is_bilinear_interpolation() -> None:
     assert torch.allclose(enlarging(3)(cells), wanted, atol=1e-6)
 
 
+def test_a_flat_image_gets_logits_without_a_pattern() -> None:
+    """What one sees in a map of the confidence, such as dots, is of the image: the network adds none of its own."""
+    network = heads()
+    halo = network.reach.halo
+    logits = network(torch.full((1, 3, 2 * halo + 64, 2 * halo + 64), 0.7))[..., halo:-halo, halo:-halo]
+    assert logits.abs().max() > 0.1
+    assert (logits.amax((2, 3)) - logits.amin((2, 3))).max() < 1e-4
+
+
 def test_logits_are_those_of_the_interpolated_features() -> None:
     network = heads()
     image = smooth_noise(1, 3, 64, 96)
