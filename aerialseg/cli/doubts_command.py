@@ -43,7 +43,7 @@ def doubts_command(quiet: bool, debug: bool, **options: Any) -> None:
         with display.progress(quiet) as progress:
             places = find_doubts(progress=progress, **options)
             for number, place in enumerate(places, start=1):
-                x, y = place.corners[0]
+                x, y = (sum(values) / 4 for values in zip(*place.corners, strict=True))
                 progress.note(
                     f"{number:3}  {place.class_name}, confidence {place.confidence:.0%}, at {x:.10g}, {y:.10g}"
                 )

@@ -167,7 +167,7 @@ def _contiguous(legend: Legend, listener: Progress) -> Legend:
         )
     if all(number == entry.id for number, entry in enumerate(legend)):
         return legend
-    listener.note(f"class ids become 0 to {len(legend) - 1}, as models have them; chips.json says which was which")
+    listener.note(f"class ids become 0 to {len(legend) - 1}, as models have them")
     return Legend(tuple(replace(entry, id=number) for number, entry in enumerate(legend)))
 
 

@@ -85,7 +85,7 @@ def _overlaps(labels: DrawnLabels) -> Iterator[str]:
         if both and both >= SAME * (areas[a] + areas[b] - both):
             raise InputError(
                 f"{printable(labels.path)}: features {labels.fids[a]} ({names[a]}) and {labels.fids[b]} ({names[b]}) "
-                "are the same polygon: delete one of them"
+                "cover the same ground: delete one of them, or give points and lines a smaller --width"
             )
     much = [
         f"{labels.fids[a]} {names[a]} under {labels.fids[b]} {names[b]}"

@@ -119,7 +119,10 @@ def find_doubts(
         blocks = [_survey(file, rated, _side_px(file, side_m), listener) for file, rated in maps]
         chosen = _choose(blocks, count)
         if not chosen:
-            raise InputError(f"no block of {maps[0][0].path} has classes on {MIN_VALID:.0%} of it: take smaller blocks")
+            raise InputError(
+                f"no square of {blocks[0].side} x {blocks[0].side} px of {maps[0][0].path} has classes on "
+                f"{MIN_VALID:.0%} of it: give a smaller --side"
+            )
         legend = _legend([file.path for file, _ in maps], blocks)
         places = [_place(blocks[at], number, legend) for at, number in chosen]
         if len(places) < count:
@@ -138,8 +141,10 @@ def _check(
         )
     if output.suffix.lower() != ".gpkg":
         raise UsageError(f"output {output}: wanted a GeoPackage (.gpkg)")
-    if count < 1 or (side_m is not None and not 0 < side_m < math.inf):
-        raise UsageError(f"count {count}, side {side_m}: wanted 1 or more places with sides above 0")
+    if count < 1:
+        raise UsageError(f"--count {count}: wanted 1 or more places")
+    if side_m is not None and not 0 < side_m < math.inf:
+        raise UsageError(f"--side {side_m:g}: wanted metres above 0")
 
 
 def _side_px(file: ClassFile, side_m: float | None) -> int:

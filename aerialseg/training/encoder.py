@@ -132,6 +132,11 @@ def load_model_weights(
     or the decoder has no norms where this one has. A norm that this one lacks is folded into its convolution.
     """
     card, source = load_network(model)
+    if card.architecture.encoder != config.encoder.arch:
+        raise ModelError(
+            f"the encoder of the model {card.name!r} is {card.architecture.encoder}, that of the configuration "
+            f'{config.encoder.arch}: set [encoder] arch = "{card.architecture.encoder}"'
+        )
     decoders = card.architecture.decoder, config.architecture.decoder
     narrowed = decoders == ("fastai-dynamic-unet", "light-unet")
     if decoders[0] != decoders[1] and not narrowed:

@@ -100,7 +100,7 @@ def test_a_class_that_may_be_misspelt_is_said(tmp_path: Path) -> None:
 
 
 def test_one_polygon_of_two_classes_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"features 1 \(roof\) and 2 \(road\) are the same polygon"):
+    with pytest.raises(InputError, match=r"features 1 \(roof\) and 2 \(road\) cover the same ground"):
         check_labels(labels(tmp_path, ["roof", "road"], [SQUARES[0], SQUARES[0]]))
 
 

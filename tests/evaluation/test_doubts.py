@@ -101,7 +101,7 @@ def test_blocks_at_nodata_are_left_out(tmp_path: Path) -> None:
     assert all(place.confidence == pytest.approx(0.9) for place in places)
     classes[:] = NODATA
     one, other = rasters(tmp_path, classes, percent, "empty")
-    with pytest.raises(InputError, match="no block of"):
+    with pytest.raises(InputError, match="no square of 32 x 32 px"):
         find_doubts([one], [other], tmp_path / "none.gpkg")
     assert not (tmp_path / "none.gpkg").exists()
 
@@ -133,6 +133,8 @@ def test_what_makes_no_sense_is_refused(tmp_path: Path) -> None:
         find_doubts([one], [other], tmp_path / "places.geojson")
     with pytest.raises(UsageError, match="count 0"):
         find_doubts([one], [other], tmp_path / "places.gpkg", count=0)
+    with pytest.raises(InputError, match=r"no square of 100 x 100 px .*: give a smaller --side"):
+        find_doubts([one], [other], tmp_path / "places.gpkg", side_m=10.0)
     with pytest.raises(InputError, match="has a colour table, as class rasters have"):
         find_doubts([other], [one], tmp_path / "places.gpkg")
     find_doubts([one], [other], tmp_path / "places.gpkg")

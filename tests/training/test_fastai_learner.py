@@ -11,8 +11,9 @@ import pytest
 import torch
 
 import aerialseg
-from aerialseg.errors import UsageError
+from aerialseg.errors import ModelError, UsageError
 from aerialseg.legend import Legend
+from aerialseg.model.folders import embedded
 from aerialseg.model.store import load_card, load_network
 from aerialseg.toml import read_toml
 from aerialseg.training.conversion.convert import convert
@@ -98,6 +99,14 @@ def test_convert_takes_what_learn_save_writes_after_a_real_fit(learn: Any, drawn
     with torch.inference_mode():
         theirs, ours = learn.model.eval()(images), load_network(folder)[1](images)
     assert float((theirs - ours).abs().max()) < 1e-3 * float(theirs.abs().max())
+
+
+@pytest.mark.skipif(not embedded(), reason="no model is embedded in this checkout")
+def test_a_model_of_a_deeper_encoder_is_refused(drawn_data: Path) -> None:
+    """A ResNet-18 has none but layers of a ResNet-34: half of the model would load without a word."""
+    config = {**values(drawn_data), "decoder": {"kind": "light-unet"}}
+    with pytest.raises(ModelError, match=r'is resnet34, .* resnet18: set \[encoder\] arch = "resnet34"'):
+        aerialseg.learner(config, drawn_data, model="embedded")
 
 
 def test_a_learner_from_elsewhere_is_sent_to_convert(tmp_path: Path) -> None:

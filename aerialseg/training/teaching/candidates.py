@@ -158,8 +158,6 @@ class Teaching:
             fits = f"{steps:,} steps" if steps >= LEAST_STEPS else none
             self.progress.note(f"{each:.2f} s for each step of fine-tuning here: {fits}")
             write_json(self.work / PLAN, {**known, "steps": steps})
-        elif 0 < steps < LEAST_STEPS:
-            self.progress.note(f"too few steps for fine-tuning, which needs {LEAST_STEPS}: left out")
         return replace(tuning, steps=steps) if steps >= LEAST_STEPS else None
 
     def _heads(self, card: ModelCard) -> StageHeads:

@@ -203,7 +203,9 @@ def prepare_lesson(
     _say_resolution(view, resolution, progress)
     if Path(labels).suffix.lower() in (".tif", ".tiff"):
         lesson = Lesson(tuple(paths), view, resolution, None, Path(labels), Legend(()), before, reading)
-        return _of_raster(lesson, legend)
+        lesson = _of_raster(lesson, legend)
+        progress.note(f"{counted(len(lesson.legend), 'class')} of {printable(labels)}: {lesson.legend.spoken}")
+        return lesson
     given = read_labels(labels, field=field, layer=layer)
     if given.left_out:
         progress.note(f"{counted(given.left_out, 'feature')} without a tick in 'checked': left out")

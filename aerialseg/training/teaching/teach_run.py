@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from aerialseg.model.folders import CARD, model_dir
 from aerialseg.model.network import Network
 from aerialseg.model.store import load_network
 from aerialseg.progress import Progress, Silent
-from aerialseg.training.teaching.candidates import SCRATCH, TaughtModel, Teaching, finish
+from aerialseg.training.teaching.candidates import LEAST_STEPS, SCRATCH, TaughtModel, Teaching, finish
 from aerialseg.training.teaching.lesson import TEACHING, OrthoReading, PathLike, prepare_lesson
 
 WORK, CHIPS, LOCK = "teaching", "chips", ".lock"
@@ -110,7 +111,8 @@ def teach(
     warn_of_old_names({"gsd_m": gsd})
     clock, progress, out = time.monotonic(), progress or Silent(), absolute(out)
     given = [orthos] if isinstance(orthos, (str, Path)) else list(orthos)
-    _check(given, out, minutes, steps, start, more, overwrite)
+    _check_numbers(minutes, steps, width_m, held_out)
+    _check(given, out, start, more, overwrite)
     parent, network = _start(start if more is None else more)
     lesson = prepare_lesson(
         given,
@@ -140,19 +142,22 @@ def _reading(bands: Any, scale: Any, alpha: Any, pixel_size_m: Any) -> OrthoRead
     return OrthoReading(checked.bands, checked.scale, checked.alpha, checked.pixel_size_m)
 
 
+def _check_numbers(minutes: float, steps: int | None, width_m: float | None, held_out: float) -> None:
+    if not 0 <= minutes <= 24 * 60:
+        raise UsageError(f"--minutes {minutes:g}: wanted 0 (seconds) to 1440")
+    if steps is not None and steps != 0 and steps < LEAST_STEPS:
+        raise UsageError(f"--steps {steps}: wanted 0 (the linear classifiers alone), or {LEAST_STEPS} or more")
+    if width_m is not None and not 0 < width_m < math.inf:
+        raise UsageError(f"--width {width_m:g}: wanted metres above 0")
+    if not 0 < held_out < 1:
+        raise UsageError(f"--held-out {held_out:g}: wanted a share between 0 and 1, such as 0.2")
+
+
 def _check(
-    orthos: Sequence[PathLike],
-    out: Path,
-    minutes: float,
-    steps: int | None,
-    start: PathLike | None,
-    more: PathLike | None,
-    overwrite: bool,
+    orthos: Sequence[PathLike], out: Path, start: PathLike | None, more: PathLike | None, overwrite: bool
 ) -> None:
     if not orthos and more is None:
         raise UsageError("no orthophoto: wanted ORTHO... LABELS, the orthophotos first and the labels last")
-    if not 0 <= minutes <= 24 * 60 or (steps is not None and steps < 0):
-        raise UsageError(f"--minutes {minutes:g}: wanted 0 (seconds) to 1440")
     if start is not None and more is not None:
         raise UsageError("--from starts anew from a model, --more continues a taught one: give one of the two")
     if out.exists() and not out.is_dir():

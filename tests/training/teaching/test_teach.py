@@ -199,6 +199,24 @@ def test_more_refuses_a_class_that_the_model_does_not_know(first: TaughtModel, p
         taught(place, tmp_path / "more", tmp_path / "new.gpkg", more=first.folder)
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"minutes": -1}, "--minutes -1"),
+        ({"steps": 4}, "--steps 4: wanted 0 .*, or 20 or more"),
+        ({"width_m": 0.0}, "--width 0"),
+        ({"width_m": float("nan")}, "--width nan"),
+        ({"held_out": 1.5}, "--held-out 1.5"),
+    ],
+)
+def test_numbers_that_mean_nothing_are_refused_before_anything_is_written(
+    place: Path, tmp_path: Path, options: dict[str, float], said: str
+) -> None:
+    with pytest.raises(UsageError, match=said):
+        aerialseg.teach(place / "ortho.tif", place / "labels.gpkg", tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
 def test_labels_off_the_imagery_are_refused_before_anything_is_written(place: Path, tmp_path: Path) -> None:
     far = [shapely.affinity.translate(shape, 5000) for shape in squares()[0]]
     geopandas.GeoDataFrame({"class": squares()[1]}, geometry=far, crs=UTM).to_file(tmp_path / "far.gpkg")
