@@ -10,7 +10,7 @@ Three real cases. city: an orthophoto of 10 cm, 57 polygons of 5 classes (benchm
 A minute is 60 s of CPU time of one core, so that other work on the machine does not count: after the linear
 classifiers, as many steps of fine-tuning (`teach --steps`) as the rest of the minutes holds by what a step took here.
 Results are kept in OUT.json one by one: an interrupted benchmark goes on. --others adds the forest and the default
-model, --scratch a training from scratch for the most minutes.
+model, --scratch a training from scratch for the most minutes, --finer teaching at half the size of Dubai's pixels.
 """
 
 from __future__ import annotations
@@ -24,15 +24,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from scipy import ndimage as ndi
 from teach_cases import Case, Judge
 
 import aerialseg
 from aerialseg.legend import NODATA
+from aerialseg.training.teaching.candidates import LEAST_STEPS
 
 SIGMAS = (1.0, 2.0, 4.0, 8.0)
 PIXELS = 3000
-TEACH, FOREST, NATIVE, STEP = "teach, {} min", "forest on filters", "default model, native", "CPU seconds of a step"
+TEACH, FINER, SCRATCH = "teach", "teach at half the pixel size", "scratch"
+FOREST, NATIVE, STEP = "forest on filters", "default model, native", "CPU seconds of a step"
 DEFAULT = {
     "city": {"paved": "paved-area gravel dirt ar-marker", "roof": "roof wall window door", "water": "water pool"}
     | {"tree": "vegetation tree grass bald-tree", "vehicle": "car bicycle"},
@@ -92,9 +95,14 @@ def forest(case: Case) -> Judge:
     return judge
 
 
-def model(folder: Path | None, case: Case) -> Judge:
-    """A model, asked for whole images; of the default one each class stands for one of the case's."""
+def model(folder: Path | None, case: Case, *, finer: bool = False) -> Judge:
+    """A model, asked for whole images; of the default one each class stands for one of the case's.
+
+    finer: the model is for half the pixel size, so that it sees images enlarged to twice the size.
+    """
     predictor = aerialseg.load_model(folder)
+    if finer:
+        return lambda pixels: predictor.predict_array(enlarged(pixels)).classes[::2, ::2]
     if folder is not None:
         return lambda pixels: predictor.predict_array(pixels).classes
     legend = case.chips()[0]
@@ -106,6 +114,12 @@ def model(folder: Path | None, case: Case) -> Judge:
     return lambda pixels: np.where((found := numbers[predictor.predict_array(pixels).classes]) == NODATA, other, found)
 
 
+def enlarged(pixels: np.ndarray) -> np.ndarray:
+    """(bands, 2h, 2w) of (bands, h, w), interpolated as pixels are on a finer grid."""
+    image = Image.fromarray(pixels.transpose(1, 2, 0))
+    return np.asarray(image.resize((2 * image.width, 2 * image.height), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
+
+
 def run(case: Case, name: str, known: dict[str, Any]) -> dict[str, Any]:
     """Scores of one row in one case, the CPU seconds of its teaching, and its steps."""
     start, steps = time.process_time(), 0
@@ -114,16 +128,21 @@ def run(case: Case, name: str, known: dict[str, Any]) -> dict[str, Any]:
     elif name == NATIVE:
         judge = model(None, case)
     else:
-        minutes = float(name.rpartition(", ")[2].split()[0])
-        if minutes:
+        kind, _, minutes = name.rpartition(", ")
+        if seconds := float(minutes.split()[0]) * 60:
             known.setdefault(STEP, round(case.step_s(), 3))
             start = time.process_time()
-            steps = int(
-                (minutes * 60 - (0 if name.startswith("scratch") else known[TEACH.format(0)]["cpu_s"])) / known[STEP]
-            )
-        judge = model(case.teach(steps, **({"start": "scratch"} if name.startswith("scratch") else {})), case)
+            heads_s = 0 if kind == SCRATCH else known[row_name(kind, 0)]["cpu_s"]
+            steps = int((seconds - heads_s) / known[STEP])
+            steps = steps if steps >= LEAST_STEPS else 0
+        options = {SCRATCH: {"start": "scratch"}, FINER: {"resolution_m": case.pixel_m / 2}}.get(kind, {})
+        judge = model(case.teach(steps, **options), case, finer=kind == FINER)
     spent = time.process_time() - start
     return case.score(judge) | {"cpu_s": round(spent, 1), "steps": steps}
+
+
+def row_name(kind: str, minutes: float) -> str:
+    return f"{kind}, {minutes:g} min"
 
 
 def table(results: dict[str, dict[str, Any]]) -> str:
@@ -155,6 +174,7 @@ def main() -> None:
     parser.add_argument("--minutes", nargs="*", type=float, default=[0, 1, 3, 10])
     parser.add_argument("--others", action="store_true")
     parser.add_argument("--scratch", action="store_true")
+    parser.add_argument("--finer", action="store_true")
     parser.add_argument("--table", action="store_true")
     given = parser.parse_args()
     path = given.shared if given.table else given.out
@@ -162,15 +182,17 @@ def main() -> None:
     if given.table:
         print(table(results))
         return
-    names = [TEACH.format(0), *([FOREST, NATIVE] if given.others else [])]
-    names += [TEACH.format(f"{minutes:g}") for minutes in sorted(given.minutes) if minutes]
-    names += [f"scratch, {max(given.minutes):g} min"] if given.scratch else []
+    minutes = sorted({0.0, *given.minutes})
+    names = [row_name(TEACH, 0), *([FOREST, NATIVE] if given.others else [])]
+    names += [row_name(TEACH, one) for one in minutes[1:]]
+    names += [row_name(SCRATCH, minutes[-1])] if given.scratch else []
+    names += [row_name(FINER, one) for one in minutes] if given.finer else []
     with tempfile.TemporaryDirectory() as work:
         cases = {name: Case(name, given.shared, Path(work)) for name in given.cases}
         for name in names:
             for kind, case in cases.items():
                 known = results.setdefault(kind, {})
-                if name not in known:
+                if name not in known and (case.kind == "dubai" or not name.startswith(FINER)):
                     known[name] = run(case, name, known)
                     path.write_text(json.dumps(results, indent=1) + "\n")
                     print(kind, name, known[name], flush=True)

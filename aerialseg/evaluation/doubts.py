@@ -1,7 +1,7 @@
 """Where a label helps most: blocks in which a map is least confident, spread over the ground and over its classes.
 
-Confidence is the probability of the class that was said. The margin between the two best classes would tell a little
-more, but only the network knows it, and here it need not run again. (Settles 2009, "Active learning literature survey",
+Confidence is the probability of the class that was said. The margin between the two best classes, which only the
+network knows, was no better in benchmarks/doubts.py. (Settles 2009, "Active learning literature survey",
 sections 3.1 and 5.1, for "least confident" against "margin", and for why places near one another teach the same.)
 """
 
