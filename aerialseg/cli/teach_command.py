@@ -27,7 +27,10 @@ TEACH_OPTIONS = options(
         help="Total time in minutes; 0: only linear classifiers, in seconds.",
     ),
     click.option(
-        "--steps", metavar="N", type=int, help="Number of fine-tuning steps, instead of --minutes; repeatable exactly."
+        "--steps",
+        metavar="N",
+        type=int,
+        help="Number of fine-tuning steps, 20 or more, instead of --minutes; repeatable exactly.",
     ),
     click.option(
         "--field", metavar="NAME", help="Field that contains the class.  [default: class, class_name, label ...]"
