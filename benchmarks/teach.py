@@ -10,7 +10,7 @@ Three real cases. city: an orthophoto of 10 cm, 57 polygons of 5 classes (benchm
 A minute is 60 s of CPU time of one core, so that other work on the machine does not count: after the linear
 classifiers, as many steps of fine-tuning (`teach --steps`) as the rest of the minutes holds by what a step took here.
 Results are kept in OUT.json one by one: an interrupted benchmark goes on. --others adds the forest and the default
-model, --scratch a training from scratch for the most minutes, --finer teaching at half the size of Dubai's pixels.
+model, --scratch a training from scratch for the most minutes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from scipy import ndimage as ndi
 from teach_cases import Case, Judge
 
@@ -34,7 +33,7 @@ from aerialseg.training.teaching.candidates import LEAST_STEPS
 
 SIGMAS = (1.0, 2.0, 4.0, 8.0)
 PIXELS = 3000
-TEACH, FINER, SCRATCH = "teach", "teach at half the pixel size", "scratch"
+TEACH, SCRATCH = "teach", "scratch"
 FOREST, NATIVE, STEP = "forest on filters", "default model, native", "CPU seconds of a step"
 DEFAULT = {
     "city": {"paved": "paved-area gravel dirt ar-marker", "roof": "roof wall window door", "water": "water pool"}
@@ -95,14 +94,9 @@ def forest(case: Case) -> Judge:
     return judge
 
 
-def model(folder: Path | None, case: Case, *, finer: bool = False) -> Judge:
-    """A model, asked for whole images; of the default one each class stands for one of the case's.
-
-    finer: the model is for half the pixel size, so that it sees images enlarged to twice the size.
-    """
+def model(folder: Path | None, case: Case) -> Judge:
+    """A model, asked for whole images; of the default one each class stands for one of the case's."""
     predictor = aerialseg.load_model(folder)
-    if finer:
-        return lambda pixels: predictor.predict_array(enlarged(pixels)).classes[::2, ::2]
     if folder is not None:
         return lambda pixels: predictor.predict_array(pixels).classes
     legend = case.chips()[0]
@@ -112,12 +106,6 @@ def model(folder: Path | None, case: Case, *, finer: bool = False) -> Judge:
             numbers[[entry.id for entry in predictor.card.legend if entry.name == said]] = number
     other = next(number for number in range(len(legend)))  # whatever else it says is wrong, as the first class
     return lambda pixels: np.where((found := numbers[predictor.predict_array(pixels).classes]) == NODATA, other, found)
-
-
-def enlarged(pixels: np.ndarray) -> np.ndarray:
-    """(bands, 2h, 2w) of (bands, h, w), interpolated as pixels are on a finer grid."""
-    image = Image.fromarray(pixels.transpose(1, 2, 0))
-    return np.asarray(image.resize((2 * image.width, 2 * image.height), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
 
 
 def run(case: Case, name: str, known: dict[str, Any]) -> dict[str, Any]:
@@ -135,8 +123,7 @@ def run(case: Case, name: str, known: dict[str, Any]) -> dict[str, Any]:
             heads_s = 0 if kind == SCRATCH else known[row_name(kind, 0)]["cpu_s"]
             steps = int((seconds - heads_s) / known[STEP])
             steps = steps if steps >= LEAST_STEPS else 0
-        options = {SCRATCH: {"start": "scratch"}, FINER: {"resolution_m": case.pixel_m / 2}}.get(kind, {})
-        judge = model(case.teach(steps, **options), case, finer=kind == FINER)
+        judge = model(case.teach(steps, **({"start": SCRATCH} if kind == SCRATCH else {})), case)
     spent = time.process_time() - start
     return case.score(judge) | {"cpu_s": round(spent, 1), "steps": steps}
 
@@ -174,7 +161,6 @@ def main() -> None:
     parser.add_argument("--minutes", nargs="*", type=float, default=[0, 1, 3, 10])
     parser.add_argument("--others", action="store_true")
     parser.add_argument("--scratch", action="store_true")
-    parser.add_argument("--finer", action="store_true")
     parser.add_argument("--table", action="store_true")
     given = parser.parse_args()
     path = given.shared if given.table else given.out
@@ -186,13 +172,12 @@ def main() -> None:
     names = [row_name(TEACH, 0), *([FOREST, NATIVE] if given.others else [])]
     names += [row_name(TEACH, one) for one in minutes[1:]]
     names += [row_name(SCRATCH, minutes[-1])] if given.scratch else []
-    names += [row_name(FINER, one) for one in minutes] if given.finer else []
     with tempfile.TemporaryDirectory() as work:
         cases = {name: Case(name, given.shared, Path(work)) for name in given.cases}
         for name in names:
             for kind, case in cases.items():
                 known = results.setdefault(kind, {})
-                if name not in known and (case.kind == "dubai" or not name.startswith(FINER)):
+                if name not in known:
                     known[name] = run(case, name, known)
                     path.write_text(json.dumps(results, indent=1) + "\n")
                     print(kind, name, known[name], flush=True)

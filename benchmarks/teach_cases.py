@@ -47,14 +47,9 @@ class Case:
             self.labels = HERE / "labels" / f"{name}.geojson"
 
     def teach(self, steps: int, **options: Any) -> Path:
-        out = self.work / f"{self.name}-{steps}{''.join(map(str, options.values()))}"
+        out = self.work / f"{self.name}-{steps}{''.join(options.values())}"
         aerialseg.teach(self.orthos, self.labels, out, steps=steps, minutes=0, overwrite=True, **options)
         return out
-
-    @property
-    def pixel_m(self) -> float:
-        with rasterio.open(self.orthos[0]) as file:
-            return float(file.res[0])
 
     @cache  # noqa: B019  (one case is asked a few times)
     def made(self) -> ChipSet:
