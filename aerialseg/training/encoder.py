@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 DEPTHS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
 BODY = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer3": "6", "layer4": "7"}
 """torchvision's names to places in fastai's encoder, a Sequential cut before the pooling."""
+_OTHER_NORMS = ("instance", "group")
 _BLOCK = re.compile(r"layer(\d)\.(\d+)\.(.+)")
 
 
@@ -129,18 +130,16 @@ def load_model_weights(
 
     body: the network's encoder, the only part that fits where the model has a decoder of another kind. The last layers
     fit where the legends have the same names in the same order. Raises ModelError where the encoder is another one,
-    or the decoder has no norms where this one has. A norm that this one lacks is folded into its convolution.
+    the decoder has layers that no training makes, or has no norms where this one has. A BatchNorm that this one lacks
+    is folded into its convolution.
     """
     card, source = load_network(model)
-    if card.architecture.encoder != config.encoder.arch:
-        raise ModelError(
-            f"the encoder of the model {card.name!r} is {card.architecture.encoder}, that of the configuration "
-            f'{config.encoder.arch}: set [encoder] arch = "{card.architecture.encoder}"'
-        )
+    _check_encoder(card, config)
     decoders = card.architecture.decoder, config.architecture.decoder
     narrowed = decoders == ("fastai-dynamic-unet", "light-unet")
     if decoders[0] != decoders[1] and not narrowed:
         return _load_encoder_alone(network, body, card, source, config.data.bands)
+    _check_decoder(card)
     classifier = source.classifier.rsplit(".", 2)[0] + "."
     wanted = network.state_dict()
     shapes = {name: tensor.shape for name, tensor in wanted.items()}
@@ -161,6 +160,28 @@ def load_model_weights(
     network.load_state_dict(fitting, strict=False)
     logger.info("started from %s, but for %s", card.name, left or "nothing")
     return left
+
+
+def _check_encoder(card: ModelCard, config: TrainingConfig) -> None:
+    """Raise ModelError for another ResNet, of which a part might fit."""
+    theirs = card.architecture.encoder
+    if theirs != config.encoder.arch:
+        todo = f'set [encoder] arch = "{theirs}"' if theirs in DEPTHS else "start from another model"
+        raise ModelError(
+            f"the encoder of the model {card.name!r} is {theirs}, that of the configuration {config.encoder.arch}: "
+            f"{todo}"
+        )
+
+
+def _check_decoder(card: ModelCard) -> None:
+    """Raise ModelError for a decoder with layers that no training makes: its weights mean something else without."""
+    had = card.architecture
+    other = {"blur": had.blur, "self_attention": had.self_attention, f"norm {had.norm!r}": had.norm in _OTHER_NORMS}
+    if foreign := [name for name, there in other.items() if there]:
+        raise ModelError(
+            f"the decoder of the model {card.name!r} has {', '.join(foreign)}, which a training does not make: start "
+            "from another model"
+        )
 
 
 def _load_encoder_alone(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ import aerialseg
 from aerialseg.errors import ModelError, UsageError
 from aerialseg.legend import Legend
 from aerialseg.model.folders import embedded
-from aerialseg.model.store import load_card, load_network
+from aerialseg.model.networks import build
+from aerialseg.model.store import load_card, load_network, save
 from aerialseg.toml import read_toml
 from aerialseg.training.conversion.convert import convert
 from aerialseg.training.metrics import LabelledDice
@@ -107,6 +109,19 @@ def test_a_model_of_a_deeper_encoder_is_refused(drawn_data: Path) -> None:
     config = {**values(drawn_data), "decoder": {"kind": "light-unet"}}
     with pytest.raises(ModelError, match=r'is resnet34, .* resnet18: set \[encoder\] arch = "resnet34"'):
         aerialseg.learner(config, drawn_data, model="embedded")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("foreign", ["blur", "self_attention"])
+def test_a_model_with_layers_that_no_training_makes_is_refused(
+    learn: Any, drawn_data: Path, tmp_path: Path, foreign: str
+) -> None:
+    """Its other layers would load without a word, and mean something else without these."""
+    card = load_card(aerialseg.save_model(learn, tmp_path / "model"))
+    card = replace(card, architecture=replace(card.architecture, **{foreign: True}))
+    save(tmp_path / "other", card, build(classes=len(DRAWN), **asdict(card.architecture)).state_dict())
+    with pytest.raises(ModelError, match=f"has {foreign}, which a training does not make"):
+        aerialseg.learner(values(drawn_data), drawn_data, model=tmp_path / "other")
 
 
 def test_a_learner_from_elsewhere_is_sent_to_convert(tmp_path: Path) -> None:
