@@ -118,7 +118,8 @@ def test_a_model_with_layers_that_no_training_makes_is_refused(
 ) -> None:
     """Its other layers would load without a word, and mean something else without these."""
     card = load_card(aerialseg.save_model(learn, tmp_path / "model"))
-    card = replace(card, architecture=replace(card.architecture, **{foreign: True}))
+    architecture = replace(card.architecture, **{foreign: True})
+    card = replace(card, architecture=architecture, exact=architecture.local)
     save(tmp_path / "other", card, build(classes=len(DRAWN), **asdict(card.architecture)).state_dict())
     with pytest.raises(ModelError, match=f"has {foreign}, which a training does not make"):
         aerialseg.learner(values(drawn_data), drawn_data, model=tmp_path / "other")
